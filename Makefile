@@ -1,0 +1,67 @@
+# make search: install what is needed into .venv and run a first search. See `make help`.
+# Where python3 is older than 3.11: make PYTHON=python3.12 search
+
+PYTHON ?= python3
+BUDGET ?= 500MFLOPs
+REPORT ?= reports/
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := $(shell find autodistil search_spaces -type f -not -path '*/__pycache__/*')
+
+# A developer's editable install also serves `make search`; everybody else gets the built package.
+USER := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+INSTALLED := $(if $(wildcard $(DEV)),$(DEV),$(USER))
+
+.DEFAULT_GOAL := help
+.PHONY: help search test test-all lint format bench clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@echo 'Usage: make TARGET [VARIABLE=VALUE]'
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do printf '  %-10s %s\n' "$$name" "$$text"; done
+	@echo 'Variables: BUDGET=$(BUDGET) REPORT=$(REPORT) ARGS="more options of autodistil search" PYTHON=$(PYTHON) WORKERS=$(WORKERS)'
+
+search: $(INSTALLED)  ## search students under BUDGET and write a report; goes on where an interrupted one stopped
+	$(BIN)/autodistil search --budget '$(BUDGET)' --report '$(REPORT)' --resume $(ARGS)
+
+test: $(DEV)  ## run the fast tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not ray and not gpu' $(ARGS)
+
+test-all: $(DEV)  ## run every test, the slow ones and those on Ray too
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(DEV)  ## check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV)  ## format the code and sort the imports
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(DEV)  ## run every script of benchmarks/, one after the other
+	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean:  ## remove the virtual environment, build output and caches; reports and runs stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find autodistil tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(USER): pyproject.toml constraints.txt $(SOURCES)
+	$(create_venv)
+	$(PIP) install -c constraints.txt '.[quickstart]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt
+	$(create_venv)
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+define create_venv
+@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "autodistil needs Python >= 3.11, $(PYTHON) is " + sys.version.split()[0] + "; run make with PYTHON=python3.11 or newer")'
+$(PYTHON) -m venv $(VENV)
+endef

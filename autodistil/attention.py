@@ -1,0 +1,115 @@
+"""Queries, keys and values of one attention layer of any Hugging Face model, taken where the model computes attention.
+
+Transformers sends every layer's query, key and value through `AttentionInterface`. The implementation registered here
+is SDPA with a tap: inside `tap_attention` it hands over the states of one layer and, when nothing behind them is
+needed, ends the forward there. Outside it is plain SDPA, so one model serves both uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+TAPPED_SDPA = "autodistil_sdpa"
+
+Batch = Mapping[str, Tensor]
+"""`input_ids` (batch, seq) and, where the batch is padded, `attention_mask` (batch, seq)."""
+
+
+@dataclass(frozen=True)
+class AttentionStates:
+    """Queries, keys and values of one layer, each (batch, heads, seq, head_size)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.query, self.key, self.value))
+
+
+@dataclass(frozen=True)
+class ModelStates:
+    """What a forward of a teacher or student yields to the objectives."""
+
+    attention: AttentionStates
+    """States of the tapped layer."""
+    output: Tensor | None = None
+    """Last hidden states (batch, seq, hidden), where they were asked for."""
+
+
+class _Finished(Exception):
+    """Ends a forward whose remaining layers nobody needs. Never leaves `run_tapped`."""
+
+
+@dataclass
+class _Tap:
+    layer: int
+    stop: bool
+    calls: int = 0
+    captured: list[AttentionStates] = field(default_factory=list)
+
+    def see(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        if self.calls == self.layer:
+            self.captured.append(AttentionStates(query, key, value))
+            if self.stop:
+                raise _Finished
+        self.calls += 1
+
+
+_active_tap: ContextVar[_Tap | None] = ContextVar("autodistil_attention_tap", default=None)
+
+
+def _tapped_sdpa(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    tap = _active_tap.get()
+    if tap is not None:
+        tap.see(query, key, value)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(TAPPED_SDPA, _tapped_sdpa)
+AttentionMaskInterface.register(TAPPED_SDPA, sdpa_mask)
+
+
+@contextmanager
+def _tapping(tap: _Tap) -> Iterator[None]:
+    token = _active_tap.set(tap)
+    try:
+        yield
+    finally:
+        _active_tap.reset(token)
+
+
+def run_tapped(forward: Any, batch: Batch, layer: int, output: bool) -> ModelStates:
+    """Run `forward(**batch)` of a model under `TAPPED_SDPA` and return the states of `layer`.
+
+    Args:
+        forward: a Hugging Face model, or a function that calls one.
+        batch: its inputs.
+        layer: index of the attention layer, in the order of execution, from 0.
+        output: also run what follows the layer and return the last hidden states.
+    """
+    tap = _Tap(layer, stop=not output)
+    hidden = None
+    with _tapping(tap):
+        try:
+            hidden = forward(**batch).last_hidden_state
+        except _Finished:
+            pass
+    assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
+    return ModelStates(tap.captured[0], hidden if output else None)
+
+
+def use_tapped_attention(model: PreTrainedModel) -> None:
+    """Switch a loaded model to the tapped attention."""
+    model.set_attn_implementation(TAPPED_SDPA)

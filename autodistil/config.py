@@ -1,0 +1,222 @@
+"""The configuration of a run: typed, frozen, strict about names and values, layered from files and flags."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autodistil.errors import ConfigError, suggest
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Every option of a run. A `run.yaml` holds them under `config:`; flags of the command line override it."""
+
+    # What is distilled: another value means another run folder.
+    teacher: str = "all-MiniLM-L6-v2"
+    """Packaged name, Hugging Face id or folder of the teacher."""
+    corpus: tuple[str, ...] = ("python-docs",)
+    """Text sources: files, folders, globs, `hf:` datasets or `python-docs`."""
+    space: str = "auto"
+    """Shipped search space, YAML file, or `auto`: the one shipped for the teacher, else derived from its config."""
+    trust_remote_code: bool = False
+    """Allow code that comes with the teacher."""
+
+    # How it is trained: fixed once a run has begun.
+    objective: str = "relation-kl"
+    """Distillation objective (`objectives.OBJECTIVES`)."""
+    relation_heads: int | None = None
+    """Relation heads; chosen so that they divide every width unless given."""
+    teacher_layer: int | None = None
+    """Teacher layer whose relations are distilled, from 0; the last unless given."""
+    layer_map: str = "spread"
+    """Which teacher layers a shallower student starts from (`superlm.LAYER_MAPS`)."""
+    train_steps: int | None = None
+    """Optimiser steps; 60 unless steps or minutes are given."""
+    train_minutes: float | None = None
+    """Time for training, turned into steps by timing the first ones."""
+    batch_size: int = 16
+    """Sequences per step."""
+    accumulate: int = 1
+    """Micro-batches that a step is cut into, to save memory."""
+    seq_len: int = 128
+    """Tokens per training sequence, and the length at which costs are stated."""
+    learning_rate: float = 6e-4
+    """Peak learning rate (MiniLMv2's)."""
+    warmup: float = 0.1
+    """Share of the steps with rising learning rate."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay of matrices."""
+    clip: float = 1.0
+    """Largest gradient norm of a SuperLM."""
+    sampling: str = "sandwich"
+    """How students are drawn (`training.sampling.SAMPLINGS`)."""
+    random_students: int = 2
+    """Random students a step, beside the largest and the smallest."""
+    precision: str = "fp32"
+    """`fp32`, or `bf16` for autocast where the hardware has it."""
+    seed: int = 0
+    """Decides data order, drawn students and search."""
+
+    # What is searched: may change from search to search in one run.
+    budgets: tuple[str, ...] = ()
+    """Budgets that hold together, such as `500MFLOPs` or `12Mparams`."""
+    sampler: str = "auto"
+    """Search algorithm (`search.study.SAMPLERS`)."""
+    trials: int | None = None
+    """Students to evaluate; all of a small space, 200 of a large one, unless given."""
+    heldout_sequences: int = 32
+    """Held-out sequences that a student is scored on."""
+
+    # The machine: never changes what is computed, but for rounding.
+    threads: int | None = None
+    """CPU threads; all cores unless given."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `mps`."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = _coerce(field.name, getattr(self, field.name), _HINTS[field.name])
+            object.__setattr__(self, field.name, value)
+            _check_range(field.name, value)
+        if self.train_steps is not None and self.train_minutes is not None:
+            raise ConfigError("train_steps and train_minutes are both given; give one of them")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(
+                f"accumulate = {self.accumulate} does not divide batch_size = {self.batch_size}; choose a divisor"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+_HINTS = typing.get_type_hints(RunConfig)
+OPTIONS = tuple(field.name for field in fields(RunConfig))
+SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials", "heldout_sequences"})
+MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
+RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
+"""Options that decide the trained weights: fixed for the life of a run folder."""
+
+_CHOICES = {
+    "layer_map": ("spread", "stride", "first"),
+    "sampling": ("sandwich", "uniform"),
+    "precision": ("fp32", "bf16"),
+    "sampler": ("auto", "exhaustive", "nsga2", "tpe", "random"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
+_MINIMUM = {
+    "relation_heads": 1,
+    "teacher_layer": 0,
+    "train_steps": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "seq_len": 8,
+    "random_students": 0,
+    "seed": 0,
+    "trials": 1,
+    "heldout_sequences": 1,
+    "threads": 1,
+    "checkpoint_seconds": 0,
+    "weight_decay": 0,
+    "warmup": 0,
+}
+_ABOVE_ZERO = ("train_minutes", "learning_rate", "clip")
+
+
+def layered(*layers: Mapping[str, Any]) -> RunConfig:
+    """The configuration of several layers, later ones overriding earlier ones.
+
+    Raises:
+        ConfigError: an unknown option, a value of the wrong type or out of range.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        given = set(layer)
+        if "train_steps" in given and layer["train_steps"] is not None:
+            merged.pop("train_minutes", None)
+        if "train_minutes" in given and layer["train_minutes"] is not None:
+            merged.pop("train_steps", None)
+        merged.update(layer)
+    unknown = sorted(set(merged) - set(OPTIONS))
+    if unknown:
+        hint = suggest(unknown[0], OPTIONS)
+        raise ConfigError(f"unknown option {unknown[0]!r}{hint}; allowed: {', '.join(OPTIONS)}")
+    return RunConfig(**merged)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options in a YAML file: a flat mapping, or the `config:` of a `run.yaml`.
+
+    Raises:
+        ConfigError: missing, not YAML, or not a mapping.
+    """
+    content = read_yaml(path)
+    options = content.get("config", content)
+    if not isinstance(options, dict):
+        raise ConfigError(f"config file {str(path)!r}: 'config' is not a mapping of options; see the README's run.yaml")
+    layered(options)  # complain about the file before anything else is said
+    return options
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: missing, unreadable, not YAML or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {str(path)!r} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {str(path)!r} holds no mapping of options; got {type(content).__name__}")
+    return content
+
+
+def _coerce(name: str, value: Any, hint: Any) -> Any:
+    """Check a value against its annotation; ints pass as floats, lists as tuples."""
+    if typing.get_origin(hint) is types.UnionType:
+        if value is None:
+            return None
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return _coerce_strings(name, value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ConfigError(f"option {name} = {value!r} is of type {type(value).__name__}; expected {hint.__name__}")
+    return value
+
+
+def _coerce_strings(name: str, value: Any) -> tuple[str, ...]:
+    items = (value,) if isinstance(value, str) else value
+    if not isinstance(items, Iterable) or not all(isinstance(item, str) for item in items):
+        raise ConfigError(f"option {name} = {value!r} is not a list of strings")
+    return tuple(items)
+
+
+def _check_range(name: str, value: Any) -> None:
+    if value is None:
+        return
+    choices = _CHOICES.get(name, ())
+    if choices and value not in choices:
+        raise ConfigError(f"option {name} = {value!r}{suggest(value, choices)}; allowed: {', '.join(choices)}")
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        raise ConfigError(f"option {name} = {value} is not a finite number")
+    if name in _MINIMUM and value < _MINIMUM[name]:
+        raise ConfigError(f"option {name} = {value} is too small; allowed: at least {_MINIMUM[name]}")
+    if name in _ABOVE_ZERO and value <= 0:
+        raise ConfigError(f"option {name} = {value} is too small; allowed: above 0")
+    if name == "warmup" and value >= 1:
+        raise ConfigError(f"option warmup = {value} is a share of the steps; allowed: from 0 to below 1")

@@ -1,0 +1,10 @@
+"""What a student costs: closed forms of FLOPs, parameters and size, and the budgets that limit them.
+
+Every cost is that of the dense model which is exported, head size included. `autodistil.costs.fvcore_check` recounts
+FLOPs by tracing; it is not imported here, since it needs torch and fvcore.
+"""
+
+from autodistil.costs.budget import Budget, parse_budget
+from autodistil.costs.closed_form import EncoderShape, budget_cost, cost_table, flops, parameters, size_mb
+
+__all__ = ["Budget", "EncoderShape", "budget_cost", "cost_table", "flops", "parameters", "parse_budget", "size_mb"]

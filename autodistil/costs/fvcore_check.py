@@ -1,0 +1,78 @@
+"""FLOPs counted by tracing a real model with fvcore: the second opinion on `closed_form.flops`.
+
+fvcore knows no handle for `aten::scaled_dot_product_attention`, so under SDPA it silently leaves attention out (2.6 %
+of BERT-base at length 128, 9.9 % at 512). The handle below adds it; with it, SDPA and eager attention count the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import torch
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+
+from autodistil.errors import ConfigError
+
+
+def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
+    """Multiply-adds of one sequence, batch 1, in fvcore's convention (five per element of a LayerNorm).
+
+    Args:
+        model: A loaded encoder, or the config of one, which is then built on the meta device without memory.
+        seq_len: Tokens of the sequence, at most what the model's positions allow.
+
+    Raises:
+        ConfigError: fvcore is not installed.
+    """
+    with _quiet():
+        analysis_of = _flop_count_analysis()
+        encoder: Any = model if isinstance(model, PreTrainedModel) else _on_meta(model)
+        was_training = encoder.training
+        try:
+            input_ids = torch.zeros(1, seq_len, dtype=torch.long, device=encoder.device)
+            analysis = analysis_of(encoder.eval(), (input_ids,))
+            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+            return int(analysis.total())
+        finally:
+            encoder.train(was_training)
+
+
+def _on_meta(config: PretrainedConfig) -> PreTrainedModel:
+    auto_model: Any = AutoModel  # its class methods are not annotated
+    with torch.device("meta"):
+        model: PreTrainedModel = auto_model.from_config(config)
+    return model
+
+
+def _flop_count_analysis() -> Any:
+    try:
+        from fvcore.nn import FlopCountAnalysis
+    except ImportError as error:
+        raise ConfigError(f"counting FLOPs by tracing needs fvcore ({error}); run: pip install fvcore") from None
+    return FlopCountAnalysis
+
+
+def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:
+    """Multiply-adds of Q K^T and P V; `inputs` starts with query (batch, heads, Sq, dq), key and value."""
+    query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
+    return int(prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence fvcore's loggers and the deprecations of the tracer it uses; neither says anything about the count."""
+    log = logging.getLogger("fvcore")
+    level = log.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            log.setLevel(level)

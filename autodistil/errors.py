@@ -1,0 +1,56 @@
+"""Errors a user can act on: one line that says what, got, allowed and the next step.
+
+Every error that autodistil raises on purpose derives from `AutodistilError`; its `exit_code` is the exit status of the
+command line: 2 for wrong input, 1 for a failure of ours. Broken invariants are `assert`s, not these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AutodistilError(Exception):
+    """Base class. The message is one line for people."""
+
+    exit_code = 2
+
+
+class ConfigError(AutodistilError):
+    """A run configuration or option that cannot be used."""
+
+
+class SpaceError(AutodistilError):
+    """A search space that is malformed, empty or does not fit its teacher."""
+
+
+class BudgetError(AutodistilError):
+    """A budget that cannot be read, or that no student satisfies."""
+
+
+class CorpusError(AutodistilError):
+    """A corpus that is missing, empty, binary or too small."""
+
+
+class TeacherError(AutodistilError):
+    """A teacher that cannot be loaded, or whose family is not supported."""
+
+
+class RunError(AutodistilError):
+    """A run folder that is missing, foreign, half-written or not writable."""
+
+
+class ExportError(AutodistilError):
+    """A student that cannot be picked or written."""
+
+
+class IntegrityError(AutodistilError):
+    """A check of our own failed: the numbers of two independent ways differ. Always a defect of ours."""
+
+    exit_code = 1
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"` when an allowed name is close to `name`, else an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

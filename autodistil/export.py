@@ -1,0 +1,157 @@
+"""Export: a student as an ordinary Hugging Face folder, checked against the SuperLM before it is called done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from autodistil.costs.fvcore_check import count_flops
+from autodistil.errors import ExportError, IntegrityError
+from autodistil.files import disk_errors
+from autodistil.model_card import model_card
+from autodistil.spaces import Candidate
+from autodistil.superlm import SuperLM
+from autodistil.teacher import Teacher
+
+PARITY_TOLERANCE = 1e-5
+"""Largest allowed difference of last hidden states between the SuperLM's student and the reloaded export."""
+
+_SENTENCE_MODULES = ("Transformer", "Pooling", "Normalize")
+"""sentence-transformers modules that take any embedding size."""
+
+
+@dataclass(frozen=True)
+class ExportedStudent:
+    """What an export left behind."""
+
+    path: Path
+    max_difference: float
+    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths."""
+    size_mb: float
+    """Of `model.safetensors`, in 1e6 bytes."""
+    sentence_transformers: bool
+    """`SentenceTransformer(path)` loads it."""
+
+
+def export_student(
+    superlm: SuperLM, candidate: Candidate, teacher: Teacher, costs: Mapping[str, Any], facts: Mapping[str, str], to: Path
+) -> ExportedStudent:
+    """Write a student to `to`: whole and checked, or not at all.
+
+    Args:
+        superlm: the trained SuperLM of the candidate's sub-space.
+        candidate: the student.
+        teacher: gives the tokenizer and, where it is one, the sentence-transformers pipeline.
+        costs: its row of the cost table (`flops`, `params`, `size_mb`, ...), recounted here.
+        facts: further lines of the model card (what it was distilled on, loss, ...).
+        to: a folder that does not exist yet, or is empty.
+
+    Raises:
+        ExportError: the target is taken.
+        RunError: the disk refuses.
+        IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
+    building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with disk_errors(to):
+        try:
+            building.mkdir(parents=True)
+            superlm.extract(candidate.config).save_pretrained(building)
+            teacher.tokenizer.save_pretrained(building)
+            pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
+            difference = check_parity(superlm, candidate, building)
+            check_costs(superlm, candidate, costs, building)
+            card = model_card(candidate, teacher, costs, facts, sentence_transformers=pipeline)
+            (building / "README.md").write_text(card, encoding="utf-8")
+            if to.exists():
+                to.rmdir()
+            os.replace(building, to)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    size = (to / "model.safetensors").stat().st_size / 1e6
+    return ExportedStudent(to, difference, size, pipeline)
+
+
+@torch.no_grad()
+def check_parity(superlm: SuperLM, candidate: Candidate, folder: Path) -> float:
+    """Reload an export and compare it with the SuperLM's student.
+
+    Returns:
+        The largest absolute difference of last hidden states.
+
+    Raises:
+        IntegrityError: it is above `PARITY_TOLERANCE`.
+    """
+    reloaded = AutoModel.from_pretrained(folder, attn_implementation="sdpa").to(superlm.device).eval()
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for length in (7, 64):
+        ids = torch.randint(10, superlm.base_config.vocab_size, (2, length), generator=generator)
+        batch = {"input_ids": ids.to(superlm.device), "attention_mask": torch.ones_like(ids).to(superlm.device)}
+        batch["attention_mask"][1, length // 2 :] = 0
+        ours = superlm.forward(candidate.config, batch, output=True).output
+        worst = max(worst, float((reloaded(**batch).last_hidden_state - ours)[batch["attention_mask"] > 0].abs().max()))
+    if not worst <= PARITY_TOLERANCE:
+        raise IntegrityError(
+            f"export of {candidate.id} differs from the SuperLM's student by {worst:.2e} "
+            f"(allowed {PARITY_TOLERANCE:.0e}); please report this"
+        )
+    return worst
+
+
+def check_costs(superlm: SuperLM, candidate: Candidate, costs: Mapping[str, Any], folder: Path) -> None:
+    """Recount parameters, size and FLOPs of an export and compare them with the closed forms."""
+    model = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
+    parameters = sum(p.numel() for name, p in model.named_parameters() if superlm.pooler or not name.startswith("pooler."))
+    if parameters != costs["params"]:
+        raise IntegrityError(f"{candidate.id} has {parameters} parameters, the closed form says {costs['params']}")
+    size = (folder / "model.safetensors").stat().st_size / 1e6
+    if size > costs["size_mb"]:
+        raise IntegrityError(f"{candidate.id} takes {size} MB, more than the bound {costs['size_mb']} MB")
+
+
+def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int) -> None:
+    """Count a student's FLOPs again with fvcore.
+
+    Raises:
+        IntegrityError: fvcore and the closed form disagree.
+    """
+    counted = count_flops(superlm.meta_model(candidate.config), seq_len)
+    if counted != flops:
+        raise IntegrityError(
+            f"{candidate.id}: fvcore counts {counted} multiply-adds at length {seq_len}, the closed form {flops}; "
+            "please report this"
+        )
+
+
+def _write_sentence_pipeline(teacher: Teacher, embedding_size: int, folder: Path) -> bool:
+    """Carry a sentence-transformers pipeline over to a student; False where the teacher has none that fits."""
+    if not teacher.is_sentence_transformer:
+        return False
+    assert teacher.folder is not None
+    modules = json.loads((teacher.folder / "modules.json").read_text(encoding="utf-8"))
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    if any(kind not in _SENTENCE_MODULES for kind in kinds):
+        return False
+    for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
+        if (teacher.folder / name).is_file():
+            shutil.copyfile(teacher.folder / name, folder / name)
+    for module, kind in zip(modules, kinds, strict=True):
+        inner = folder / module["path"]
+        inner.mkdir(exist_ok=True)
+        if kind == "Pooling":
+            options = json.loads((teacher.folder / module["path"] / "config.json").read_text(encoding="utf-8"))
+            size_key = "word_embedding_dimension" if "word_embedding_dimension" in options else "embedding_dimension"
+            options[size_key] = embedding_size
+            (inner / "config.json").write_text(json.dumps(options, indent=2), encoding="utf-8")
+    return True

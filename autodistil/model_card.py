@@ -1,0 +1,108 @@
+"""The model card of an exported student: what it is, what it costs, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autodistil.spaces import Candidate
+from autodistil.teacher import Teacher
+
+
+def model_card(
+    candidate: Candidate,
+    teacher: Teacher,
+    costs: Mapping[str, Any],
+    facts: Mapping[str, str],
+    sentence_transformers: bool,
+) -> str:
+    """The `README.md` of a student, with the front matter that the Hugging Face Hub reads."""
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(_front_matter(teacher, sentence_transformers), sort_keys=False).strip(),
+            "---",
+            "",
+            f"# {candidate.id}",
+            "",
+            f"A student of `{teacher.source}`, found by [autodistil](https://pypi.org/project/autodistil/) without "
+            "re-training: a slice of a weight-sharing SuperLM that was trained by task-agnostic distillation.",
+            "",
+            *_usage(sentence_transformers),
+            "",
+            "## Architecture and costs",
+            "",
+            "| | student | teacher |",
+            "|---|---|---|",
+            *_architecture_rows(candidate, teacher),
+            *_cost_rows(costs),
+            "",
+            "FLOPs are multiply-adds of one sequence (batch 1) at the stated length, counted as fvcore does.",
+            "",
+            "## Where it comes from",
+            "",
+            *(f"- {key}: {value}" for key, value in facts.items()),
+            "",
+            "## Limits",
+            "",
+            "Distilled on unlabelled text only and not evaluated on any task by this export. Fine-tune or evaluate it "
+            "on yours before use. It inherits the biases and the limits of its teacher and of the text.",
+            "",
+        ]
+    )
+
+
+def _front_matter(teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:
+    inherited = _teacher_front_matter(teacher.folder)
+    matter: dict[str, Any] = {key: inherited[key] for key in ("language", "license") if key in inherited}
+    matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
+    if sentence_transformers:
+        matter["pipeline_tag"] = "sentence-similarity"
+    matter["tags"] = ["autodistil", "knowledge-distillation", teacher.model.config.model_type]
+    return matter
+
+
+def _teacher_front_matter(folder: Path | None) -> dict[str, Any]:
+    """The front matter of the teacher's own card, where it is at hand."""
+    card = folder / "README.md" if folder else None
+    if card is None or not card.is_file():
+        return {}
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    try:
+        matter = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except yaml.YAMLError:
+        return {}
+    return matter if isinstance(matter, dict) else {}
+
+
+def _usage(sentence_transformers: bool) -> list[str]:
+    if sentence_transformers:
+        code = ["from sentence_transformers import SentenceTransformer", 'model = SentenceTransformer("PATH")']
+    else:
+        code = ["from transformers import AutoModel, AutoTokenizer", 'model = AutoModel.from_pretrained("PATH")']
+    return ["```python", *code, "```"]
+
+
+def _architecture_rows(candidate: Candidate, teacher: Teacher) -> list[str]:
+    names = {
+        "num_layers": "layers",
+        "hidden_size": "hidden size",
+        "num_heads": "attention heads",
+        "head_size": "head size",
+        "intermediate_size": "FFN size",
+    }
+    return [f"| {label} | {getattr(candidate.config, axis)} | {getattr(teacher.dims, axis)} |" for axis, label in names.items()]
+
+
+def _cost_rows(costs: Mapping[str, Any]) -> list[str]:
+    teacher = costs["teacher"]
+    return [
+        f"| FLOPs at length {costs['seq_len']} | {costs['flops'] / 1e6:,.1f} M | {teacher['flops'] / 1e6:,.1f} M |",
+        f"| parameters | {costs['params'] / 1e6:.2f} M | {teacher['params'] / 1e6:.2f} M |",
+        f"| without embeddings | {costs['params_no_embeddings'] / 1e6:.2f} M | "
+        f"{teacher['params_no_embeddings'] / 1e6:.2f} M |",
+        f"| model.safetensors | {costs['size_mb']:.1f} MB | {teacher['size_mb']:.1f} MB |",
+    ]

@@ -1,0 +1,411 @@
+"""Search spaces: grids of student architectures, one grid (sub-space) per SuperLM, and their YAML files.
+
+AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transformer search space into K sub-spaces of
+homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
+of layers, hidden size, MLP ratio, and number of heads or head size or both. Departure from the paper: a student must be
+a plain Hugging Face encoder, so combinations where heads x head size is not the hidden size are left out and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import yaml
+
+from autodistil.axes import AXIS_BOUNDS, check_grid_size, listed, read_axis, read_mapping, read_text, short
+from autodistil.errors import SpaceError, suggest
+
+logger = logging.getLogger(__name__)
+
+_SHAPE_RULE = "num_heads x head_size must equal hidden_size (the shape rule of Hugging Face encoders)"
+_SUB_SPACE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+
+
+@dataclass(frozen=True, order=True)
+class StudentConfig:
+    """One homogeneous encoder architecture; also the dimensions of a teacher or of a SuperLM.
+
+    Raises:
+        SpaceError: A dimension is below one.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    head_size: int
+    intermediate_size: int
+
+    def __post_init__(self) -> None:
+        """Refuse dimensions below one."""
+        if min(self.num_layers, self.hidden_size, self.num_heads, self.head_size, self.intermediate_size) < 1:
+            raise SpaceError(f"got {self}; allowed: dimensions of at least 1; check the numbers")
+
+    @property
+    def attention_width(self) -> int:
+        """Width of queries, keys and values: heads x head size."""
+        return self.num_heads * self.head_size
+
+    @property
+    def encoder_weights(self) -> int:
+        """Matrix entries of all layers (no biases, norms or embeddings); orders students by size."""
+        attention, mlp = 4 * self.hidden_size * self.attention_width, 2 * self.hidden_size * self.intermediate_size
+        return self.num_layers * (attention + mlp)
+
+    @property
+    def label(self) -> str:
+        """Such as `L3-H192-A6-F576`, or `L3-H192-A6x64-F576` where the attention width differs from the hidden size."""
+        head_size = "" if self.attention_width == self.hidden_size else f"x{self.head_size}"
+        return f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
+
+
+_DIMENSIONS = tuple(StudentConfig.__dataclass_fields__)
+
+
+def _size(config: StudentConfig) -> tuple[int, StudentConfig]:
+    """Sort key by size; equal sizes are told apart by their dimensions, so that extremes are deterministic."""
+    return config.encoder_weights, config
+
+
+@dataclass(frozen=True)
+class SubSpace:
+    """The students of one SuperLM: a grid over the axes, less what the shape rule keeps out.
+
+    Raises:
+        SpaceError: No student is left, the grid is huge, or a hidden size divides by none of the head sizes.
+    """
+
+    name: str
+    num_layers: tuple[int, ...]
+    hidden_size: tuple[int, ...]
+    num_heads: tuple[int, ...] | None
+    """None: hidden size / head size."""
+    head_size: tuple[int, ...] | None
+    """None: hidden size / number of heads."""
+    mlp_ratio: tuple[float, ...]
+    """Intermediate size / hidden size; the intermediate size is rounded to a whole number."""
+
+    def __post_init__(self) -> None:
+        """Refuse a grid without students."""
+        if self.num_heads is None and self.head_size is None:
+            raise SpaceError(f"sub-space {self.name!r}: got neither num_heads nor head_size; give one of them or both")
+        check_grid_size(f"sub-space {self.name!r}", self.num_combinations)
+        if self.num_heads is None:
+            self._check_hidden_sizes()
+        if not self.students:
+            raise SpaceError(
+                f"sub-space {self.name!r}: got no student out of {self.num_combinations} combinations; "
+                f"{_SHAPE_RULE}; change these axes"
+            )
+
+    def _check_hidden_sizes(self) -> None:
+        # Only without num_heads: a grid over num_heads, such as the paper's, is meant to be thinned out by the rule.
+        stray = sorted(set(self.hidden_size) - {hidden for hidden, _, _ in self._shapes})
+        if stray:
+            raise SpaceError(
+                f"sub-space {self.name!r}: hidden_size: got {listed(stray)}; "
+                f"allowed: multiples of head_size {listed(self.head_size or ())}; change hidden_size or head_size"
+            )
+
+    @property
+    def num_combinations(self) -> int:
+        """Points of the grid before the shape rule."""
+        axes = (self.num_layers, self.hidden_size, self.num_heads, self.head_size, self.mlp_ratio)
+        return math.prod(len(axis) for axis in axes if axis is not None)
+
+    def _attention_grid(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (hidden size, heads, head size), a side that is not given rounded down."""
+        for hidden in self.hidden_size:
+            if self.num_heads is None:
+                yield from ((hidden, hidden // size, size) for size in self.head_size or ())
+            elif self.head_size is None:
+                yield from ((hidden, heads, hidden // heads) for heads in self.num_heads)
+            else:
+                yield from ((hidden, heads, size) for heads, size in product(self.num_heads, self.head_size))
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """The part of the attention grid that obeys the shape rule."""
+        return tuple(shape for shape in self._attention_grid() if shape[1] * shape[2] == shape[0])
+
+    def _intermediate_sizes(self, hidden: int) -> set[int]:
+        return {max(1, round(ratio * hidden)) for ratio in self.mlp_ratio}
+
+    @cached_property
+    def students(self) -> tuple[StudentConfig, ...]:
+        """Every student once, sorted by its dimensions."""
+        dimensions = {
+            (layers, *shape, intermediate)
+            for shape in self._shapes
+            for layers in self.num_layers
+            for intermediate in self._intermediate_sizes(shape[0])
+        }
+        return tuple(StudentConfig(*dims) for dims in sorted(dimensions))
+
+    @cached_property
+    def excluded(self) -> int:
+        """Distinct combinations of the grid that the shape rule keeps out."""
+        outside = set(self._attention_grid()) - set(self._shapes)
+        return sum(len(set(self.num_layers)) * len(self._intermediate_sizes(hidden)) for hidden, _, _ in outside)
+
+    @cached_property
+    def largest(self) -> StudentConfig:
+        """The student with the most encoder weights."""
+        return max(self.students, key=_size)
+
+    @cached_property
+    def smallest(self) -> StudentConfig:
+        """The student with the fewest encoder weights."""
+        return min(self.students, key=_size)
+
+    @cached_property
+    def envelope(self) -> StudentConfig:
+        """Elementwise maxima over the students: the SuperLM's own shape, which need not obey the shape rule."""
+        return StudentConfig(*(max(getattr(student, dim) for student in self.students) for dim in _DIMENSIONS))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A student in its sub-space. Neighbouring sub-spaces may share an architecture: two candidates, two SuperLMs."""
+
+    sub_space: str
+    config: StudentConfig
+
+    @property
+    def id(self) -> str:
+        """Unique in its search space, such as `tiny-L3-H192-A6-F576`."""
+        return f"{self.sub_space}-{self.config.label}"
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The sub-spaces to search, in the order of their file.
+
+    Raises:
+        SpaceError: There is no sub-space, or two have one name.
+    """
+
+    name: str
+    description: str
+    sub_spaces: tuple[SubSpace, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty space, names used twice and huge grids."""
+        if not self.sub_spaces:
+            raise SpaceError(f"search space {self.name!r}: got no sub-spaces; allowed: one or more; add one")
+        twice = [name for name, count in Counter(sub.name for sub in self.sub_spaces).items() if count > 1]
+        if twice:
+            raise SpaceError(f"search space {self.name!r}: got sub-space {twice[0]!r} twice; rename one of them")
+        check_grid_size(f"search space {self.name!r}", sum(sub.num_combinations for sub in self.sub_spaces))
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All students of all sub-spaces."""
+        return tuple(Candidate(sub.name, config) for sub in self.sub_spaces for config in sub.students)
+
+    @property
+    def attention_widths(self) -> tuple[int, ...]:
+        """Distinct attention widths of the students, ascending: what relation heads have to divide."""
+        return tuple(sorted({candidate.config.attention_width for candidate in self.candidates}))
+
+    @property
+    def largest(self) -> StudentConfig:
+        """The largest student of all sub-spaces."""
+        return max((sub.largest for sub in self.sub_spaces), key=_size)
+
+    def sub_space(self, name: str) -> SubSpace:
+        """The sub-space called `name`.
+
+        Raises:
+            SpaceError: There is none.
+        """
+        by_name = {sub.name: sub for sub in self.sub_spaces}
+        if name not in by_name:
+            raise SpaceError(
+                f"search space {self.name!r}: got no sub-space {short(name)}{suggest(name, by_name)}; "
+                f"allowed: {', '.join(by_name)}; use one of them"
+            )
+        return by_name[name]
+
+
+# ---- YAML and dicts
+
+
+def shipped_spaces() -> dict[str, Path]:
+    """Name -> YAML file of every space that comes with autodistil, sorted by name."""
+    # In a wheel the folder lies inside the package, in a checkout beside it.
+    folders = (Path(__file__).parent / "search_spaces", Path(__file__).parents[1] / "search_spaces")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_space(name_or_path: str) -> SearchSpace:
+    """Read a search space by its shipped name or from a YAML file.
+
+    Raises:
+        SpaceError: There is no such space or file, or it is not a valid space.
+    """
+    shipped = shipped_spaces()
+    path = shipped.get(name_or_path) or Path(name_or_path)
+    try:
+        text = path.expanduser().read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpaceError(
+            f"got no search space or file {short(name_or_path)}{suggest(name_or_path, shipped)}; "
+            f"allowed: {', '.join(shipped)} or the path of a YAML file; check the name"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{path}: got non-UTF-8 text at byte {error.start}; save the YAML file as UTF-8") from None
+    except (OSError, ValueError, RuntimeError) as error:  # a folder, no permission, a NUL in the name, no home
+        reason = getattr(error, "strerror", None) or error
+        raise SpaceError(f"got {short(name_or_path)}: {reason}; give a readable YAML file or a shipped name") from None
+    return space_from_dict(_parse_yaml(text, str(path)), str(path))
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key given twice, of which plain YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a dict after looking for repeated keys."""
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {short(key)} given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, source: str) -> object:
+    try:
+        return yaml.load(text, _StrictLoader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise SpaceError(f"{source}: got broken YAML{place}: {' '.join(problem.split())}; correct the file") from None
+
+
+def space_to_dict(space: SearchSpace) -> dict[str, Any]:
+    """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
+    sub_spaces = {
+        sub.name: {axis: list(values) for axis in AXIS_BOUNDS if (values := getattr(sub, axis)) is not None}
+        for sub in space.sub_spaces
+    }
+    return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
+
+
+def space_from_dict(raw: object, source: str) -> SearchSpace:
+    """Build a search space from the content of a YAML file.
+
+    Args:
+        raw: `{name, description, sub_spaces: {name: {axis: scalar, list or {low, high, step}}}}`; `name` defaults to
+            the stem of `source`, `description` to nothing.
+        source: Where it came from, for messages.
+
+    Raises:
+        SpaceError: A key is unknown or missing, an axis is malformed, or a sub-space has no student.
+    """
+    try:
+        top = read_mapping(raw, "the search space", required=("sub_spaces",), optional=("name", "description"))
+        subs = read_mapping(top["sub_spaces"], "sub_spaces")
+        sub_spaces = tuple(_sub_space(name, axes) for name, axes in subs.items())
+        name = read_text(top.get("name", Path(source).stem), "name")
+        return SearchSpace(name, read_text(top.get("description", ""), "description"), sub_spaces)
+    except SpaceError as error:
+        raise SpaceError(f"{source}: {error}") from None
+
+
+def _sub_space(name: object, raw: object) -> SubSpace:
+    if not isinstance(name, str) or not _SUB_SPACE_NAME.fullmatch(name):
+        raise SpaceError(
+            f"sub_spaces: got the name {short(name)}; "
+            "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
+        )
+    where = f"sub-space {name!r}"
+    required, optional = ("num_layers", "hidden_size", "mlp_ratio"), ("num_heads", "head_size")
+    axes = read_mapping(raw, where, required=required, optional=optional)
+    values = {axis: read_axis(axes[axis], axis, f"{where}: {axis}") if axis in axes else None for axis in AXIS_BOUNDS}
+    return SubSpace(name, **cast(dict[str, Any], values))
+
+
+# ---- spaces and teachers
+
+
+def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
+    """Check that every SuperLM can be cut out of the teacher.
+
+    Raises:
+        SpaceError: A sub-space has a dimension larger than the teacher's.
+    """
+    for sub, dim in product(space.sub_spaces, _DIMENSIONS):
+        limit = getattr(teacher, dim)
+        above = sorted({value for student in sub.students if (value := getattr(student, dim)) > limit})
+        if above:
+            axis = "mlp_ratio (intermediate_size)" if dim == "intermediate_size" else dim
+            raise SpaceError(
+                f"search space {space.name!r}, sub-space {sub.name!r}: {axis}: got {listed(above)}; "
+                f"allowed: at most the teacher's {limit}; lower it, or use the space 'auto' that fits any teacher"
+            )
+
+
+_NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})
+
+
+def auto_space(teacher: StudentConfig, k: int = 3) -> SearchSpace:
+    """Derive a search space of K sub-spaces from a teacher's dimensions.
+
+    Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from half
+    of its layers to all, their MLP ratios from half of its ratio to all of it; the largest student is the teacher (of
+    the teacher's width rounded down to whole heads). Neighbouring sub-spaces share one width, so that no cost lies
+    between them and the same architecture can be compared in both of their SuperLMs. A teacher with too few heads for
+    K ranges of widths gets fewer sub-spaces.
+
+    Raises:
+        SpaceError: `k` is below one, or the teacher is narrower than one of its heads.
+    """
+    if k < 1:
+        raise SpaceError(f"number of sub-spaces: got {k}; allowed: 1 or more; use 3, as the paper does")
+    heads = min(teacher.num_heads, teacher.hidden_size // teacher.head_size)
+    if heads < 1:
+        raise SpaceError(
+            f"teacher: got hidden size {teacher.hidden_size} with heads of {teacher.head_size}; allowed: at least one "
+            "head wide; write a search space in YAML with a smaller head_size"
+        )
+    groups = _overlapping_groups(range(max(1, heads // 4), heads + 1), k)
+    if len(groups) < k:
+        logger.info("a teacher with %d heads gets %d sub-spaces instead of %d", heads, len(groups), k)
+    names = _NAMES.get(len(groups)) or tuple(f"size{i}" for i in range(1, len(groups) + 1))
+    sub_spaces = tuple(_auto_sub_space(name, group, teacher) for name, group in zip(names, groups, strict=True))
+    return SearchSpace("auto", f"Derived from a teacher of {teacher.label}.", sub_spaces)
+
+
+def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig) -> SubSpace:
+    ratio = teacher.intermediate_size / teacher.hidden_size
+    return SubSpace(
+        name,
+        num_layers=_spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
+        hidden_size=tuple(count * teacher.head_size for count in _spread(heads[0], heads[-1], 4)),
+        num_heads=None,
+        head_size=(teacher.head_size,),
+        mlp_ratio=(*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),
+    )
+
+
+def _overlapping_groups(values: Sequence[int], k: int) -> list[Sequence[int]]:
+    """Cut `values` into up to `k` runs of at least two, each starting at the value that the one before ends at."""
+    k = max(1, min(k, len(values) - 1))
+    bounds = [i * (len(values) - 1) // k for i in range(k + 1)]
+    return [values[low : high + 1] for low, high in pairwise(bounds)]
+
+
+def _spread(low: int, high: int, count: int) -> tuple[int, ...]:
+    """Up to `count` distinct whole numbers, evenly spaced from `low` to `high`, both included."""
+    return tuple(sorted({low + round(i * (high - low) / (count - 1)) for i in range(count)}))

@@ -1,0 +1,261 @@
+"""SuperLM: one set of parameters that all students of a sub-space share (AutoDistil, section 3; once-for-all networks).
+
+A student is a value, never a mode: its forward is the Hugging Face model of its own config, run by
+`torch.func.functional_call` on leading slices of the shared parameters. What is evaluated is therefore what is
+exported, by construction: the same module class with the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+
+from autodistil.attention import TAPPED_SDPA, Batch, ModelStates, run_tapped
+from autodistil.families import Atoms, Family, leading, split_dimensions
+from autodistil.spaces import StudentConfig, SubSpace
+from autodistil.teacher import Teacher
+
+LayerMap = Callable[[int, int], tuple[int, ...]]
+
+
+def stride_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
+    """`floor(i * T / L)`, AutoDistil's map: 4 of 12 -> 0, 3, 6, 9. The last teacher layer is used only where L = T."""
+    return tuple(i * teacher_depth // depth for i in range(depth))
+
+
+def spread_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
+    """Evenly spaced with both ends: 4 of 12 -> 0, 4, 7, 11. Every depth ends in the teacher's last layer."""
+    if depth == 1:
+        return (teacher_depth - 1,)
+    return tuple((2 * i * (teacher_depth - 1) + depth - 1) // (2 * (depth - 1)) for i in range(depth))
+
+
+def first_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
+    """The first L layers: a truncated teacher."""
+    return tuple(range(min(depth, teacher_depth)))
+
+
+LAYER_MAPS: Mapping[str, LayerMap] = MappingProxyType(
+    {"spread": spread_layers, "stride": stride_layers, "first": first_layers}
+)
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """The rows of the word embedding that a batch touches, so that neither copies nor gradients span the vocabulary."""
+
+    rows: Tensor
+    """Vocabulary ids, (rows,), unique."""
+    batch: Batch
+    """The batch with `input_ids` renumbered into `rows`; the padding id keeps its number, which models test for."""
+
+    @classmethod
+    def of(cls, batch: Batch, padding: int | None) -> TokenRows | None:
+        """Renumber a batch; None where the padding id cannot keep its number."""
+        ids = batch["input_ids"]
+        if padding is None:
+            rows, renumbered = torch.unique(ids, return_inverse=True)
+            return cls(rows, {**batch, "input_ids": renumbered})
+        rows = torch.unique(torch.cat([ids.reshape(-1), ids.new_tensor([padding])]))
+        if padding >= len(rows):
+            return None
+        at = int(torch.searchsorted(rows, padding))
+        numbers = torch.searchsorted(rows, ids)
+        rows[[at, padding]] = rows[[padding, at]]
+        swapped = torch.where(numbers == at, padding, torch.where(numbers == padding, at, numbers))
+        return cls(rows, {**batch, "input_ids": swapped})
+
+
+class SuperLM:
+    """The shared parameters of one sub-space, and its students.
+
+    Attributes:
+        sub_space: the students.
+        parameters: name -> tensor with one dimension per atom of its layout (`families.py`). Layer indices in the
+            names count the SuperLM's own layers: those teacher layers that some student uses.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        base_config: PretrainedConfig,
+        sub_space: SubSpace,
+        parameters: Mapping[str, Tensor],
+        layer_map: str = "spread",
+        pooler: bool = True,
+    ) -> None:
+        self.family = family
+        self.base_config = base_config
+        self.sub_space = sub_space
+        self.layer_map = layer_map
+        self.pooler = pooler
+        self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
+        self._layers = used_layers(sub_space, family.dimensions(base_config).num_layers, layer_map)
+        self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
+
+    @classmethod
+    def from_teacher(cls, teacher: Teacher, sub_space: SubSpace, layer_map: str = "spread") -> SuperLM:
+        """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`."""
+        family, config = teacher.family, teacher.model.config
+        layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
+        parameters = {}
+        for name, value in teacher.model.named_parameters():
+            layer = family.layer_of(name)
+            if layer is not None and layer not in layers:
+                continue
+            own_name = name if layer is None else family.rename_layer(name, layers.index(layer))
+            layout = family.layout(name, value.dim(), config)
+            split = split_dimensions(value.detach().float(), layout, teacher.dims)
+            parameters[own_name] = split[leading(layout, sub_space.envelope)]
+        return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(iter(self.parameters.values())).device
+
+    def to(self, device: torch.device | str) -> SuperLM:
+        """Move the parameters; returns self."""
+        for parameter in self.parameters.values():
+            parameter.data = parameter.data.to(device)
+        self._skeletons.clear()
+        return self
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Detached parameters by name."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy parameters in. Names and shapes must be this SuperLM's own."""
+        assert state.keys() == self.parameters.keys(), "parameters of another SuperLM"
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state[name])
+
+    def student_config(self, student: StudentConfig) -> PretrainedConfig:
+        """The Hugging Face config of a student."""
+        return self.family.student_config(self.base_config, student)
+
+    def weights(self, student: StudentConfig) -> dict[str, Tensor]:
+        """The student's parameters as differentiable views, named and shaped as in its Hugging Face model."""
+        return {
+            name: self.parameters[own][index].reshape(shape)
+            for name, own, index, shape in self._slices(student)
+        }
+
+    def forward(
+        self, student: StudentConfig, batch: Batch, weights: Mapping[str, Tensor] | None = None, output: bool = False
+    ) -> ModelStates:
+        """Attention states of the student's last layer and, if asked, its last hidden states.
+
+        Args:
+            student: a student of the sub-space.
+            batch: token ids and mask.
+            weights: the student's parameters, `self.weights(student)` unless given (see `leaf_weights`).
+            output: also run what follows the last attention.
+        """
+        model = self._skeleton(student)
+        run = partial(functional_call, model, dict(weights or self.weights(student)), ())
+        return run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output)
+
+    def extract(self, student: StudentConfig) -> PreTrainedModel:
+        """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
+        model = self._new_model(self.student_config(student))
+        state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
+        model.load_state_dict(state, strict=True, assign=True)
+        return model.eval()
+
+    def leaf_weights(self, student: StudentConfig, rows: TokenRows | None) -> dict[str, Tensor]:
+        """Contiguous copies of the student's parameters that collect gradients of their own.
+
+        Backward into views would fill a gradient of the SuperLM's full size for each student; leaves get just
+        theirs, and `accumulate` adds them where they belong.
+
+        Args:
+            student: a student of the sub-space.
+            rows: the word-embedding rows to copy, all where None; the forward then needs `rows.batch`.
+        """
+        leaves = {}
+        for name, own, index, shape in self._slices(student):
+            value = self.parameters[own].detach()
+            if rows is not None and own == self.family.word_embeddings:
+                value = value[rows.rows]
+                shape = torch.Size((len(rows.rows), *shape[1:]))
+            leaves[name] = value[index].reshape(shape).clone(memory_format=torch.contiguous_format).requires_grad_()
+        return leaves
+
+    def accumulate(self, student: StudentConfig, leaves: Mapping[str, Tensor], rows: TokenRows | None) -> None:
+        """Add the gradients of `leaf_weights` to the shared parameters' `.grad` (which stays None where none came)."""
+        for name, own, index, _ in self._slices(student):
+            gradient = leaves[name].grad
+            if gradient is None:
+                continue
+            parameter = self.parameters[own]
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            target = parameter.grad[index]
+            if rows is not None and own == self.family.word_embeddings:
+                target.index_add_(0, rows.rows, gradient)
+            else:
+                target += gradient.reshape(target.shape)
+
+    def token_rows(self, batch: Batch) -> TokenRows | None:
+        """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`."""
+        return TokenRows.of(batch, self.base_config.pad_token_id)
+
+    def _slices(self, student: StudentConfig) -> list[tuple[str, str, tuple[slice, ...], torch.Size]]:
+        """For each parameter of the student: its name, the SuperLM's name, the slice and the student's shape."""
+        slots = self._slots(student.num_layers)
+        rows = []
+        for name, value in self._skeleton(student).named_parameters():
+            layer = self.family.layer_of(name)
+            own = name if layer is None else self.family.rename_layer(name, slots[layer])
+            rows.append((name, own, leading(self._layout(name, value.dim()), student), value.shape))
+        return rows
+
+    def _slots(self, depth: int) -> tuple[int, ...]:
+        """Which of the SuperLM's layers a student of this depth uses."""
+        teacher_depth = self.family.dimensions(self.base_config).num_layers
+        return tuple(self._layers.index(layer) for layer in LAYER_MAPS[self.layer_map](depth, teacher_depth))
+
+    def _layout(self, name: str, ndim: int) -> Atoms:
+        return self.family.layout(name, ndim, self.base_config)
+
+    def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
+        """The student's module tree without parameters (they stay on the meta device), cached."""
+        if student not in self._skeletons:
+            config = self.student_config(student)
+            config._attn_implementation = TAPPED_SDPA
+            self._skeletons[student] = self._new_model(config).eval()
+        return self._skeletons[student]
+
+    def _new_model(self, config: PretrainedConfig) -> PreTrainedModel:
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+        if not self.pooler and hasattr(model, "pooler"):
+            model.pooler = None
+        _materialise_buffers(model, self.device)
+        return model
+
+
+def used_layers(sub_space: SubSpace, teacher_depth: int, layer_map: str) -> tuple[int, ...]:
+    """The teacher layers that some student of the sub-space uses, in order."""
+    depths = {student.num_layers for student in sub_space.students}
+    return tuple(sorted({layer for depth in depths for layer in LAYER_MAPS[layer_map](depth, teacher_depth)}))
+
+
+def _materialise_buffers(model: PreTrainedModel, device: torch.device) -> None:
+    """Give the buffers of a model on the meta device their values (positions, ...), as `from_pretrained` does."""
+    for module in model.modules():
+        buffers = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
+        for name, buffer in buffers.items():
+            module._buffers[name] = torch.empty_like(buffer, device=device)
+        if buffers:
+            model._init_weights(module)

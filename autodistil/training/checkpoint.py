@@ -1,0 +1,109 @@
+"""Checkpoints: one safetensors file per SuperLM that holds weights, optimiser moments and step, replaced atomically.
+
+One file is one rename, so a SuperLM's state is never half of two steps. SuperLMs of a run may stand at different steps
+after a crash; the trainer takes each on from its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from autodistil.errors import RunError
+from autodistil.files import atomic_path
+from autodistil.superlm import SuperLM
+from autodistil.training.trainer import SuperLMTrainer
+
+WEIGHTS = "superlm.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def save_checkpoint(trainer: SuperLMTrainer, folder: Path) -> None:
+    """Save what is needed to go on; once finished, the weights alone (and drop the checkpoint).
+
+    Raises:
+        RunError: the disk refuses; the last checkpoint is untouched.
+    """
+    weights = trainer.superlm.state_dict()
+    if trainer.finished:
+        _save(folder / WEIGHTS, weights, trainer.steps_done)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        return
+    tensors = {f"weights/{name}": value for name, value in weights.items()}
+    for name, parameter in trainer.superlm.parameters.items():
+        for key, value in trainer.optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value
+    _save(folder / CHECKPOINT, tensors, trainer.steps_done)
+
+
+def restore_checkpoint(trainer: SuperLMTrainer, folder: Path) -> int:
+    """Bring a trainer to the state that `save_checkpoint` left; returns the steps done (0 where there is none).
+
+    Raises:
+        RunError: the file is damaged or belongs to another SuperLM.
+    """
+    if (folder / WEIGHTS).is_file():
+        trainer.steps_done = load_weights(trainer.superlm, folder)
+    elif (folder / CHECKPOINT).is_file():
+        tensors, trainer.steps_done = _load(folder / CHECKPOINT)
+        _restore_weights(trainer.superlm, _with_prefix(tensors, "weights"), folder / CHECKPOINT)
+        _restore_moments(trainer, tensors)
+    return trainer.steps_done
+
+
+def load_weights(superlm: SuperLM, folder: Path) -> int:
+    """Load the weights of a finished training; returns its steps.
+
+    Raises:
+        RunError: missing, damaged or of another SuperLM.
+    """
+    tensors, steps = _load(folder / WEIGHTS)
+    _restore_weights(superlm, tensors, folder / WEIGHTS)
+    return steps
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix + "/"): value for name, value in tensors.items() if name.startswith(prefix + "/")}
+
+
+def _restore_weights(superlm: SuperLM, weights: Mapping[str, Tensor], path: Path) -> None:
+    expected = {name: value.shape for name, value in superlm.parameters.items()}
+    if {name: value.shape for name, value in weights.items()} != expected:
+        raise RunError(f"{str(path)!r} belongs to another SuperLM; use another --run folder or remove this one")
+    superlm.load_state_dict(weights)
+
+
+def _restore_moments(trainer: SuperLMTrainer, tensors: Mapping[str, Tensor]) -> None:
+    moments = {key: _with_prefix(tensors, key) for key in _MOMENTS}
+    for name, parameter in trainer.superlm.parameters.items():
+        if name in moments["exp_avg"]:
+            trainer.optimizer.state[parameter] = {
+                key: values[name].to(parameter.device) if key != "step" else values[name]
+                for key, values in moments.items()
+            }
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], steps: int) -> None:
+    contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={"steps": str(steps)})
+        except SafetensorError as error:  # its I/O errors come without errno
+            raise OSError(28 if "No space" in str(error) else 0, str(error)) from error
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], int]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, int(metadata["steps"])  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunError(
+            f"checkpoint {str(path)!r} is damaged ({' '.join(str(error).split())[:100]}); remove it to train again"
+        ) from error

@@ -1,0 +1,61 @@
+"""Training metrics: one JSON object a line in `metrics.jsonl`, and the same numbers for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from autodistil.files import disk_errors, write_text
+from autodistil.training.trainer import StepMetrics
+
+logger = logging.getLogger(__name__)
+
+
+class MetricsLog:
+    """Appends step metrics; opening one for a resumed training drops what comes after the steps it resumes from."""
+
+    def __init__(self, path: Path, steps_done: Mapping[str, int], tensorboard: Path | None = None) -> None:
+        self.path = path
+        if path.is_file():
+            kept = [row for row in read_metrics(path) if row["step"] <= steps_done.get(row["sub_space"], row["step"])]
+            write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._writer = _summary_writer(tensorboard, max(steps_done.values(), default=0)) if tensorboard else None
+
+    def append(self, rows: Sequence[StepMetrics]) -> None:
+        """Write the rows of one step."""
+        lines = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
+        with disk_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(lines)
+        if self._writer is not None:
+            for row in rows:
+                for key in ("loss", "largest_loss", "smallest_loss", "lr", "grad_norm"):
+                    self._writer.add_scalar(f"{row.sub_space}/{key}", getattr(row, key), row.step)
+
+    def close(self) -> None:
+        """Flush."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All rows; a last line that a crash cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            logger.warning("left out a damaged line of %s", path)
+    return rows
+
+
+def _summary_writer(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        logger.info("tensorboard is not installed; metrics go to metrics.jsonl only")
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step + 1)

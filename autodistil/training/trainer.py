@@ -1,0 +1,189 @@
+"""Training of SuperLMs by sandwich sampling: all of them side by side on one teacher forward.
+
+Each SuperLM's training is a function of its recipe, teacher, text and sub-space alone, whatever is trained beside it;
+so SuperLMs may be trained together, apart, or resumed from different steps, with the same result to the bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from autodistil.attention import Batch, ModelStates
+from autodistil.objectives import Objective
+from autodistil.superlm import SuperLM
+from autodistil.teacher import Teacher
+from autodistil.training.recipe import Recipe
+from autodistil.training.sampling import draw_students
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What one step of one SuperLM reports."""
+
+    sub_space: str
+    step: int
+    """Steps done, this one included."""
+    tokens: int
+    """Tokens seen by each drawn student so far."""
+    loss: float
+    """Mean over the drawn students."""
+    largest_loss: float
+    smallest_loss: float
+    lr: float
+    grad_norm: float
+    """Before clipping."""
+    seconds: float
+    """Spent on this SuperLM in this step, its share of the teacher left out."""
+
+
+@dataclass
+class SuperLMTrainer:
+    """One SuperLM with its optimiser and the number of steps done."""
+
+    superlm: SuperLM
+    recipe: Recipe
+    objective: Objective
+    steps_done: int = 0
+    optimizer: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        matrices, vectors = [], []
+        for name, parameter in self.superlm.parameters.items():
+            (vectors if _is_vector(name) else matrices).append(parameter)
+        groups = [
+            {"params": matrices, "weight_decay": self.recipe.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        fused = self.superlm.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=fused)
+
+    @property
+    def name(self) -> str:
+        """Name of the sub-space."""
+        return self.superlm.sub_space.name
+
+    @property
+    def finished(self) -> bool:
+        """All steps are done."""
+        return self.steps_done >= self.recipe.steps
+
+    def add_gradients(self, batch: Batch, teacher_states: ModelStates) -> Tensor:
+        """Forward and backward of this step's students on one micro-batch.
+
+        Gradients are the mean over students and micro-batches (the paper adds them; AdamW does not see the factor).
+
+        Returns:
+            Losses of the students in drawing order, (students,), detached.
+        """
+        students = self.students()
+        rows = self.superlm.token_rows(batch)
+        inputs = rows.batch if rows is not None else batch
+        mask = batch["attention_mask"].bool() if "attention_mask" in batch else None
+        losses = []
+        for student in students:
+            leaves = self.superlm.leaf_weights(student, rows)
+            with autocast(self.superlm.device, self.recipe.precision):
+                states = self.superlm.forward(student, inputs, leaves, output=self.objective.needs_output)
+            loss = self.objective(states, teacher_states, mask)
+            (loss / (len(students) * self.recipe.accumulate)).backward()
+            self.superlm.accumulate(student, leaves, rows)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def students(self) -> list:
+        """The students of the step to come, largest first and smallest last under the sandwich rule."""
+        recipe = self.recipe
+        return draw_students(
+            self.superlm.sub_space, recipe.sampling, recipe.random_students, recipe.seed, self.steps_done
+        )
+
+    def update(self) -> tuple[float, float]:
+        """Clip, step the optimiser and clear the gradients; returns the learning rate and the gradient's norm."""
+        learning_rate = self.recipe.learning_rate_at(self.steps_done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        parameters = list(self.superlm.parameters.values())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps_done += 1
+        return learning_rate, float(norm)
+
+
+def train(
+    trainers: Sequence[SuperLMTrainer],
+    teacher: Teacher,
+    micro_batches: Callable[[int], Iterator[Batch]],
+    on_step: Callable[[list[StepMetrics]], None],
+    layer: int | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train until every trainer is finished or `should_stop()`.
+
+    Args:
+        trainers: those of one run; they may stand at different steps.
+        teacher: the common teacher.
+        micro_batches: step -> the micro-batches of that step.
+        on_step: called after each step with the metrics of the SuperLMs that took it.
+        layer: teacher layer to distil, the last unless given.
+        should_stop: asked between steps, when all state is consistent.
+    """
+    pending = [trainer for trainer in trainers if not trainer.finished]
+    while pending and not should_stop():
+        step = min(trainer.steps_done for trainer in pending)
+        due = [trainer for trainer in pending if trainer.steps_done == step]
+        on_step(train_step(due, teacher, micro_batches(step), layer))
+        pending = [trainer for trainer in pending if not trainer.finished]
+
+
+def train_step(
+    trainers: Sequence[SuperLMTrainer], teacher: Teacher, batches: Iterator[Batch], layer: int | None
+) -> list[StepMetrics]:
+    """One step of each trainer on the same micro-batches and teacher states."""
+    recipe = trainers[0].recipe
+    needs_output = any(trainer.objective.needs_output for trainer in trainers)
+    losses: list[list[Tensor]] = [[] for _ in trainers]
+    seconds = [0.0] * len(trainers)
+    tokens = 0
+    for batch in batches:
+        with autocast(teacher.model.device, recipe.precision):
+            states = teacher.states(batch, layer, needs_output)
+        tokens += batch["input_ids"].numel()
+        for i, trainer in enumerate(trainers):
+            start = time.perf_counter()
+            losses[i].append(trainer.add_gradients(batch, states))
+            seconds[i] += time.perf_counter() - start
+    return [
+        _finish_step(trainer, torch.stack(losses[i]).mean(0), tokens, seconds[i]) for i, trainer in enumerate(trainers)
+    ]
+
+
+def _finish_step(trainer: SuperLMTrainer, losses: Tensor, tokens: int, seconds: float) -> StepMetrics:
+    start = time.perf_counter()
+    learning_rate, norm = trainer.update()
+    return StepMetrics(
+        sub_space=trainer.name,
+        step=trainer.steps_done,
+        tokens=tokens * trainer.steps_done,
+        loss=float(losses.mean()),
+        largest_loss=float(losses[0]),
+        smallest_loss=float(losses[-1]),
+        lr=learning_rate,
+        grad_norm=norm,
+        seconds=seconds + time.perf_counter() - start,
+    )
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """bfloat16 autocast for `bf16`, nothing for `fp32`."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def _is_vector(name: str) -> bool:
+    return name.endswith("bias") or "norm" in name.lower()

@@ -23,8 +23,8 @@ class RunConfig:
     """Packaged name, Hugging Face id or folder of the teacher."""
     corpus: tuple[str, ...] = ("python-docs",)
     """Text sources: files, folders, globs, `hf:` datasets or `python-docs`."""
-    space: str = "auto"
-    """Shipped search space, YAML file, or `auto`: the one shipped for the teacher, else derived from its config."""
+    space: str | None = None
+    """Shipped search space, YAML file, or `auto` to derive one; unless given, the one shipped for such a teacher, else `auto`."""
     trust_remote_code: bool = False
     """Allow code that comes with the teacher."""
 
@@ -61,6 +61,8 @@ class RunConfig:
     """Random students a step, beside the largest and the smallest."""
     precision: str = "fp32"
     """`fp32`, or `bf16` for autocast where the hardware has it."""
+    heldout_sequences: int = 32
+    """Held-out sequences that a student is scored on."""
     seed: int = 0
     """Decides data order, drawn students and search."""
 
@@ -71,8 +73,6 @@ class RunConfig:
     """Search algorithm (`search.study.SAMPLERS`)."""
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
-    heldout_sequences: int = 32
-    """Held-out sequences that a student is scored on."""
 
     # The machine: never changes what is computed, but for rounding.
     threads: int | None = None
@@ -101,7 +101,7 @@ class RunConfig:
 
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
-SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials", "heldout_sequences"})
+SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials"})
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""

@@ -43,7 +43,13 @@ class ExportedStudent:
 
 
 def export_student(
-    superlm: SuperLM, candidate: Candidate, teacher: Teacher, costs: Mapping[str, Any], facts: Mapping[str, str], to: Path
+    superlm: SuperLM,
+    candidate: Candidate,
+    teacher: Teacher,
+    costs: Mapping[str, Any],
+    facts: Mapping[str, str],
+    to: Path,
+    replace_existing: bool = False,
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -54,13 +60,14 @@ def export_student(
         costs: its row of the cost table (`flops`, `params`, `size_mb`, ...), recounted here.
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
+        replace_existing: put the student in the place of an earlier export at `to`.
 
     Raises:
         ExportError: the target is taken.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
@@ -74,7 +81,7 @@ def export_student(
             card = model_card(candidate, teacher, costs, facts, sentence_transformers=pipeline)
             (building / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
-                to.rmdir()
+                shutil.rmtree(to)
             os.replace(building, to)
         finally:
             shutil.rmtree(building, ignore_errors=True)

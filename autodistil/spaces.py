@@ -157,6 +157,26 @@ class SubSpace:
         outside = set(self._attention_grid()) - set(self._shapes)
         return sum(len(set(self.num_layers)) * len(self._intermediate_sizes(hidden)) for hidden, _, _ in outside)
 
+    @property
+    def axes(self) -> dict[str, tuple[float, ...]]:
+        """The axes that span the grid, each with its values in ascending order."""
+        return {axis: values for axis in AXIS_BOUNDS if (values := getattr(self, axis)) is not None}
+
+    def student(
+        self,
+        num_layers: int,
+        hidden_size: int,
+        mlp_ratio: float,
+        num_heads: int | None = None,
+        head_size: int | None = None,
+    ) -> StudentConfig | None:
+        """The student at a point of the grid (one value for each of `axes`); None where the shape rule keeps it out."""
+        heads = num_heads or hidden_size // cast(int, head_size)
+        size = head_size or hidden_size // heads
+        if heads * size != hidden_size:
+            return None
+        return StudentConfig(num_layers, hidden_size, heads, size, max(1, round(mlp_ratio * hidden_size)))
+
     @cached_property
     def largest(self) -> StudentConfig:
         """The student with the most encoder weights."""
@@ -296,8 +316,7 @@ def _parse_yaml(text: str, source: str) -> object:
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:
     """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
     sub_spaces = {
-        sub.name: {axis: list(values) for axis in AXIS_BOUNDS if (values := getattr(sub, axis)) is not None}
-        for sub in space.sub_spaces
+        sub.name: {axis: list(values) for axis, values in sub.axes.items()} for sub in space.sub_spaces
     }
     return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
 

@@ -167,10 +167,14 @@ class SuperLM:
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
-        model = self._new_model(self.student_config(student))
+        model = self._new_model(self.student_config(student), torch.device("cpu"))
         state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
+
+    def meta_model(self, student: StudentConfig) -> PreTrainedModel:
+        """The student's Hugging Face model without memory for its parameters, for tracing."""
+        return self._new_model(self.student_config(student), torch.device("meta")).eval()
 
     def leaf_weights(self, student: StudentConfig, rows: TokenRows | None) -> dict[str, Tensor]:
         """Contiguous copies of the student's parameters that collect gradients of their own.
@@ -233,15 +237,16 @@ class SuperLM:
         if student not in self._skeletons:
             config = self.student_config(student)
             config._attn_implementation = TAPPED_SDPA
-            self._skeletons[student] = self._new_model(config).eval()
+            self._skeletons[student] = self._new_model(config, self.device).eval()
         return self._skeletons[student]
 
-    def _new_model(self, config: PretrainedConfig) -> PreTrainedModel:
+    def _new_model(self, config: PretrainedConfig, device: torch.device) -> PreTrainedModel:
+        """A model with buffers on `device` and parameters on the meta device."""
         with torch.device("meta"):
             model = AutoModel.from_config(config)
         if not self.pooler and hasattr(model, "pooler"):
             model.pooler = None
-        _materialise_buffers(model, self.device)
+        _materialise_buffers(model, device)
         return model
 
 

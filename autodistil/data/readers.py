@@ -1,0 +1,266 @@
+"""Documents of a corpus file by its kind: plain text, JSON lines, CSV, TSV and Parquet.
+
+In plain text an empty line ends a document. In tables the text is the column `text`, the columns `text_a` and `text_b`
+together, or the first column with words in it. Documents beyond `MAX_DOCUMENT_CHARACTERS` come in pieces.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Any
+
+from autodistil.data.decoding import COMPRESSIONS, corpus_file_errors, read_bytes, read_lines, read_text
+from autodistil.data.optional import optional_import
+from autodistil.errors import CorpusError
+
+logger = logging.getLogger(__name__)
+
+MAX_DOCUMENT_CHARACTERS = 1 << 14
+"""Longer documents are cut at white space, so that a file of one endless line streams too."""
+MAX_CSV_FIELD = 1 << 24
+"""Characters of one CSV field: more means a quote that is never closed."""
+HEAD_RECORDS = 50
+"""Records that are looked at to find the text column."""
+
+_EMPTY_LINES = re.compile(r"\n[ \t]*\n[ \t\n]*")
+_BLANK = " \t\n"
+
+Record = Mapping[str, Any]
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """The documents of a file, at most `MAX_DOCUMENT_CHARACTERS` long, in the file's order.
+
+    Raises:
+        CorpusError: unknown extension, unreadable, cut off, binary, not UTF-8, malformed, or without a text column.
+    """
+    return READERS[kind_of(path)](path)
+
+
+def kind_of(path: Path) -> str:
+    """The extension that says how to read a file, without that of a compression.
+
+    Raises:
+        CorpusError: it is not in `READERS`.
+    """
+    name = path.name.lower()
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    kind = Path(name).suffix
+    if kind not in READERS:
+        raise CorpusError(
+            f"corpus file {str(path)!r} has the unknown extension {kind!r}; allowed: {', '.join(READERS)}, each also "
+            f"with {', '.join(COMPRESSIONS)}; rename it (plain text is .txt)"
+        )
+    return kind
+
+
+def cut(text: str, final: bool = True) -> tuple[list[str], str]:
+    """Pieces of at most `MAX_DOCUMENT_CHARACTERS`, ended at white space where there is any.
+
+    Args:
+        text: text without an empty line.
+        final: nothing follows; otherwise what may still grow is returned as the rest.
+    """
+    pieces = []
+    start = 0
+    while len(text) - start > MAX_DOCUMENT_CHARACTERS:
+        limit = start + MAX_DOCUMENT_CHARACTERS
+        end = max(text.rfind(blank, start + 1, limit + 1) for blank in _BLANK)
+        end = end if end > start else limit
+        pieces.append(text[start:end].strip(_BLANK))
+        start = end
+        while start < len(text) and text[start] in _BLANK:
+            start += 1
+    rest = text[start:]
+    if final:
+        pieces.append(rest.strip(_BLANK))
+        rest = ""
+    return [piece for piece in pieces if piece], rest
+
+
+def text_documents(chunks: Iterable[str]) -> Iterator[str]:
+    """Documents of plain text that comes in chunks of any size; how it is chunked makes no difference."""
+    rest = ""
+    for chunk in chunks:
+        *complete, rest = _EMPTY_LINES.split(rest + chunk)
+        for document in complete:
+            yield from cut(document.strip(_BLANK))[0]
+        pieces, rest = cut(rest.lstrip(_BLANK), final=False)
+        yield from pieces
+    yield from cut(rest)[0]
+
+
+def record_documents(records: Iterable[Record], where: str, columns: Sequence[str] = ()) -> Iterator[str]:
+    """Documents of records that map column names to values.
+
+    Args:
+        records: the records.
+        where: file or data set, for the messages.
+        columns: the columns to join; found in the first records unless given.
+
+    Raises:
+        CorpusError: no column holds text.
+    """
+    records = iter(records)
+    head = list(islice(records, HEAD_RECORDS))
+    if not head:
+        return
+    columns = columns or _columns_with_text(head, where)
+    skipped = 0
+    for record in chain(head, records):
+        texts = [value for value in map(record.get, columns) if isinstance(value, str)]
+        skipped += not texts
+        yield from cut(_encodable(" ".join(texts)))[0]
+    if skipped:
+        logger.warning("%s: %d records hold no text under %s and were passed over", where, skipped, " + ".join(columns))
+
+
+def _columns_with_text(records: Sequence[Record], where: str) -> tuple[str, ...]:
+    """The columns to read, by what is in them."""
+    every = list(dict.fromkeys(chain.from_iterable(records)))
+    with_words = {column for record in records for column, value in record.items() if _has_words(value)}
+    return text_columns([column for column in every if column in with_words], every, where)
+
+
+def _has_words(value: object) -> bool:
+    return isinstance(value, str) and any(map(str.isalpha, value[:1000]))
+
+
+def text_columns(with_text: Sequence[str], all_columns: Sequence[str], where: str) -> tuple[str, ...]:
+    """The columns to read.
+
+    Args:
+        with_text: columns that hold text, in order.
+        all_columns: every column, for the message.
+        where: file or data set, for the message.
+
+    Raises:
+        CorpusError: `with_text` is empty.
+    """
+    for wanted in (("text",), ("text_a", "text_b"), ("text_a",)):
+        if set(wanted) <= set(with_text):
+            return wanted
+    if not with_text:
+        names = ", ".join(map(str, all_columns[:20])) or "none"
+        raise CorpusError(f"{where} has no text column; it has the columns {names}; name the one with the text 'text'")
+    return (with_text[0],)
+
+
+def _encodable(text: str) -> str:
+    """`text` with the lone surrogates that JSON can smuggle in replaced by `?`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
+
+
+def _where(path: Path) -> str:
+    return f"corpus file {str(path)!r}"
+
+
+def _plain_text(path: Path) -> Iterator[str]:
+    return text_documents(read_text(path))
+
+
+def _json_lines(path: Path) -> Iterator[str]:
+    return record_documents(_json_records(path), _where(path))
+
+
+def _json_records(path: Path) -> Iterator[Record]:
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(
+                f"{_where(path)}, line {number} is not JSON ({error}); write one object a line"
+            ) from error
+        if not isinstance(record, dict):
+            raise CorpusError(
+                f"{_where(path)}, line {number} is a JSON {type(record).__name__}; allowed: one object a line, "
+                'as {"text": "…"}'
+            )
+        yield record
+
+
+def _comma_separated(path: Path) -> Iterator[str]:
+    return record_documents(_csv_records(path, delimiter=","), _where(path))
+
+
+def _tab_separated(path: Path) -> Iterator[str]:
+    """A `.tsv` has no quoting (IANA text/tab-separated-values; GLUE's files rely on it)."""
+    return record_documents(_csv_records(path, delimiter="\t", quoting=csv.QUOTE_NONE), _where(path))
+
+
+def _csv_records(path: Path, **dialect: Any) -> Iterator[Record]:
+    csv.field_size_limit(max(MAX_CSV_FIELD, csv.field_size_limit()))
+    rows = csv.reader(read_lines(path), **dialect)
+    try:
+        header = next(rows, [])
+        for row in filter(None, rows):
+            yield dict(zip(header, row, strict=False))
+    except csv.Error as error:
+        raise CorpusError(
+            f"{_where(path)}, near line {rows.line_num} is malformed ({error}); look for a quote that is never closed"
+        ) from error
+
+
+def _parquet(path: Path) -> Iterator[str]:
+    parquet = optional_import("pyarrow.parquet", f"reading {path.name!r}")
+    arrow = optional_import("pyarrow", f"reading {path.name!r}")
+    with _seekable(path) as file, corpus_file_errors(path):
+        try:
+            table = parquet.ParquetFile(file)
+            schema = table.schema_arrow
+            with_text = [field.name for field in schema if _is_text(field.type, arrow)]
+            columns = text_columns(with_text, schema.names, _where(path))
+            batches = table.iter_batches(batch_size=1000, columns=list(columns))
+            records = chain.from_iterable(batch.to_pylist() for batch in batches)
+            yield from record_documents(records, _where(path), columns)
+        except arrow.ArrowException as error:
+            raise CorpusError(
+                f"{_where(path)} is not a whole Parquet file ({str(error).splitlines()[0]}); get a whole copy of it"
+            ) from error
+
+
+def _is_text(kind: Any, arrow: Any) -> bool:
+    types = arrow.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[IO[bytes]]:
+    """A file as Parquet needs it; a compressed one is unpacked to disk first."""
+    if path.suffix.lower() not in COMPRESSIONS:
+        with corpus_file_errors(path), open(path, "rb") as file:
+            yield file
+        return
+    with corpus_file_errors(path), tempfile.TemporaryFile() as copy:
+        for chunk in read_bytes(path):
+            copy.write(chunk)
+        copy.seek(0)
+        yield copy
+
+
+READERS: Mapping[str, Callable[[Path], Iterator[str]]] = MappingProxyType(
+    {
+        **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), _plain_text),
+        ".jsonl": _json_lines,
+        ".csv": _comma_separated,
+        ".tsv": _tab_separated,
+        ".parquet": _parquet,
+    }
+)
+"""Extension -> the documents of a file."""

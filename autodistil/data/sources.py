@@ -1,0 +1,171 @@
+"""Where text comes from: what a user names as a corpus, resolved to documents and to what identifies their content."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from autodistil.data.decoding import corpus_file_errors
+from autodistil.data.docstrings import python_docs, python_docs_version
+from autodistil.data.hub import PREFIX, hub_documents, is_bare_name, parse_hub_dataset
+from autodistil.data.readers import READERS, kind_of, read_documents
+from autodistil.errors import CorpusError, suggest
+
+DEFAULT_CORPUS = "python-docs"
+"""English documentation prose of Python's standard library and of installed packages."""
+
+ALLOWED = f"files ({' '.join(READERS)}, also .xz .gz .zst), folders, globs, {PREFIX}owner/name, {DEFAULT_CORPUS}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One resolved corpus."""
+
+    name: str
+    """As the user wrote it."""
+    identity: str
+    """Changes when the content may have: a file's path, size and time of change; versions of packages; a name."""
+    documents: Callable[[], Iterator[str]]
+    """Reads it from the start."""
+
+
+def iter_documents(sources: Sequence[str]) -> Iterator[str]:
+    """The documents of all sources in order, streamed in bounded memory.
+
+    Args:
+        sources: files, folders, globs, `hf:` data sets or `python-docs`.
+
+    Raises:
+        CorpusError: a source is missing, unreadable, malformed, binary, not UTF-8, or holds no text.
+    """
+    for source in resolve(sources):
+        yield from source_documents(source)
+
+
+def source_documents(source: Source) -> Iterator[str]:
+    """The documents of one source.
+
+    Raises:
+        CorpusError: as `iter_documents`.
+    """
+    empty = True
+    for document in source.documents():
+        empty = False
+        yield document
+    if empty:
+        raise CorpusError(
+            f"corpus {source.name!r} is empty: no text in it; give a file or folder with text, or {DEFAULT_CORPUS}"
+        )
+
+
+def resolve(sources: Sequence[str]) -> list[Source]:
+    """Find what each name stands for, without reading it.
+
+    Raises:
+        CorpusError: nothing is named, or a name stands for nothing that can be read.
+    """
+    names = [sources] if isinstance(sources, str) else list(sources)
+    if not names:
+        raise CorpusError(f"no corpus is given; allowed: {ALLOWED}; name one")
+    return [_resolve(name) for name in names]
+
+
+def _resolve(name: str) -> Source:
+    if not name.strip():
+        raise CorpusError(f"a corpus has an empty name; allowed: {ALLOWED}; name one")
+    if name == DEFAULT_CORPUS:
+        return Source(name, f"{name} {python_docs_version()}", python_docs)
+    if name.startswith(PREFIX):
+        return _hub_source(name)
+    path = Path(os.path.expanduser(name))
+    with corpus_file_errors(path):
+        paths = _files_of(path, name)
+        if paths is None and is_bare_name(name) and path.suffix.lower() not in READERS and not path.parent.is_dir():
+            return _hub_source(name)
+        if paths is None:
+            raise _not_found(path, name)
+        identity = "\n".join(map(_file_identity, paths))
+    return Source(name, identity, partial(_documents_of, paths))
+
+
+def _hub_source(name: str) -> Source:
+    dataset = parse_hub_dataset(name)
+    return Source(name, repr(dataset), partial(hub_documents, dataset))
+
+
+def _documents_of(paths: Sequence[Path]) -> Iterator[str]:
+    for path in paths:
+        yield from read_documents(path)
+
+
+def _file_identity(path: Path) -> str:
+    status = path.stat()
+    return f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}"
+
+
+def _files_of(path: Path, name: str) -> list[Path] | None:
+    """The files that a path or glob stands for, sorted; None where there is nothing."""
+    if path.is_dir():
+        return _readable(_files_below(path), name)
+    if path.exists():
+        kind_of(path)
+        if not path.is_file():
+            raise CorpusError(f"corpus {name!r} is neither a file nor a folder; allowed: {ALLOWED}; save it to a file")
+        return [path]
+    matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+    if not matches:
+        return None
+    files = [file for match in matches for file in (_files_below(match) if match.is_dir() else [match])]
+    return _readable(sorted(set(files)), name)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Regular files in a folder and its subfolders but hidden ones, sorted; links are followed, each folder once."""
+    found: list[Path] = []
+    visited: set[str] = set()
+    for parent, subfolders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _readable(files: Sequence[Path], name: str) -> list[Path]:
+    """The files with a known extension."""
+    known = [file for file in files if _has_known_kind(file)]
+    if not known:
+        found = f"{len(files)} files, such as {files[0].name!r}" if files else "no files"
+        raise CorpusError(
+            f"corpus {name!r} has {found}, but none of a known kind; allowed: {ALLOWED}; add or rename some"
+        )
+    return known
+
+
+def _has_known_kind(path: Path) -> bool:
+    try:
+        kind_of(path)
+    except CorpusError:
+        return False
+    return True
+
+
+def _not_found(path: Path, name: str) -> CorpusError:
+    """What is there instead, or how far the path exists."""
+    folder = next(parent for parent in path.parents if parent.is_dir() or parent == parent.parent)
+    siblings = sorted(entry.name for entry in folder.iterdir()) if folder == path.parent else []
+    hint = suggest(path.name, siblings) or suggest(name, [DEFAULT_CORPUS])
+    shown = ", ".join(siblings[:5]) + (", …" if len(siblings) > 5 else "")
+    there = f"{str(folder)!r} has {shown or 'no files'}" if folder == path.parent else f"only {str(folder)!r} exists"
+    return CorpusError(f"corpus {name!r} not found{hint}; {there}; allowed: {ALLOWED}")

@@ -1,0 +1,264 @@
+"""A corpus as two streams of token ids, training and held-out text, cached on disk and memory-mapped.
+
+Which side a document falls on is decided by a hash of its text alone: the split does not depend on the order of the
+documents, and a document that occurs twice is never on both sides. A stream holds documents one after the other, each
+closed by the tokenizer's separator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
+from autodistil.data.encoding import separator_ids, token_ids, tokenizer_fingerprint, vocabulary_size
+from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS
+from autodistil.data.sources import Source, resolve, source_documents
+from autodistil.errors import CorpusError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the cache; another number makes old entries unused."""
+MIN_TOKENS = 1024
+"""Smallest corpus: below it there is nothing to learn from and to hold out."""
+MIN_HELDOUT_TOKENS = 8192
+LARGEST_HELDOUT_SHARE = 0.25
+"""No more of a small corpus is held out to reach the minimum."""
+BATCH_CHARACTERS = 1 << 20
+"""Text per call of the tokenizer."""
+
+TRAIN, HELDOUT = "train", "heldout"
+
+Progress = Callable[[int, int], None]
+"""Called with the documents and tokens so far."""
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """Token ids on disk; pickles as a path, and is mapped where it is used."""
+
+    path: Path
+    dtype: str
+    """`uint16` or `uint32`."""
+    length: int
+    """Tokens."""
+
+    def __len__(self) -> int:
+        return self.length
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        """The ids (length,), memory-mapped and read-only."""
+        return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.length,))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "tokens"}
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """Training and held-out text of one corpus under one tokenizer."""
+
+    train: TokenStream
+    heldout: TokenStream
+    description: str
+    """Such as `python-docs: 4,812 documents, 1.9 M tokens`."""
+    fingerprint: str
+    """Of the sources (path, size and time of change), the tokenizer and the split: the key of the cache."""
+    content_hash: str
+    """Of the token ids themselves: equal wherever the same text is read."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    documents: int
+    duplicates: int
+    train: int
+    """Tokens."""
+    heldout: int
+    """Tokens."""
+
+    @property
+    def tokens(self) -> int:
+        return self.train + self.heldout
+
+
+def tokenize_corpus(
+    sources: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    cache_dir: Path | None = None,
+    heldout_share: float = 0.02,
+    min_heldout_tokens: int = MIN_HELDOUT_TOKENS,
+    progress: Progress | None = None,
+) -> TokenizedCorpus:
+    """Tokenise a corpus, or open it where that was done before.
+
+    Args:
+        sources: files, folders, globs, `hf:` data sets or `python-docs`.
+        tokenizer: the teacher's.
+        cache_dir: root of the cache; `$AUTODISTIL_CACHE` or `~/.cache/autodistil` unless given.
+        heldout_share: share of the documents that is held out.
+        min_heldout_tokens: more is held out of a small corpus to reach this, up to a quarter of it.
+        progress: called with (documents, tokens) while tokenising, from 0 again where a small corpus is split anew.
+
+    Raises:
+        CorpusError: a source cannot be read, the corpus is too small, or the cache cannot be written.
+    """
+    assert 0 < heldout_share < 1
+    resolved = resolve(sources)
+    split = (heldout_share, min_heldout_tokens)
+    fingerprint = _fingerprint([source.identity for source in resolved], tokenizer_fingerprint(tokenizer), split)
+    folder = (cache_dir or default_cache_dir()) / "tokens" / fingerprint
+    meta = read_entry(folder)
+    if meta is None:
+        with new_entry(folder) as building:
+            seal(building, _build(building, resolved, tokenizer, split, progress))
+        meta = read_entry(folder)
+        assert meta is not None
+    return _opened(folder, meta, [source.name for source in resolved])
+
+
+def _fingerprint(*parts: object) -> str:
+    content = json.dumps([FORMAT, MAX_DOCUMENT_CHARACTERS, *parts])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _opened(folder: Path, meta: dict[str, Any], names: Sequence[str]) -> TokenizedCorpus:
+    streams = {}
+    for side in (TRAIN, HELDOUT):
+        size = meta["files"][f"{side}.bin"]["bytes"] // np.dtype(meta["dtype"]).itemsize
+        streams[side] = TokenStream(folder / f"{side}.bin", meta["dtype"], size)
+    return TokenizedCorpus(
+        **streams,
+        description=_description(names, meta["documents"], sum(map(len, streams.values()))),
+        fingerprint=folder.name,
+        content_hash=_fingerprint(meta["dtype"], meta["files"]),
+    )
+
+
+def _description(names: Sequence[str], documents: int, tokens: int) -> str:
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    amount = f"{tokens / 1e6:,.1f} M" if tokens >= 1e5 else f"{tokens:,}"
+    return f"{shown}: {documents:,} documents, {amount} tokens"
+
+
+def _build(
+    folder: Path,
+    sources: Sequence[Source],
+    tokenizer: PreTrainedTokenizerBase,
+    split: tuple[float, int],
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Write the two streams into a folder; returns what to remember of them."""
+    writer = _Writer(folder, tokenizer, progress)
+    share, min_heldout_tokens = split
+    while True:
+        counts = writer.write(chain.from_iterable(map(source_documents, sources)), share)
+        if counts.tokens < MIN_TOKENS:
+            names = ", ".join(source.name for source in sources)
+            raise CorpusError(
+                f"corpus {names!r} has {counts.tokens:,} tokens; needed: {MIN_TOKENS:,} or more; add text"
+            )
+        wanted = min(min_heldout_tokens, int(LARGEST_HELDOUT_SHARE * counts.tokens))
+        if counts.heldout >= wanted or share >= 2 * LARGEST_HELDOUT_SHARE:
+            break
+        share = max(2 * share, 1.2 * wanted / counts.tokens)
+    if counts.heldout < wanted or counts.train < counts.tokens / 2:
+        writer.hold_out_the_end(wanted)
+    logger.info("%d documents, %d tokens, %d duplicates left out", counts.documents, counts.tokens, counts.duplicates)
+    return {"dtype": writer.dtype.name, "documents": counts.documents}
+
+
+class _Writer:
+    """Writes a corpus as `train.bin` and `heldout.bin`."""
+
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: Progress | None) -> None:
+        self.paths = {side: folder / f"{side}.bin" for side in (TRAIN, HELDOUT)}
+        self.tokenizer = tokenizer
+        self.separator = separator_ids(tokenizer)
+        self.dtype = np.dtype(np.uint16 if vocabulary_size(tokenizer) <= 1 << 16 else np.uint32)
+        self.progress = progress or (lambda documents, tokens: None)
+
+    def write(self, documents: Iterable[str], heldout_share: float) -> _Counts:
+        """Write both streams anew, with each document once."""
+        seen = _SeenDocuments()
+        tokens = {TRAIN: 0, HELDOUT: 0}
+        written = 0
+        with open(self.paths[TRAIN], "wb") as train, open(self.paths[HELDOUT], "wb") as heldout:
+            files = {TRAIN: train, HELDOUT: heldout}
+            for batch in _batches(documents):
+                for side, ids, count in self._encoded(batch, seen, heldout_share):
+                    ids.tofile(files[side])
+                    tokens[side] += len(ids)
+                    written += count
+                self.progress(written, sum(tokens.values()))
+        return _Counts(written, seen.duplicates, **tokens)
+
+    def _encoded(
+        self, batch: Sequence[str], seen: _SeenDocuments, heldout_share: float
+    ) -> Iterator[tuple[str, np.ndarray, int]]:
+        """(side, ids, documents) of a batch, for each side."""
+        hashed = [(text, hashlib.blake2b(text.encode(), digest_size=16).digest()) for text in batch]
+        fresh = [(text, digest) for text, digest in hashed if seen.add(digest)]
+        ids = token_ids(self.tokenizer, [text for text, _ in fresh]) if fresh else []
+        threshold = int(heldout_share * 2**64)
+        sides: dict[str, list[list[int]]] = {TRAIN: [], HELDOUT: []}
+        for (_, digest), document in zip(fresh, ids, strict=True):
+            side = HELDOUT if int.from_bytes(digest[:8], "little") < threshold else TRAIN
+            if document:
+                sides[side].append(document + self.separator)
+        for side, parts in sides.items():
+            yield side, np.fromiter(chain.from_iterable(parts), dtype=self.dtype), len(parts)
+
+    def hold_out_the_end(self, heldout_tokens: int) -> None:
+        """Cut a corpus of a few long documents, which no hash can divide, where `heldout_tokens` are left."""
+        ids = np.concatenate([np.fromfile(self.paths[side], self.dtype) for side in (TRAIN, HELDOUT)])
+        train, heldout = np.split(ids, [len(ids) - heldout_tokens])
+        train.tofile(self.paths[TRAIN])
+        heldout.tofile(self.paths[HELDOUT])
+
+
+class _SeenDocuments:
+    """Recognises repeated documents in bounded memory: a table in which a newer document may displace an older one."""
+
+    SLOTS = 1 << 22
+
+    def __init__(self) -> None:
+        self.table = np.zeros(self.SLOTS, dtype=np.uint64)
+        self.duplicates = 0
+
+    def add(self, digest: bytes) -> bool:
+        """Remember a document by its hash (16 bytes); False where it is remembered already."""
+        slot = int.from_bytes(digest[:8], "little") % self.SLOTS
+        key = int.from_bytes(digest[8:], "little")
+        if self.table[slot] == key:
+            self.duplicates += 1
+            return False
+        self.table[slot] = key
+        return True
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of documents of about `BATCH_CHARACTERS` together."""
+    batch: list[str] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

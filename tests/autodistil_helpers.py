@@ -1,0 +1,51 @@
+"""Small random teachers of every family, and a space of students for them."""
+
+from functools import cache
+
+import torch
+from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+
+from autodistil.attention import use_tapped_attention
+from autodistil.families import family_of
+from autodistil.spaces import SubSpace
+from autodistil.teacher import Teacher, _fingerprint
+
+_COMMON = {
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "max_position_embeddings": 40,
+}
+FAMILY_CONFIGS = {
+    "bert": lambda: BertConfig(**_COMMON),
+    "roberta": lambda: RobertaConfig(**_COMMON, pad_token_id=1),
+    "electra": lambda: ElectraConfig(**_COMMON, embedding_size=64),
+    "electra-factorised": lambda: ElectraConfig(**_COMMON, embedding_size=32),
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=97, dim=64, n_layers=4, n_heads=4, hidden_dim=128, max_position_embeddings=40
+    ),
+}
+
+
+@cache
+def random_teacher(kind="bert"):
+    """A teacher with random weights and no tokenizer."""
+    from transformers import AutoModel
+
+    torch.manual_seed(0)
+    config = FAMILY_CONFIGS[kind]()
+    model = AutoModel.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))  # biases and norms that matter
+    use_tapped_attention(model)
+    model.requires_grad_(False)
+    has_pooler = getattr(model, "pooler", None) is not None
+    return Teacher(kind, None, model, family_of(config), None, has_pooler, _fingerprint(model))
+
+
+def small_space(teacher, name="small"):
+    """Narrow, shallow and full-size students, with heads cut too."""
+    return SubSpace(name, (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))

@@ -1,0 +1,163 @@
+"""The study: budgets are hard, nothing is evaluated twice, an interrupted search goes on, same seed, same front."""
+
+import sqlite3
+
+import optuna
+import pytest
+
+from autodistil.costs import EncoderShape, parse_budget
+from autodistil.errors import BudgetError, ExportError, RunError
+from autodistil.search.pick import best_id, knee_id, pick_student, rank_candidates
+from autodistil.search.study import SAMPLERS, Search, SearchProblem, choose_sampler, num_evaluations
+from autodistil.spaces import SearchSpace, SubSpace
+
+SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
+SPACE = SearchSpace(
+    "test",
+    "",
+    (
+        SubSpace("tiny", (1, 2, 3), (32, 64), None, (16,), (1.0, 2.0)),
+        SubSpace("base", (2, 3, 4), (64, 96, 128), (2, 4, 5), None, (2.0, 4.0)),
+    ),
+)
+
+
+def problem_of(*budgets):
+    return SearchProblem(SPACE, SHAPE, tuple(parse_budget(text) for text in budgets), 64)
+
+
+def fake_loss(candidate):
+    return 1e6 / candidate.config.encoder_weights + (candidate.sub_space == "tiny")
+
+
+def search_of(problem, path, name="study"):
+    return Search(problem, f"sqlite:///{path / 'study.db'}", name)
+
+
+@pytest.mark.parametrize("sampler", ["exhaustive", *sorted(SAMPLERS)])
+def test_only_feasible_students_run_and_each_once(tmp_path, sampler):
+    problem = problem_of("10MFLOPs", "300Kparams")
+    calls = []
+
+    def score(candidate):
+        calls.append(candidate.id)
+        return fake_loss(candidate)
+
+    search = search_of(problem, tmp_path)
+    losses = search.run(score, sampler, None if sampler == "exhaustive" else 10, seed=3)
+    feasible = set(problem.table.index[problem.feasible])
+    assert 0 < len(feasible) < len(problem.table)
+    assert len(calls) == len(set(calls)) == len(losses)
+    assert set(calls) == set(losses) <= feasible
+    if sampler == "exhaustive":
+        assert set(losses) == feasible
+    told = [trial for trial in search.study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    for trial in told:
+        runnable = all(value <= 0 for value in trial.constraints.values())
+        assert runnable == ("student" in trial.user_attrs)
+    assert {trial.user_attrs["student"] for trial in search.study.best_trials} <= feasible
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_interrupted_search_ends_as_the_uninterrupted_one(tmp_path, sampler):
+    problem = problem_of("20MFLOPs")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = search_of(problem, tmp_path / "a").run(fake_loss, sampler, 12, seed=1)
+
+    def stop_after_five(student_id, loss):
+        if len(interrupted.mine) == 5:
+            raise KeyboardInterrupt
+
+    interrupted = search_of(problem, tmp_path / "b")
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run(fake_loss, sampler, 12, seed=1, on_score=stop_after_five)
+    calls = []
+    resumed = search_of(problem, tmp_path / "b").run(
+        lambda candidate: calls.append(candidate.id) or fake_loss(candidate), sampler, 12, seed=1
+    )
+    assert resumed == whole
+    assert len(resumed) == 12
+    assert len(calls) == 7
+
+
+def test_a_killed_trial_is_failed_and_asked_again(tmp_path):
+    problem = problem_of("20MFLOPs")
+
+    def die(candidate):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        search_of(problem, tmp_path).run(die, "exhaustive", None, seed=0)
+    search = search_of(problem, tmp_path)
+    losses = search.run(fake_loss, "exhaustive", None, seed=0)
+    assert len(losses) == int(problem.feasible.sum())
+    assert [t.state for t in search.study.trials].count(optuna.trial.TrialState.FAIL) == 1
+
+
+def test_scores_are_shared_between_studies_of_a_run(tmp_path):
+    search_of(problem_of("20MFLOPs"), tmp_path, "first").run(fake_loss, "exhaustive", None, seed=0)
+    calls = []
+    problem = problem_of("10MFLOPs")
+    losses = search_of(problem, tmp_path, "second").run(lambda c: calls.append(c) or 0.0, "exhaustive", None, seed=0)
+    assert calls == []
+    assert losses == {i: fake_loss(problem.candidates[i]) for i in losses}
+
+
+def test_front_is_that_of_the_definition(tmp_path):
+    problem = problem_of("20MFLOPs", "300Kparams")
+    losses = search_of(problem, tmp_path).run(fake_loss, "exhaustive", None, seed=0)
+    ranked = rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
+    rows = {i: (losses[i], *problem.budget_costs.loc[i]) for i in losses}
+    for student_id, row in rows.items():
+        dominated = any(
+            all(a <= b for a, b in zip(other, row, strict=True)) and other != row for other in rows.values()
+        )
+        assert ranked.loc[student_id, "pareto"] == (not dominated)
+    assert not ranked[~ranked["feasible"]]["pareto"].any()
+    assert ranked.loc[best_id(ranked), "rank"] == 1
+    assert ranked.loc[knee_id(ranked), "pareto"]
+    for _, part in ranked[ranked["feasible"]].groupby("sub_space"):
+        assert part.sort_values("loss")["rank_in_sub_space"].iloc[0] == 1
+
+
+def test_a_budget_nobody_meets_names_the_cheapest_student(tmp_path):
+    with pytest.raises(BudgetError, match=r"tiny-L1-H32-A2-F32.*MFLOPs.*raise the budget"):
+        problem_of("0.1MFLOPs").check_feasible()
+
+
+def test_budgets_that_bind_are_known():
+    assert problem_of("1TFLOPs", "10MFLOPs").binding() == {"1TFLOPs": False, "10MFLOPs": True}
+
+
+def test_budgets_at_a_length_of_their_own_use_it():
+    short, long = problem_of("10MFLOPs@16"), problem_of("10MFLOPs@256")
+    assert short.feasible.sum() > long.feasible.sum()
+
+
+def test_auto_enumerates_what_is_small():
+    assert choose_sampler("auto", 400, None) == "exhaustive"
+    assert choose_sampler("auto", 401, None) == "nsga2"
+    assert choose_sampler("auto", 5000, 5000) == "exhaustive"
+    assert choose_sampler("tpe", 3, None) == "tpe"
+    problem = problem_of("20MFLOPs")
+    assert num_evaluations(problem, "exhaustive", 7) == 7
+
+
+def test_a_damaged_storage_is_refused(tmp_path):
+    (tmp_path / "study.db").write_bytes(b"not a database, not at all" * 100)
+    with pytest.raises(RunError, match=r"study\.db"):
+        search_of(problem_of("20MFLOPs"), tmp_path)
+    assert not isinstance(RunError, sqlite3.Error)
+
+
+def test_picks(tmp_path):
+    problem = problem_of("20MFLOPs")
+    losses = search_of(problem, tmp_path).run(fake_loss, "exhaustive", 5, seed=0)
+    ranked = rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
+    assert pick_student(ranked, "best") == best_id(ranked)
+    with pytest.raises(ExportError, match="did you mean"):
+        pick_student(ranked, best_id(ranked)[:-1] + "x")
+    unseen = next(i for i in ranked.index if i not in losses)
+    with pytest.raises(ExportError, match="not evaluated"):
+        pick_student(ranked, unseen)

@@ -1,0 +1,146 @@
+"""The closed-form gradient equals float64 autograd; padding changes nothing; equal states cost nothing."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autodistil import relations
+from autodistil.attention import AttentionStates, ModelStates
+from autodistil.errors import ConfigError
+from autodistil.objectives import OBJECTIVES, Objective, choose_relation_heads, resolve_objective
+from autodistil.relations import relation_kl, relation_kl_autograd, split_relation_heads
+
+
+def random_case(seed, batch, heads, seq, d_student, d_teacher, padded):
+    generator = torch.Generator().manual_seed(seed)
+    student = torch.randn(batch, heads, seq, d_student, generator=generator)
+    teacher = torch.randn(batch, heads, seq, d_teacher, generator=generator)
+    mask = None
+    if padded:
+        lengths = torch.randint(1, seq + 1, (batch, 1), generator=generator)
+        mask = torch.arange(seq)[None, :] < lengths
+    return student, teacher, mask
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(1, 17),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.booleans(),
+    st.sampled_from([1, 50, 1 << 20]),
+)
+def test_closed_form_equals_float64_autograd(seed, batch, heads, seq, d_student, d_teacher, padded, chunk):
+    student, teacher, mask = random_case(seed, batch, heads, seq, d_student, d_teacher, padded)
+    exact = student.double().requires_grad_()
+    expected = relation_kl_autograd(exact, teacher.double(), mask)
+    expected.backward()
+    ours = student.clone().requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relations, "_CHUNK_ENTRIES", chunk)
+        loss = relation_kl(ours, teacher, mask)
+    loss.backward()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
+def states_of(tensors, mask=None):
+    return ModelStates(AttentionStates(*tensors))
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("padded", [False, True])
+def test_objectives_vanish_on_identical_states_and_not_on_others(name, padded):
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.randn(2, 4, 9, 6, generator=generator) for _ in range(3)]
+    others = [part + torch.randn(part.shape, generator=generator) for part in parts]
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 5:] = False
+    objective = Objective(name, 8)
+    chosen = mask if padded else None
+    assert objective(states_of(parts), states_of(parts), chosen).abs() < 1e-6
+    assert objective(states_of(others), states_of(parts), chosen) > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_padding_does_not_change_an_objective(name):
+    """A padded batch of one sequence costs what the sequence alone does."""
+    generator = torch.Generator().manual_seed(0)
+    student = [torch.randn(1, 4, 5, 6, generator=generator) for _ in range(3)]
+    teacher = [torch.randn(1, 4, 5, 8, generator=generator) for _ in range(3)]
+    pad = [torch.cat([x, 9 * torch.randn(1, 4, 4, x.shape[-1], generator=generator)], 2) for x in (*student, *teacher)]
+    mask = torch.tensor([[True] * 5 + [False] * 4])
+    objective = Objective(name, 4)
+    alone = objective(states_of(student), states_of(teacher))
+    padded = objective(states_of(pad[:3]), states_of(pad[3:]), mask)
+    torch.testing.assert_close(alone, padded, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_batch_costs_the_mean_of_its_sequences(name):
+    generator = torch.Generator().manual_seed(0)
+    student = [torch.randn(3, 4, 7, 6, generator=generator) for _ in range(3)]
+    teacher = [torch.randn(3, 4, 7, 6, generator=generator) for _ in range(3)]
+    objective = Objective(name, 8)
+    single = [
+        objective(states_of([x[i : i + 1] for x in student]), states_of([x[i : i + 1] for x in teacher])) for i in range(3)
+    ]
+    torch.testing.assert_close(objective(states_of(student), states_of(teacher)), torch.stack(single).mean())
+
+
+def test_relation_kl_of_minilmv2_by_hand():
+    """Equation 4 of MiniLMv2 written out with loops."""
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(1, 2, 3, 4, generator=generator)
+    teacher = torch.randn(1, 2, 3, 4, generator=generator)
+    total = 0.0
+    for head in range(2):
+        for row in range(3):
+            p = torch.softmax(teacher[0, head, row] @ teacher[0, head].T / 2.0, -1)
+            q = torch.softmax(student[0, head, row] @ student[0, head].T / 2.0, -1)
+            total += float((p * (p / q).log()).sum()) / (2 * 3)
+    assert float(relation_kl(student, teacher)) == pytest.approx(total, rel=1e-5)
+
+
+def test_minilm_is_version_one_where_heads_agree():
+    """With as many relation heads as heads, the attention term is the KL of the attention distributions themselves."""
+    generator = torch.Generator().manual_seed(0)
+    student = [torch.randn(1, 2, 3, 4, generator=generator) for _ in range(3)]
+    teacher = [torch.randn(1, 2, 3, 4, generator=generator) for _ in range(3)]
+
+    def attention(q, k):
+        return torch.softmax(q @ k.transpose(-1, -2) / 2.0, -1)
+
+    p, q = attention(*teacher[:2]), attention(*student[:2])
+    expected = (p * (p / q).log()).sum(-1).mean() + relation_kl(student[2], teacher[2])
+    torch.testing.assert_close(Objective("minilm", 2)(states_of(student), states_of(teacher)), expected)
+
+
+def test_relation_heads_keep_every_dimension():
+    states = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    split = split_relation_heads(states, 5)
+    assert split.shape == (2, 5, 4, 3)
+    assert torch.equal(split.transpose(1, 2).flatten(2), states.transpose(1, 2).flatten(2))
+
+
+@given(st.integers(1, 12), st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 64))
+def test_chosen_relation_heads_divide_every_width(teacher_heads, student_heads, head_size):
+    teacher_width, widths = teacher_heads * head_size, [heads * head_size for heads in student_heads]
+    heads = resolve_objective("relation-kl", None, teacher_width, widths).relation_heads
+    assert all(width % heads == 0 for width in (teacher_width, *widths))
+    assert heads == 1 or teacher_width // heads >= 16
+
+
+def test_relation_heads_of_base_models():
+    assert choose_relation_heads(768, 768) == 48  # MiniLMv2
+    assert resolve_objective("relation-kl", None, 384, [96, 128, 384]).relation_heads == 16
+
+
+@pytest.mark.parametrize(("name", "heads", "expected"), [("relation-kl", 7, "allowed here: 1, 2"), ("relation", None, "relation-")])
+def test_wrong_objectives_are_refused(name, heads, expected):
+    with pytest.raises(ConfigError, match=expected):
+        resolve_objective(name, heads, 64, [32, 64])

@@ -1,0 +1,214 @@
+"""Training: sandwich draws, independence of SuperLMs, exact resume, accumulation, learning-rate schedule."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from autodistil_helpers import random_teacher, small_space
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from autodistil.errors import RunError
+from autodistil.objectives import Objective
+from autodistil.superlm import SuperLM
+from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint, save_checkpoint
+from autodistil.training.metrics import MetricsLog, read_metrics
+from autodistil.training.recipe import Recipe
+from autodistil.training.sampling import SAMPLINGS, draw_students
+from autodistil.training.trainer import SuperLMTrainer, train, train_step
+
+RECIPE = Recipe(
+    steps=6,
+    batch_size=4,
+    accumulate=1,
+    learning_rate=1e-3,
+    warmup=0.2,
+    weight_decay=0.01,
+    clip=1.0,
+    sampling="sandwich",
+    random_students=2,
+    seed=0,
+    precision="fp32",
+)
+TEACHER = random_teacher("bert")
+
+
+def trainer_of(name="small", recipe=RECIPE):
+    superlm = SuperLM.from_teacher(TEACHER, small_space(TEACHER, name))
+    return SuperLMTrainer(superlm, recipe, Objective("relation-kl", 4))
+
+
+def micro_batches(step, parts=1):
+    generator = torch.Generator().manual_seed(step)
+    ids = torch.randint(3, 97, (4, 10), generator=generator)
+    return iter([{"input_ids": part} for part in ids.chunk(parts)])
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.superlm.state_dict().items()}
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def run(trainers, on_step=lambda rows: None, **kwargs):
+    train(trainers, TEACHER, micro_batches, on_step, **kwargs)
+
+
+def test_training_lowers_the_loss_on_one_batch():
+    trainer = trainer_of(recipe=replace(RECIPE, steps=30, learning_rate=3e-3, random_students=0))
+    rows = [train_step([trainer], TEACHER, micro_batches(0), None)[0] for _ in range(30)]
+    assert rows[-1].smallest_loss < 0.8 * rows[0].smallest_loss
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_resumed_training_is_bit_identical(tmp_path, stop_at):
+    whole = trainer_of()
+    run([whole])
+
+    half = trainer_of()
+    run([half], should_stop=lambda: half.steps_done == stop_at)
+    save_checkpoint(half, tmp_path)
+    resumed = trainer_of()
+    assert restore_checkpoint(resumed, tmp_path) == stop_at
+    run([resumed])
+    assert_equal(weights(resumed), weights(whole))
+
+
+def test_superlms_train_alike_together_and_apart():
+    together = [trainer_of("a"), trainer_of("b")]
+    run(together)
+    apart = [trainer_of("a"), trainer_of("b")]
+    for trainer in apart:
+        run([trainer])
+    for one, other in zip(together, apart, strict=True):
+        assert_equal(weights(one), weights(other))
+    assert any(not torch.equal(x, y) for x, y in zip(weights(apart[0]).values(), weights(apart[1]).values(), strict=True))
+
+
+def test_superlms_that_stand_at_different_steps_end_as_if_they_had_not():
+    expected = trainer_of("a")
+    run([expected])
+    ahead, behind = trainer_of("a"), trainer_of("b")
+    run([ahead], should_stop=lambda: ahead.steps_done == 4)
+    order = []
+    run([ahead, behind], on_step=lambda rows: order.append([(row.sub_space, row.step) for row in rows]))
+    assert_equal(weights(ahead), weights(expected))
+    assert order == [[("b", 1)], [("b", 2)], [("b", 3)], [("b", 4)], [("a", 5), ("b", 5)], [("a", 6), ("b", 6)]]
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch():
+    whole, parts = trainer_of(), trainer_of(recipe=replace(RECIPE, accumulate=2))
+    for trainer, count in ((whole, 1), (parts, 2)):
+        for batch in micro_batches(0, count):
+            trainer.add_gradients(batch, TEACHER.states(batch))
+    for name, parameter in whole.superlm.parameters.items():
+        other = parts.superlm.parameters[name].grad
+        assert (parameter.grad is None) == (other is None)
+        if other is not None:
+            torch.testing.assert_close(other, parameter.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_parameters_without_gradient_are_not_decayed():
+    trainer = trainer_of()
+    name = f"encoder.layer.{TEACHER.dims.num_layers - 1}.output.dense.weight"
+    before = trainer.superlm.parameters[name].detach().clone()
+    run([trainer])
+    assert torch.equal(trainer.superlm.parameters[name], before)
+
+
+def test_finished_training_leaves_weights_and_no_checkpoint(tmp_path):
+    trainer = trainer_of()
+    run([trainer], should_stop=lambda: trainer.steps_done == 2)
+    save_checkpoint(trainer, tmp_path)
+    run([trainer])
+    save_checkpoint(trainer, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [WEIGHTS]
+    fresh = trainer_of()
+    assert load_weights(fresh.superlm, tmp_path) == RECIPE.steps
+    assert_equal(weights(fresh), weights(trainer))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "no steps", "another superlm"])
+def test_damaged_checkpoints_are_refused(tmp_path, damage):
+    trainer = trainer_of()
+    run([trainer], should_stop=lambda: trainer.steps_done == 1)
+    save_checkpoint(trainer, tmp_path)
+    path = tmp_path / CHECKPOINT
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "garbage":
+        path.write_bytes(b"garbage")
+    elif damage == "no steps":
+        save_file(load_file(path), path)
+    else:
+        tensors = load_file(path)
+        tensors["weights/embeddings.LayerNorm.bias"] = torch.zeros(3)
+        save_file(tensors, path, metadata={"steps": "1"})
+    with pytest.raises(RunError, match=r"checkpoint\.safetensors"):
+        restore_checkpoint(trainer_of(), tmp_path)
+
+
+def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    trainer = trainer_of()
+    run([trainer], should_stop=lambda: trainer.steps_done == 1)
+    save_checkpoint(trainer, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("autodistil.training.checkpoint.save_file", full)
+    run([trainer], should_stop=lambda: trainer.steps_done == 2)
+    with pytest.raises(RunError, match=r"disk is full.*--resume"):
+        save_checkpoint(trainer, tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+@given(st.integers(0, 5), st.integers(0, 10_000), st.integers(0, 6))
+def test_sandwich_draws_the_ends_and_distinct_random_students(seed, step, num_random):
+    sub_space = small_space(TEACHER)
+    students = draw_students(sub_space, "sandwich", num_random, seed, step)
+    assert students[0] == sub_space.largest
+    assert students[-1] == sub_space.smallest
+    assert len(set(students)) == len(students) == min(num_random + 2, len(sub_space.students))
+    assert students == draw_students(sub_space, "sandwich", num_random, seed, step)
+
+
+@pytest.mark.parametrize("sampling", sorted(SAMPLINGS))
+def test_every_student_is_drawn_sooner_or_later(sampling):
+    sub_space = small_space(TEACHER)
+    drawn = {student for step in range(200) for student in draw_students(sub_space, sampling, 2, 0, step)}
+    assert drawn == set(sub_space.students)
+
+
+@given(st.integers(1, 500), st.floats(0, 0.9))
+def test_learning_rate_rises_then_falls_and_is_never_zero(steps, warmup):
+    recipe = replace(RECIPE, steps=steps, warmup=warmup)
+    rates = [recipe.learning_rate_at(step) for step in range(steps)]
+    peak = rates.index(max(rates))
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < min(rates)
+    assert max(rates) <= recipe.learning_rate
+
+
+def test_metrics_are_cut_where_training_resumes(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path, {})
+    trainer = trainer_of()
+    run([trainer], on_step=log.append)
+    log.close()
+    with open(path, "a") as file:
+        file.write('{"half')
+    resumed = MetricsLog(path, {"small": 4})
+    resumed.close()
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3, 4]
+    assert json.loads(path.read_text().splitlines()[-1])["sub_space"] == "small"

@@ -29,7 +29,7 @@ search: $(INSTALLED)  ## search students under BUDGET and write a report; goes o
 	$(BIN)/autodistil search --budget '$(BUDGET)' --report '$(REPORT)' --resume $(ARGS)
 
 test: $(DEV)  ## run the fast tests
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not ray and not gpu' $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not ray and not gpu' $(ARGS)
 
 test-all: $(DEV)  ## run every test, the slow ones and those on Ray too
 	$(BIN)/python -m pytest $(ARGS)

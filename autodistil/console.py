@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _FRONT_ROWS = 20
 """Rows of the front that a terminal shows; all are in candidates.csv."""
+_PLAIN_WIDTH = 120
+"""Columns of a table where stdout is no terminal that has a width."""
 
 
 def quiet_libraries() -> None:
@@ -84,12 +86,17 @@ def _plain_lines(progress: TerminalProgress, description: str, total: int) -> Ad
     return advance
 
 
+def _console() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_PLAIN_WIDTH)
+
+
 # ---- results
 
 
 def print_search(result: SearchResult, export_line: str) -> None:
     """The front as a table, where the report lies and how to export."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     console.print(_front_table(result))
     best = result.candidates.loc[result.best]
     console.print(
@@ -136,7 +143,7 @@ def _front_table(result: SearchResult) -> Table:
 
 def print_export(student_id: str, exported: ExportedStudent) -> None:
     """What was written and how it was checked."""
-    print_line = Console(highlight=False, soft_wrap=True).print
+    print_line = _console().print
     print_line(
         f"exported {student_id} to {exported.path} (model.safetensors {exported.size_mb:.1f} MB; reloaded and compared "
         f"with the SuperLM's student: largest difference {exported.max_difference:.1e})",
@@ -189,7 +196,7 @@ def print_spaces(name: str | None) -> None:
     """All shipped spaces, or one in detail."""
     from autodistil.spaces import load_space, shipped_spaces
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
     if name is None:
         table = Table(title="Search spaces", title_justify="left")
         for column in ("name", "sub-spaces", "students", "description"):
@@ -238,7 +245,7 @@ def print_doctor() -> None:
     from autodistil.run import installed_versions
     from autodistil.teacher import DEFAULT_TEACHER, load_config
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = _console()
 
     def line(key: str, value: str) -> None:
         console.print(f"{key:<20} {value}", markup=False)

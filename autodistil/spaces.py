@@ -315,9 +315,7 @@ def _parse_yaml(text: str, source: str) -> object:
 
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:
     """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
-    sub_spaces = {
-        sub.name: {axis: list(values) for axis, values in sub.axes.items()} for sub in space.sub_spaces
-    }
+    sub_spaces = {sub.name: {axis: list(values) for axis, values in sub.axes.items()} for sub in space.sub_spaces}
     return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
 
 

@@ -5,8 +5,8 @@ With S tokens, L layers, hidden size H, attention width W = heads x head size, i
     FLOPs = L (S (4 H W + 2 H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
 
 counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per element of a LayerNorm; biases, softmax
-and GELU are free; the pooler sees one token. Checked against fvcore and real parameter counts for BERT, RoBERTa, ELECTRA
-and DistilBERT in tests/costs. Holds for post-norm encoders with absolute positions, biases and a two-layer MLP.
+and GELU are free; the pooler sees one token. Checked against fvcore and real parameter counts for BERT, RoBERTa,
+ELECTRA and DistilBERT in tests/costs. Holds for post-norm encoders with absolute positions, biases and a two-layer MLP.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     norms = 4 * axes.hidden
     layers = axes.layers * (axes.layer_weights + biases + norms)
     pooler = shape.pooler * (axes.hidden + 1) * axes.hidden
-    return layers + pooler + (_embedding_parameters(axes, shape) if embeddings else 0)
+    encoder: Ints = layers + pooler
+    return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
 def _embedding_parameters(axes: _Axes, shape: EncoderShape) -> Ints:

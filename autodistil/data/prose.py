@@ -22,7 +22,7 @@ _LINE = re.compile(
     r"(?P<fence>```|~~~)"
     r"|(?P<rule>[-=~^\"'*#+|_.`:]{3,}[-=~^\"'*#+|_.`:\s]*$)"
     r"|(?P<code>>>>|\.\.\. |In \[\d|\$ |%|@\w+$)"
-    r"|(?P<other>[|+#{]|\.\. |:[a-z]+: *$|:r?type\b|[*`\w.]+(?:, ?[*`\w.]+)* ?: )"
+    r"|(?P<other>[|+#{]|\.\. |:[a-z]+: *$|:r?type\b|[*`\w.]+(?:, ?[*`\w.]+)* : )"
     r")"
 )
 """A line that is no prose: a code fence, a heading's underline, code, or a table row, directive or `name : type`."""
@@ -41,13 +41,12 @@ _MARKUP = tuple(
         ("`", r"`+~?([^`]*)`+_{0,2}(?!\w)", r"\1"),  # `code`, ``code``, `target`_
         ("*", r"(?<![\w*])\*{1,2}(\S(?:[^*]*[^\s*])?)\*{1,2}(?![\w*])", r"\1"),  # *emphasis*, **strong**
         ("\\", r"\\([ *_`|\\])", r"\1"),  # \* escapes
-        ("://", r"\s*[<(]?\b(?:https?|ftp)://[^\s>)]*[>)]?", ""),
         ("<", r"</?[a-zA-Z]+(?: [^<>]*)?/?>", ""),  # <Tip>, <b>
     )
 )
 """Sign of a markup, its pattern, and what a reader sees of it."""
-_WORD = re.compile(r"[\"'(]*[A-Za-z]+(?:['’/-][A-Za-z]+)*(?:\(\))?[\"'),.;:!?]*")
-_CODE_SIGNS = re.compile(r"[{}|\\$]|[=<>%@#^&*_~+]{2}|(?<!\w)[=<>]|->|\w=\w|\.\. ")
+_WORD = re.compile(r"(?<!\S)[\"'(]*[A-Za-z]+(?:['’/-][A-Za-z]+)*(?:\(\))?[\"'),.;:!?]*(?!\S)")
+_CODE_SIGNS = re.compile(r"[{}|\\$]|[=<>%@#^&*_~+]{2}|(?<!\w)[=<>]|->|\w=\w|\.\. |://|www\.")
 _SENTENCE_START = re.compile(r"[\"'(]*[A-Z]")
 _SENTENCE_END = re.compile(r"[A-Za-z0-9)\]\"'][.!?][\"')]*$")
 _LAST_CHARACTERS = frozenset(".!?\"')`*_>")
@@ -74,7 +73,7 @@ def english_paragraphs(text: str) -> Iterator[str]:
 
 
 def without_markup(text: str) -> str:
-    """A paragraph as a reader sees it: no roles, links, emphasis, footnotes or addresses."""
+    """A paragraph as a reader sees it: no roles, links, emphasis or footnotes."""
     for sign, pattern, replacement in _MARKUP:
         if sign in text:
             text = pattern.sub(replacement, text)
@@ -88,11 +87,10 @@ def is_english(paragraph: str) -> bool:
     if _CODE_SIGNS.search(paragraph):
         return False
     pieces = paragraph.split()
-    words = [piece for piece in pieces if _WORD.fullmatch(piece)]
-    if len(words) < max(MIN_WORDS, MIN_WORD_SHARE * len(pieces)):
+    functional = sum(map(_FUNCTION_WORDS.__contains__, paragraph.lower().split()))
+    if functional < MIN_FUNCTION_WORD_SHARE * len(pieces):
         return False
-    functional = sum(word.strip("\"'(),.;:!?").lower() in _FUNCTION_WORDS for word in words)
-    return functional >= MIN_FUNCTION_WORD_SHARE * len(pieces)
+    return len(_WORD.findall(paragraph)) >= max(MIN_WORDS, MIN_WORD_SHARE * len(pieces))
 
 
 def _runs(text: str) -> Iterator[list[str]]:

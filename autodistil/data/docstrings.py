@@ -23,8 +23,9 @@ from autodistil.data import prose
 
 logger = logging.getLogger(__name__)
 
+STANDARD_LIBRARY = ""
 SOURCE_BYTES = {
-    "": 8_000_000,
+    STANDARD_LIBRARY: 8_000_000,
     "numpy": 3_000_000,
     "pandas": 3_000_000,
     "torch": 4_000_000,
@@ -78,7 +79,7 @@ def python_docs() -> Iterator[str]:
 
 def python_docs_version() -> str:
     """What the built-in corpus depends on: Python, the packages, and how prose is taken from them."""
-    parts = [platform.python_version(), *(f"{name}={_version(name)}" for name in PACKAGES)]
+    parts = [platform.python_version(), *(f"{name}={_version(name)}" for name in SOURCE_BYTES if name)]
     for module in (__file__, prose.__file__):
         parts.append(hashlib.sha256(Path(module).read_bytes()).hexdigest())
     return " ".join(parts)
@@ -96,8 +97,9 @@ def _texts() -> Iterator[Iterator[str]]:
     standard_library = Path(sysconfig.get_path("stdlib"))
     for topic in _topics(standard_library / "pydoc_data" / "topics.py"):
         yield prose.english_paragraphs(topic)
-    for root in (standard_library, *map(_folder, PACKAGES)):
-        for path in _source_files(root) if root else ():
+    for package, limit in SOURCE_BYTES.items():
+        root = standard_library if package == STANDARD_LIBRARY else _folder(package)
+        for path in _source_files(root, limit) if root else ():
             yield (text for doc in docstrings(path) for text in prose.english_paragraphs(doc))
 
 
@@ -113,8 +115,8 @@ def _folder(package: str) -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def _source_files(root: Path) -> Iterator[Path]:
-    """Python files below a folder, the nearest first, up to `MAX_SOURCE_BYTES`."""
+def _source_files(root: Path, limit: int) -> Iterator[Path]:
+    """Python files below a folder, the nearest first, up to `limit` bytes."""
     found = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
@@ -122,7 +124,7 @@ def _source_files(root: Path) -> Iterator[Path]:
     size = 0
     for path in sorted(found, key=lambda path: (len(path.parts), path.parts)):
         size += path.stat().st_size
-        if size > MAX_SOURCE_BYTES:
+        if size > limit:
             return
         yield path
 

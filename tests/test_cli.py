@@ -1,0 +1,307 @@
+"""The command line end to end on a small teacher, and what it says to bad input: one line, status 2, nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
+
+from autodistil import cli
+
+SENTENCES = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
+STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
+
+
+@pytest.fixture(scope="module")
+def teacher_dir(tmp_path_factory, quickstart_teacher_dir):
+    """A small random BERT with the real tokenizer, 4 layers x 64."""
+    folder = tmp_path_factory.mktemp("teacher") / "small-bert"
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256, max_position_embeddings=128
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(quickstart_teacher_dir)
+    assert isinstance(tokenizer, BertTokenizerFast) or tokenizer.is_fast
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_text("\n\n".join(SENTENCES.format(i, 7 * i) * 5 for i in range(600)))
+    return path
+
+
+def inputs(teacher_dir, corpus):
+    return ["--teacher", str(teacher_dir), "--corpus", str(corpus), "--space", "smoke", "--threads", "1"]
+
+
+def run(*arguments):
+    """Exit status of a command line in this process."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, teacher_dir, corpus):
+    """A run that was searched once."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert run("search", "--budget", "10MFLOPs", "--run", folder, *inputs(teacher_dir, corpus), *STEPS) == 0
+    return folder
+
+
+def test_a_search_fills_the_run_folder(searched):
+    expected = {"run.yaml", "superlm", "metrics.jsonl", "study.db", "candidates.csv", "report.html", "students"}
+    assert expected <= {path.name for path in searched.iterdir()}
+    table = pd.read_csv(searched / "candidates.csv")
+    columns = (
+        "id sub_space num_layers hidden_size num_heads head_size intermediate_size params flops size_mb loss feasible pareto"
+    )
+    assert set(columns.split()) <= set(table.columns)
+    assert table[table["feasible"]]["loss"].notna().all()
+    assert table[~table["feasible"]]["loss"].isna().all()
+    record = yaml.safe_load((searched / "run.yaml").read_text())
+    assert record["config"]["budgets"] == ["10MFLOPs"]
+    assert record["versions"]["torch"]
+    assert not list(searched.rglob("*.tmp"))
+
+
+def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
+    weights = {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
+    assert run("search", "--budget", "5MFLOPs", "--budget", "4Mparams", "--run", searched, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"run", "budgets", "best", "knee", "pareto", "report", "student", "notes", "seconds"}
+    assert result["budgets"] == ["5MFLOPs", "4Mparams"]
+    assert all(row["costs"]["flops"] <= 5e6 and row["costs"]["params"] <= 4e6 for row in result["pareto"])
+    assert result["best"]["loss"] == min(row["loss"] for row in result["pareto"])
+    assert weights == {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+
+
+def test_a_loose_budget_is_said(searched, capsys):
+    assert run("search", "--budget", "5GFLOPs", "--run", searched) == 0
+    assert "does not bind" in capsys.readouterr().out
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+
+
+def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
+    assert run("export", "--run", searched, "--pick", "knee", "--to", tmp_path / "student") == 0
+    assert "largest difference 0.0e+00" in capsys.readouterr().out
+    model = AutoModel.from_pretrained(tmp_path / "student")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "student")
+    output = model(**tokenizer(["a sentence"], return_tensors="pt")).last_hidden_state
+    assert output.shape[-1] == model.config.hidden_size
+    card = (tmp_path / "student" / "README.md").read_text()
+    assert "multiply-adds" in card
+    assert "held-out loss" in card
+
+
+def test_the_report_can_be_written_again(searched, tmp_path):
+    (searched / "report.html").unlink()
+    assert run("report", "--run", searched, "--report", tmp_path / "reports") == 0
+    assert (tmp_path / "reports" / "run.html").is_file()
+    assert (searched / "report.html").is_file()
+
+
+def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir, corpus):
+    command = [sys.executable, "-m", "autodistil.cli", "search", "--budget", "10MFLOPs", "--run", str(tmp_path / "run")]
+    subprocess.run([*command, *inputs(teacher_dir, corpus), *STEPS], check=True, capture_output=True, timeout=110)
+    ours, theirs = (pd.read_csv(folder / "candidates.csv") for folder in (searched, tmp_path / "run"))
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus):
+    config = tmp_path / "options.yaml"
+    config.write_text("checkpoint_seconds: 0\ntrain_steps: 12\nbatch_size: 4\nseq_len: 32\n")
+    options = [*inputs(teacher_dir, corpus), "--config", str(config)]
+    command = [sys.executable, "-m", "autodistil.cli", "train"]
+    subprocess.run([*command, "--run", str(tmp_path / "whole"), *options], check=True, capture_output=True, timeout=110)
+
+    killed = subprocess.Popen([*command, "--run", str(tmp_path / "killed"), *options], stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    while not metrics.is_file() or metrics.read_text().count("\n") < 6:
+        time.sleep(0.02)
+        assert killed.poll() is None, "finished before it was killed"
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+
+    half = subprocess.run([*command, "--run", str(tmp_path / "killed"), *options], capture_output=True, text=True, timeout=110)
+    assert half.returncode == 2
+    assert "--resume" in half.stderr
+    subprocess.run([*command, "--run", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True, timeout=110)
+    for whole in (tmp_path / "whole").rglob("superlm.safetensors"):
+        other = tmp_path / "killed" / whole.relative_to(tmp_path / "whole")
+        ours, theirs = load_file(whole), load_file(other)
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    rows = [(row["sub_space"], row["step"]) for row in map(json.loads, metrics.read_text().splitlines())]
+    assert len(rows) == len(set(rows)) == 12 * len(list((tmp_path / "whole" / "superlm").iterdir()))
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_prints_the_line_that_resumes(tmp_path, teacher_dir, corpus):
+    command = [sys.executable, "-m", "autodistil.cli", "train", "--run", str(tmp_path / "run"), "--train-steps", "5000"]
+    process = subprocess.Popen([*command, *inputs(teacher_dir, corpus)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.is_file() or not metrics.read_text():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in stderr
+    assert len(list((tmp_path / "run").rglob("checkpoint.safetensors"))) >= 1
+
+
+def one_line(capsys):
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("autodistil: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["search", "--budget", "5"], "allowed: a positive number with a unit"),
+        (["search", "--budget", "-1GFLOPs"], "allowed"),
+        (["search", "--budget", "5 parsecs"], "parsecs"),
+        (["search"], "no budget is given"),
+        (["search", "--budget", "1MB", "--train-steps", "0"], "train_steps = 0 is too small"),
+        (["search", "--budget", "1MB", "--train-minutes", "-1"], "train_minutes"),
+        (["search", "--budget", "1MB", "--train-steps", "2", "--train-minutes", "2"], "both given"),
+        (["search", "--budget", "1MB", "--sampler", "nsga"], "did you mean 'nsga2'"),
+        (["search", "--budget", "1MB", "--device", "tpu"], "allowed: auto, cpu, cuda, mps"),
+        (["search", "--budget", "1MB", "--objective", "relation-k"], "did you mean 'relation-kl'"),
+        (["search", "--budget", "10KFLOPs"], "the cheapest is"),
+        (["search", "--budget", "5GFLOPs", "--space", "smok"], "did you mean 'smoke'"),
+        (["search", "--budget", "5GFLOPs", "--space", "bert-base"], "at most the teacher's"),
+        (["search", "--budget", "5GFLOPs", "--corpus", "/nowhere.txt"], "/nowhere.txt"),
+        (["search", "--budget", "5GFLOPs", "--seq-len", "4096"], "seq_len = 4096"),
+        (["search", "--budget", "5GFLOPs", "--teacher", "/nowhere/teacher"], "does not exist"),
+        (["search", "--budget", "5GFLOPs", "--teacher", "no-such-model"], "cannot be loaded"),
+        (["search", "--bugdet", "5GFLOPs"], "--bugdet"),
+        (["serch"], "serch"),
+        (["search", "--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["spaces", "smok"], "did you mean 'smoke'"),
+        (["export", "--run", "/nowhere", "--to", "x"], "no run folder"),
+        (["report", "--run", "/nowhere"], "no run folder"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, expected, tmp_path, teacher_dir, corpus, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "search":
+        for flag, value in (("--teacher", teacher_dir), ("--corpus", corpus), ("--space", "smoke")):
+            if flag not in arguments:
+                arguments = [*arguments, flag, value]
+    assert run(*arguments) == 2
+    assert expected in one_line(capsys)
+
+
+@pytest.mark.parametrize("content", ["teachr: x\n", "[1, 2]", "a: [", "seed: many\n", "batch_size: 1.5\n"])
+def test_bad_config_files_are_refused(content, tmp_path, capsys):
+    (tmp_path / "run.yaml").write_text(content)
+    assert run("search", "--budget", "5GFLOPs", "--config", tmp_path / "run.yaml") == 2
+    one_line(capsys)
+
+
+def test_foreign_folders_are_refused_and_left_alone(tmp_path, capsys, searched, teacher_dir, corpus):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert run("search", "--budget", "5GFLOPs", "--run", tmp_path) == 2
+    assert "not empty" in one_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    for option, value in (("--space", "auto"), ("--seed", "5"), ("--train-steps", "3"), ("--teacher", "all-MiniLM-L6-v2")):
+        assert run("search", "--budget", "10MFLOPs", "--run", searched, option, value) == 2
+        assert "was made with" in one_line(capsys)
+
+
+def test_a_file_as_run_folder_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    assert run("search", "--budget", "5GFLOPs", "--run", tmp_path / "file") == 2
+    assert "is a file" in one_line(capsys)
+
+
+def test_a_damaged_record_is_refused(tmp_path, searched, capsys):
+    (tmp_path / "run.yaml").write_text((searched / "run.yaml").read_text()[:40])
+    assert run("search", "--budget", "5GFLOPs", "--run", tmp_path) == 2
+    assert "damaged" in one_line(capsys)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_run(searched, capsys, monkeypatch):
+    before = (searched / "candidates.csv").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 2
+    assert "disk is full" in one_line(capsys)
+    assert (searched / "candidates.csv").read_bytes() == before
+
+
+def test_a_taken_target_and_unknown_picks_are_refused(searched, tmp_path, capsys):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("x")
+    assert run("export", "--run", searched, "--to", tmp_path / "taken") == 2
+    assert "not an empty folder" in one_line(capsys)
+    assert run("export", "--run", searched, "--to", tmp_path / "new", "--pick", "nobody") == 2
+    assert "allowed: best, knee or an id" in one_line(capsys)
+    assert run("export", "--run", searched, "--to", tmp_path / "taken" / "file" / "below") == 2
+    one_line(capsys)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "missing", "pickle", "family"])
+def test_bad_teachers_are_refused(damage, tmp_path, teacher_dir, corpus, capsys):
+    import shutil
+
+    folder = tmp_path / "teacher"
+    shutil.copytree(teacher_dir, folder)
+    weights = folder / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1000])
+    elif damage == "garbage":
+        weights.write_bytes(b"garbage")
+    elif damage == "family":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
+    else:
+        weights.unlink()
+        if damage == "pickle":
+            torch.save({}, folder / "pytorch_model.bin")
+    assert run("search", "--budget", "5GFLOPs", *inputs(folder, corpus), *STEPS, "--run", tmp_path / "run") == 2
+    assert ("has no family table" if damage == "family" else "weights of teacher") in one_line(capsys)
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("command", [[], ["search"], ["train"], ["report"], ["export"], ["spaces"], ["doctor"]])
+def test_every_help_answers(command, capsys):
+    assert run(*command, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys, autodistil.cli; print([m for m in ('torch', 'transformers', 'optuna', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_spaces_and_doctor(capsys):
+    assert run("spaces") == 0
+    assert "minilm-l6-h384" in capsys.readouterr().out
+    assert run("spaces", "autodistil-paper") == 0
+    assert "kept out by the shape rule" in capsys.readouterr().out
+    assert run("doctor") == 0
+    assert "default teacher" in capsys.readouterr().out

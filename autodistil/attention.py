@@ -8,7 +8,7 @@ needed, ends the forward there. Outside it is plain SDPA, so one model serves bo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,11 +101,8 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool) -> ModelSta
     """
     tap = _Tap(layer, stop=not output)
     hidden = None
-    with _tapping(tap):
-        try:
-            hidden = forward(**batch).last_hidden_state
-        except _Finished:
-            pass
+    with _tapping(tap), suppress(_Finished):
+        hidden = forward(**batch).last_hidden_state
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     return ModelStates(tap.captured[0], hidden if output else None)
 

@@ -1,7 +1,7 @@
-"""The command line: parses, calls the pipeline, prints. Heavy imports happen inside the commands, so that help is quick.
+"""The command line: parses, calls the pipeline, prints. Heavy imports happen in the commands, so that help is quick.
 
-Exit status: 0 done, 1 a failure of ours, 2 wrong input (one line says what, got, allowed and the next step), 130 stopped
-by Ctrl-C (the line that resumes is printed).
+Exit status: 0 done, 1 a failure of ours, 2 wrong input (one line says what, got, allowed and the next step), 130
+stopped by Ctrl-C (the line that resumes is printed).
 """
 
 from __future__ import annotations
@@ -30,41 +30,56 @@ app = typer.Typer(
 
 _TRAINING, _MACHINE = "Training", "Machine"
 
-Teacher = Annotated[str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")]
-Corpus = Annotated[
-    list[str] | None, typer.Option(help="Text: file, folder, glob, hf:dataset, or python-docs. Repeatable.", metavar="SRC")
+Teacher = Annotated[
+    str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")
 ]
-Space = Annotated[str | None, typer.Option(help="Search space: a shipped name, a YAML file, or auto.", metavar="NAME|FILE")]
+Corpus = Annotated[
+    list[str] | None,
+    typer.Option(help="Text: file, folder, glob, hf:dataset, or python-docs. Repeatable.", metavar="SRC"),
+]
+Space = Annotated[
+    str | None, typer.Option(help="Search space: a shipped name, a YAML file, or auto.", metavar="NAME|FILE")
+]
 Run = Annotated[Path | None, typer.Option(help="Run folder [default: runs/<teacher>-<space>].", metavar="DIR")]
 ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search.", metavar="DIR")]
 Budgets = Annotated[
     list[str] | None,
-    typer.Option("--budget", help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB. Repeatable: all hold together.", metavar="B"),
+    typer.Option(
+        "--budget", help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB. Repeatable: all hold together.", metavar="B"
+    ),
 ]
 ObjectiveName = Annotated[
     str | None,
     typer.Option(help="relation-kl, relation-mse, scores-mse or minilm.", metavar="NAME", rich_help_panel=_TRAINING),
 ]
-TrainSteps = Annotated[int | None, typer.Option(help="Optimiser steps [default: 60].", metavar="N", rich_help_panel=_TRAINING)]
+TrainSteps = Annotated[
+    int | None, typer.Option(help="Optimiser steps [default: 60].", metavar="N", rich_help_panel=_TRAINING)
+]
 TrainMinutes = Annotated[
     float | None, typer.Option(help="Time for training instead of steps.", metavar="M", rich_help_panel=_TRAINING)
 ]
-BatchSize = Annotated[int | None, typer.Option(help="Sequences a step [default: 16].", metavar="N", rich_help_panel=_TRAINING)]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Sequences a step [default: 16].", metavar="N", rich_help_panel=_TRAINING)
+]
 SeqLen = Annotated[
     int | None,
-    typer.Option(help="Tokens a sequence, and the length costs are stated at [default: 128].", rich_help_panel=_TRAINING),
+    typer.Option(
+        help="Tokens a sequence, and the length costs are stated at [default: 128].", rich_help_panel=_TRAINING
+    ),
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp32|bf16", rich_help_panel=_TRAINING)]
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
-Sampler = Annotated[
-    str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")
-]
+Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")]
-ReportDir = Annotated[Path | None, typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")
+]
+ReportDir = Annotated[
+    Path | None, typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
@@ -109,7 +124,9 @@ def search(
         console.print_search(result, pipeline.export_command(context, "best"))
 
 
-@app.command(epilog="Example: `autodistil train --run runs/mine --teacher bert-base-uncased --corpus wiki/ --train-minutes 600`")
+@app.command(
+    epilog="Example: `autodistil train --run runs/mine --teacher bert-base-uncased --corpus wiki/ --train-minutes 600`"
+)
 def train(
     run: Annotated[Path, typer.Option(help="Run folder.", metavar="DIR")],
     teacher: Teacher = None,
@@ -161,7 +178,9 @@ def export(
 
 @app.command(epilog="Example: `autodistil spaces minilm-l6-h384`")
 def spaces(
-    name: Annotated[str | None, typer.Argument(help="A shipped space or a YAML file; all shipped ones if left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped space or a YAML file; all shipped ones if left out.")
+    ] = None,
 ) -> None:
     """List search spaces, or check and describe one: axes, students, range of parameters and FLOPs."""
     from autodistil import console
@@ -195,7 +214,6 @@ def _open(run: Path | None, config: Path | None, options: dict[str, Any], quiet:
     layers = [read_config(config)] if config else []
     if run is not None:
         RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
-        _resume_hint.append(f"--run {run}")
     quiet_libraries()
     from autodistil.context import RunContext
 
@@ -217,20 +235,22 @@ def _set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
-_resume_hint: list[str] = []
+_INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the console script."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = app(arguments, standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        if app(arguments, standalone_mode=False) == _INTERRUPTED:  # typer turns a KeyboardInterrupt into this
+            raise KeyboardInterrupt
+        sys.exit(0)
     except AutodistilError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         words = [argument for argument in arguments if argument != "--resume"]
-        _fail(f"stopped; go on with: autodistil {' '.join(words)} --resume", 130)
+        _fail(f"stopped; go on with: autodistil {' '.join(words)} --resume", _INTERRUPTED)
     except BrokenPipeError:
         os._exit(141)
     except Exception as error:

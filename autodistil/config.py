@@ -24,7 +24,7 @@ class RunConfig:
     corpus: tuple[str, ...] = ("python-docs",)
     """Text sources: files, folders, globs, `hf:` datasets or `python-docs`."""
     space: str | None = None
-    """Shipped search space, YAML file, or `auto` to derive one; unless given, the one shipped for such a teacher, else `auto`."""
+    """Shipped search space, YAML file, or `auto` to derive one; unless given, the one made for such a teacher or `auto`."""
     trust_remote_code: bool = False
     """Allow code that comes with the teacher."""
 

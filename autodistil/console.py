@@ -219,7 +219,7 @@ def _space_table(space: Any) -> Table:
     bert = EncoderShape(vocab_size=30_522, other_embedding_rows=514, embedding_size=None, pooler=True)
     table = Table(
         title=f"{space.name}: {space.description}",
-        caption="FLOPs are multiply-adds, batch 1, length 128; parameters with BERT's 30,522-token vocabulary and pooler",
+        caption="FLOPs are multiply-adds, batch 1, length 128; parameters with BERT's vocabulary and pooler",
         title_justify="left",
         caption_justify="left",
     )
@@ -229,7 +229,9 @@ def _space_table(space: Any) -> Table:
     axes = sorted({axis for sub in space.sub_spaces for axis in sub.axes})
     for axis in axes:
         table.add_row(axis, *(", ".join(f"{value:g}" for value in sub.axes.get(axis, ())) for sub in space.sub_spaces))
-    costs = [cost_table([Candidate(sub.name, config) for config in sub.students], bert, 128) for sub in space.sub_spaces]
+    costs = [
+        cost_table([Candidate(sub.name, config) for config in sub.students], bert, 128) for sub in space.sub_spaces
+    ]
     table.add_row("students", *(f"{len(sub.students):,}" for sub in space.sub_spaces))
     table.add_row("kept out by the shape rule", *(f"{sub.excluded:,}" for sub in space.sub_spaces))
     for column, unit in (("params", "M params"), ("flops", "MFLOPs"), ("size_mb", "MB")):

@@ -14,7 +14,14 @@ import torch
 from autodistil.attention import Batch
 from autodistil.config import RunConfig, layered
 from autodistil.costs import cost_table
-from autodistil.data import PackedSequences, TokenizedCorpus, TokenStream, batch_indices, special_affixes, tokenize_corpus
+from autodistil.data import (
+    PackedSequences,
+    TokenizedCorpus,
+    TokenStream,
+    batch_indices,
+    special_affixes,
+    tokenize_corpus,
+)
 from autodistil.errors import ConfigError, CorpusError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.families import family_of
@@ -125,7 +132,9 @@ class RunContext:
         """The tokenised text."""
         with self.progress.track("reading text", 0) as advance:
             corpus = tokenize_corpus(
-                self.config.corpus, self.teacher.tokenizer, progress=lambda documents, tokens: advance(0, f"{tokens:,} tokens")
+                self.config.corpus,
+                self.teacher.tokenizer,
+                progress=lambda documents, tokens: advance(0, f"{tokens:,} tokens"),
             )
         self.progress.say(f"text: {corpus.description}")
         return corpus
@@ -220,4 +229,3 @@ def default_folder(config: RunConfig) -> Path:
     if not teacher:
         raise TeacherError(f"teacher {config.teacher!r} has no name to call a folder by; give --run a folder")
     return Path("runs") / f"{teacher}-{space.name}"
-

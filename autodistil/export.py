@@ -119,7 +119,9 @@ def check_parity(superlm: SuperLM, candidate: Candidate, folder: Path) -> float:
 def check_costs(superlm: SuperLM, candidate: Candidate, costs: Mapping[str, Any], folder: Path) -> None:
     """Recount parameters, size and FLOPs of an export and compare them with the closed forms."""
     model = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
-    parameters = sum(p.numel() for name, p in model.named_parameters() if superlm.pooler or not name.startswith("pooler."))
+    parameters = sum(
+        p.numel() for name, p in model.named_parameters() if superlm.pooler or not name.startswith("pooler.")
+    )
     if parameters != costs["params"]:
         raise IntegrityError(f"{candidate.id} has {parameters} parameters, the closed form says {costs['params']}")
     size = (folder / "model.safetensors").stat().st_size / 1e6

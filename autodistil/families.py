@@ -119,9 +119,7 @@ _BERT_LINEARS = MappingProxyType(
 )
 
 BERT = Family(model_types=("bert",), layers="encoder.layer", linears=_BERT_LINEARS)
-ROBERTA = Family(
-    model_types=("roberta", "xlm-roberta", "camembert"), layers="encoder.layer", linears=_BERT_LINEARS
-)
+ROBERTA = Family(model_types=("roberta", "xlm-roberta", "camembert"), layers="encoder.layer", linears=_BERT_LINEARS)
 ELECTRA = Family(
     model_types=("electra",),
     layers="encoder.layer",

@@ -94,7 +94,10 @@ def _architecture_rows(candidate: Candidate, teacher: Teacher) -> list[str]:
         "head_size": "head size",
         "intermediate_size": "FFN size",
     }
-    return [f"| {label} | {getattr(candidate.config, axis)} | {getattr(teacher.dims, axis)} |" for axis, label in names.items()]
+    return [
+        f"| {label} | {getattr(candidate.config, axis)} | {getattr(teacher.dims, axis)} |"
+        for axis, label in names.items()
+    ]
 
 
 def _cost_rows(costs: Mapping[str, Any]) -> list[str]:

@@ -72,13 +72,11 @@ def minilm_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None,
     with as many relation heads as attention heads on both sides it is v1 to the letter.
     """
     ours, theirs = student.attention, teacher.attention
-    log_attention = [
-        _attention_log_softmax(states, mask, relation_heads) for states in (ours, theirs)
-    ]
+    log_attention = [_attention_log_softmax(states, mask, relation_heads) for states in (ours, theirs)]
     divergence = (log_attention[1].exp() * (log_attention[1] - log_attention[0])).sum(-1)
     attention_loss = (divergence * row_weights(log_attention[0], mask)).sum()
-    values = [split_relation_heads(states.value, relation_heads) for states in (ours, theirs)]
-    return attention_loss + relation_kl(*values, mask)
+    values = (split_relation_heads(states.value, relation_heads) for states in (ours, theirs))
+    return attention_loss + relation_kl(next(values), next(values), mask)
 
 
 def _attention_log_softmax(states: AttentionStates, mask: Tensor | None, relation_heads: int) -> Tensor:
@@ -148,4 +146,4 @@ def choose_relation_heads(teacher_width: int, common: int) -> int:
 
     16 is MiniLMv2's width for base teachers (768 / 48). One number for all students keeps their losses comparable.
     """
-    return max(n for n in range(1, common + 1) if common % n == 0 and teacher_width // n >= 16 or n == 1)
+    return max(n for n in range(1, common + 1) if (common % n == 0 and teacher_width // n >= 16) or n == 1)

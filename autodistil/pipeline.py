@@ -1,17 +1,17 @@
 """The method on one page: teacher and text -> K SuperLMs -> search under budgets -> report and students.
 
-    context    a frozen teacher, a search space of K sub-spaces, text with a held-out share
-    train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
-               distils its largest, smallest and some random students from it
-    search     held-out loss of the feasible students; Pareto front over loss and budgeted costs
-    report     the front to look at
-    export     the picked student as an ordinary Hugging Face model
+context    a frozen teacher, a search space of K sub-spaces, text with a held-out share
+train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
+           distils its largest, smallest and some random students from it
+search     held-out loss of the feasible students; Pareto front over loss and budgeted costs
+report     the front to look at
+export     the picked student as an ordinary Hugging Face model
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import torch
 
 from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
-from autodistil.errors import BudgetError, ExportError, RunError
+from autodistil.errors import BudgetError, RunError
 from autodistil.export import ExportedStudent, check_flops, export_student
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
@@ -79,7 +79,9 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
     start = time.perf_counter()
     problem = search_problem(context, context.config.budgets)
     with context.folder.locked():
-        needed = [sub for sub in context.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()]
+        needed = [
+            sub for sub in context.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()
+        ]
         notes = [*_budget_notes(problem), *_skipped_notes(context, needed)]
         for note in notes:
             context.progress.say(note)
@@ -180,7 +182,9 @@ def _train(context: RunContext, sub_spaces: Sequence[SubSpace], resume: bool) ->
     trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
     done = {trainer.name: restore_checkpoint(trainer, _folder(context, trainer)) for trainer in trainers}
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
-    context.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {recipe.batch_size} x {context.config.seq_len} tokens")
+    context.progress.say(
+        f"training SuperLMs: {names}; {recipe.steps} steps of {recipe.batch_size} x {context.config.seq_len} tokens"
+    )
     metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
     try:
         _train_with_checkpoints(context, trainers, metrics)
@@ -304,7 +308,9 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
     """
     path = context.folder.candidates_path
     if not path.is_file():
-        raise RunError(f"run {str(context.folder.path)!r} was not searched yet; run: autodistil search --run {context.folder.path}")
+        raise RunError(
+            f"run {str(context.folder.path)!r} was not searched yet; run: autodistil search --run {context.folder.path}"
+        )
     try:
         table = pd.read_csv(path).set_index("id", drop=False)
         losses = table["loss"].dropna().to_dict()
@@ -338,7 +344,8 @@ def _budget_notes(problem: SearchProblem) -> list[str]:
     """What to say about budgets that keep nobody out."""
     largest = problem.budget_costs.max()
     return [
-        f"budget {budget.text} does not bind: the largest student costs {describe_cost(budget, float(largest[budget.text]))}"
+        f"budget {budget.text} does not bind: the largest student costs "
+        f"{describe_cost(budget, float(largest[budget.text]))}"
         for budget in problem.budgets
         if not problem.binding()[budget.text]
     ]
@@ -367,9 +374,7 @@ def _write_report(
     return pages[-1]
 
 
-def report_data(
-    context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]
-) -> ReportData:
+def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
     """Everything that a report shows."""
     best = best_id(ranked)
     lines = [b for b in problem.budgets if b.seq_len in (None, context.config.seq_len)]
@@ -399,9 +404,10 @@ def provenance(context: RunContext) -> dict[str, str]:
         "search space": f"{context.space.name}: {len(context.space.candidates)} students in "
         + ", ".join(sub.name for sub in context.space.sub_spaces),
         "text": ", ".join(config.corpus),
-        "training": f"{resolved.get('train_steps', 0)} steps of {config.batch_size} sequences of {config.seq_len} tokens "
+        "training": f"{resolved.get('train_steps', 0)} steps of {config.batch_size} x {config.seq_len} tokens "
         f"({sequences * config.seq_len:,} tokens), learning rate {config.learning_rate:g}, {config.precision}",
-        "objective": f"{config.objective}, {context.objective.relation_heads} relation heads, layer map {config.layer_map}",
+        "objective": f"{config.objective}, {context.objective.relation_heads} relation heads, "
+        f"layer map {config.layer_map}",
         "held-out text": f"{config.heldout_sequences} sequences",
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),

@@ -109,7 +109,7 @@ def _kl_and_gradient(
             part = (row, slice(start, start + chunk))
             value, grad = _chunk(student[part], teacher[part], row_mask, weights[part], need_gradient)
             loss += value
-            if gradient is not None:
+            if gradient is not None and grad is not None:
                 gradient[part] = grad
     return loss, gradient
 

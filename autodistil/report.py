@@ -203,7 +203,9 @@ def _draw_limits(figure: go.Figure, data: ReportData, axis: Axis) -> None:
     lines.append(("teacher", data.teacher_costs[axis.column], "#888888", "dot"))
     for i, (text, value, colour, dash) in enumerate(sorted(lines, key=lambda line: line[1])):
         x = value / axis.scale
-        figure.add_shape(type="line", x0=x, x1=x, yref="paper", y0=0, y1=1, line={"color": colour, "dash": dash, "width": 1.5})
+        figure.add_shape(
+            type="line", x0=x, x1=x, yref="paper", y0=0, y1=1, line={"color": colour, "dash": dash, "width": 1.5}
+        )
         figure.add_annotation(
             x=math.log10(x),  # annotations on a logarithmic axis take the exponent, shapes do not
             yref="paper",
@@ -280,7 +282,8 @@ dt { color: var(--dim); } dd { margin: 0; overflow-wrap: anywhere; }
 # Axis text follows the colour scheme; figures are drawn for both.
 _SCRIPT = """
 const ink = () => getComputedStyle(document.body).getPropertyValue('--dim').trim();
-const paint = () => document.querySelectorAll('.js-plotly-plot').forEach(p => Plotly.relayout(p, {'font.color': ink()}));
+const figures = () => document.querySelectorAll('.js-plotly-plot');
+const paint = () => figures().forEach(p => Plotly.relayout(p, {'font.color': ink()}));
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', paint); paint();
 """
 _COLUMNS = {
@@ -309,11 +312,12 @@ def page(data: ReportData) -> str:
         _figure_html(front_figure(data, AXES["params"])),
         f"<h2>The Pareto front</h2>{_table(front.tail(_TABLE_ROWS), data.best, _front_caption(len(front)))}",
         f"<h2>Take it</h2><pre>{escape(data.export_command)}</pre>",
-        '<p class="dim">Ranks compare held-out losses. Losses of different SuperLMs are on one scale, but their SuperLMs '
+        '<p class="dim">Ranks compare held-out losses. Losses of different SuperLMs are on one scale, but these '
         "are not equally well trained: trust ranks within a sub-space more than across.</p>",
         "<h2>Training</h2>",
         _figure_html(training_figure(data)) if len(data.training) else "<p>No training metrics.</p>",
-        f"<details><summary>The {len(everyone):,} best scored students</summary>{_table(everyone, data.best, '')}</details>",
+        f"<details><summary>The {len(everyone):,} best scored students</summary>"
+        f"{_table(everyone, data.best, '')}</details>",
         f"<h2>Where it comes from</h2>{_definitions(data.provenance)}",
     ]
     return (

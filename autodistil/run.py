@@ -1,11 +1,11 @@
 """The run folder: one place for everything of a run, safe to stop, resume and reuse, and refused when it is foreign.
 
-    run.yaml                        configuration, what it was resolved to, versions: enough to repeat the run
-    superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.safetensors until then
-    metrics.jsonl, tensorboard/     training
-    study.db, candidates.csv        search
-    report.html, report.png         report
-    students/<id>/                  exported students
+run.yaml                        configuration, what it was resolved to, versions: enough to repeat the run
+superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.safetensors until then
+metrics.jsonl, tensorboard/     training
+study.db, candidates.csv        search
+report.html, report.png         report
+students/<id>/                  exported students
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ from autodistil.config import RUN_OPTIONS, RunConfig, layered, read_yaml
 from autodistil.errors import ConfigError, RunError
 from autodistil.files import disk_errors, make_folder, write_text
 
-_PACKAGES = ("autodistil", "torch", "transformers", "optuna", "numpy", "pandas", "ray", "fvcore", "plotly", "safetensors")
+_PACKAGES = (
+    "autodistil",
+    "torch",
+    "transformers",
+    "optuna",
+    "numpy",
+    "pandas",
+    "ray",
+    "fvcore",
+    "plotly",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,9 @@ class RunFolder:
             RunError: missing or damaged.
         """
         if not self.exists():
-            raise RunError(f"{str(self.path)!r} is no run folder (no run.yaml); give --run one that search or train made")
+            raise RunError(
+                f"{str(self.path)!r} is no run folder (no run.yaml); give --run one that search or train made"
+            )
         try:
             record = read_yaml(self.record_path)
             layered(record["config"])

@@ -158,7 +158,7 @@ class SubSpace:
         return sum(len(set(self.num_layers)) * len(self._intermediate_sizes(hidden)) for hidden, _, _ in outside)
 
     @property
-    def axes(self) -> dict[str, tuple[float, ...]]:
+    def axes(self) -> dict[str, tuple[Any, ...]]:
         """The axes that span the grid, each with its values in ascending order."""
         return {axis: values for axis in AXIS_BOUNDS if (values := getattr(self, axis)) is not None}
 
@@ -306,11 +306,12 @@ class _StrictLoader(yaml.SafeLoader):
 def _parse_yaml(text: str, source: str) -> object:
     try:
         return yaml.load(text, _StrictLoader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # besides YAMLError, PyYAML lets out whatever its constructors stumble over
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or type(error).__name__
-        raise SpaceError(f"{source}: got broken YAML{place}: {' '.join(problem.split())}; correct the file") from None
+        problem = getattr(error, "problem", None) or f"{type(error).__name__} {error}"
+        problem = " ".join(problem.split())[:200]
+        raise SpaceError(f"{source}: got broken YAML{place}: {problem}; correct the file") from None
 
 
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:

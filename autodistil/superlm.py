@@ -145,10 +145,7 @@ class SuperLM:
 
     def weights(self, student: StudentConfig) -> dict[str, Tensor]:
         """The student's parameters as differentiable views, named and shaped as in its Hugging Face model."""
-        return {
-            name: self.parameters[own][index].reshape(shape)
-            for name, own, index, shape in self._slices(student)
-        }
+        return {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
 
     def forward(
         self, student: StudentConfig, batch: Batch, weights: Mapping[str, Tensor] | None = None, output: bool = False

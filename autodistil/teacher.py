@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from autodistil.attention import Batch, ModelStates, run_tapped, use_tapped_attention
 from autodistil.costs import EncoderShape
@@ -105,7 +112,9 @@ def _resolve_folder(source: str) -> Path | None:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise TeacherError(f"teacher folder {source!r} holds no config.json; give the folder of a Hugging Face model")
+            raise TeacherError(
+                f"teacher folder {source!r} holds no config.json; give the folder of a Hugging Face model"
+            )
         return path
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise TeacherError(f"teacher folder {source!r} does not exist; give a folder or a Hugging Face id")

@@ -65,9 +65,7 @@ def test_a_search_fills_the_run_folder(searched):
     expected = {"run.yaml", "superlm", "metrics.jsonl", "study.db", "candidates.csv", "report.html", "students"}
     assert expected <= {path.name for path in searched.iterdir()}
     table = pd.read_csv(searched / "candidates.csv")
-    columns = (
-        "id sub_space num_layers hidden_size num_heads head_size intermediate_size params flops size_mb loss feasible pareto"
-    )
+    columns = "id sub_space num_layers hidden_size num_heads head_size intermediate_size params flops size_mb loss feasible pareto"
     assert set(columns.split()) <= set(table.columns)
     assert table[table["feasible"]]["loss"].notna().all()
     assert table[~table["feasible"]]["loss"].isna().all()
@@ -137,10 +135,14 @@ def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus):
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
 
-    half = subprocess.run([*command, "--run", str(tmp_path / "killed"), *options], capture_output=True, text=True, timeout=110)
+    half = subprocess.run(
+        [*command, "--run", str(tmp_path / "killed"), *options], capture_output=True, text=True, timeout=110
+    )
     assert half.returncode == 2
     assert "--resume" in half.stderr
-    subprocess.run([*command, "--run", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True, timeout=110)
+    subprocess.run(
+        [*command, "--run", str(tmp_path / "killed"), "--resume"], check=True, capture_output=True, timeout=110
+    )
     for whole in (tmp_path / "whole").rglob("superlm.safetensors"):
         other = tmp_path / "killed" / whole.relative_to(tmp_path / "whole")
         ours, theirs = load_file(whole), load_file(other)
@@ -152,7 +154,9 @@ def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_prints_the_line_that_resumes(tmp_path, teacher_dir, corpus):
     command = [sys.executable, "-m", "autodistil.cli", "train", "--run", str(tmp_path / "run"), "--train-steps", "5000"]
-    process = subprocess.Popen([*command, *inputs(teacher_dir, corpus)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [*command, *inputs(teacher_dir, corpus)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     metrics = tmp_path / "run" / "metrics.jsonl"
     while not metrics.is_file() or not metrics.read_text():
         time.sleep(0.05)
@@ -184,7 +188,7 @@ def one_line(capsys):
         (["search", "--budget", "1MB", "--train-steps", "2", "--train-minutes", "2"], "both given"),
         (["search", "--budget", "1MB", "--sampler", "nsga"], "did you mean 'nsga2'"),
         (["search", "--budget", "1MB", "--device", "tpu"], "allowed: auto, cpu, cuda, mps"),
-        (["search", "--budget", "1MB", "--objective", "relation-k"], "did you mean 'relation-kl'"),
+        (["search", "--budget", "5GFLOPs", "--objective", "relation-k"], "did you mean 'relation-kl'"),
         (["search", "--budget", "10KFLOPs"], "the cheapest is"),
         (["search", "--budget", "5GFLOPs", "--space", "smok"], "did you mean 'smoke'"),
         (["search", "--budget", "5GFLOPs", "--space", "bert-base"], "at most the teacher's"),
@@ -222,7 +226,12 @@ def test_foreign_folders_are_refused_and_left_alone(tmp_path, capsys, searched, 
     assert run("search", "--budget", "5GFLOPs", "--run", tmp_path) == 2
     assert "not empty" in one_line(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    for option, value in (("--space", "auto"), ("--seed", "5"), ("--train-steps", "3"), ("--teacher", "all-MiniLM-L6-v2")):
+    for option, value in (
+        ("--space", "auto"),
+        ("--seed", "5"),
+        ("--train-steps", "3"),
+        ("--teacher", "all-MiniLM-L6-v2"),
+    ):
         assert run("search", "--budget", "10MFLOPs", "--run", searched, option, value) == 2
         assert "was made with" in one_line(capsys)
 

@@ -87,7 +87,8 @@ def test_a_batch_costs_the_mean_of_its_sequences(name):
     teacher = [torch.randn(3, 4, 7, 6, generator=generator) for _ in range(3)]
     objective = Objective(name, 8)
     single = [
-        objective(states_of([x[i : i + 1] for x in student]), states_of([x[i : i + 1] for x in teacher])) for i in range(3)
+        objective(states_of([x[i : i + 1] for x in student]), states_of([x[i : i + 1] for x in teacher]))
+        for i in range(3)
     ]
     torch.testing.assert_close(objective(states_of(student), states_of(teacher)), torch.stack(single).mean())
 
@@ -140,7 +141,9 @@ def test_relation_heads_of_base_models():
     assert resolve_objective("relation-kl", None, 384, [96, 128, 384]).relation_heads == 16
 
 
-@pytest.mark.parametrize(("name", "heads", "expected"), [("relation-kl", 7, "allowed here: 1, 2"), ("relation", None, "relation-")])
+@pytest.mark.parametrize(
+    ("name", "heads", "expected"), [("relation-kl", 7, "allowed here: 1, 2"), ("relation", None, "relation-")]
+)
 def test_wrong_objectives_are_refused(name, heads, expected):
     with pytest.raises(ConfigError, match=expected):
         resolve_objective(name, heads, 64, [32, 64])

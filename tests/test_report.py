@@ -12,7 +12,16 @@ import pytest
 from autodistil import report
 from autodistil.costs import EncoderShape, cost_table
 from autodistil.errors import RunError
-from autodistil.report import BudgetLine, ReportData, find_chrome, front_rows, page, summary_lines, write_html, write_png
+from autodistil.report import (
+    BudgetLine,
+    ReportData,
+    find_chrome,
+    front_rows,
+    page,
+    summary_lines,
+    write_html,
+    write_png,
+)
 from autodistil.search.pick import best_id, knee_id, rank_candidates
 from autodistil.spaces import Candidate, StudentConfig, load_space
 
@@ -95,7 +104,8 @@ def test_hostile_names_are_text(usual):
 @pytest.mark.parametrize("count", [1, 5000])
 def test_sizes_from_one_student_to_thousands(count):
     candidates = [
-        Candidate("base", StudentConfig(n % 50 + 1, 32 * (n // 50 % 10 + 1), n // 50 % 10 + 1, 32, 64 + n)) for n in range(count)
+        Candidate("base", StudentConfig(n % 50 + 1, 32 * (n // 50 % 10 + 1), n // 50 % 10 + 1, 32, 64 + n))
+        for n in range(count)
     ]
     assert len(page(report_of(candidates, limit=1e12)).encode()) < 6_000_000
 
@@ -132,9 +142,20 @@ def test_budget_lines_are_where_the_budget_is(usual):
 def test_a_browser_draws_the_figures(usual, tmp_path):
     path = write_html(usual, tmp_path / "report.html")
     command = [
-        str(find_chrome()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr",
-        "--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri(),
+        str(find_chrome()),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=5000",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        path.as_uri(),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     assert done.stdout.count('class="main-svg"') >= 3

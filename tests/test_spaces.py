@@ -1,5 +1,7 @@
 """Every shipped space builds its ends; YAML is read strictly; derived spaces fit and leave no gap."""
 
+import itertools
+
 import pytest
 import yaml
 from hypothesis import given
@@ -25,7 +27,7 @@ SHAPE = EncoderShape(30522, 514, None, pooler=True)
 
 def assert_no_gap(space: SearchSpace):
     costs = [flops(sub.students, SHAPE, 128) for sub in space.sub_spaces]
-    for low, high in zip(costs, costs[1:], strict=False):
+    for low, high in itertools.pairwise(costs):
         assert high.min() <= low.max()
 
 
@@ -44,7 +46,9 @@ def test_every_shipped_space_has_ends_that_obey_the_shape_rule(name):
     assert space_from_dict(space_to_dict(space), "copy") == space
 
 
-@pytest.mark.parametrize(("name", "teacher"), [("minilm-l6-h384", MINILM), ("bert-base", BERT), ("autodistil-paper", BERT)])
+@pytest.mark.parametrize(
+    ("name", "teacher"), [("minilm-l6-h384", MINILM), ("bert-base", BERT), ("autodistil-paper", BERT)]
+)
 def test_spaces_fit_their_teachers(name, teacher):
     space = load_space(name)
     check_fits(space, teacher)
@@ -93,8 +97,14 @@ def space_with(**changes):
         ({"sub_spaces": {}}, "sub_spaces"),
         ({"spaces": {}}, "did you mean 'sub_spaces'"),
         ([], "mapping"),
-        (space_with(num_layers={"low": 1, "high": 500, "step": 1}, hidden_size={"low": 32, "high": 32000, "step": 32},
-                    mlp_ratio={"low": 1, "high": 30, "step": 0.5}), "combinations"),
+        (
+            space_with(
+                num_layers={"low": 1, "high": 500, "step": 1},
+                hidden_size={"low": 32, "high": 32000, "step": 32},
+                mlp_ratio={"low": 1, "high": 30, "step": 0.5},
+            ),
+            "combinations",
+        ),
     ],
 )
 def test_malformed_spaces_are_one_clear_line(raw, expected):

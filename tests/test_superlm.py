@@ -1,4 +1,4 @@
-"""A SuperLM's student is its exported model; gradients reach its slice only; leaves carry the same gradients as views."""
+"""A student is its exported model; gradients reach its slice only; leaves carry the same gradients as views."""
 
 import pytest
 import torch

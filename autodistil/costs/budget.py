@@ -34,8 +34,9 @@ _UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
 
 # A number, then letters, then the length; what the letters mean is decided in code, for better messages.
 _GRAMMAR = re.compile(
-    r"\s*((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]\s*[a-z]*)\s*(?:@\s*([0-9]{1,9})\s*)?"
+    r"\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]\s*[a-z]*)\s*(?:@\s*([0-9]{1,9})\s*)?"
 )
+_MAX_CHARACTERS = 64  # budgets are repeated in reports; and no pattern runs long on so little
 _ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB"
 
 Value = TypeVar("Value", float, NDArray[np.float64])
@@ -70,7 +71,7 @@ def parse_budget(text: str) -> Budget:
     Raises:
         BudgetError: It is no positive finite number with a known unit, or a length stands where none belongs.
     """
-    match = _GRAMMAR.fullmatch(text.lower()) if isinstance(text, str) else None
+    match = _GRAMMAR.fullmatch(text.lower()) if isinstance(text, str) and len(text) <= _MAX_CHARACTERS else None
     if match is None:
         raise BudgetError(f"budget: got {short(text)}; allowed: {_ALLOWED}; correct it")
     number, letters, length = match.groups()

@@ -57,9 +57,11 @@ def pick_student(ranked: pd.DataFrame, pick: str) -> str:
         return PICKS[pick](ranked)
     if pick not in ranked.index:
         hint = suggest(pick, ranked.index)
-        raise ExportError(f"pick {pick!r}{hint} is no student of this run; allowed: best, knee or an id of candidates.csv")
+        raise ExportError(
+            f"pick {pick!r}{hint} is no student of this run; allowed: best, knee or an id of candidates.csv"
+        )
     if not np.isfinite(ranked.loc[pick, "loss"]):
         raise ExportError(
-            f"pick {pick!r} was not evaluated in this search; allowed: best, knee or an id with a loss in candidates.csv"
+            f"pick {pick!r} was not evaluated; allowed: best, knee or an id with a loss in candidates.csv"
         )
     return pick

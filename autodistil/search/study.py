@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -215,7 +215,8 @@ class Search:
                 self.study.enqueue_trial(parameters[student_id])
                 trial = self.study.ask()
                 candidate = _suggest_student(trial, self.problem.space)
-                assert candidate is not None and candidate.id == student_id
+                assert candidate is not None
+                assert candidate.id == student_id
                 yield trial, candidate
 
     def _sample(self, sampler: str, seed: int, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
@@ -265,7 +266,7 @@ def _suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:
     return Candidate(name, config) if config else None
 
 
-def _suggest(trial: Trial, name: str, values: Sequence[float]) -> float:
+def _suggest(trial: Trial, name: str, values: Sequence[Any]) -> Any:
     """Draw one of the ordered `values` by its rank: samplers understand order, but not uneven steps."""
     return values[trial.suggest_int(name, 0, len(values) - 1)]
 

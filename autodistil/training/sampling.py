@@ -7,7 +7,7 @@ which other SuperLMs are trained beside. So an interrupted training goes on with
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -39,8 +39,8 @@ def draw_students(sub_space: SubSpace, sampling: str, num_random: int, seed: int
     return SAMPLINGS[sampling](sub_space, num_random, generator)
 
 
-def _choose(
-    students: list[StudentConfig] | tuple[StudentConfig, ...], count: int, generator: np.random.Generator
-) -> list[StudentConfig]:
-    chosen = generator.choice(len(students), size=min(count, len(students)), replace=False) if students else []
+def _choose(students: Sequence[StudentConfig], count: int, generator: np.random.Generator) -> list[StudentConfig]:
+    if not students:
+        return []
+    chosen = generator.choice(len(students), size=min(count, len(students)), replace=False)
     return [students[int(i)] for i in chosen]

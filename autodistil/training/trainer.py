@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autodistil.attention import Batch, ModelStates
 from autodistil.objectives import Objective
+from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 from autodistil.training.recipe import Recipe
@@ -53,7 +54,8 @@ class SuperLMTrainer:
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
-        matrices, vectors = [], []
+        matrices: list[Tensor] = []
+        vectors: list[Tensor] = []
         for name, parameter in self.superlm.parameters.items():
             (vectors if _is_vector(name) else matrices).append(parameter)
         groups = [
@@ -96,7 +98,7 @@ class SuperLMTrainer:
             losses.append(loss.detach())
         return torch.stack(losses)
 
-    def students(self) -> list:
+    def students(self) -> list[StudentConfig]:
         """The students of the step to come, largest first and smallest last under the sandwich rule."""
         recipe = self.recipe
         return draw_students(

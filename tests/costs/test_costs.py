@@ -65,7 +65,20 @@ def test_budgets(text, cost, limit, seq_len):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "-1GFLOPs", "5 parsecs", "0MB", "nanGFLOPs", "infMB", "5GFLOPs@0", "5GFLOPs@x", "5Mparams@128", "7B", "GFLOPs"],
+    [
+        "",
+        "5",
+        "-1GFLOPs",
+        "5 parsecs",
+        "0MB",
+        "nanGFLOPs",
+        "infMB",
+        "5GFLOPs@0",
+        "5GFLOPs@x",
+        "5Mparams@128",
+        "7B",
+        "GFLOPs",
+    ],
 )
 def test_bad_budgets_are_one_clear_line(text):
     with pytest.raises(BudgetError, match="allowed") as caught:

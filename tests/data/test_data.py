@@ -13,7 +13,9 @@ from transformers import AutoTokenizer
 from autodistil.data import PackedSequences, batch_indices, iter_documents, special_affixes, tokenize_corpus
 from autodistil.errors import CorpusError
 
-SENTENCE = "The quick brown fox jumps over the lazy dog while number {} is counted by the patient librarian of the town. "
+SENTENCE = (
+    "The quick brown fox jumps over the lazy dog while number {} is counted by the patient librarian of the town. "
+)
 
 
 def documents(count=400):

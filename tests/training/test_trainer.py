@@ -88,7 +88,9 @@ def test_superlms_train_alike_together_and_apart():
         run([trainer])
     for one, other in zip(together, apart, strict=True):
         assert_equal(weights(one), weights(other))
-    assert any(not torch.equal(x, y) for x, y in zip(weights(apart[0]).values(), weights(apart[1]).values(), strict=True))
+    assert any(
+        not torch.equal(x, y) for x, y in zip(weights(apart[0]).values(), weights(apart[1]).values(), strict=True)
+    )
 
 
 def test_superlms_that_stand_at_different_steps_end_as_if_they_had_not():
@@ -196,7 +198,7 @@ def test_learning_rate_rises_then_falls_and_is_never_zero(steps, warmup):
     peak = rates.index(max(rates))
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert 0 < min(rates)
+    assert min(rates) > 0
     assert max(rates) <= recipe.learning_rate
 
 

@@ -1,0 +1,1 @@
+"""The search for students: study, Pareto front, pick."""

@@ -1,0 +1,1 @@
+"""Training of SuperLMs. Needs torch, transformers and numpy only."""

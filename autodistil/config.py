@@ -24,7 +24,7 @@ class RunConfig:
     corpus: tuple[str, ...] = ("python-docs",)
     """Text sources: files, folders, globs, `hf:` datasets or `python-docs`."""
     space: str | None = None
-    """Shipped search space, YAML file, or `auto` to derive one; unless given, the one made for such a teacher or `auto`."""
+    """Shipped space, YAML file, or `auto` to derive one; unless given, one made for such a teacher, or `auto`."""
     trust_remote_code: bool = False
     """Allow code that comes with the teacher."""
 
@@ -38,7 +38,7 @@ class RunConfig:
     layer_map: str = "spread"
     """Which teacher layers a shallower student starts from (`superlm.LAYER_MAPS`)."""
     train_steps: int | None = None
-    """Optimiser steps; 60 unless steps or minutes are given."""
+    """Optimiser steps; 40 unless steps or minutes are given."""
     train_minutes: float | None = None
     """Time for training, turned into steps by timing the first ones."""
     batch_size: int = 16

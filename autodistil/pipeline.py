@@ -37,7 +37,7 @@ from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
 from autodistil.training.trainer import train as train_superlms
 
-DEFAULT_STEPS = 60
+DEFAULT_STEPS = 40
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
 
 

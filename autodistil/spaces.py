@@ -101,7 +101,7 @@ class SubSpace:
         check_grid_size(f"sub-space {self.name!r}", self.num_combinations)
         if self.num_heads is None:
             self._check_hidden_sizes()
-        if not self.students:
+        if not (self._shapes and self.num_layers and self.mlp_ratio):  # without listing what may be a million students
             raise SpaceError(
                 f"sub-space {self.name!r}: got no student out of {self.num_combinations} combinations; "
                 f"{_SHAPE_RULE}; change these axes"

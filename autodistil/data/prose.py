@@ -33,7 +33,8 @@ _ARGUMENT = re.compile(r"\s+[*`\w.]+ ?(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?: +(?=
 _MARKUP = tuple(
     (sign, re.compile(pattern), replacement)
     for sign, pattern, replacement in (
-        ("`", r":[a-zA-Z][\w:+.-]*:`(?:[^`<]*<)?[~!._]*([^`>]*)>?`", r"\1"),  # :class:`~a.B`, :ref:`text <label>`
+        ("<", r":[a-zA-Z][\w:+.-]*:`([^`<]+?)\s*<[^`<>]*>`", r"\1"),  # :ref:`text <label>`
+        ("`", r":[a-zA-Z][\w:+.-]*:`[~!._]*([^`]*)`", r"\1"),  # :class:`~a.B`
         ("](", r"!?\[([^\[\]]*)\]\([^()\s]*\)", r"\1"),  # [text](address)
         ("[`", r"\[`[~!._]*([^\[\]`]+)`\]", r"\1"),  # [`Class`]
         ("<", r"`([^`<>]+?)\s*<[^`<>]*>`_{0,2}", r"\1"),  # `text <address>`_

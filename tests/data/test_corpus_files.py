@@ -7,11 +7,12 @@ import os
 
 import pandas as pd
 import pytest
-from autodistil.data import decoding, iter_documents, readers
-from autodistil.data.decoding import read_lines, read_text
-from autodistil.errors import CorpusError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from autodistil.data import decoding, iter_documents
+from autodistil.data.decoding import read_lines, read_text
+from autodistil.errors import CorpusError
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -86,7 +87,9 @@ def test_chunked_reader_equals_whole_reader(tmp_path, text, size):
         whole = text.replace("\r\n", "\n").replace("\r", "\n")
         assert "".join(read_text(path)) == whole
         assert "".join(read_lines(path)) == whole
-        assert [line.removesuffix("\n") for line in read_lines(path)] == whole.removesuffix("\n").split("\n") * bool(whole)
+        assert [line.removesuffix("\n") for line in read_lines(path)] == whole.removesuffix("\n").split("\n") * bool(
+            whole
+        )
 
 
 # Tables

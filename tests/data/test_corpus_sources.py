@@ -18,7 +18,14 @@ from autodistil.errors import CorpusError
 def folder(tmp_path, monkeypatch):
     """The working folder, with a few files."""
     monkeypatch.chdir(tmp_path)
-    files = {"b.txt": "b", "a/x.md": "x", "a/y.jsonl": '{"text": "y"}', "a/skip.png": "\0", ".git/z.txt": "z", "[1].txt": "1"}
+    files = {
+        "b.txt": "b",
+        "a/x.md": "x",
+        "a/y.jsonl": '{"text": "y"}',
+        "a/skip.png": "\0",
+        ".git/z.txt": "z",
+        "[1].txt": "1",
+    }
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

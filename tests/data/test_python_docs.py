@@ -9,7 +9,7 @@ from autodistil.data import docstrings, iter_documents
 from autodistil.data.docstrings import python_docs, python_docs_version, source_files
 from autodistil.data.prose import english_paragraphs, is_english, without_markup
 
-DOCSTRING = '''
+DOCSTRING = """
     Compute the median of the values along the given axis of an array.
 
     The median is the middle of the sorted values; see :func:`~numpy.mean` or
@@ -55,7 +55,7 @@ DOCSTRING = '''
 
     x = compute(y) is a line of code in the middle of the words of a sentence.
     Use ``axis=0`` for **all** the *columns* of [the table](docs/table.md) that are in use.
-'''
+"""
 
 
 def test_paragraphs_of_a_docstring():
@@ -105,8 +105,8 @@ def test_not_english(paragraph):
 def test_docstrings_in_order_of_appearance(tmp_path):
     path = tmp_path / "module.py"
     path.write_text(
-        '"""Module."""\nimport nowhere\nclass A:\n    """A."""\n    async def f(self):\n        "A.f"\n        def g():\n'
-        '            """g"""\n\nadd_docstr(x.y, """Of C\n\n    code.""" + r"""\nmore""")\nname = """no\n\ndoc"""\ndef h(): "h"\n'
+        '"""Module."""\nimport nowhere\nclass A:\n    """A."""\n    async def f(self):\n        "A.f"\n        def g():\n'  # noqa: E501
+        '            """g"""\n\nadd_docstr(x.y, """Of C\n\n    code.""" + r"""\nmore""")\nname = """no\n\ndoc"""\ndef h(): "h"\n'  # noqa: E501
     )
     assert list(docstrings.docstrings(path)) == ["Module.", "A.", "A.f", "g", "Of C\n\ncode.", "h"]
 

@@ -1,10 +1,11 @@
 """Plain text to documents: how it is chunked makes no difference, and nothing is lost."""
 
 import pytest
-from autodistil.data import readers
-from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS, cut, text_documents
 from hypothesis import given
 from hypothesis import strategies as st
+
+from autodistil.data import readers
+from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS, cut, text_documents
 
 TEXT = st.text(alphabet="ab \n\n\t\u00a0\x0b\u2028é", max_size=120)
 

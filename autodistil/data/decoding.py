@@ -7,7 +7,7 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -56,22 +56,35 @@ def _zstd(path: Path) -> Iterator[bytes]:
     zstandard = optional_import("zstandard", f"reading {path.name!r}")
     frame = None
     with open(path, "rb") as file:
-        for data in _chunks(file, 1 << 12):  # small, since one byte may stand for 32 KiB
+        for data in _chunks(file, 1 << 9):  # small, since one byte may stand for 32 KiB
             while data:
                 frame = frame or zstandard.ZstdDecompressor().decompressobj()
                 try:
-                    text = frame.decompress(data)
+                    piece = frame.decompress(data)
                 except zstandard.ZstdError as error:
                     raise EOFError(str(error)) from error
-                yield text
+                yield piece
                 data = frame.unused_data
                 frame = None if frame.eof else frame
     if frame:
         raise EOFError("compressed data ended before the end of its frame")
 
 
+def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Small pieces joined to `CHUNK_BYTES` or more."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
 COMPRESSIONS: Mapping[str, Callable[[Path], Iterator[bytes]]] = MappingProxyType(
-    {".xz": _xz, ".gz": _gzipped, ".zst": _zstd}
+    {".xz": _xz, ".gz": _gzipped, ".zst": lambda path: _gathered(_zstd(path))}
 )
 """Extension -> the decompressed bytes of a file, in pieces."""
 

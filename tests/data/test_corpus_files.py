@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import os
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from autodistil.errors import CorpusError
 
 zstandard = pytest.importorskip("zstandard")
 
-COMPRESS = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".xz": lzma.compress,

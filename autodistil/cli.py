@@ -53,7 +53,7 @@ ObjectiveName = Annotated[
     typer.Option(help="relation-kl, relation-mse, scores-mse or minilm.", metavar="NAME", rich_help_panel=_TRAINING),
 ]
 TrainSteps = Annotated[
-    int | None, typer.Option(help="Optimiser steps [default: 40].", metavar="N", rich_help_panel=_TRAINING)
+    int | None, typer.Option(help="Optimiser steps [default: 24].", metavar="N", rich_help_panel=_TRAINING)
 ]
 TrainMinutes = Annotated[
     float | None, typer.Option(help="Time for training instead of steps.", metavar="M", rich_help_panel=_TRAINING)

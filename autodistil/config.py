@@ -38,7 +38,7 @@ class RunConfig:
     layer_map: str = "spread"
     """Which teacher layers a shallower student starts from (`superlm.LAYER_MAPS`)."""
     train_steps: int | None = None
-    """Optimiser steps; 40 unless steps or minutes are given."""
+    """Optimiser steps; 24 unless steps or minutes are given."""
     train_minutes: float | None = None
     """Time for training, turned into steps by timing the first ones."""
     batch_size: int = 16

@@ -15,6 +15,7 @@ from autodistil.attention import Batch
 from autodistil.config import RunConfig, layered
 from autodistil.costs import cost_table
 from autodistil.data import (
+    MIN_HELDOUT_TOKENS,
     PackedSequences,
     TokenizedCorpus,
     TokenStream,
@@ -134,6 +135,7 @@ class RunContext:
             corpus = tokenize_corpus(
                 self.config.corpus,
                 self.teacher.tokenizer,
+                min_heldout_tokens=max(MIN_HELDOUT_TOKENS, self.config.heldout_sequences * self.config.seq_len),
                 progress=lambda documents, tokens: advance(0, f"{tokens:,} tokens"),
             )
         self.progress.say(f"text: {corpus.description}")
@@ -172,7 +174,7 @@ class RunContext:
                     f"heldout_sequences = {wanted}; give more text, or lower heldout_sequences or --seq-len"
                 )
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, sequences.take(np.arange(wanted)))
+                np.save(file, sequences.take(batch_indices(len(sequences), wanted, 0, self.config.seed)))
         try:
             ids = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:

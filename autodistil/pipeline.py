@@ -23,7 +23,7 @@ from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
 from autodistil.errors import BudgetError, RunError
 from autodistil.export import ExportedStudent, check_flops, export_student
-from autodistil.files import atomic_path
+from autodistil.files import atomic_path, copy_file
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.report import BudgetLine, ReportData, write_html, write_png
 from autodistil.run import installed_versions
@@ -37,7 +37,7 @@ from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
 from autodistil.training.trainer import train as train_superlms
 
-DEFAULT_STEPS = 40
+DEFAULT_STEPS = 24
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
 
 
@@ -364,14 +364,15 @@ def _write_report(
 ) -> Path:
     """Write the page and, where a Chrome is found, the picture; returns the page (in `report_dir` if given)."""
     data = report_data(context, problem, ranked, notes)
-    write_html(data, context.folder.report_path)
-    pages = [context.folder.report_path]
-    if report_dir is not None:
-        pages.append(report_dir / f"{context.folder.path.resolve().name}.html")
-        write_html(data, pages[-1])
-    for page in pages:
-        write_png(data, page.with_suffix(".png"))
-    return pages[-1]
+    page = write_html(data, context.folder.report_path)
+    picture = write_png(data, page.with_suffix(".png"))
+    if report_dir is None:
+        return page
+    copy = report_dir / f"{context.folder.path.resolve().name}.html"
+    copy_file(page, copy)
+    if picture is not None:
+        copy_file(picture, copy.with_suffix(".png"))
+    return copy
 
 
 def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
@@ -390,7 +391,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         seq_len=context.config.seq_len,
         objective=context.objective.name,
         provenance=provenance(context),
-        notes=tuple(notes),
+        notes=tuple(note for note in notes if note not in _budget_notes(problem)),  # the page has a table of budgets
         export_command=export_command(context, "best"),
     )
 

@@ -1,32 +1,48 @@
 """The page is self-contained, shows what it must and treats every name as text; the picture never fails a run."""
 
+import json
+import logging
 import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from plotly.offline import get_plotlyjs
 
-from autodistil import report
 from autodistil.costs import EncoderShape, cost_table
 from autodistil.errors import RunError
-from autodistil.report import (
-    BudgetLine,
-    ReportData,
-    find_chrome,
+from autodistil.report import BudgetLine, ReportData, find_chrome, picture, write_html, write_png
+from autodistil.report.curves import training_figures
+from autodistil.report.front import front_figure
+from autodistil.report.page import page
+from autodistil.report.palette import DARK, LIGHT, resolve
+from autodistil.report.rows import (
+    CURVE_POINTS,
+    budget_rows,
     front_rows,
-    page,
-    summary_lines,
-    write_html,
-    write_png,
+    headline,
+    key_figures,
+    sentences,
+    staircase,
+    students,
+    sub_space_rows,
+    training_curves,
 )
+from autodistil.report.style import Scale, as_text
+from autodistil.report.units import COSTS, scaled, share
 from autodistil.search.pick import best_id, knee_id, rank_candidates
 from autodistil.spaces import Candidate, StudentConfig, load_space
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
 TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}
+EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
 
 
 def report_of(candidates, limit=5e8, training=True, scored=True):
@@ -34,19 +50,20 @@ def report_of(candidates, limit=5e8, training=True, scored=True):
     table["feasible"] = table["flops"] <= limit
     losses = {i: 1.0 + 1e7 / table.loc[i, "flops"] for i in table.index[table["feasible"]]} if scored else {}
     ranked = rank_candidates(table, losses, table[["flops"]])
-    rows = [
+    steps = [
         {"sub_space": sub, "step": step, "loss": 2 / step, "largest_loss": 1 / step, "smallest_loss": 3 / step}
         for sub in dict.fromkeys(table["sub_space"])
         for step in range(1, 9)
     ]
     columns = ["sub_space", "step", "loss", "largest_loss", "smallest_loss"]
+    some = ranked["pareto"].any()
     return ReportData(
         title="teacher · space",
         candidates=ranked.reset_index(drop=True),
-        training=pd.DataFrame(rows if training else [], columns=columns),
+        training=pd.DataFrame(steps if training else [], columns=columns),
         budgets=(BudgetLine("500MFLOPs", "flops", limit), BudgetLine("20Mparams", "params", 2e7)),
-        best=best_id(ranked) if scored else None,
-        knee=knee_id(ranked) if scored else None,
+        best=best_id(ranked) if some else None,
+        knee=knee_id(ranked) if some else None,
         teacher_costs=TEACHER,
         seq_len=128,
         objective="relation-kl",
@@ -56,63 +73,268 @@ def report_of(candidates, limit=5e8, training=True, scored=True):
     )
 
 
+def many(count):
+    return [
+        Candidate("base", StudentConfig(n % 50 + 1, 32 * (n // 50 % 10 + 1), n // 50 % 10 + 1, 32, 64 + n))
+        for n in range(count)
+    ]
+
+
 @pytest.fixture(scope="module")
 def usual():
     return report_of(load_space("minilm-l6-h384").candidates)
 
 
+@pytest.fixture(scope="module")
+def hostile(usual):
+    candidates = usual.candidates.assign(sub_space=EVIL)
+    candidates.loc[candidates["id"] == usual.best, "id"] = EVIL
+    return replace(
+        usual,
+        title=EVIL,
+        candidates=candidates,
+        training=usual.training.assign(sub_space=EVIL),
+        best=EVIL,
+        notes=(EVIL,),
+        provenance={EVIL: EVIL},
+        export_command=EVIL,
+        budgets=(BudgetLine(EVIL, "flops", 5e8),),
+        objective=EVIL,
+    )
+
+
+@pytest.fixture(scope="module")
+def infeasible():
+    return report_of(load_space("smoke").candidates, limit=1e5, training=False)
+
+
 def without_plotly(html):
-    return html.replace(report.plotly.offline.get_plotlyjs(), "")
+    return html.replace(get_plotlyjs(), "")
 
 
-def test_page_needs_no_network_and_shows_the_front(usual):
-    html = without_plotly(page(usual))
-    assert not re.search(r"""(src|href)\s*=|@import|url\(""", html)
-    for student in front_rows(usual)["id"]:
-        assert student in html
-    for text in ("500MFLOPs", "20Mparams", "a note", "multiply-adds", usual.export_command):
-        assert text in html
+def embedded(html):
+    return json.loads(re.search(r'id="report-data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def drawn_students(figure):
+    """Row numbers of all students that a figure draws."""
+    return sorted(i for trace in figure["data"] if "meta" in trace for i in trace["meta"]["students"])
+
+
+# ---- rows
+
+
+def test_every_student_is_in_one_state(usual):
+    table = students(usual)
+    assert (table["state"] == "front").sum() == usual.candidates["pareto"].sum()
+    assert (table["state"] == "unscored").sum() == usual.candidates["loss"].isna().sum()
+
+
+def test_a_diverged_loss_counts_as_unscored(usual):
+    candidates = usual.candidates.assign(loss=np.inf)
+    assert set(students(replace(usual, candidates=candidates))["state"]) == {"unscored"}
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=30))
+def test_staircase_is_the_front_over_one_cost(pairs):
+    base = report_of(many(len(pairs)), limit=1e12)
+    costs, losses = np.array(pairs, dtype=float).T
+    data = replace(base, candidates=base.candidates.assign(params=costs, loss=losses, feasible=True, pareto=True))
+    steps = staircase(data, "params")
+    found = set(zip(steps["params"], steps["loss"], strict=True))
+    dominated = {(c, v) for c, v in pairs if any((d <= c and w < v) or (d < c and w <= v) for d, w in pairs)}
+    assert found == set(pairs) - dominated
 
 
 def test_summary_names_the_best_and_its_share_of_the_teacher(usual):
-    first = summary_lines(usual)[0]
-    best = usual.candidates[usual.candidates["id"] == usual.best].iloc[0]
-    assert usual.best in first
-    assert f"{best['flops'] / TEACHER['flops']:.0%}" in first
+    best = usual.candidates.set_index("id").loc[usual.best]
+    assert headline(usual) == f"{usual.best} is the best student under 500MFLOPs and 20Mparams."
+    flops = key_figures(usual)[0]
+    assert flops.value == COSTS["flops"].text(best["flops"])
+    assert share(best["flops"], TEACHER["flops"]) in flops.note
+    assert usual.knee in sentences(usual)[0]
 
 
-def test_hostile_names_are_text(usual):
-    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
-    candidates = usual.candidates.assign(sub_space=evil)
-    candidates.loc[candidates["id"] == usual.best, "id"] = evil
-    data = replace(
-        usual,
-        title=evil,
-        candidates=candidates,
-        best=evil,
-        notes=(evil,),
-        provenance={evil: evil},
-        export_command=evil,
-        budgets=(BudgetLine(evil, "flops", 5e8),),
-        objective=evil,
+def test_budgets_say_whether_they_bind(usual):
+    flops = budget_rows(usual)[0]
+    over = int((usual.candidates["flops"] > 5e8).sum())
+    assert flops.over == over > 0
+    assert flops.verdict == f"binds: {over} students out"
+    roomy = replace(usual, budgets=(replace(usual.budgets[1], limit=1e9),))
+    assert budget_rows(roomy)[0].verdict == "does not bind: no student costs more"
+
+
+def test_when_nobody_meets_the_budgets_the_nearest_is_named(infeasible):
+    cheapest = infeasible.candidates.sort_values("flops").iloc[0]
+    assert headline(infeasible) == "No student meets every budget."
+    assert any(f"The nearest is {cheapest['id']}" in line for line in sentences(infeasible))
+    assert budget_rows(infeasible)[0].verdict == "binds: every student costs more"
+
+
+def test_a_sub_space_shows_its_best_feasible_student(usual):
+    for row in sub_space_rows(usual):
+        group = usual.candidates[(usual.candidates["sub_space"] == row.name) & usual.candidates["feasible"]]
+        assert row.best == (group.loc[group["loss"].idxmin(), "id"] if len(group) else "–")
+
+
+def test_long_trainings_are_averaged_not_cut(usual):
+    steps = np.arange(1, 10_001)
+    losses = {name: steps * 1.0 for name in ("loss", "largest_loss", "smallest_loss")}
+    (curve,) = training_curves(
+        replace(usual, training=pd.DataFrame({"sub_space": "s", "step": steps, **losses}))
+    ).values()
+    assert len(curve) == CURVE_POINTS
+    assert curve["loss"].mean() == pytest.approx(steps.mean())
+
+
+@given(st.floats(1, 9e17))
+def test_scaled_numbers_have_at_most_three_digits_before_the_point(value):
+    number, prefix = scaled(value)
+    power = {"": 0, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15}[prefix]
+    assert number * 10.0**power == pytest.approx(value)
+    assert number < 999.5 or prefix == "P" or value < 1e3
+
+
+@pytest.mark.parametrize(
+    ("cost", "value", "text"),
+    [
+        ("flops", 1.4378e9, "1.44 GFLOPs"),
+        ("flops", 999_960_000, "1.00 GFLOPs"),
+        ("flops", 42, "42.0 FLOPs"),
+        ("params", 22.7e6, "22.7 M parameters"),
+        ("size_mb", 438.04, "438 MB"),
+    ],
+)
+def test_costs_in_words(cost, value, text):
+    assert COSTS[cost].text(value) == text
+
+
+def test_a_share_of_an_unknown_whole_is_none():
+    assert share(1, None) is None
+    assert share(1, float("nan")) is None
+    assert (share(27, 100), share(4.24, 100), share(0.038, 100)) == ("27 %", "4.2 %", "0.04 %")
+
+
+# ---- figures
+
+
+@pytest.mark.parametrize("cost", ["flops", "params"])
+def test_a_figure_is_valid_and_draws_every_student_once(usual, cost):
+    figure = front_figure(usual, cost)
+    go.Figure(figure)
+    assert drawn_students(figure) == list(range(len(usual.candidates)))
+
+
+@pytest.mark.parametrize("scheme", [LIGHT, DARK])
+def test_every_colour_is_in_both_schemes(usual, scheme):
+    figures = [front_figure(usual, "flops"), *training_figures(usual).values()]
+    assert "var(--" not in json.dumps(resolve(figures, scheme))
+
+
+def test_budget_and_teacher_lines_are_where_they_belong(usual):
+    figure = front_figure(usual, "flops")
+    assert {shape["x0"] for shape in figure["layout"]["shapes"]} == {5e8, TEACHER["flops"]}
+    texts = [note["text"] for note in figure["layout"]["annotations"]]
+    assert {"budget 500MFLOPs", "teacher 1.44 GFLOPs", "<b>best</b>", "<b>knee</b>"} <= set(texts)
+
+
+def test_a_far_budget_does_not_squeeze_the_students(usual):
+    far = replace(usual, budgets=(BudgetLine("9PFLOPs", "flops", 9e15), BudgetLine("1FLOPs", "flops", 1)))
+    figure = front_figure(far, "flops")
+    texts = [note["text"] for note in figure["layout"]["annotations"]]
+    assert {"budget 9PFLOPs →", "← budget 1FLOPs"} <= set(texts)
+    assert (
+        figure["layout"]["xaxis"]["range"]
+        == front_figure(replace(usual, budgets=()), "flops")["layout"]["xaxis"]["range"]
     )
-    html = without_plotly(page(data))
-    assert "<script>alert" not in html
+
+
+def test_labels_above_the_plot_have_a_row_each(usual):
+    close = tuple(BudgetLine(f"{n}MFLOPs", "flops", n * 1e6) for n in range(400, 406))
+    notes = front_figure(replace(usual, budgets=close), "flops")["layout"]["annotations"]
+    rows = [note["yshift"] for note in notes if "yshift" in note]
+    assert len(rows) == len(set(rows)) == 7
+
+
+@given(st.lists(st.floats(1e-3, 1e15), min_size=1, max_size=6))
+def test_a_scale_shows_all_values(values):
+    scale = Scale.over(values)
+    assert all(0 <= scale.share(value) <= 1 for value in values)
+
+
+@given(st.text(max_size=120))
+def test_names_in_figures_are_literal_and_short(name):
+    text = as_text(name)
+    assert not set(text) & set("<>${\n")
+    assert len(unescape(text)) <= 42
+
+
+# ---- page
+
+
+@pytest.mark.parametrize("cost", ["flops", "params"])
+def test_the_page_finds_the_coordinates_of_students_in_their_facts(usual, cost):
+    students = embedded(page(usual))["students"]
+    for trace in front_figure(usual, cost)["data"]:
+        if (meta := trace.get("meta")) and meta["y"] is not None:
+            assert [students[i][meta["x"]] for i in meta["students"]] == trace["x"]
+            assert [students[i][meta["y"]] for i in meta["students"]] == trace["y"]
+
+
+def test_page_needs_no_network(usual):
+    html = without_plotly(page(usual))
+    assert not re.search(r"""(src|href)\s*=|@import|url\(|https?:""", html)
+    assert "default-src 'none'" in html
+
+
+def test_page_shows_the_front_the_budgets_and_the_conventions(usual):
+    html = without_plotly(page(usual))
+    for student in front_rows(usual)["id"]:
+        assert f"{student}<" in html
+    for text in (
+        "500MFLOPs",
+        "20Mparams",
+        "a note",
+        "multiply-adds",
+        "length 128",
+        "relation-kl",
+        usual.export_command,
+    ):
+        assert text in html
+    data = embedded(html)
+    assert [row[0] for row in data["students"]] == list(usual.candidates["id"])
+    assert set(data["figures"]) == {"flops", "params", *(f"training-{i}" for i in range(len(sub_space_rows(usual))))}
+
+
+def test_hostile_names_are_text(hostile):
+    html = without_plotly(page(hostile))
+    assert html.count("<script") == html.count("</script") == 3
     assert "<img" not in html
+    assert embedded(html)["students"][hostile.candidates["id"].eq(EVIL).argmax()][0] == EVIL
 
 
 @pytest.mark.parametrize("count", [1, 5000])
 def test_sizes_from_one_student_to_thousands(count):
-    candidates = [
-        Candidate("base", StudentConfig(n % 50 + 1, 32 * (n // 50 % 10 + 1), n // 50 % 10 + 1, 32, 64 + n))
-        for n in range(count)
-    ]
-    assert len(page(report_of(candidates, limit=1e12)).encode()) < 6_000_000
+    html = page(report_of(many(count), limit=1e12))
+    assert len(html.encode()) < 6_000_000
+    assert html.count("<tr") < 1_000
 
 
-def test_a_run_without_scores_or_training_still_has_a_page():
-    html = page(report_of(load_space("smoke").candidates, training=False, scored=False))
-    assert "No training metrics" in html
+def test_a_run_without_scores_or_training_still_has_a_page(infeasible):
+    html = page(infeasible)
+    assert "There are no training metrics" in html
+    assert "The front is empty" in html
+    assert infeasible.export_command not in html
+
+
+def test_a_search_space_without_students_still_has_a_page(usual):
+    data = replace(usual, candidates=usual.candidates.iloc[:0], best=None, knee=None)
+    assert "The search space holds no student." in page(data)
+
+
+def test_an_unknown_teacher_cost_is_left_out(usual):
+    data = replace(usual, teacher_costs={})
+    assert "teacher’s" not in without_plotly(page(data)).split("<script", 1)[0].split("<h2>", 1)[0]
 
 
 def test_a_failed_write_keeps_the_old_page(usual, tmp_path, monkeypatch):
@@ -122,41 +344,95 @@ def test_a_failed_write_keeps_the_old_page(usual, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="disk is full"):
         write_html(usual, path)
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_no_chrome_no_picture(usual, tmp_path, monkeypatch):
+# ---- picture
+
+
+def test_no_chrome_no_picture(usual, tmp_path, monkeypatch, caplog):
     monkeypatch.delenv("BROWSER_PATH", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert write_png(usual, tmp_path / "x.png") is None
+    with caplog.at_level(logging.INFO):
+        assert write_png(usual, tmp_path / "x.png") is None
+    assert "no Chrome is found" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 
-def test_budget_lines_are_where_the_budget_is(usual):
-    figure = report.front_figure(usual, report.AXES["flops"])
-    assert 500.0 in [shape.x0 for shape in figure.layout.shapes]
-    assert any(np.isclose(note.x, np.log10(500.0)) for note in figure.layout.annotations)
+def fake_chrome(tmp_path, monkeypatch, script):
+    chrome = tmp_path / "chrome"
+    chrome.write_text(f"#!/bin/sh\n{script}\n")
+    chrome.chmod(0o755)
+    monkeypatch.setenv("BROWSER_PATH", str(chrome))
 
 
+def test_no_kaleido_no_picture(usual, tmp_path, monkeypatch, caplog):
+    fake_chrome(tmp_path, monkeypatch, "exit 0")
+    monkeypatch.setattr(picture.importlib.util, "find_spec", lambda name: None)
+    with caplog.at_level(logging.INFO):
+        assert write_png(usual, tmp_path / "x.png") is None
+    assert "pip install 'autodistil[png]'" in caplog.text
+
+
+def test_a_chrome_that_hangs_gives_no_picture(usual, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("kaleido")
+    fake_chrome(tmp_path, monkeypatch, "cat <&3")  # ends with the pipe, as Chrome does
+    monkeypatch.setattr(picture, "TIMEOUT_SECONDS", 2.0)
+    with caplog.at_level(logging.INFO):
+        assert write_png(usual, tmp_path / "x.png") is None
+    assert "timed out" in caplog.text
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_picture_that_cannot_be_written_is_left_out(usual, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "_drawn", lambda figure: b"png")
+    (tmp_path / "file").touch()
+    assert write_png(usual, tmp_path / "file" / "x.png") is None
+
+
+def test_a_written_picture_is_whole(usual, tmp_path, monkeypatch):
+    monkeypatch.setattr(picture, "_drawn", lambda figure: b"png")
+    path = tmp_path / "x.png"
+    assert write_png(usual, path) == path
+    assert path.read_bytes() == b"png"
+
+
+@pytest.mark.parametrize("name", ["usual", "hostile", "infeasible"])
+def test_the_picture_is_a_valid_figure_in_plain_colours(request, name):
+    figure = picture.picture_figure(request.getfixturevalue(name))
+    go.Figure(figure)
+    assert "var(--" not in json.dumps(figure).replace("var(--ink) ", "")
+
+
+needs_chrome = pytest.mark.skipif(
+    find_chrome() is None, reason="no Chrome or Chromium is installed (or set BROWSER_PATH)"
+)
+
+
+@needs_chrome
 @pytest.mark.slow
-@pytest.mark.skipif(find_chrome() is None, reason="no Chrome or Chromium is installed")
-def test_a_browser_draws_the_figures(usual, tmp_path):
-    path = write_html(usual, tmp_path / "report.html")
-    command = [
-        str(find_chrome()),
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--enable-logging=stderr",
-        "--virtual-time-budget=5000",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--dump-dom",
-        path.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
-    assert done.stdout.count('class="main-svg"') >= 3
-    assert "Uncaught" not in done.stderr
+def test_kaleido_draws_the_picture(usual, tmp_path):
+    pytest.importorskip("kaleido", reason="kaleido is not installed: pip install 'autodistil[png]'")
+    path = write_png(usual, tmp_path / "x.png")
+    assert path is not None
+    header = path.read_bytes()[:24]
+    assert (int.from_bytes(header[16:20]), int.from_bytes(header[20:24])) == (1400, 800)
+
+
+@needs_chrome
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["usual", "hostile", "infeasible"])
+def test_a_browser_draws_the_page_without_errors(request, name, tmp_path):
+    data = request.getfixturevalue(name)
+    path = write_html(data, tmp_path / "report.html")
+    flags = (
+        "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync enable-logging=stderr virtual-time-budget=5000 dump-dom"
+    )
+    command = [str(find_chrome()), *(f"--{flag}" for flag in flags.split()), f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run([*command, path.as_uri()], capture_output=True, text=True, timeout=100, check=True)
+    drawn = 2 + len(training_figures(data))
+    assert f'data-drawn="{drawn}"' in done.stdout
+    assert len(re.findall(r'class="plot[^"]*js-plotly-plot"', done.stdout)) == drawn
+    # Chrome reports errors, warnings and refused loads of the page by its console.
+    assert [line for line in done.stderr.splitlines() if ":CONSOLE" in line] == []

@@ -1,0 +1,202 @@
+"""The page: rows and figures put into `page.html`, in one file that needs no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from autodistil.files import write_text
+from autodistil.report import markup
+from autodistil.report.curves import training_figures
+from autodistil.report.data import ReportData
+from autodistil.report.front import HOVER_COLUMNS, front_figure
+from autodistil.report.markup import Column
+from autodistil.report.palette import DARK, LIGHT, css_variables
+from autodistil.report.rows import (
+    budget_rows,
+    front_rows,
+    headline,
+    key_figures,
+    sentences,
+    student,
+    students,
+    sub_space_rows,
+)
+from autodistil.report.style import Spec
+from autodistil.report.units import share, three_digits
+
+TABLE_ROWS = 300
+"""Most rows of a table; all students are in candidates.csv."""
+
+
+def write_html(data: ReportData, path: Path) -> Path:
+    """Write the page, whole or not at all. Returns `path`.
+
+    Raises:
+        RunError: the disk refuses; an older page is untouched.
+    """
+    return write_text(path, page(data))
+
+
+def page(data: ReportData) -> str:
+    """The page as HTML."""
+    training = training_figures(data)
+    panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
+    front = {cost: _without_points(front_figure(data, cost)) for cost in ("flops", "params")}
+    return Template(_resource("page.html")).substitute(
+        title=escape(data.title),
+        headline=escape(headline(data)),
+        key_figures=markup.key_figures(key_figures(data)),
+        sentences=markup.paragraphs(sentences(data)),
+        budgets=markup.budgets(budget_rows(data)),
+        take_it=_take_it(data),
+        seq_len=f"{data.seq_len:,}",
+        front=_front_table(data),
+        everyone=_everyone_table(data),
+        sub_spaces=markup.sub_spaces(sub_space_rows(data)),
+        training=_training_panels(dict(zip(panels, training, strict=True))),
+        provenance=markup.facts(data.provenance),
+        light=css_variables(LIGHT),
+        dark=css_variables(DARK),
+        css=_resource("page.css"),
+        script=_resource("page.js"),
+        plotly=get_plotlyjs(),
+        json=_json({"figures": {**front, **panels}, "students": _facts(data)}),
+    )
+
+
+@cache
+def _resource(name: str) -> str:
+    return files("autodistil.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand inside a script element: no `<`, and no NaN."""
+    text = json.dumps(_without_nan(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _without_points(figure: Spec) -> Spec:
+    """The figure less the coordinates of students, which the page finds in their facts: 5,000 take megabytes."""
+    traces = [
+        {key: value for key, value in trace.items() if "meta" not in trace or key not in ("x", "y")}
+        for trace in figure["data"]
+    ]
+    return {**figure, "data": traces}
+
+
+def _facts(data: ReportData) -> list[list[Any]]:
+    """The students, a list of `HOVER_COLUMNS` each, once for all figures."""
+    columns = data.candidates.reindex(columns=list(HOVER_COLUMNS)).astype(object)
+    return [[_plain(value) for value in row] for row in columns.itertuples(index=False, name=None)]
+
+
+def _plain(value: Any) -> Any:
+    """A cell as JSON knows it, floats to six digits."""
+    if pd.isna(value):
+        return None
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.6g}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+# ---- sections
+
+
+def _take_it(data: ReportData) -> str:
+    """The export command; nothing where there is no student to export."""
+    return "" if student(data, data.best) is None else markup.command("Take it", data.export_command)
+
+
+def _front_table(data: ReportData) -> str:
+    front = front_rows(data)
+    if not len(front):
+        return "<p>The front is empty: no student was scored within every budget.</p>"
+    # The best is at the expensive end.
+    shown = _student_table(data, front.tail(TABLE_ROWS), "The Pareto front, cheapest first")
+    return shown + (_left_out(f"The {TABLE_ROWS} most expensive", len(front)) if len(front) > TABLE_ROWS else "")
+
+
+def _everyone_table(data: ReportData) -> str:
+    table = students(data)
+    scored = table[table["state"] != "unscored"].sort_values("loss", kind="stable")
+    if not len(scored):
+        return ""
+    more = len(scored) > TABLE_ROWS
+    title = (
+        f"The {TABLE_ROWS} best of {len(scored):,} scored students" if more else f"All scored students ({len(scored)})"
+    )
+    note = _left_out(f"The {TABLE_ROWS} of the lowest loss", len(scored)) if more else ""
+    shown = _student_table(data, scored.head(TABLE_ROWS), title)
+    return f"<details><summary>{title}</summary>{shown}{note}</details>"
+
+
+def _left_out(shown: str, total: int) -> str:
+    return f'<p class="dim">{shown} of {total:,} are shown; candidates.csv in the run folder holds all.</p>'
+
+
+def _training_panels(names: Mapping[str, str]) -> str:
+    if not names:
+        return "<p>There are no training metrics.</p>"
+    panels = "".join(
+        f'<div><h3>{escape(name)}</h3><div class="plot" data-figure="{key}" role="img" '
+        f'aria-label="Training loss of {escape(name)} by step"></div></div>'
+        for key, name in names.items()
+    )
+    return (
+        f'<div class="panels">{panels}</div>\n<p class="dim">Line: mean over the students drawn in a step. '
+        "Band: from the largest to the smallest student of the sub-space.</p>"
+    )
+
+
+def _student_table(data: ReportData, rows: pd.DataFrame, label: str) -> str:
+    records = rows.to_dict("records")
+    return markup.table(records, _columns(data), label, is_best=lambda row: row["id"] == data.best)
+
+
+def _columns(data: ReportData) -> tuple[Column, ...]:
+    teacher = data.teacher_costs.get("flops")
+    return (
+        Column("Student", lambda row: _name(data, row), lambda row: row["id"], text=True, wide=True),
+        Column("Layers", lambda row: str(row["num_layers"]), lambda row: row["num_layers"]),
+        Column("Hidden", lambda row: str(row["hidden_size"]), lambda row: row["hidden_size"]),
+        Column("Heads", lambda row: f"{row['num_heads']} × {row['head_size']}", lambda row: row["num_heads"]),
+        Column("FFN", lambda row: f"{row['intermediate_size']:,}", lambda row: row["intermediate_size"]),
+        Column("MFLOPs", lambda row: three_digits(row["flops"] / 1e6), lambda row: row["flops"]),
+        Column("of teacher", lambda row: share(row["flops"], teacher) or "–", lambda row: row["flops"]),
+        Column("M params", lambda row: three_digits(row["params"] / 1e6), lambda row: row["params"]),
+        Column("MB", lambda row: three_digits(row["size_mb"]), lambda row: row["size_mb"]),
+        Column("Loss", lambda row: f"{row['loss']:.4f}", lambda row: row["loss"]),
+        Column("Rank", lambda row: _rank(row["rank"]), lambda row: _rank(row["rank"])),
+        Column(
+            "in sub-space", lambda row: _rank(row["rank_in_sub_space"]), lambda row: _rank(row["rank_in_sub_space"])
+        ),
+    )
+
+
+def _name(data: ReportData, row: Mapping[str, Any]) -> str:
+    picks = [label for label, student in (("best", data.best), ("knee", data.knee)) if row["id"] == student]
+    return f"{markup.glyph(row['series'])}{escape(str(row['id']))}{markup.badges(picks)}"
+
+
+def _rank(value: Any) -> str:
+    return "" if pd.isna(value) else str(int(value))

@@ -1,0 +1,229 @@
+"""What there is to say about a search, as rows and sentences; nothing here knows how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from autodistil.report.data import ReportData
+from autodistil.report.units import COSTS, share
+
+CURVE_POINTS = 400
+"""Most points of a training curve; longer trainings are averaged over equal stretches of steps."""
+
+STATES = ("front", "dominated", "over", "unscored")
+"""Of students: on the Pareto front; feasible and scored; scored though over a budget; never scored."""
+
+
+def students(data: ReportData) -> pd.DataFrame:
+    """The candidates, numbered from 0, with `state` and `series` (number of the sub-space, in order of appearance)."""
+    table = data.candidates.reset_index(drop=True)
+    scored = np.isfinite(table["loss"].to_numpy(dtype=float, na_value=np.nan))
+    feasible, pareto = (table[column].fillna(False).astype(bool) & scored for column in ("feasible", "pareto"))
+    state = np.select([pareto, feasible, scored], STATES[:3], default=STATES[3])
+    return table.assign(state=state, series=pd.factorize(table["sub_space"])[0])
+
+
+def sub_spaces(data: ReportData) -> list[str]:
+    """Names of the sub-spaces, in order of appearance."""
+    return [str(name) for name in pd.unique(data.candidates["sub_space"])]
+
+
+def student(data: ReportData, name: str | None) -> pd.Series | None:
+    """The row of a student, None where there is no such student."""
+    rows = data.candidates[data.candidates["id"] == name]
+    return rows.iloc[0] if len(rows) else None
+
+
+def front_rows(data: ReportData) -> pd.DataFrame:
+    """The Pareto front, cheapest first."""
+    table = students(data)
+    return table[table["state"] == "front"].sort_values(["flops", "loss"], kind="stable")
+
+
+def staircase(data: ReportData, column: str) -> pd.DataFrame:
+    """The part of the front that is a front of loss over this one cost, cheapest first."""
+    front = front_rows(data).sort_values([column, "loss"], kind="stable")
+    return front[front["loss"] < front["loss"].cummin().shift(fill_value=np.inf)]
+
+
+# ---- budgets
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """How a budget shaped the search."""
+
+    text: str
+    limit: str
+    best: str
+    """Cost of the best student."""
+    over: int
+    """Students that cost more."""
+    total: int
+
+    @property
+    def verdict(self) -> str:
+        """Whether the budget binds, and whom."""
+        if not self.over:
+            return "does not bind: no student costs more"
+        return "binds: every student costs more" if self.over == self.total else f"binds: {self.over:,} students out"
+
+
+def budget_rows(data: ReportData) -> list[BudgetRow]:
+    """One row a budget, as given."""
+    best = student(data, data.best)
+    rows = []
+    for budget in data.budgets:
+        cost, values = COSTS[budget.cost], data.candidates[budget.cost]
+        spent = "–" if best is None else _spent(best[budget.cost], budget.limit, cost.text(best[budget.cost]))
+        over = int((values > budget.limit).sum())
+        rows.append(BudgetRow(budget.text, cost.text(budget.limit), spent, over, len(values)))
+    return rows
+
+
+def _spent(value: float, limit: float, text: str) -> str:
+    return f"{text} ({share(value, limit)})"
+
+
+def _nearest_miss(data: ReportData) -> str:
+    """The student that exceeds its worst budget least."""
+    excess = pd.DataFrame({i: data.candidates[b.cost] / b.limit - 1 for i, b in enumerate(data.budgets)})
+    worst = excess.max(axis="columns")
+    row = int(worst.to_numpy().argmin())
+    budget = data.budgets[int(excess.iloc[row].to_numpy().argmax())]
+    nearest = data.candidates.iloc[row]
+    return (
+        f"The nearest is {nearest['id']} with {COSTS[budget.cost].text(nearest[budget.cost])}, "
+        f"{share(worst.iloc[row], 1)} over {budget.text}."
+    )
+
+
+# ---- summary
+
+
+def headline(data: ReportData) -> str:
+    """The result in one sentence."""
+    if student(data, data.best) is not None:
+        texts = [budget.text for budget in data.budgets]
+        under = " and ".join(texts) if len(texts) <= 2 else f"all {len(texts)} budgets"
+        return f"{data.best} is the best student" + (f" under {under}." if under else ".")
+    if not len(data.candidates):
+        return "The search space holds no student."
+    if not data.candidates["feasible"].any():
+        return "No student meets every budget."
+    return "No student was scored."
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A number about the best student that a reader takes home."""
+
+    label: str
+    value: str
+    note: str
+
+
+def key_figures(data: ReportData) -> list[KeyFigure]:
+    """Costs of the best student beside the teacher's, and its loss; empty where there is no best student."""
+    best = student(data, data.best)
+    if best is None:
+        return []
+    costs = [
+        KeyFigure(cost.name, _short(column, best[column]), _beside_teacher(data, column, best))
+        for column, cost in COSTS.items()
+    ]
+    return [*costs, KeyFigure("Held-out loss", f"{best['loss']:.4f}", data.objective)]
+
+
+def _short(column: str, value: float) -> str:
+    """A cost where its name stands beside it."""
+    return COSTS[column].text(value).removesuffix(" parameters")
+
+
+def _beside_teacher(data: ReportData, column: str, row: pd.Series) -> str:
+    whole = data.teacher_costs.get(column)
+    part = share(row[column], whole)
+    return "" if whole is None or part is None else f"{part} of teacher’s {_short(column, whole)}"
+
+
+def sentences(data: ReportData) -> list[str]:
+    """What else to know, in plain words."""
+    table = students(data)
+    counts = table["state"].value_counts()
+    scored, feasible = len(table) - counts.get("unscored", 0), int(table["feasible"].sum())
+    lines = [
+        f"Within every budget: {feasible:,} of {len(table):,} students. Scored: {scored:,}. "
+        f"On the Pareto front: {counts.get('front', 0):,}."
+    ]
+    if data.budgets and len(table) and not feasible:
+        lines.append(_nearest_miss(data))
+    return [*_knee_sentence(data), *lines, *data.notes]
+
+
+def _knee_sentence(data: ReportData) -> Iterator[str]:
+    best, knee = student(data, data.best), student(data, data.knee)
+    if best is None or knee is None:
+        return
+    if data.best == data.knee:
+        yield "It is also the knee of the front."
+    else:
+        yield (
+            f"The knee of the front, {data.knee}, takes {share(knee['flops'], best['flops'])} of its FLOPs "
+            f"at a loss of {knee['loss']:.4f} instead of {best['loss']:.4f}."
+        )
+
+
+# ---- sub-spaces and training
+
+
+@dataclass(frozen=True)
+class SubSpaceRow:
+    """A sub-space and its best student."""
+
+    series: int
+    name: str
+    students: int
+    feasible: int
+    scored: int
+    flops: str
+    best: str
+    loss: float
+
+
+def sub_space_rows(data: ReportData) -> list[SubSpaceRow]:
+    """One row a sub-space; losses compare best within one."""
+    return [_sub_space_row(str(name), group) for name, group in students(data).groupby("sub_space", sort=False)]
+
+
+def _sub_space_row(name: str, group: pd.DataFrame) -> SubSpaceRow:
+    candidates = group[group["state"].isin(("front", "dominated"))]
+    low, high = (COSTS["flops"].text(group["flops"].agg(end)) for end in ("min", "max"))
+    best = candidates.loc[candidates["loss"].idxmin()] if len(candidates) else None
+    return SubSpaceRow(
+        int(group["series"].iloc[0]),
+        name,
+        len(group),
+        int(group["feasible"].sum()),
+        int((group["state"] != "unscored").sum()),
+        low if low == high else f"{low} – {high}",
+        "–" if best is None else str(best["id"]),
+        float("nan") if best is None else float(best["loss"]),
+    )
+
+
+def training_curves(data: ReportData) -> dict[str, pd.DataFrame]:
+    """Losses by step of each SuperLM, at most `CURVE_POINTS` rows each."""
+    columns = ["step", "loss", "largest_loss", "smallest_loss"]
+    return {
+        str(name): _thinned(group[columns].astype(float).sort_values("step"))
+        for name, group in data.training.groupby("sub_space", sort=False)
+    }
+
+
+def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
+    stretch = np.arange(len(curve)) * min(len(curve), CURVE_POINTS) // len(curve)
+    return curve.groupby(stretch).mean()

@@ -1,0 +1,58 @@
+"""Costs in words: `1.44 GFLOPs`, `22.7 M parameters`, `90.9 MB`. FLOPs are multiply-adds; MB are 1e6 bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost of a student."""
+
+    column: str
+    name: str
+    unit: str
+    """What stands behind a number, `{}` being the SI prefix."""
+
+    def text(self, value: float) -> str:
+        """The value with three digits and its unit."""
+        number, prefix = scaled(value) if "{}" in self.unit else (value, "")
+        return f"{three_digits(number)} {self.unit.format(prefix)}".replace("  ", " ")
+
+
+COSTS: Mapping[str, Cost] = MappingProxyType(
+    {
+        "flops": Cost("flops", "FLOPs", "{}FLOPs"),
+        "params": Cost("params", "Parameters", "{} parameters"),
+        "size_mb": Cost("size_mb", "Size", "MB"),
+    }
+)
+
+
+def scaled(value: float) -> tuple[float, str]:
+    """The value over its SI prefix, and the prefix; rounding never yields 1000 of the smaller one."""
+    for power, prefix in _PREFIXES:
+        if abs(value) >= 0.9995 * power:
+            return value / power, prefix
+    return value, ""
+
+
+def three_digits(value: float) -> str:
+    """Three significant digits without an exponent, whole from 100 on."""
+    magnitude = abs(value)
+    digits = 0 if magnitude >= 99.95 else 1 if magnitude >= 9.995 else 2
+    return f"{value:,.{digits}f}"
+
+
+def share(value: float, whole: float | None) -> str | None:
+    """`27 %` of a whole; None where there is no whole to compare with."""
+    if whole is None or not whole > 0 or not math.isfinite(value):
+        return None
+    percent = 100 * value / whole
+    digits = 2 if percent < 0.995 else 1 if percent < 9.95 else 0
+    return f"{percent:,.{digits}f} %"

@@ -66,6 +66,17 @@ def test_training_lowers_the_loss_on_one_batch():
     assert rows[-1].smallest_loss < 0.8 * rows[0].smallest_loss
 
 
+def test_bf16_autocast_follows_fp32():
+    exact, rounded = trainer_of(), trainer_of(recipe=replace(RECIPE, precision="bf16"))
+    losses = {}
+    for trainer in (exact, rounded):
+        rows = losses[trainer.recipe.precision] = []
+        run([trainer], on_step=lambda step, rows=rows: rows.append(step[0].loss))
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+    assert all(value.dtype == torch.float32 for value in rounded.superlm.state_dict().values())
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 5])
 def test_resumed_training_is_bit_identical(tmp_path, stop_at):
     whole = trainer_of()

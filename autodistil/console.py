@@ -175,14 +175,15 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 
 def candidate_json(row: pd.Series) -> dict[str, Any]:
     """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
-    axes = ("num_layers", "hidden_size", "num_heads", "head_size", "intermediate_size")
-    costs = ("flops", "params", "params_no_embeddings", "size_mb")
+    from autodistil.costs import COST_COLUMNS
+    from autodistil.spaces import DIMENSIONS
+
     loss = float(row["loss"])
     return {
         "id": row["id"],
         "sub_space": row["sub_space"],
-        "config": {axis: int(row[axis]) for axis in axes},
-        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in costs},
+        "config": {axis: int(row[axis]) for axis in DIMENSIONS},
+        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),
         "rank_in_sub_space": int(row["rank_in_sub_space"]),

@@ -13,7 +13,7 @@ import torch
 
 from autodistil.attention import Batch
 from autodistil.config import RunConfig, layered
-from autodistil.costs import cost_table
+from autodistil.costs import COST_COLUMNS, cost_table
 from autodistil.data import (
     MIN_HELDOUT_TOKENS,
     PackedSequences,
@@ -74,6 +74,7 @@ class RunContext:
     folder: RunFolder
     config: RunConfig
     progress: Progress = field(default_factory=Progress)
+    _trained: dict[str, SuperLM] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def open(cls, run: Path | None, *layers: Mapping[str, Any], progress: Progress | None = None) -> RunContext:
@@ -123,9 +124,11 @@ class RunContext:
     @cached_property
     def objective(self) -> Objective:
         """The distillation objective with its relation heads."""
-        widths = {c.config.attention_width for c in self.space.candidates}
         return resolve_objective(
-            self.config.objective, self.config.relation_heads, self.teacher.dims.attention_width, widths
+            self.config.objective,
+            self.config.relation_heads,
+            self.teacher.dims.attention_width,
+            self.space.attention_widths,
         )
 
     @cached_property
@@ -186,10 +189,12 @@ class RunContext:
         return SuperLM.from_teacher(self.teacher, sub_space, self.config.layer_map)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
-        """A SuperLM with its trained weights."""
-        superlm = self.new_superlm(sub_space)
-        load_weights(superlm, self.folder.superlm_folder(sub_space.name))
-        return superlm
+        """A SuperLM with its trained weights, read once."""
+        if sub_space.name not in self._trained:
+            superlm = self.new_superlm(sub_space)
+            load_weights(superlm, self.folder.superlm_folder(sub_space.name))
+            self._trained[sub_space.name] = superlm
+        return self._trained[sub_space.name]
 
     def is_trained(self, sub_space: SubSpace) -> bool:
         """Whether the sub-space's SuperLM has finished its training."""
@@ -198,7 +203,7 @@ class RunContext:
     def teacher_costs(self) -> dict[str, Any]:
         """The teacher's own costs, under the names of the cost table."""
         table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.config.seq_len)
-        return {key: table[key].iloc[0].item() for key in ("flops", "params", "params_no_embeddings", "size_mb")}
+        return {key: table[key].iloc[0].item() for key in COST_COLUMNS}
 
     def resolved(self) -> dict[str, Any]:
         """What `run.yaml` says the configuration was resolved to so far."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedModel
 
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import ExportError, IntegrityError
@@ -76,8 +76,9 @@ def export_student(
             superlm.extract(candidate.config).save_pretrained(building)
             teacher.tokenizer.save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
-            difference = check_parity(superlm, candidate, building)
-            check_costs(superlm, candidate, costs, building)
+            reloaded = AutoModel.from_pretrained(building, attn_implementation="sdpa").to(superlm.device).eval()
+            difference = check_parity(superlm, candidate, reloaded)
+            check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
             card = model_card(candidate, teacher, costs, facts, sentence_transformers=pipeline)
             (building / "README.md").write_text(card, encoding="utf-8")
@@ -91,8 +92,8 @@ def export_student(
 
 
 @torch.no_grad()
-def check_parity(superlm: SuperLM, candidate: Candidate, folder: Path) -> float:
-    """Reload an export and compare it with the SuperLM's student.
+def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedModel) -> float:
+    """Compare a reloaded export with the SuperLM's student.
 
     Returns:
         The largest absolute difference of last hidden states.
@@ -100,7 +101,6 @@ def check_parity(superlm: SuperLM, candidate: Candidate, folder: Path) -> float:
     Raises:
         IntegrityError: it is above `PARITY_TOLERANCE`.
     """
-    reloaded = AutoModel.from_pretrained(folder, attn_implementation="sdpa").to(superlm.device).eval()
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
     for length in (7, 64):
@@ -117,11 +117,16 @@ def check_parity(superlm: SuperLM, candidate: Candidate, folder: Path) -> float:
     return worst
 
 
-def check_costs(superlm: SuperLM, candidate: Candidate, costs: Mapping[str, Any], folder: Path) -> None:
-    """Recount parameters, size and FLOPs of an export and compare them with the closed forms."""
-    model = AutoModel.from_pretrained(folder, attn_implementation="sdpa")
+def check_costs(
+    superlm: SuperLM, candidate: Candidate, costs: Mapping[str, Any], reloaded: PreTrainedModel, folder: Path
+) -> None:
+    """Compare the parameters and the size of a reloaded export with the closed forms.
+
+    Raises:
+        IntegrityError: they differ.
+    """
     parameters = sum(
-        p.numel() for name, p in model.named_parameters() if superlm.pooler or not name.startswith("pooler.")
+        p.numel() for name, p in reloaded.named_parameters() if superlm.pooler or not name.startswith("pooler.")
     )
     if parameters != costs["params"]:
         raise IntegrityError(f"{candidate.id} has {parameters} parameters, the closed form says {costs['params']}")

@@ -11,8 +11,8 @@ export     the picked student as an ordinary Hugging Face model
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ from autodistil.training.trainer import train as train_superlms
 
 DEFAULT_STEPS = 24
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
+_UNBOUNDED = 1_000_000
+"""Steps of a training that is only timed."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         needed = [
             sub for sub in context.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()
         ]
-        notes = [*_budget_notes(problem), *_skipped_notes(context, needed)]
+        skipped = _skipped_notes(context, needed)
+        notes = [*_budget_notes(problem), *skipped]
         for note in notes:
             context.progress.say(note)
         _train(context, needed, resume)
@@ -91,7 +94,7 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         _verify_front(context, problem, ranked)
         best, knee = best_id(ranked), knee_id(ranked)
         student = _export(context, problem, ranked, best, context.folder.student_folder(best), replace_existing=True)
-        report = _write_report(context, problem, ranked, notes, report_dir)
+        report = _write_report(context, problem, ranked, skipped, report_dir)
     return SearchResult(
         context.folder.path,
         tuple(budget.text for budget in problem.budgets),
@@ -118,7 +121,7 @@ def report(context: RunContext, report_dir: Path | None = None) -> Path:
         RunError: the run was never searched.
     """
     problem = search_problem(context, context.config.budgets)
-    return _write_report(context, problem, searched_candidates(context, problem), _budget_notes(problem), report_dir)
+    return _write_report(context, problem, searched_candidates(context, problem), (), report_dir)
 
 
 def export(context: RunContext, pick: str, to: Path, budgets: Sequence[str] = ()) -> tuple[str, ExportedStudent]:
@@ -141,7 +144,8 @@ def export(context: RunContext, pick: str, to: Path, budgets: Sequence[str] = ()
     ranked = searched_candidates(context, problem)
     if not ranked["pareto"].any():
         raise BudgetError(
-            f"no evaluated student of run {str(context.folder.path)!r} meets {' and '.join(budgets)}; "
+            f"no evaluated student of run {str(context.folder.path)!r} "
+            f"meets {' and '.join(problem.budget_costs.columns)}; "
             "search with these budgets first"
         )
     student_id = pick_student(ranked, pick)
@@ -223,23 +227,19 @@ def _train_with_checkpoints(context: RunContext, trainers: Sequence[SuperLMTrain
 def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
     config = context.config
-    recipe = Recipe(
-        steps=1,
-        **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"},
-    )
+    options = {name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"}
     steps = context.resolved().get("train_steps") or config.train_steps
     if steps is None and config.train_minutes is not None:
-        steps = _steps_in(context, missing, recipe, config.train_minutes * 60)
-    recipe = replace(recipe, steps=steps or DEFAULT_STEPS)
-    _ = context.training_sequences
+        steps = _steps_in(context, missing, Recipe(steps=_UNBOUNDED, **options), config.train_minutes * 60)
+    recipe = Recipe(steps=steps or DEFAULT_STEPS, **options)
+    _ = context.training_sequences  # refuses another text before the record would name it
     context.record(train_steps=recipe.steps, corpus_fingerprint=context.corpus.fingerprint)
     return recipe
 
 
 def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
-    trial = replace(recipe, steps=1_000_000)
-    trainers = [SuperLMTrainer(context.new_superlm(sub), trial, context.objective) for sub in missing]
+    trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
     begun = time.perf_counter()
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
@@ -274,13 +274,10 @@ def _run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns)])
     study = Search(problem, context.folder.study_url, name)
-    superlms: dict[str, SuperLM] = {}
     heldout = context.heldout
 
     def score(candidate: Candidate) -> float:
-        if candidate.sub_space not in superlms:
-            superlms[candidate.sub_space] = context.trained_superlm(context.space.sub_space(candidate.sub_space))
-        return heldout.loss(superlms[candidate.sub_space], candidate.config)
+        return heldout.loss(_superlm_of(context, candidate), candidate.config)
 
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
@@ -296,8 +293,15 @@ def _run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
                 raise KeyboardInterrupt
 
         losses = study.run(score, sampler, config.trials, config.seed, on_score)
-    table = problem.table.assign(feasible=problem.feasible)
-    return rank_candidates(table, losses, problem.budget_costs)
+    return _ranked(problem, losses)
+
+
+def _superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
+    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
+
+
+def _ranked(problem: SearchProblem, losses: Mapping[str, float]) -> pd.DataFrame:
+    return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
 
 
 def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
@@ -319,7 +323,7 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
+    return _ranked(problem, losses)
 
 
 def _write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:
@@ -330,13 +334,10 @@ def _write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:
 def _verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame) -> None:
     """Count the FLOPs of every student on the front again with fvcore."""
     front = ranked[ranked["pareto"]]
-    superlms: dict[str, SuperLM] = {}
     with context.progress.track("checking FLOPs with fvcore", len(front)) as advance:
         for student_id, row in front.iterrows():
             candidate = problem.candidates[str(student_id)]
-            if candidate.sub_space not in superlms:
-                superlms[candidate.sub_space] = context.new_superlm(context.space.sub_space(candidate.sub_space))
-            check_flops(superlms[candidate.sub_space], candidate, int(row["flops"]), context.config.seq_len)
+            check_flops(_superlm_of(context, candidate), candidate, int(row["flops"]), context.config.seq_len)
             advance(1)
 
 
@@ -376,7 +377,7 @@ def _write_report(
 
 
 def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
-    """Everything that a report shows."""
+    """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
     best = best_id(ranked)
     lines = [b for b in problem.budgets if b.seq_len in (None, context.config.seq_len)]
     rows = read_metrics(context.folder.metrics_path) if context.folder.metrics_path.is_file() else []
@@ -391,7 +392,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         seq_len=context.config.seq_len,
         objective=context.objective.name,
         provenance=provenance(context),
-        notes=tuple(note for note in notes if note not in _budget_notes(problem)),  # the page has a table of budgets
+        notes=tuple(notes),
         export_command=export_command(context, "best"),
     )
 
@@ -430,7 +431,7 @@ def _export(
     replace_existing: bool = False,
 ) -> ExportedStudent:
     candidate = problem.candidates[student_id]
-    superlm = context.trained_superlm(context.space.sub_space(candidate.sub_space))
+    superlm = _superlm_of(context, candidate)
     row = ranked.loc[student_id]
     check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}

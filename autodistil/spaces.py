@@ -68,7 +68,8 @@ class StudentConfig:
         return f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
 
 
-_DIMENSIONS = tuple(StudentConfig.__dataclass_fields__)
+DIMENSIONS = tuple(StudentConfig.__dataclass_fields__)
+"""Names of the axes of an architecture, in their order."""
 
 
 def _size(config: StudentConfig) -> tuple[int, StudentConfig]:
@@ -190,7 +191,7 @@ class SubSpace:
     @cached_property
     def envelope(self) -> StudentConfig:
         """Elementwise maxima over the students: the SuperLM's own shape, which need not obey the shape rule."""
-        return StudentConfig(*(max(getattr(student, dim) for student in self.students) for dim in _DIMENSIONS))
+        return StudentConfig(*(max(getattr(student, dim) for student in self.students) for dim in DIMENSIONS))
 
 
 @dataclass(frozen=True)
@@ -363,7 +364,7 @@ def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
     Raises:
         SpaceError: A sub-space has a dimension larger than the teacher's.
     """
-    for sub, dim in product(space.sub_spaces, _DIMENSIONS):
+    for sub, dim in product(space.sub_spaces, DIMENSIONS):
         limit = getattr(teacher, dim)
         above = sorted({value for student in sub.students if (value := getattr(student, dim)) > limit})
         if above:

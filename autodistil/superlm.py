@@ -121,13 +121,6 @@ class SuperLM:
         """Where the parameters live."""
         return next(iter(self.parameters.values())).device
 
-    def to(self, device: torch.device | str) -> SuperLM:
-        """Move the parameters; returns self."""
-        for parameter in self.parameters.values():
-            parameter.data = parameter.data.to(device)
-        self._skeletons.clear()
-        return self
-
     def state_dict(self) -> dict[str, Tensor]:
         """Detached parameters by name."""
         return {name: parameter.detach() for name, parameter in self.parameters.items()}

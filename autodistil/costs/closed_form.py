@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 
 from autodistil.costs.budget import MAX_SEQ_LEN, Budget
 from autodistil.errors import BudgetError
-from autodistil.spaces import Candidate, StudentConfig
+from autodistil.spaces import DIMENSIONS, Candidate, StudentConfig
+
+COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
+"""Columns of the cost table that are costs."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -160,5 +163,5 @@ def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: in
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}
-    axes = {axis: [getattr(s, axis) for s in students] for axis in StudentConfig.__dataclass_fields__}
+    axes = {axis: [getattr(s, axis) for s in students] for axis in DIMENSIONS}
     return pd.DataFrame({**names, **axes, **_costs(students, shape, seq_len)})

@@ -7,12 +7,13 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO
 
+from autodistil.data.grouping import grouped
 from autodistil.data.optional import optional_import
 from autodistil.errors import CorpusError
 
@@ -70,21 +71,8 @@ def _zstd(path: Path) -> Iterator[bytes]:
         raise EOFError("compressed data ended before the end of its frame")
 
 
-def _gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Small pieces joined to `CHUNK_BYTES` or more."""
-    waiting: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        waiting.append(piece)
-        size += len(piece)
-        if size >= CHUNK_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    yield b"".join(waiting)
-
-
 COMPRESSIONS: Mapping[str, Callable[[Path], Iterator[bytes]]] = MappingProxyType(
-    {".xz": _xz, ".gz": _gzipped, ".zst": lambda path: _gathered(_zstd(path))}
+    {".xz": _xz, ".gz": _gzipped, ".zst": lambda path: map(b"".join, grouped(_zstd(path), CHUNK_BYTES))}
 )
 """Extension -> the decompressed bytes of a file, in pieces."""
 

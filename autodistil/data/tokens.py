@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
 from autodistil.data.encoding import separator_ids, token_ids, tokenizer_fingerprint, vocabulary_size
+from autodistil.data.grouping import grouped
 from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS
 from autodistil.data.sources import Source, resolve, source_documents
 from autodistil.errors import CorpusError
@@ -198,7 +199,7 @@ class _Writer:
         written = 0
         with open(self.paths[TRAIN], "wb") as train, open(self.paths[HELDOUT], "wb") as heldout:
             files = {TRAIN: train, HELDOUT: heldout}
-            for batch in _batches(documents):
+            for batch in grouped(documents, BATCH_CHARACTERS):
                 for side, ids, count in self._encoded(batch, seen, heldout_share):
                     ids.tofile(files[side])
                     tokens[side] += len(ids)
@@ -248,17 +249,3 @@ class _SeenDocuments:
             return False
         self.table[slot] = key
         return True
-
-
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    """Lists of documents of about `BATCH_CHARACTERS` together."""
-    batch: list[str] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

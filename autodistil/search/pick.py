@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from autodistil.errors import ExportError, suggest
 from autodistil.search.pareto import knee_index, pareto_mask
 
 
-def rank_candidates(table: pd.DataFrame, losses: dict[str, float], costs: pd.DataFrame) -> pd.DataFrame:
+def rank_candidates(table: pd.DataFrame, losses: Mapping[str, float], costs: pd.DataFrame) -> pd.DataFrame:
     """Add loss, front and ranks to a cost table that holds `feasible`.
 
     Args:
@@ -23,7 +25,7 @@ def rank_candidates(table: pd.DataFrame, losses: dict[str, float], costs: pd.Dat
         within a sub-space first.
     """
     result = table.copy()
-    result["loss"] = pd.Series(losses, dtype=float).reindex(result.index)
+    result["loss"] = pd.Series(dict(losses), dtype=float).reindex(result.index)
     runnable = result["loss"].where(result["feasible"])
     result["pareto"] = pareto_mask(np.column_stack([runnable, costs.loc[result.index].to_numpy(dtype=float)]))
     result["rank"] = runnable.rank(method="min").astype("Int64")

@@ -117,6 +117,12 @@ class SubSpace:
                 f"allowed: multiples of head_size {listed(self.head_size or ())}; change hidden_size or head_size"
             )
 
+    @classmethod
+    def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
+        """The sub-space that holds one student."""
+        layers, hidden, heads, head_size, intermediate = (getattr(student, dim) for dim in DIMENSIONS)
+        return cls(name, (layers,), (hidden,), (heads,), (head_size,), (intermediate / hidden,))
+
     @property
     def num_combinations(self) -> int:
         """Points of the grid before the shape rule."""

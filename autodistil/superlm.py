@@ -116,6 +116,12 @@ class SuperLM:
             parameters[own_name] = split[leading(layout, sub_space.envelope)]
         return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler)
 
+    def alone(self, student: StudentConfig) -> SuperLM:
+        """A SuperLM of this one student, with copies of its parameters: what goes on training it alone."""
+        sub_space = SubSpace.of_student(self.sub_space.name, student)
+        parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
+        return SuperLM(self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler)
+
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""

@@ -198,3 +198,18 @@ def test_tap_outside_of_run_tapped_is_plain_attention(layer):
     batch = batch_of(teacher)
     plain = teacher.model(**batch).last_hidden_state
     assert torch.equal(run_tapped(teacher.model, batch, layer, output=True).output, plain)
+
+
+@torch.no_grad()
+def test_a_student_alone_is_the_student_of_its_superlm(teacher):
+    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
+    batch = batch_of(teacher)
+    for student in superlm.sub_space.students:
+        alone = superlm.alone(student)
+        assert alone.sub_space.students == (student,)
+        assert torch.equal(
+            alone.forward(student, batch, output=True).output, superlm.forward(student, batch, output=True).output
+        )
+        fresh = SuperLM.from_teacher(teacher, alone.sub_space).state_dict()
+        assert fresh.keys() >= alone.state_dict().keys()  # ELECTRA has no projection where both sizes agree
+        assert all(torch.equal(fresh[name], value) for name, value in alone.state_dict().items())

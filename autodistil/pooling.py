@@ -1,0 +1,63 @@
+"""Sentence embeddings: how a teacher's or student's last hidden states become one vector a text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import Tensor
+
+from autodistil.errors import TeacherError
+
+Pooling = Callable[[Tensor, "Tensor | None"], Tensor]
+"""(hidden states (batch, seq, hidden), mask (batch, seq) or None) -> embeddings (batch, hidden)."""
+
+
+def mean_pooling(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the real tokens, special ones included (Sentence-BERT, arXiv 1908.10084)."""
+    if mask is None:
+        return hidden.mean(1)
+    weights = mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def cls_pooling(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """The first token, which is real wherever padding comes last."""
+    return hidden[:, 0]
+
+
+def max_pooling(hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """Largest value of each dimension over the real tokens."""
+    if mask is not None:
+        hidden = hidden.masked_fill(~mask.bool().unsqueeze(-1), -1e9)
+    return hidden.amax(1)
+
+
+POOLINGS: Mapping[str, Pooling] = MappingProxyType({"mean": mean_pooling, "cls": cls_pooling, "max": max_pooling})
+_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
+"""Of a sentence-transformers pooling module -> our name."""
+
+
+def read_pooling(folder: Path | None) -> str | None:
+    """The pooling of a sentence-transformers folder (a key of `POOLINGS`); None where it is no such folder.
+
+    Raises:
+        TeacherError: its files are damaged, or it pools in another way.
+    """
+    if folder is None or not (folder / "modules.json").is_file():
+        return None
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        path = next(m["path"] for m in modules if m["type"].rsplit(".", 1)[-1] == "Pooling")
+        options = json.loads((folder / path / "config.json").read_text(encoding="utf-8"))
+        modes = [options["pooling_mode"]] if "pooling_mode" in options else [n for f, n in _FLAGS.items() if options[f]]
+    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+        raise TeacherError(
+            f"sentence-transformers folder {str(folder)!r} has no readable pooling ({type(error).__name__}: {error}); "
+            "restore it, or remove modules.json to use it as a plain encoder"
+        ) from error
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise TeacherError(f"{str(folder)!r} pools by {modes}; allowed: one of {', '.join(POOLINGS)}")
+    return modes[0]

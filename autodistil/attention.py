@@ -44,6 +44,8 @@ class ModelStates:
     """States of the tapped layer."""
     output: Tensor | None = None
     """Last hidden states (batch, seq, hidden), where they were asked for."""
+    hidden: tuple[Tensor, ...] = ()
+    """Output of each layer, the last hidden states last, where they were asked for."""
 
 
 class _Finished(Exception):
@@ -90,7 +92,7 @@ def _tapping(tap: _Tap) -> Iterator[None]:
         _active_tap.reset(token)
 
 
-def run_tapped(forward: Any, batch: Batch, layer: int, output: bool) -> ModelStates:
+def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: bool = False) -> ModelStates:
     """Run `forward(**batch)` of a model under `TAPPED_SDPA` and return the states of `layer`.
 
     Args:
@@ -98,13 +100,16 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool) -> ModelSta
         batch: its inputs.
         layer: index of the attention layer, in the order of execution, from 0.
         output: also run what follows the layer and return the last hidden states.
+        hidden: also return the output of every layer; needs `output`.
     """
     tap = _Tap(layer, stop=not output)
-    hidden = None
+    result: Any = None
     with _tapping(tap), suppress(_Finished):
-        hidden = forward(**batch).last_hidden_state
+        result = forward(**batch, **({"output_hidden_states": True} if hidden else {}))
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
-    return ModelStates(tap.captured[0], hidden if output else None)
+    if not output:
+        return ModelStates(tap.captured[0])
+    return ModelStates(tap.captured[0], result.last_hidden_state, result.hidden_states[1:] if hidden else ())
 
 
 def use_tapped_attention(model: PreTrainedModel) -> None:

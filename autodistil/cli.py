@@ -50,7 +50,9 @@ Budgets = Annotated[
 ]
 ObjectiveName = Annotated[
     str | None,
-    typer.Option(help="relation-kl, relation-mse, scores-mse or minilm.", metavar="NAME", rich_help_panel=_TRAINING),
+    typer.Option(
+        help="auto, or a weighted sum such as relation-kl+10*last-hidden.", metavar="NAME", rich_help_panel=_TRAINING
+    ),
 ]
 TrainSteps = Annotated[
     int | None, typer.Option(help="Optimiser steps [default: 24].", metavar="N", rich_help_panel=_TRAINING)

@@ -29,14 +29,16 @@ class RunConfig:
     """Allow code that comes with the teacher."""
 
     # How it is trained: fixed once a run has begun.
-    objective: str = "relation-kl"
-    """Distillation objective (`objectives.OBJECTIVES`)."""
+    order: str = "both"
+    """Importance order of the teacher's dimensions (`ordering.ORDERS`), or `none` for its own."""
+    objective: str = "auto"
+    """Weighted sum of `objectives.OBJECTIVES`; `auto` adds terms of the output for sentence encoders."""
     relation_heads: int | None = None
     """Relation heads; chosen so that they divide every width unless given."""
     teacher_layer: int | None = None
     """Teacher layer whose relations are distilled, from 0; the last unless given."""
     layer_map: str = "spread"
-    """Which teacher layers a shallower student starts from (`superlm.LAYER_MAPS`)."""
+    """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     train_steps: int | None = None
     """Optimiser steps; 24 unless steps or minutes are given."""
     train_minutes: float | None = None
@@ -107,7 +109,8 @@ RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
 
 _CHOICES = {
-    "layer_map": ("spread", "stride", "first"),
+    "order": ("both", "activation", "gradient", "none"),
+    "layer_map": ("spread", "stride", "first", "influence"),
     "sampling": ("sandwich", "uniform"),
     "precision": ("fp32", "bf16"),
     "sampler": ("auto", "exhaustive", "nsga2", "tpe", "random"),

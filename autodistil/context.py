@@ -27,7 +27,9 @@ from autodistil.errors import ConfigError, CorpusError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.families import family_of
 from autodistil.files import atomic_path
+from autodistil.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.objectives import Objective, resolve_objective
+from autodistil.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.progress import Progress
 from autodistil.run import RunFolder, merge_with_run
 from autodistil.spaces import (
@@ -49,6 +51,9 @@ SPACE_OF_TEACHER = {
     StudentConfig(12, 768, 12, 64, 3072): "bert-base",
 }
 """Teacher dimensions -> the shipped space that is made for them."""
+
+IMPORTANCE_SEQUENCES = 64
+"""Training sequences on which the teacher's dimensions are ranked."""
 
 
 def space_for(name: str | None, teacher: StudentConfig) -> SearchSpace:
@@ -129,7 +134,34 @@ class RunContext:
             self.config.relation_heads,
             self.teacher.dims.attention_width,
             self.space.attention_widths,
+            self.teacher.pooling,
         )
+
+    @cached_property
+    def importance_order(self) -> ImportanceOrder:
+        """The teacher's dimensions and layers by importance; kept in the run folder, so that slices never change."""
+        path = self.folder.path / "importance.safetensors"
+        if not path.is_file():
+            sequences = self.training_sequences
+            wanted = min(len(sequences), IMPORTANCE_SEQUENCES)
+            ids = torch.from_numpy(sequences.take(batch_indices(len(sequences), wanted, 0, self.config.seed)))
+            rank = ORDERS["both" if self.config.order == "none" else self.config.order]
+            with self.progress.track("ranking the teacher's dimensions", 0):
+                batches = [{"input_ids": part.to(self.device)} for part in ids.split(16)]
+                rank(self.teacher, batches).order().save(path)
+        return ImportanceOrder.load(path)
+
+    @cached_property
+    def ordered_teacher(self) -> Teacher:
+        """The teacher in importance order: what SuperLMs start from and are distilled from."""
+        return self.teacher if self.config.order == "none" else apply_order(self.teacher, self.importance_order)
+
+    @cached_property
+    def layer_map(self) -> LayerMap:
+        """Which teacher layers shallower students start from."""
+        if self.config.layer_map == "influence":
+            return self.importance_order.influential_layers
+        return LAYER_MAPS[self.config.layer_map]
 
     @cached_property
     def corpus(self) -> TokenizedCorpus:
@@ -182,11 +214,11 @@ class RunContext:
             ids = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise RunError(f"{str(path)!r} is damaged ({error}); remove it to draw held-out text again") from error
-        return HeldOut.build(self.teacher, ids, self.objective, 8, self.config.teacher_layer)
+        return HeldOut.build(self.ordered_teacher, ids, self.objective, self.config.teacher_layer)
 
     def new_superlm(self, sub_space: SubSpace) -> SuperLM:
         """A SuperLM that starts from the teacher."""
-        return SuperLM.from_teacher(self.teacher, sub_space, self.config.layer_map)
+        return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
         """A SuperLM with its trained weights, read once."""
@@ -215,7 +247,8 @@ class RunContext:
             **self.resolved(),
             "teacher_fingerprint": self.teacher.fingerprint,
             "space": space_to_dict(self.space),
-            "relation_heads": self.objective.relation_heads,
+            "objective": self.objective.name,
+            "relation_heads": self.objective.options.relation_heads,
             **resolved,
         }
         self.folder.write_record(self.config, known)

@@ -43,6 +43,8 @@ class Family:
     """Dotted path of the `ModuleList` of Transformer layers."""
     linears: Mapping[str, tuple[Atoms, Atoms]]
     """Suffix of a `Linear` module -> (atoms of its outputs, atoms of its inputs); the first match counts."""
+    value: str = "attention.self.value"
+    """Suffix of the `Linear` that makes the values."""
     word_embeddings: str = "embeddings.word_embeddings.weight"
     """Name of the word embedding parameter, (vocabulary, hidden)."""
     fields: Mapping[str, str] = field(
@@ -84,12 +86,22 @@ class Family:
     def layout(self, name: str, ndim: int, config: PretrainedConfig) -> Atoms:
         """Atoms of the parameter `name`: of a linear map by the table, else (..., residual stream)."""
         module, kind = name.rsplit(".", 1)
-        for suffix, (out_atoms, in_atoms) in self.linears.items():
-            if module.endswith(suffix):
-                return out_atoms + in_atoms if kind == "weight" else out_atoms
+        atoms = self.linear_atoms(module)
+        if atoms is not None:
+            return atoms[0] + atoms[1] if kind == "weight" else atoms[0]
         factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
         last = WHOLE if factorised and name.startswith("embeddings.") else HIDDEN
         return WHOLE * (ndim - 1) + last
+
+    def linear_atoms(self, module: str) -> tuple[Atoms, Atoms] | None:
+        """Atoms of the outputs and the inputs of the `Linear` called `module`, None where it is none of the table's."""
+        return next((atoms for suffix, atoms in self.linears.items() if module.endswith(suffix)), None)
+
+    def carries_values(self, name: str) -> bool:
+        """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""
+        module = name.rsplit(".", 1)[0]
+        atoms = self.linear_atoms(module)
+        return module.endswith(self.value) or (atoms is not None and atoms[1] == HEADS)
 
     def layer_of(self, name: str) -> int | None:
         """Index of the Transformer layer that owns the parameter `name`, None outside the layers."""
@@ -128,6 +140,7 @@ ELECTRA = Family(
 DISTILBERT = Family(
     model_types=("distilbert",),
     layers="transformer.layer",
+    value="attention.v_lin",
     linears=MappingProxyType(
         {
             "attention.q_lin": (HEADS, HIDDEN),

@@ -1,81 +1,103 @@
-"""Distillation objectives: functions of the student's and the teacher's states, chosen by name from `OBJECTIVES`.
+"""Distillation objectives: weighted sums of terms, each a function of the student's and the teacher's states.
 
-Every objective is task-agnostic and takes any student width. The self-attention ones look at one layer's queries, keys
-and values only, so nothing behind that layer is computed (or trained).
+Every term is task-agnostic and takes any student width. Relations look at one layer's queries, keys and values only:
+they leave what follows in that layer untrained, which is harmless before fine-tuning and not without it. Terms of the
+output train it all. A student's residual dimensions are the teacher's leading ones (in its importance order), so hidden
+states are compared with the teacher's leading dimensions and need no projection.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import cosine_similarity, mse_loss, normalize
 
 from autodistil.attention import AttentionStates, ModelStates
 from autodistil.errors import ConfigError, suggest
+from autodistil.layer_maps import spread_layers
+from autodistil.pooling import POOLINGS
 from autodistil.relations import relation_kl, relation_log_softmax, relation_scores, row_weights, split_relation_heads
 
-TermFunction = Callable[[ModelStates, ModelStates, "Tensor | None", int], Tensor]
-"""(student states, teacher states, mask (batch, seq) or None, relation heads) -> scalar loss."""
+AUTO = "auto"
+TEMPERATURE = 0.05
+"""Of in-batch similarities: the scale at which sentence encoders are trained (SimCSE, arXiv 2104.08821)."""
+
+
+@dataclass(frozen=True)
+class TermOptions:
+    """What terms need to know beside the states."""
+
+    relation_heads: int
+    pooling: str = "mean"
+
+
+TermFunction = Callable[[ModelStates, ModelStates, "Tensor | None", TermOptions], Tensor]
+"""(student states, teacher states, mask (batch, seq) or None, options) -> scalar loss."""
+
+
+# ---- self-attention relations
 
 
 def _relation_heads_of(states: AttentionStates, relation_heads: int) -> Iterable[Tensor]:
     return (split_relation_heads(part, relation_heads) for part in states)
 
 
-def relation_kl_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, relation_heads: int) -> Tensor:
+def relation_kl_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
     """MiniLMv2 (arXiv 2012.15828): KL of Q-Q, K-K and V-V relations, summed over the three."""
     pairs = zip(
-        _relation_heads_of(student.attention, relation_heads),
-        _relation_heads_of(teacher.attention, relation_heads),
+        _relation_heads_of(student.attention, options.relation_heads),
+        _relation_heads_of(teacher.attention, options.relation_heads),
         strict=True,
     )
     return sum((relation_kl(*pair, mask) for pair in pairs), start=student.attention.query.new_zeros(()))
 
 
-def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, relation_heads: int) -> Tensor:
+def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
     """AutoDistil, equation 4: mean squared error of the softmaxed Q-Q, K-K and V-V relations.
 
     Squared errors are summed over the keys and averaged over relation heads and real tokens.
     """
     loss = student.attention.query.new_zeros(())
-    for ours, theirs in zip(student.attention, teacher.attention, strict=True):
-        relations = [relation_log_softmax(split_relation_heads(x, relation_heads), mask).exp() for x in (ours, theirs)]
+    for pair in zip(student.attention, teacher.attention, strict=True):
+        relations = [relation_log_softmax(split_relation_heads(x, options.relation_heads), mask).exp() for x in pair]
         loss = loss + ((relations[0] - relations[1]).square().sum(-1) * row_weights(relations[0], mask)).sum()
     return loss
 
 
-def scores_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, relation_heads: int) -> Tensor:
+def scores_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
     """What AutoDistil's published code does: mean squared error of the raw scaled scores, no softmax.
 
     Departure: pairs with a padding token are left out (in the code its mask cancels and padding is trained on).
     """
     loss = student.attention.query.new_zeros(())
-    for ours, theirs in zip(student.attention, teacher.attention, strict=True):
-        scores = [relation_scores(split_relation_heads(x, relation_heads)) for x in (ours, theirs)]
+    for pair in zip(student.attention, teacher.attention, strict=True):
+        scores = [relation_scores(split_relation_heads(x, options.relation_heads)) for x in pair]
         if mask is None:
             loss = loss + mse_loss(scores[0], scores[1])
             continue
         pairs = (mask[:, None, :, None] & mask[:, None, None, :]).to(scores[0].dtype)
         errors = (scores[0] - scores[1]).square() * pairs
-        loss = loss + errors.sum() / (pairs.sum() * relation_heads)
+        loss = loss + errors.sum() / (pairs.sum() * options.relation_heads)
     return loss
 
 
-def minilm_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, relation_heads: int) -> Tensor:
+def minilm_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
     """MiniLM v1 (arXiv 2002.10957): KL of the attention distributions (Q-K) plus KL of the value relations.
 
     Departure: both are formed on the joint relation heads, so the student need not have the teacher's head count;
     with as many relation heads as attention heads on both sides it is v1 to the letter.
     """
     ours, theirs = student.attention, teacher.attention
-    log_attention = [_attention_log_softmax(states, mask, relation_heads) for states in (ours, theirs)]
+    log_attention = [_attention_log_softmax(states, mask, options.relation_heads) for states in (ours, theirs)]
     divergence = (log_attention[1].exp() * (log_attention[1] - log_attention[0])).sum(-1)
     attention_loss = (divergence * row_weights(log_attention[0], mask)).sum()
-    values = (split_relation_heads(states.value, relation_heads) for states in (ours, theirs))
+    values = (split_relation_heads(states.value, options.relation_heads) for states in (ours, theirs))
     return attention_loss + relation_kl(next(values), next(values), mask)
 
 
@@ -87,48 +109,162 @@ def _attention_log_softmax(states: AttentionStates, mask: Tensor | None, relatio
     return scores.log_softmax(-1)
 
 
+# ---- outputs
+
+
+def embedding_similarity_loss(
+    student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions
+) -> Tensor:
+    """KL of in-batch similarity distributions: for each text, softmax over the other texts of cosine / temperature.
+
+    The relational view of a sentence encoder (RKD, arXiv 1904.05068; SEED, arXiv 2101.04731). Zero for a single text.
+    """
+    ours, theirs = (_log_similarities(_embeddings(states, mask, options)) for states in (student, teacher))
+    if len(ours) < 2:
+        return ours.sum() * 0
+    return (theirs.exp() * (theirs - ours)).sum(-1).mean()
+
+
+def _log_similarities(embeddings: Tensor) -> Tensor:
+    """Log distribution over the other texts, (batch, batch - 1)."""
+    unit = normalize(embeddings.float(), dim=-1)
+    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    return ((unit @ unit.T)[others].view(len(unit), -1) / TEMPERATURE).log_softmax(-1)
+
+
+def embedding_cosine_loss(
+    student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions
+) -> Tensor:
+    """1 - cosine of the student's embedding and the leading dimensions of the teacher's, mean over texts."""
+    ours, theirs = (_embeddings(states, mask, options) for states in (student, teacher))
+    return 1 - cosine_similarity(ours, theirs[:, : ours.shape[1]], dim=-1).mean()
+
+
+def _embeddings(states: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    assert states.output is not None, "the forward was run without its output"
+    return POOLINGS[options.pooling](states.output, mask)
+
+
+def last_hidden_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    """1 - cosine of last hidden states on the student's dimensions, mean over real tokens."""
+    assert student.output is not None
+    assert teacher.output is not None
+    return _token_cosine_distance(student.output, teacher.output, mask)
+
+
+def hidden_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    """The same for the output of every student layer, each against its place in the teacher (HomoDistil; TinyBERT)."""
+    assert student.hidden, "the forward was run without its hidden states"
+    places = spread_layers(len(student.hidden), len(teacher.hidden))
+    distances = [
+        _token_cosine_distance(ours, teacher.hidden[place], mask)
+        for ours, place in zip(student.hidden, places, strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
+def _token_cosine_distance(ours: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
+    distance = 1 - cosine_similarity(ours, theirs[..., : ours.shape[-1]], dim=-1)
+    if mask is None:
+        return distance.mean()
+    return (distance * mask).sum() / mask.sum()
+
+
 OBJECTIVES: Mapping[str, TermFunction] = MappingProxyType(
     {
         "relation-kl": relation_kl_loss,
         "relation-mse": relation_mse_loss,
         "scores-mse": scores_mse_loss,
         "minilm": minilm_loss,
+        "embedding-similarity": embedding_similarity_loss,
+        "embedding-cosine": embedding_cosine_loss,
+        "last-hidden": last_hidden_loss,
+        "hidden": hidden_loss,
     }
 )
-"""Name -> loss function."""
+"""Name -> loss function of a term."""
+_RELATIONS = ("relation-kl", "relation-mse", "scores-mse", "minilm")
+_ALL_HIDDEN = ("hidden",)
 
 
 @dataclass(frozen=True)
 class Objective:
     """An objective with what it was resolved to for one run."""
 
-    name: str
-    relation_heads: int
+    terms: tuple[tuple[float, str], ...]
+    """(weight, key of `OBJECTIVES`)."""
+    options: TermOptions
+
+    @property
+    def name(self) -> str:
+        """As it is written: `relation-kl+2*embedding-cosine`."""
+        return "+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in self.terms)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether some term looks at queries, keys and values."""
+        return any(name in _RELATIONS for _, name in self.terms)
 
     @property
     def needs_output(self) -> bool:
         """Whether last hidden states must be computed."""
-        return False
+        return any(name not in _RELATIONS for _, name in self.terms)
+
+    @property
+    def needs_hidden(self) -> bool:
+        """Whether the hidden states of every layer must be kept."""
+        return any(name in _ALL_HIDDEN for _, name in self.terms)
 
     def __call__(self, student: ModelStates, teacher: ModelStates, mask: Tensor | None = None) -> Tensor:
         """The scalar loss; `mask` (batch, seq) is True at real tokens, None where the batch has no padding."""
-        return OBJECTIVES[self.name](student, teacher, mask, self.relation_heads)
+        losses = [weight * OBJECTIVES[name](student, teacher, mask, self.options) for weight, name in self.terms]
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 
-def resolve_objective(name: str, relation_heads: int | None, teacher_width: int, widths: Iterable[int]) -> Objective:
-    """Check an objective's name and choose its relation heads.
+def parse_objective(text: str) -> tuple[tuple[float, str], ...]:
+    """Read a weighted sum such as `relation-kl + 2*embedding-cosine`.
+
+    Raises:
+        ConfigError: an unknown term, one given twice, or a weight that is not above zero.
+    """
+    terms = tuple(_parse_term(part.strip()) for part in text.split("+"))
+    names = [name for _, name in terms]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"objective {text!r} has a term twice; give each once, with a weight such as 2*{names[0]}")
+    return terms
+
+
+def _parse_term(part: str) -> tuple[float, str]:
+    weight_text, _, name = part.rpartition("*")
+    name, weight_text = name.strip(), weight_text.strip() or "1"
+    if name not in OBJECTIVES:
+        raise ConfigError(
+            f"objective {name!r}{suggest(name, OBJECTIVES)} is unknown; allowed: {AUTO}, {', '.join(OBJECTIVES)}, "
+            "or a weighted sum such as relation-kl+2*embedding-cosine"
+        )
+    if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", weight_text) or not 0 < float(weight_text) < math.inf:
+        raise ConfigError(f"weight {weight_text!r} of objective {name!r} is no number above 0; give such as 2*{name}")
+    return float(weight_text), name
+
+
+def resolve_objective(
+    text: str, relation_heads: int | None, teacher_width: int, widths: Iterable[int], pooling: str | None = None
+) -> Objective:
+    """Read an objective and choose what is left open.
 
     Args:
-        name: a key of `OBJECTIVES`.
+        text: a weighted sum of keys of `OBJECTIVES`, or `auto`.
         relation_heads: as asked for, or None to choose.
         teacher_width: heads x head size of the teacher.
         widths: those of all students.
+        pooling: how the teacher makes sentence embeddings, None where it does not.
 
     Raises:
-        ConfigError: unknown name, or relation heads that do not divide every width.
+        ConfigError: unknown term, bad weight, or relation heads that do not divide every width.
     """
-    if name not in OBJECTIVES:
-        raise ConfigError(f"objective {name!r}{suggest(name, OBJECTIVES)} is unknown; allowed: {', '.join(OBJECTIVES)}")
+    if text == AUTO:
+        text = DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
+    terms = parse_objective(text)
     common = math.gcd(teacher_width, *widths)
     if relation_heads is None:
         relation_heads = choose_relation_heads(teacher_width, common)
@@ -138,7 +274,12 @@ def resolve_objective(name: str, relation_heads: int | None, teacher_width: int,
             f"{relation_heads} relation heads do not divide all attention widths of teacher and students; "
             f"allowed here: {allowed}"
         )
-    return Objective(name, relation_heads)
+    return Objective(terms, TermOptions(relation_heads, pooling or "mean"))
+
+
+DEFAULT = "relation-kl"
+DEFAULT_FOR_EMBEDDINGS = "relation-kl+embedding-similarity+10*last-hidden"
+"""For sentence encoders, whose output is used as it is."""
 
 
 def choose_relation_heads(teacher_width: int, common: int) -> int:

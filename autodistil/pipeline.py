@@ -214,7 +214,7 @@ def _train_with_checkpoints(context: RunContext, trainers: Sequence[SuperLMTrain
 
         train_superlms(
             trainers,
-            context.teacher,
+            context.ordered_teacher,
             context.micro_batches,
             on_step,
             context.config.teacher_layer,
@@ -244,7 +244,7 @@ def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, 
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
         start = time.perf_counter()
-        train_step(trainers, context.teacher, context.micro_batches(len(timed)), context.config.teacher_layer)
+        train_step(trainers, context.ordered_teacher, context.micro_batches(len(timed)), context.config.teacher_layer)
         timed.append(time.perf_counter() - start)
     step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
     steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))
@@ -408,8 +408,8 @@ def provenance(context: RunContext) -> dict[str, str]:
         "text": ", ".join(config.corpus),
         "training": f"{resolved.get('train_steps', 0)} steps of {config.batch_size} x {config.seq_len} tokens "
         f"({sequences * config.seq_len:,} tokens), learning rate {config.learning_rate:g}, {config.precision}",
-        "objective": f"{config.objective}, {context.objective.relation_heads} relation heads, "
-        f"layer map {config.layer_map}",
+        "objective": f"{context.objective.name}, {context.objective.options.relation_heads} relation heads, "
+        f"importance order {config.order}, layer map {config.layer_map}",
         "held-out text": f"{config.heldout_sequences} sequences",
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),

@@ -7,10 +7,9 @@ exported, by construction: the same module class with the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -19,32 +18,9 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from autodistil.attention import TAPPED_SDPA, Batch, ModelStates, run_tapped
 from autodistil.families import Atoms, Family, leading, split_dimensions
+from autodistil.layer_maps import LayerMap, spread_layers
 from autodistil.spaces import StudentConfig, SubSpace
 from autodistil.teacher import Teacher
-
-LayerMap = Callable[[int, int], tuple[int, ...]]
-
-
-def stride_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """`floor(i * T / L)`, AutoDistil's map: 4 of 12 -> 0, 3, 6, 9. The last teacher layer is used only where L = T."""
-    return tuple(i * teacher_depth // depth for i in range(depth))
-
-
-def spread_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """Evenly spaced with both ends: 4 of 12 -> 0, 4, 7, 11. Every depth ends in the teacher's last layer."""
-    if depth == 1:
-        return (teacher_depth - 1,)
-    return tuple((2 * i * (teacher_depth - 1) + depth - 1) // (2 * (depth - 1)) for i in range(depth))
-
-
-def first_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
-    """The first L layers: a truncated teacher."""
-    return tuple(range(min(depth, teacher_depth)))
-
-
-LAYER_MAPS: Mapping[str, LayerMap] = MappingProxyType(
-    {"spread": spread_layers, "stride": stride_layers, "first": first_layers}
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +64,7 @@ class SuperLM:
         base_config: PretrainedConfig,
         sub_space: SubSpace,
         parameters: Mapping[str, Tensor],
-        layer_map: str = "spread",
+        layer_map: LayerMap = spread_layers,
         pooler: bool = True,
     ) -> None:
         self.family = family
@@ -101,7 +77,7 @@ class SuperLM:
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
 
     @classmethod
-    def from_teacher(cls, teacher: Teacher, sub_space: SubSpace, layer_map: str = "spread") -> SuperLM:
+    def from_teacher(cls, teacher: Teacher, sub_space: SubSpace, layer_map: LayerMap = spread_layers) -> SuperLM:
         """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`."""
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
@@ -147,19 +123,25 @@ class SuperLM:
         return {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
 
     def forward(
-        self, student: StudentConfig, batch: Batch, weights: Mapping[str, Tensor] | None = None, output: bool = False
+        self,
+        student: StudentConfig,
+        batch: Batch,
+        weights: Mapping[str, Tensor] | None = None,
+        output: bool = False,
+        hidden: bool = False,
     ) -> ModelStates:
-        """Attention states of the student's last layer and, if asked, its last hidden states.
+        """Attention states of the student's last layer and, if asked, its hidden states.
 
         Args:
             student: a student of the sub-space.
             batch: token ids and mask.
             weights: the student's parameters, `self.weights(student)` unless given (see `leaf_weights`).
             output: also run what follows the last attention.
+            hidden: also return the output of every layer; needs `output`.
         """
         model = self._skeleton(student)
         run = partial(functional_call, model, dict(weights or self.weights(student)), ())
-        return run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output)
+        return run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
@@ -223,7 +205,7 @@ class SuperLM:
     def _slots(self, depth: int) -> tuple[int, ...]:
         """Which of the SuperLM's layers a student of this depth uses."""
         teacher_depth = self.family.dimensions(self.base_config).num_layers
-        return tuple(self._layers.index(layer) for layer in LAYER_MAPS[self.layer_map](depth, teacher_depth))
+        return tuple(self._layers.index(layer) for layer in self.layer_map(depth, teacher_depth))
 
     def _layout(self, name: str, ndim: int) -> Atoms:
         return self.family.layout(name, ndim, self.base_config)
@@ -246,10 +228,10 @@ class SuperLM:
         return model
 
 
-def used_layers(sub_space: SubSpace, teacher_depth: int, layer_map: str) -> tuple[int, ...]:
+def used_layers(sub_space: SubSpace, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
     """The teacher layers that some student of the sub-space uses, in order."""
     depths = {student.num_layers for student in sub_space.students}
-    return tuple(sorted({layer for depth in depths for layer in LAYER_MAPS[layer_map](depth, teacher_depth)}))
+    return tuple(sorted({layer for depth in depths for layer in layer_map(depth, teacher_depth)}))
 
 
 def _materialise_buffers(model: PreTrainedModel, device: torch.device) -> None:

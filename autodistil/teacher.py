@@ -24,6 +24,7 @@ from autodistil.attention import Batch, ModelStates, run_tapped, use_tapped_atte
 from autodistil.costs import EncoderShape
 from autodistil.errors import TeacherError
 from autodistil.families import Family, family_of
+from autodistil.pooling import read_pooling
 from autodistil.spaces import StudentConfig
 
 DEFAULT_TEACHER = "all-MiniLM-L6-v2"
@@ -62,11 +63,16 @@ class Teacher:
         """The folder holds a sentence-transformers pipeline."""
         return self.folder is not None and (self.folder / "modules.json").is_file()
 
+    @property
+    def pooling(self) -> str | None:
+        """How it pools sentence embeddings (a key of `pooling.POOLINGS`), None where it is no sentence encoder."""
+        return read_pooling(self.folder)
+
     @torch.no_grad()
-    def states(self, batch: Batch, layer: int | None = None, output: bool = False) -> ModelStates:
-        """Attention states of `layer` (the last unless given) and, if asked, the last hidden states."""
+    def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
+        """Attention states of `layer` (the last unless given) and, if asked, last and all hidden states."""
         last = self.dims.num_layers - 1
-        return run_tapped(self.model, batch, last if layer is None else layer, output)
+        return run_tapped(self.model, batch, last if layer is None else layer, output, hidden)
 
 
 def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remote_code: bool = False) -> Teacher:

@@ -7,6 +7,7 @@ from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaCon
 
 from autodistil.attention import use_tapped_attention
 from autodistil.families import family_of
+from autodistil.objectives import Objective, TermOptions, parse_objective
 from autodistil.spaces import SubSpace
 from autodistil.teacher import Teacher, _fingerprint
 
@@ -49,3 +50,8 @@ def random_teacher(kind="bert"):
 def small_space(teacher, name="small"):
     """Narrow, shallow and full-size students, with heads cut too."""
     return SubSpace(name, (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))
+
+
+def objective_of(text, relation_heads=4, pooling="mean"):
+    """An objective with options given."""
+    return Objective(parse_objective(text), TermOptions(relation_heads, pooling))

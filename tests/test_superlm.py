@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from autodistil_helpers import FAMILY_CONFIGS, random_teacher, small_space
+from autodistil_helpers import FAMILY_CONFIGS, objective_of, random_teacher, small_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodistil.attention import run_tapped
 from autodistil.families import BERT, leading
-from autodistil.objectives import Objective
-from autodistil.superlm import LAYER_MAPS, SuperLM, TokenRows, spread_layers, stride_layers, used_layers
+from autodistil.layer_maps import LAYER_MAPS, spread_layers, stride_layers
+from autodistil.superlm import SuperLM, TokenRows, used_layers
 
 
 @pytest.fixture(params=sorted(FAMILY_CONFIGS))
@@ -89,7 +89,7 @@ def test_teacher_stops_after_the_layer(teacher):
 
 
 def gradients_by(superlm, student, batch, teacher_states, leaves):
-    objective = Objective("relation-kl", 4)
+    objective = objective_of("relation-kl")
     mask = batch["attention_mask"].bool()
     if leaves:
         rows = superlm.token_rows(batch)
@@ -186,7 +186,7 @@ def test_superlm_holds_only_layers_that_students_use():
     teacher = random_teacher("bert")
     sub_space = small_space(teacher)
     superlm = SuperLM.from_teacher(teacher, sub_space)
-    layers = used_layers(sub_space, teacher.dims.num_layers, "spread")
+    layers = used_layers(sub_space, teacher.dims.num_layers, spread_layers)
     held = {BERT.layer_of(name) for name in superlm.parameters} - {None}
     assert held == set(range(len(layers)))
 

@@ -14,6 +14,9 @@ from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 
+BATCH_SIZE = 32
+"""Sequences per forward; a part of the measure where an objective compares the texts of a batch."""
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -24,21 +27,18 @@ class HeldOut:
     objective: Objective
 
     @classmethod
-    def build(
-        cls, teacher: Teacher, sequences: np.ndarray, objective: Objective, batch_size: int, layer: int | None = None
-    ) -> HeldOut:
+    def build(cls, teacher: Teacher, sequences: np.ndarray, objective: Objective, layer: int | None = None) -> HeldOut:
         """Run the teacher once.
 
         Args:
             teacher: the frozen teacher.
             sequences: token ids (sequences, seq), without padding.
             objective: what is measured.
-            batch_size: sequences per forward; memory only, not the result.
             layer: teacher layer to distil, the last unless given.
         """
         ids = torch.from_numpy(np.ascontiguousarray(sequences)).to(teacher.model.device)
-        batches = [{"input_ids": part} for part in ids.split(batch_size)]
-        states = [teacher.states(batch, layer, objective.needs_output) for batch in batches]
+        batches = [{"input_ids": part} for part in ids.split(BATCH_SIZE)]
+        states = [teacher.states(batch, layer, objective.needs_output, objective.needs_hidden) for batch in batches]
         return cls(batches, states, objective)
 
     @torch.no_grad()
@@ -47,7 +47,7 @@ class HeldOut:
         weights = superlm.weights(student)
         total, count = 0.0, 0
         for batch, teacher_states in zip(self.batches, self.teacher_states, strict=True):
-            states = superlm.forward(student, batch, weights, output=self.objective.needs_output)
+            states = superlm.forward(student, batch, weights, self.objective.needs_output, self.objective.needs_hidden)
             size = len(batch["input_ids"])
             total += size * float(self.objective(states, teacher_states))
             count += size

@@ -91,7 +91,9 @@ class SuperLMTrainer:
         for student in students:
             leaves = self.superlm.leaf_weights(student, rows)
             with autocast(self.superlm.device, self.recipe.precision):
-                states = self.superlm.forward(student, inputs, leaves, output=self.objective.needs_output)
+                states = self.superlm.forward(
+                    student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
+                )
             loss = self.objective(states, teacher_states, mask)
             (loss / (len(students) * self.recipe.accumulate)).backward()
             self.superlm.accumulate(student, leaves, rows)
@@ -149,13 +151,14 @@ def train_step(
 ) -> list[StepMetrics]:
     """One step of each trainer on the same micro-batches and teacher states."""
     recipe = trainers[0].recipe
-    needs_output = any(trainer.objective.needs_output for trainer in trainers)
+    output = any(trainer.objective.needs_output for trainer in trainers)
+    hidden = any(trainer.objective.needs_hidden for trainer in trainers)
     losses: list[list[Tensor]] = [[] for _ in trainers]
     seconds = [0.0] * len(trainers)
     tokens = 0
     for batch in batches:
         with autocast(teacher.model.device, recipe.precision):
-            states = teacher.states(batch, layer, needs_output)
+            states = teacher.states(batch, layer, output, hidden)
         tokens += batch["input_ids"].numel()
         for i, trainer in enumerate(trainers):
             start = time.perf_counter()

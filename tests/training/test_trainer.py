@@ -5,13 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from autodistil_helpers import random_teacher, small_space
+from autodistil_helpers import objective_of, random_teacher, small_space
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from autodistil.errors import RunError
-from autodistil.objectives import Objective
 from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog, read_metrics
@@ -37,7 +36,7 @@ TEACHER = random_teacher("bert")
 
 def trainer_of(name="small", recipe=RECIPE):
     superlm = SuperLM.from_teacher(TEACHER, small_space(TEACHER, name))
-    return SuperLMTrainer(superlm, recipe, Objective("relation-kl", 4))
+    return SuperLMTrainer(superlm, recipe, objective_of("relation-kl"))
 
 
 def micro_batches(step, parts=1):

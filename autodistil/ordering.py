@@ -1,0 +1,258 @@
+"""Importance order: permute a teacher so that the leading slices its students take hold what matters most.
+
+A student is a leading slice of its SuperLM, so which residual dimensions, heads and FFN units come first decides where
+it starts from (HomoDistil, arXiv 2302.09632; EFTNAS; Minitron, arXiv 2407.14679). Reordering them is a permutation of
+the teacher's parameters: at full size the function stays what it was. Scores come from a little text:
+
+- energy: variance of an activation times the squared norm of the weights that read it (Wanda's criterion, arXiv
+  2306.11695, with the mean taken out, which a bias can replace);
+- saliency: squared first-order change of the sentence embedding when the activation is zeroed, by random probes of it
+  (Taylor criterion, Molchanov et al. 2017; of a Gauss-Newton form, as a loss has no gradient at the teacher itself).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, normalize
+
+from autodistil.attention import Batch
+from autodistil.errors import RunError
+from autodistil.families import FFN, HEADS, HIDDEN, split_dimensions
+from autodistil.files import atomic_path
+from autodistil.pooling import POOLINGS
+from autodistil.teacher import Teacher
+
+PROBES = 4
+"""Random directions of the embedding space per batch."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each part of a teacher matters; larger is more, comparable within a row."""
+
+    hidden_size: Tensor
+    """Of the residual dimensions, (hidden,)."""
+    num_heads: Tensor
+    """Of the heads of each layer, (layers, heads)."""
+    head_size: Tensor
+    """Of the dimensions of each head's values, (layers, heads, head_size)."""
+    intermediate_size: Tensor
+    """Of the FFN units of each layer, (layers, intermediate)."""
+    num_layers: Tensor
+    """Block influence of each layer, (layers,)."""
+
+    def order(self) -> ImportanceOrder:
+        """Most important first; equal ones keep their order."""
+        scores = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return ImportanceOrder(**{k: s.argsort(dim=-1, descending=True, stable=True).cpu() for k, s in scores.items()})
+
+
+@dataclass(frozen=True)
+class ImportanceOrder:
+    """For each axis the old index of each new position; shapes as in `Importance`."""
+
+    hidden_size: Tensor
+    num_heads: Tensor
+    head_size: Tensor
+    """In the old numbering of heads."""
+    intermediate_size: Tensor
+    num_layers: Tensor
+    """Layers by their influence; they keep their places in the model."""
+
+    def of_layer(self, layer: int | None) -> dict[str, Tensor]:
+        """Atom -> order that holds for the parameters of a layer (None: those outside the layers)."""
+        shared = {"hidden_size": self.hidden_size}
+        if layer is None:
+            return shared
+        return {**shared, "num_heads": self.num_heads[layer], "intermediate_size": self.intermediate_size[layer]}
+
+    def influential_layers(self, depth: int, teacher_depth: int) -> tuple[int, ...]:
+        """Layer map: the last layer, whose relations are distilled, and the most influential others."""
+        last = teacher_depth - 1
+        others = [layer for layer in self.num_layers.tolist() if layer != last]
+        return tuple(sorted([*others[: depth - 1], last]))
+
+    def save(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        with atomic_path(path) as temporary:
+            save_file({name: getattr(self, name) for name in self.__dataclass_fields__}, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> ImportanceOrder:
+        """Read it back.
+
+        Raises:
+            RunError: damaged.
+        """
+        try:
+            return cls(**load_file(path))
+        except (SafetensorError, OSError, TypeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise RunError(
+                f"importance order {str(path)!r} is damaged ({reason}); give another --run folder"
+            ) from error
+
+
+def apply_order(teacher: Teacher, order: ImportanceOrder) -> Teacher:
+    """The same function with its dimensions reordered (equal up to rounding); keeps the teacher's fingerprint."""
+    model = copy.deepcopy(teacher.model)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            layout = teacher.family.layout(name, value.dim(), model.config)
+            layer = teacher.family.layer_of(name)
+            split = split_dimensions(value, layout, teacher.dims)
+            if "head_size" in layout and layer is not None and teacher.family.carries_values(name):
+                split = _reorder_within_heads(split, layout.index("head_size"), order.head_size[layer])
+            orders = order.of_layer(layer)
+            for axis, atom in enumerate(layout):
+                if atom in orders:
+                    split = split.index_select(axis, orders[atom].to(split.device))
+            value.copy_(split.reshape(value.shape))
+    return replace(teacher, model=model)
+
+
+def _reorder_within_heads(value: Tensor, axis: int, order: Tensor) -> Tensor:
+    """Reorder the dimension `axis` by each head's own order (heads, head_size); heads are the dimension before."""
+    last = value.movedim((axis - 1, axis), (-2, -1))
+    index = order.to(value.device).expand(last.shape)
+    return last.gather(-1, index).movedim((-2, -1), (axis - 1, axis))
+
+
+# ---- scores
+
+Scores = Mapping[str, Tensor]
+"""Name of a linear map -> score of each of its inputs, (inputs,)."""
+
+
+def energy_scores(teacher: Teacher, batches: Sequence[Batch]) -> Scores:
+    """Variance over the real tokens of each input of each linear map, times the squared norm of its weights."""
+    sums: dict[str, Tensor] = {}
+    count = 0
+    for batch in batches:
+        with torch.no_grad(), _inputs_of_linears(teacher) as inputs:
+            teacher.model(**batch)
+        real = _real_tokens(batch)
+        count += int(real.sum())
+        for name, value in inputs.items():
+            tokens = value[real].double()
+            sums[name] = sums.get(name, 0) + torch.stack([tokens.sum(0), tokens.square().sum(0)])
+    weights = dict(_linears(teacher))
+    variance = {name: (square - total.square() / count) / count for name, (total, square) in sums.items()}
+    return {name: value * weights[name].weight.double().square().sum(0) for name, value in variance.items()}
+
+
+def saliency_scores(teacher: Teacher, batches: Sequence[Batch], seed: int = 0) -> Scores:
+    """Mean over sequences and probes v of (sum over tokens of x * d(v . embedding)/dx)^2 for each input x."""
+    pool = POOLINGS[teacher.pooling or "mean"]
+    generator = torch.Generator().manual_seed(seed)
+    scores: dict[str, Tensor] = {}
+    for batch in batches:
+        with _inputs_of_linears(teacher) as inputs, _differentiable_embeddings(teacher):
+            hidden = teacher.model(**batch).last_hidden_state
+        embedding = normalize(pool(hidden, batch.get("attention_mask")), dim=-1)
+        for _ in range(PROBES):
+            probe = torch.randn(embedding.shape, generator=generator).to(embedding)
+            gradients = torch.autograd.grad((embedding * probe).sum(), list(inputs.values()), retain_graph=True)
+            for (name, value), gradient in zip(inputs.items(), gradients, strict=True):
+                change = (value.detach() * gradient).double().sum(1).square().sum(0)
+                scores[name] = scores.get(name, 0) + change
+    return scores
+
+
+@torch.no_grad()
+def block_influence(teacher: Teacher, batches: Sequence[Batch]) -> Tensor:
+    """1 - mean cosine of each layer's input and output, (layers,) (ShortGPT, arXiv 2403.03853)."""
+    total = torch.zeros(teacher.dims.num_layers, dtype=torch.double)
+    for batch in batches:
+        states = teacher.model(**batch, output_hidden_states=True).hidden_states
+        real = _real_tokens(batch)
+        changes = [1 - cosine_similarity(x[real], y[real], dim=-1).mean() for x, y in pairwise(states)]
+        total += torch.stack(changes).double().cpu()
+    return total / len(batches)
+
+
+def _importance(teacher: Teacher, scores: Scores, hidden_scores: Scores, influence: Tensor) -> Importance:
+    """Gather the scores of linear maps by what they read: FFN units, heads, or the residual stream."""
+    dims = teacher.dims
+    by_input: dict[object, list[Tensor]] = {HIDDEN: [], HEADS: [], FFN: []}
+    for name, _ in _linears(teacher):
+        atoms = teacher.family.linear_atoms(name)
+        assert atoms is not None, f"{name} is in no family table"
+        reads = atoms[1]
+        by_input[reads].append((hidden_scores if reads == HIDDEN else scores)[name])
+    values = torch.stack(by_input[HEADS]).reshape(dims.num_layers, dims.num_heads, dims.head_size)
+    hidden = torch.stack([score / score.sum() for score in by_input[HIDDEN]]).sum(0)  # each map counts alike
+    return Importance(hidden, values.sum(-1), values, torch.stack(by_input[FFN]), influence)
+
+
+def importance_by_activation(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
+    """Energy of everything; forwards only."""
+    scores = energy_scores(teacher, batches)
+    return _importance(teacher, scores, scores, block_influence(teacher, batches))
+
+
+def importance_by_gradient(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
+    """Saliency of everything."""
+    scores = saliency_scores(teacher, batches)
+    return _importance(teacher, scores, scores, block_influence(teacher, batches))
+
+
+def importance_by_both(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
+    """Energy of the residual dimensions, saliency of heads and FFN units: the best of those measured (LOG.md)."""
+    energy, saliency = energy_scores(teacher, batches), saliency_scores(teacher, batches)
+    return _importance(teacher, saliency, energy, block_influence(teacher, batches))
+
+
+ORDERS: Mapping[str, Callable[[Teacher, Sequence[Batch]], Importance]] = MappingProxyType(
+    {"activation": importance_by_activation, "gradient": importance_by_gradient, "both": importance_by_both}
+)
+"""Ways to rank; the run option `order` also knows `none`."""
+
+
+def _linears(teacher: Teacher) -> Iterator[tuple[str, nn.Linear]]:
+    """The linear maps inside the Transformer layers, in their order."""
+    for name, module in teacher.model.named_modules():
+        if isinstance(module, nn.Linear) and teacher.family.layer_of(f"{name}.weight") is not None:
+            yield name, module
+
+
+@contextmanager
+def _inputs_of_linears(teacher: Teacher) -> Iterator[dict[str, Tensor]]:
+    """Collect the inputs of the linear maps of forwards inside, (batch, seq, inputs) each."""
+    inputs: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_pre_hook(lambda _, arguments, name=name: inputs.__setitem__(name, arguments[0]))
+        for name, module in _linears(teacher)
+    ]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _differentiable_embeddings(teacher: Teacher) -> Iterator[None]:
+    """Let gradients reach every activation of the frozen model inside."""
+    embeddings = teacher.model.get_input_embeddings()
+    handle = embeddings.register_forward_hook(lambda _, __, output: output.requires_grad_())
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _real_tokens(batch: Batch) -> Tensor:
+    mask = batch.get("attention_mask")
+    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask.bool()

@@ -174,14 +174,23 @@ def embedding_similarity(data: TaskData, encode: Encoder) -> dict[str, float]:
     Raises:
         TaskError: the task is not one of scored pairs.
     """
-    if not (data.task.pairs and data.task.regression):
-        raise TaskError(
-            f"task {data.task.name!r} has no scored pairs, which similarity needs; use --method probe or --finetune"
-        )
+    check_scored_pairs(data)
     first, second = _embed_texts(data.evaluated, encode)
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     cosine = (first * second).sum(1) / np.maximum(norms, 1e-12)
     return score(data.task.metrics, data.evaluated.labels, cosine)
+
+
+def check_scored_pairs(data: TaskData) -> None:
+    """Make sure that a task has what similarity needs.
+
+    Raises:
+        TaskError: it has not.
+    """
+    if not (data.task.pairs and data.task.regression):
+        raise TaskError(
+            f"task {data.task.name!r} has no scored pairs, which similarity needs; use --method probe or --finetune"
+        )
 
 
 def _embed_texts(split: Split, encode: Encoder) -> tuple[np.ndarray, ...]:

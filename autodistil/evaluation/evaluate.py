@@ -15,6 +15,7 @@ from autodistil.evaluation.card import update_card
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
+    check_scored_pairs,
     embedding_similarity,
     folder_encoder,
     linear_probe,
@@ -134,9 +135,12 @@ def evaluate(
     evaluation = Evaluation(EvaluatedModel.open(source), settings, progress)
     keep = _keeps(evaluation.model, write)
     loaded = [load_task(name, data_dir) for name in dict.fromkeys(tasks)]
+    planned = [(data, method or default_method(data)) for data in loaded]
+    for data, name in planned:  # before hours of work on an earlier task
+        check_scored_pairs(data) if name == "similarity" else data.train(settings.max_train)
     results: list[TaskResult] = []
     path = None
-    for result in _results(evaluation, loaded, method):
+    for result in _results(evaluation, planned):
         results.append(result)
         path = _keep(evaluation.model.folder, results) if keep else None
     return results, path
@@ -159,9 +163,8 @@ def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
     return keep
 
 
-def _results(evaluation: Evaluation, tasks: Sequence[TaskData], method: str | None) -> Iterator[TaskResult]:
-    for data in tasks:
-        name = method or default_method(data)
+def _results(evaluation: Evaluation, planned: Sequence[tuple[TaskData, str]]) -> Iterator[TaskResult]:
+    for data, name in planned:
         evaluation.progress.say(
             f"{data.task.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}"
         )

@@ -24,8 +24,8 @@ def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """Matthews correlation of classes, in [-1, 1]; 0 for a constant prediction."""
-    return float(matthews_corrcoef(labels, predictions))
+    """Matthews correlation of classes, in [-1, 1]; 0 where labels or predictions are constant."""
+    return 0.0 if np.ptp(labels) == 0 or np.ptp(predictions) == 0 else float(matthews_corrcoef(labels, predictions))
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:

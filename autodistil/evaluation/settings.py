@@ -11,7 +11,7 @@ from autodistil.errors import ConfigError
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 """Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
-_WHOLE = ("seeds", "max_train", "epochs", "batch_size", "max_length")
+_MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8}
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class EvaluationSettings:
     """A torch device."""
 
     def __post_init__(self) -> None:
-        for name in _WHOLE:
+        for name, minimum in _MINIMUM.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} = {value} is too small; allowed: 1 or more")
+            if value is not None and value < minimum:
+                raise ConfigError(f"{name} = {value} is too small; allowed: {minimum} or more")
         for rate in self.learning_rates:
             if not (math.isfinite(rate) and 0 < rate < 1):
                 raise ConfigError(f"learning rate {rate} is out of range; allowed: above 0 and below 1")

@@ -167,7 +167,7 @@ def load_task(name: str, data_dir: Path | None = None) -> TaskData:
 
 def _find_folder(name: str, data_dir: Path | None) -> Path | None:
     """The local folder of a task, None where there is none."""
-    if Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name:
         raise TaskError(f"task {name!r} is not a plain name; give the name of a task or of a folder under --data")
     if data_dir is None:
         return None

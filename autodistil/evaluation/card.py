@@ -42,23 +42,34 @@ def update_card(folder: Path, results: Sequence[TaskResult]) -> bool:
     Raises:
         RunError: its front matter is damaged, or the disk refuses.
     """
-    path = folder / CARD
-    if not path.is_file():
+    card = read_card(folder)
+    if card is None:
         return False
-    try:
-        card = ModelCard(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, YAMLError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise RunError(
-            f"the front matter of {str(path)!r} cannot be read ({reason}); correct it, or use --no-write"
-        ) from error
     data: Any = card.data  # a ModelCardData
     card.text = with_section(card.text, results)
     others = [kept for kept in data.eval_results or [] if not (kept.metric_name or "").startswith(_MARK)]
     data.eval_results = [*others, *(entry for result in results for entry in _index_entries(result))]
     data.model_name = data.model_name or folder.resolve().name
-    write_text(path, str(card))
+    write_text(folder / CARD, str(card))
     return True
+
+
+def read_card(folder: Path) -> ModelCard | None:
+    """A folder's model card, None where it has none.
+
+    Raises:
+        RunError: its front matter is damaged.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, YAMLError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise RunError(
+            f"the front matter of {str(path)!r} cannot be read ({reason}); correct it, or use --no-write"
+        ) from error
 
 
 def with_section(text: str, results: Sequence[TaskResult]) -> str:

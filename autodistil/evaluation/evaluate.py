@@ -11,7 +11,7 @@ from typing import Any
 
 from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, RunError, suggest
-from autodistil.evaluation.card import update_card
+from autodistil.evaluation.card import read_card, update_card
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
@@ -134,10 +134,7 @@ def evaluate(
     settings = replace(settings, device=str(resolve_device(settings.device)))
     evaluation = Evaluation(EvaluatedModel.open(source), settings, progress)
     keep = _keeps(evaluation.model, write)
-    loaded = [load_task(name, data_dir) for name in dict.fromkeys(tasks)]
-    planned = [(data, method or default_method(data)) for data in loaded]
-    for data, name in planned:  # before hours of work on an earlier task
-        check_scored_pairs(data) if name == "similarity" else data.train(settings.max_train)
+    planned = [_plan(load_task(name, data_dir), method, settings) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
     path = None
     for result in _results(evaluation, planned):
@@ -153,6 +150,16 @@ def _check(tasks: Sequence[str], method: str | None) -> None:
         raise ConfigError(f"method {method!r} is unknown{suggest(method, METHODS)}; allowed: {', '.join(METHODS)}")
 
 
+def _plan(data: TaskData, method: str | None, settings: EvaluationSettings) -> tuple[TaskData, str]:
+    """A task and its method, checked to fit before hours of work on an earlier task."""
+    name = method or default_method(data)
+    if name == "similarity":
+        check_scored_pairs(data)
+    else:
+        data.train(settings.max_train)
+    return data, name
+
+
 def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
     """Whether results go into the model's folder, which is checked before any work."""
     if write and not model.users_own:
@@ -160,6 +167,7 @@ def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
     keep = model.users_own and model.exported if write is None else write
     if keep:
         check_writable(model.folder)
+        read_card(model.folder)
     return keep
 
 
@@ -185,5 +193,6 @@ def _results(evaluation: Evaluation, planned: Sequence[tuple[TaskData, str]]) ->
 
 def _keep(folder: Path, results: Sequence[TaskResult]) -> Path:
     merged = merge(read_results(folder), results)
+    path = write_results(folder, merged)
     update_card(folder, merged)
-    return write_results(folder, merged)
+    return path

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from autodistil.evaluation.embedding import (
     linear_probe,
     student_encoder,
 )
+from autodistil.evaluation.evaluate import evaluate
 from autodistil.evaluation.models import EvaluatedModel, usable_length
 from autodistil.evaluation.tasks import load_task
 from autodistil.export import export_student
@@ -82,7 +84,7 @@ def test_similarity_equals_that_of_sentence_transformers(packaged, library_model
     assert ours["spearman"] == pytest.approx(spearmanr(cosine, data.evaluated.labels).statistic, abs=1e-5)
 
 
-def test_a_students_encoder_is_that_of_its_export(teacher, tmp_path):
+def test_a_students_encoder_is_that_of_its_export(teacher, tmp_path, write_task):
     student = StudentConfig(2, 192, 6, 32, 384)
     superlm = SuperLM.from_teacher(teacher, SubSpace("s", (2, 3), (192, 288), (6, 9), (32,), (2.0,)))
     candidate = Candidate("s", student)
@@ -99,6 +101,14 @@ def test_a_students_encoder_is_that_of_its_export(teacher, tmp_path):
     sliced = student_encoder(superlm, student, teacher.tokenizer, "mean", normalize=True)(SENTENCES)
     assert exported.shape == (12, 192)
     np.testing.assert_allclose(sliced, exported, atol=1e-6)
+
+    results, kept = evaluate(str(model.folder), ["mine"], write_task("mine", dev=[("a", "b", "0.5"), ("c", "c", "5")]))
+    assert results[0].method == "similarity"
+    assert kept == model.folder / "evaluation.json"
+    card = ModelCard.load(model.folder / "README.md")
+    assert card.text.index("## Task results") < card.text.index("## Limits")
+    assert card.data.eval_results[0].dataset_type == "mine"
+    assert card.data.library_name == "sentence-transformers"
 
 
 def test_other_modules_are_run_by_sentence_transformers(tiny_bert, tmp_path):

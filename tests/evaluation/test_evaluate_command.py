@@ -143,6 +143,13 @@ def test_damaged_results_are_said_before_any_work(student, data, capsys):
     assert (student / "evaluation.json").read_text() == "{"
 
 
+def test_a_damaged_card_is_said_before_any_work(student, data, capsys):
+    (student / "README.md").write_text("---\ntags: [\n- autodistil\n---\n")
+    assert run("evaluate", student, "--task", "sts12", "--data", data) == 2
+    assert "front matter" in one_line(capsys)
+    assert not (student / "evaluation.json").exists()
+
+
 def test_evaluation_needs_no_search_training_or_report_library():
     others = ("optuna", "ray", "fvcore", "plotly", "datasets", "sentence_transformers")
     code = f"import sys, autodistil.evaluation.evaluate; print([m for m in {others} if m in sys.modules])"

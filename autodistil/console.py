@@ -22,8 +22,12 @@ from rich.table import Table
 from autodistil.progress import Advance, Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import pandas as pd
 
+    from autodistil.evaluation.results import TaskResult
     from autodistil.export import ExportedStudent
     from autodistil.pipeline import SearchResult
 
@@ -188,6 +192,37 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
         "rank": int(row["rank"]),
         "rank_in_sub_space": int(row["rank_in_sub_space"]),
     }
+
+
+def print_evaluation(model: str, results: Sequence[TaskResult], path: Path | None, as_json: bool) -> None:
+    """Task results as a table, or as one JSON object on stdout."""
+    if as_json:
+        kept = str(path) if path else None
+        content = {"model": model, "results": [result.to_dict() for result in results], "written": kept}
+        sys.stdout.write(json.dumps(content) + "\n")
+        return
+    console = _console()
+    console.print(_task_table(model, results))
+    console.print(f"written: {path}" if path else "not written into the model's folder (see --write)", markup=False)
+
+
+def _task_table(model: str, results: Sequence[TaskResult]) -> Table:
+    from autodistil.evaluation.card import METHOD_NAMES, mean_and_spread
+
+    table = Table(
+        title=f"{model} on labelled tasks",
+        caption="metrics times 100; ± is the sample standard deviation over seeds",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("task", "method", "split", "trained on", "metrics", "seeds"):
+        table.add_column(name, justify="right" if name in ("trained on", "seeds") else "left")
+    for result in results:
+        metrics = [f"{name} {mean_and_spread(values, 100, 1)}" for name, values in result.metrics.items()]
+        split = f"{result.split} ({result.rows:,})"
+        cells = (result.task, METHOD_NAMES[result.method], split, f"{result.train_rows:,}", ", ".join(metrics))
+        table.add_row(*cells, str(result.seeds))
+    return table
 
 
 # ---- spaces and doctor

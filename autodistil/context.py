@@ -23,6 +23,7 @@ from autodistil.data import (
     special_affixes,
     tokenize_corpus,
 )
+from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, CorpusError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.families import family_of
@@ -98,13 +99,7 @@ class RunContext:
         Raises:
             ConfigError: the accelerator is not there.
         """
-        available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if self.config.device == "auto":
-            return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-        if not available[self.config.device]:
-            here = ", ".join(name for name, there in available.items() if there)
-            raise ConfigError(f"device {self.config.device!r} is not available; available here: {here}")
-        return torch.device(self.config.device)
+        return resolve_device(self.config.device)
 
     @cached_property
     def teacher(self) -> Teacher:

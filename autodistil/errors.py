@@ -36,6 +36,10 @@ class TeacherError(AutodistilError):
     """A teacher that cannot be loaded, or whose family is not supported."""
 
 
+class TaskError(AutodistilError):
+    """A labelled task that is unknown, or whose data cannot be used."""
+
+
 class RunError(AutodistilError):
     """A run folder that is missing, foreign, half-written or not writable."""
 

@@ -40,6 +40,28 @@ _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "
 """Of a sentence-transformers pooling module -> our name."""
 
 
+PLAIN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
+"""Modules of a sentence-transformers pipeline that are a model, a pooling and a scaling to length 1, no more."""
+
+
+def read_modules(folder: Path | None) -> tuple[str, ...]:
+    """Types of a sentence-transformers folder's modules, such as `sentence_transformers.models.Pooling`; else none.
+
+    Raises:
+        TeacherError: modules.json is damaged.
+    """
+    if folder is None or not (folder / "modules.json").is_file():
+        return ()
+    try:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        return tuple(str(module["type"]) for module in modules)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TeacherError(
+            f"modules.json of {str(folder)!r} cannot be read ({type(error).__name__}: {error}); "
+            "restore it, or remove it to use the folder as a plain encoder"
+        ) from error
+
+
 def read_pooling(folder: Path | None) -> str | None:
     """The pooling of a sentence-transformers folder (a key of `POOLINGS`); None where it is no such folder.
 

@@ -11,7 +11,7 @@ students/<id>/                  exported students
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -184,10 +184,10 @@ def _same_length(option: str, value: Any, folder: RunFolder) -> bool:
     return option == "train_steps" and value in (None, folder.record()["resolved"].get("train_steps"))
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that decide a run's numbers."""
+def installed_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of packages, those that decide a run's numbers unless given."""
     versions = {}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

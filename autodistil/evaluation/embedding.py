@@ -1,0 +1,265 @@
+"""What sentence embeddings are worth without training the encoder: cosine similarity, and a linear probe.
+
+Similarity: Spearman and Pearson correlation of the cosine of two embeddings with people's scores (SentEval, Conneau &
+Kiela 2018, arXiv 1803.05449). Linear probe: a linear model on frozen embeddings; a pair is [u, v, |u - v|, u * v], as
+in InferSent (Conneau et al. 2017, arXiv 1705.02364).
+
+Everything here works on an `Encoder`, so the same code scores a folder and a SuperLM's student that is no folder yet.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from autodistil.attention import Batch
+from autodistil.errors import TaskError, TeacherError
+from autodistil.evaluation.batching import TokenizedRows, sorted_batches
+from autodistil.evaluation.metrics import score
+from autodistil.evaluation.models import EvaluatedModel, loading_errors, usable_length
+from autodistil.evaluation.tasks import Split, TaskData
+from autodistil.pooling import PLAIN_MODULES, POOLINGS, read_modules, read_pooling
+from autodistil.spaces import StudentConfig
+from autodistil.superlm import SuperLM
+
+Encoder = Callable[[Sequence[str]], np.ndarray]
+"""texts -> embeddings (texts, dim)."""
+Forward = Callable[[Batch], Tensor]
+"""inputs (batch, seq) -> last hidden states (batch, seq, hidden)."""
+
+DEFAULT_LENGTH = 128
+"""Tokens after which a text is cut."""
+DEFAULT_PROBE_ROWS = 10_000
+"""Training rows of a probe; more change little and take long."""
+_BATCH_SIZE = 64
+_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Weights of the summed loss against the L2 penalty that a probe chooses from."""
+
+
+# ---- encoders
+
+
+@dataclass(frozen=True)
+class PooledEncoder:
+    """An `Encoder` that pools the last hidden states of `forward`; every text is run once, however often it comes."""
+
+    forward: Forward
+    tokenizer: PreTrainedTokenizerBase
+    pooling: str = "mean"
+    """A key of `POOLINGS`."""
+    max_length: int = DEFAULT_LENGTH
+    normalize: bool = False
+    """Scale embeddings to length 1."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch_size: int = _BATCH_SIZE
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings (texts, dim) of float32, in the order of `texts`."""
+        unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
+        batches = list(sorted_batches(rows.lengths, self.batch_size))
+        parts = [self._embed(rows.batch(batch, self.device)) for batch in batches]
+        embeddings = np.empty((len(unique), parts[0].shape[1]), dtype=np.float32)
+        embeddings[np.concatenate(batches)] = np.concatenate(parts)
+        return embeddings[[unique[text] for text in texts]]
+
+    def _embed(self, batch: Batch) -> np.ndarray:
+        pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
+        return (torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled).float().cpu().numpy()
+
+
+def folder_encoder(
+    model: EvaluatedModel, device: torch.device | str = "cpu", max_length: int = DEFAULT_LENGTH
+) -> Encoder:
+    """The encoder of a Hugging Face folder: pooled as its sentence-transformers pipeline says, else by the mean.
+
+    Raises:
+        TeacherError: it cannot be loaded.
+    """
+    kinds = {kind.rsplit(".", 1)[-1] for kind in read_modules(model.folder)}
+    if kinds - PLAIN_MODULES:
+        return _library_encoder(model, device, max_length)
+    encoder, tokenizer = model.encoder(torch.device(device)), model.tokenizer()
+    return PooledEncoder(
+        forward=lambda batch: encoder(**batch).last_hidden_state,
+        tokenizer=tokenizer,
+        pooling=read_pooling(model.folder) or "mean",
+        max_length=usable_length(encoder, tokenizer, max_length),
+        normalize="Normalize" in kinds,
+        device=torch.device(device),
+    )
+
+
+def student_encoder(
+    superlm: SuperLM,
+    student: StudentConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    pooling: str = "mean",
+    normalize: bool = False,
+    max_length: int = DEFAULT_LENGTH,
+) -> Encoder:
+    """The encoder of a SuperLM's student, without exporting it; of the weights as they are now."""
+    with torch.no_grad():
+        weights = superlm.weights(student)
+
+    def forward(batch: Batch) -> Tensor:
+        output = superlm.forward(student, batch, weights, output=True).output
+        assert output is not None
+        return output
+
+    length = usable_length(superlm.meta_model(student), tokenizer, max_length)
+    return PooledEncoder(forward, tokenizer, pooling, length, normalize, superlm.device)
+
+
+def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_length: int) -> Encoder:
+    """A pipeline with further modules (a dense layer, say), run by sentence-transformers itself."""
+    _check_modules(model)
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise TeacherError(
+            f"model {model.source!r} has modules that only sentence-transformers runs; "
+            "install it with: pip install 'autodistil[sentence-transformers]'"
+        ) from error
+    with loading_errors(model.source):
+        pipeline = SentenceTransformer(
+            str(model.folder), device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
+        )
+    pipeline.max_seq_length = min(max_length, pipeline.max_seq_length or max_length)
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return np.asarray(pipeline.encode(list(texts), batch_size=_BATCH_SIZE, show_progress_bar=False))
+
+    return encode
+
+
+def _check_modules(model: EvaluatedModel) -> None:
+    """No code but the library's own, and no pickle."""
+    foreign = [kind for kind in read_modules(model.folder) if not kind.startswith("sentence_transformers.")]
+    if foreign:
+        raise TeacherError(
+            f"model {model.source!r} has the module {foreign[0]!r}; allowed: those of sentence_transformers, "
+            "no code of other origin is run"
+        )
+    pickles = sorted(path for path in model.folder.glob("*/*.bin") if not list(path.parent.glob("*.safetensors")))
+    if pickles:
+        raise TeacherError(
+            f"model {model.source!r} has weights in {pickles[0].parent.name}/{pickles[0].name}, which is a pickle; "
+            "allowed: safetensors; save it again with a current sentence-transformers"
+        )
+
+
+# ---- similarity
+
+
+def embedding_similarity(data: TaskData, encode: Encoder) -> dict[str, float]:
+    """Correlation of the cosine of each pair's embeddings with its score, on the evaluated split.
+
+    Returns:
+        The task's metrics, in [-1, 1].
+
+    Raises:
+        TaskError: the task is not one of scored pairs.
+    """
+    check_scored_pairs(data)
+    first, second = _embed_texts(data.evaluated, encode)
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosine = (first * second).sum(1) / np.maximum(norms, 1e-12)
+    return score(data.task.metrics, data.evaluated.labels, cosine)
+
+
+def check_scored_pairs(data: TaskData) -> None:
+    """Make sure that a task has what similarity needs.
+
+    Raises:
+        TaskError: it has not.
+    """
+    if not (data.task.pairs and data.task.regression):
+        raise TaskError(
+            f"task {data.task.name!r} has no scored pairs, which similarity needs; use --method probe or --finetune"
+        )
+
+
+def _embed_texts(split: Split, encode: Encoder) -> tuple[np.ndarray, ...]:
+    """Embeddings (rows, dim) of the first and, in a task of pairs, of the second texts."""
+    if split.text_b is None:
+        return (encode(split.text_a),)
+    both = encode([*split.text_a, *split.text_b])
+    return both[: len(split)], both[len(split) :]
+
+
+# ---- linear probe
+
+
+def linear_probe(
+    data: TaskData, encode: Encoder, seed: int = 0, max_train: int | None = DEFAULT_PROBE_ROWS
+) -> dict[str, float]:
+    """Train logistic (or ridge) regression on frozen embeddings and score it on the evaluated split.
+
+    The penalty is chosen on a fifth of the training rows, never on the evaluated split; then all of them are fitted.
+
+    Args:
+        data: the task.
+        encode: gives the embeddings.
+        seed: decides which rows are left out where there are more than `max_train`.
+        max_train: training rows at most, all where None.
+
+    Returns:
+        The task's metrics.
+
+    Raises:
+        TaskError: there is no training split.
+    """
+    train = data.train(max_train, seed)
+    features, labels = _features(train, encode), train.labels
+    strength = _choose_strength(data, features, labels)
+    model = _fit(data, features, labels, strength)
+    return score(data.task.metrics, data.evaluated.labels, model.predict(_features(data.evaluated, encode)))
+
+
+def _features(split: Split, encode: Encoder) -> np.ndarray:
+    """Inputs of the linear model: (rows, dim), of pairs (rows, 4 * dim)."""
+    embeddings = _embed_texts(split, encode)
+    if len(embeddings) == 1:
+        return embeddings[0]
+    first, second = embeddings
+    return np.concatenate([first, second, np.abs(first - second), first * second], axis=1)
+
+
+def _choose_strength(data: TaskData, features: np.ndarray, labels: np.ndarray) -> float:
+    held_out = _every_fifth(labels, data.task.regression)
+    if not held_out.any() or len(np.unique(labels[~held_out])) < 2:
+        return _STRENGTHS[len(_STRENGTHS) // 2]
+
+    def quality(strength: float) -> float:
+        model = _fit(data, features[~held_out], labels[~held_out], strength)
+        return score(data.task.metrics[:1], labels[held_out], model.predict(features[held_out]))[data.task.headline]
+
+    return max(_STRENGTHS, key=quality)
+
+
+def _every_fifth(labels: np.ndarray, regression: bool) -> np.ndarray:
+    """Every fifth row, of each class where there are classes; (rows,) of bool."""
+    groups = np.zeros(len(labels)) if regression else labels
+    return (pd.Series(groups).groupby(groups).cumcount() % 5 == 4).to_numpy()
+
+
+def _fit(data: TaskData, features: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:
+    """A linear model on standardised features."""
+    model: Any = Ridge(alpha=1 / strength) if data.task.regression else LogisticRegression(C=strength, max_iter=300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations rank students well enough
+        return make_pipeline(StandardScaler(), model).fit(features, labels)

@@ -1,0 +1,157 @@
+"""`autodistil evaluate`: one object with --json, one line for bad input, results kept where they belong."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from autodistil import cli
+
+ROWS = [(f"the {w} is {q}", "1" if q == "good" else "0") for w in ("river", "road", "tree") for q in ("good", "bad")]
+SCORED = [("a cat", "a dog", "1.5"), ("a cat", "a cat", "5"), ("a river", "an old wall", "0.2")]
+CARD = "---\ntags:\n- autodistil\n- bert\n---\n\n# tiny\n"
+
+
+def run(*arguments):
+    """Exit status of a command line in this process."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+@pytest.fixture
+def data(write_task):
+    write_task("extra/cr", train=ROWS, dev=ROWS)
+    write_task("dev-only", dev=ROWS)
+    return write_task("sts12", test=SCORED)
+
+
+@pytest.fixture
+def student(tiny_bert, tmp_path):
+    """A folder of a user's own that autodistil exported."""
+    shutil.copytree(tiny_bert, tmp_path / "student")
+    (tmp_path / "student" / "README.md").write_text(CARD)
+    return tmp_path / "student"
+
+
+def test_json_is_one_object_and_results_are_kept(student, data, capsys):
+    assert run("evaluate", student, "--task", "cr", "--task", "sts12", "--data", data, "--threads", 1, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed) == {"model", "results", "written"}
+    assert [(r["task"], r["method"], r["split"]) for r in printed["results"]] == [
+        ("cr", "probe", "dev"),
+        ("sts12", "similarity", "test"),
+    ]
+    assert printed["written"] == str(student / "evaluation.json")
+    assert json.loads((student / "evaluation.json").read_text())["results"] == printed["results"]
+    assert "| sts12 | cosine of embeddings, no training | test | 3 |" in (student / "README.md").read_text()
+
+
+def test_finetune_adds_to_what_is_there(student, data, capsys):
+    options = ["--finetune", "--seeds", 2, "--epochs", 1, "--learning-rate", "1e-3", "--learning-rate", "1e-2"]
+    assert run("evaluate", student, "--task", "cr", "--data", data, "--threads", 1) == 0
+    assert run("evaluate", student, "--task", "cr", "--data", data, "--threads", 1, "--max-train", 4, *options) == 0
+    assert "fine-tuning, best dev epoch" in capsys.readouterr().out
+    probe, tuned = sorted(
+        json.loads((student / "evaluation.json").read_text())["results"], key=lambda r: -len(r["method"])
+    )[::-1]
+    assert (probe["method"], tuned["method"]) == ("probe", "finetune")
+    assert tuned["train_rows"] == tuned["settings"]["max_train"] == 4
+    assert len(tuned["metrics"]["accuracy"]["values"]) == 2
+    assert tuned["details"]["best_epoch"] == [1, 1]
+    assert set(tuned["details"]["grid"]) == {"0.001", "0.01"}
+
+
+def test_a_foreign_folder_is_left_alone_unless_asked(tiny_bert, data, tmp_path, capsys):
+    folder = tmp_path / "foreign"
+    shutil.copytree(tiny_bert, folder)
+    before = {path.name for path in folder.iterdir()}
+    assert run("evaluate", folder, "--task", "sts12", "--data", data) == 0
+    assert "not written" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == before
+    assert run("evaluate", folder, "--task", "sts12", "--data", data, "--write") == 0
+    assert {path.name for path in folder.iterdir()} == before | {"evaluation.json"}
+
+
+def test_no_write_is_obeyed(student, data):
+    assert run("evaluate", student, "--task", "sts12", "--data", data, "--no-write") == 0
+    assert not (student / "evaluation.json").exists()
+
+
+def one_line(capsys):
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("autodistil: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "no task is given"),
+        (["--task", "stbs"], "did you mean 'stsb'"),
+        (["--task", "cr", "--method", "prob"], "did you mean 'probe'"),
+        (["--task", "cr", "--method", "similarity"], "no scored pairs"),
+        (["--task", "sts12", "--finetune"], "no train split"),
+        (["--task", "cr", "--task", "dev-only"], "no train split"),
+        (["--task", "cr", "--method", "probe", "--finetune"], "give one of them"),
+        (["--task", "cr", "--seeds", "0"], "seeds = 0 is too small"),
+        (["--task", "cr", "--max-train", "0"], "max_train = 0 is too small"),
+        (["--task", "cr", "--max-length", "2"], "max_length = 2 is too small"),
+        (["--task", "cr", "--learning-rate", "0"], "learning rate 0.0 is out of range"),
+        (["--task", "cr", "--learning-rate", "fast"], "learning-rate"),
+        (["--task", "cr", "--device", "tpu"], "available here: cpu"),
+        (["--task", "cr", "--max-train", "1"], "all have one label"),
+    ],
+)
+def test_bad_options_are_one_clear_line(arguments, expected, student, data, capsys):
+    status = run("evaluate", student, "--data", data, "--json", *arguments)
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert expected in captured.err.strip().splitlines()[-1]
+    assert not (student / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("/nowhere/student", "model folder '/nowhere/student' does not exist"),
+        ("no-such-model", "model 'no-such-model' cannot be loaded"),
+        (".", "holds no config.json"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_clear_line(model, expected, data, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("evaluate", model, "--task", "sts12", "--data", data) == 2
+    assert expected in one_line(capsys)
+
+
+def test_results_cannot_be_written_into_a_package(data, capsys):
+    assert run("evaluate", "all-MiniLM-L6-v2", "--task", "sts12", "--data", data, "--write") == 2
+    assert "no folder of yours" in one_line(capsys)
+
+
+def test_damaged_results_are_said_before_any_work(student, data, capsys):
+    (student / "evaluation.json").write_text("{")
+    assert run("evaluate", student, "--task", "sts12", "--data", data) == 2
+    assert "is damaged" in one_line(capsys)
+    assert (student / "evaluation.json").read_text() == "{"
+
+
+def test_a_damaged_card_is_said_before_any_work(student, data, capsys):
+    (student / "README.md").write_text("---\ntags: [\n- autodistil\n---\n")
+    assert run("evaluate", student, "--task", "sts12", "--data", data) == 2
+    assert "front matter" in one_line(capsys)
+    assert not (student / "evaluation.json").exists()
+
+
+def test_evaluation_needs_no_search_training_or_report_library():
+    others = ("optuna", "ray", "fvcore", "plotly", "datasets", "sentence_transformers")
+    code = f"import sys, autodistil.evaluation.evaluate; print([m for m in {others} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -24,6 +24,7 @@ from autodistil.progress import Advance, Progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from autodistil.certify import Certified
     from autodistil.export import ExportedStudent
     from autodistil.pipeline import SearchResult
 
@@ -188,6 +189,24 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
         "rank": int(row["rank"]),
         "rank_in_sub_space": int(row["rank_in_sub_space"]),
     }
+
+
+def print_certified(certified: Certified) -> None:
+    """How far to trust the search, in words."""
+    from autodistil.certificate import sentences, verdict
+
+    console = _console()
+    for line in (verdict(certified.certificate), *sentences(certified.certificate)):
+        console.print(line, markup=False)
+    console.print(f"certificate: {certified.path}", markup=False)
+    console.print(f"report: {certified.report}", markup=False)
+
+
+def print_certified_json(certified: Certified) -> None:
+    """One JSON object on stdout: `certificate.json` and where things lie."""
+    content = json.loads(certified.path.read_text(encoding="utf-8"))
+    where = {"certificate": str(certified.path), "report": str(certified.report)}
+    sys.stdout.write(json.dumps({**content, **where}) + "\n")
 
 
 # ---- spaces and doctor

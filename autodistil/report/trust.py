@@ -41,7 +41,7 @@ def _trials(data: ReportData, found: Certificate) -> str:
     )
     return (
         f'<div class="panels"><div><h3>{label}</h3>{plot}</div></div>\n'
-        '<p class="dim">On the line a student is as good in its SuperLM as alone; above it, sharing costs it something. '
+        '<p class="dim">On the line a student is as good in its SuperLM as alone; above it, sharing costs loss. '
         "Ranks agree where the points rise from left to right.</p>\n"
         f"{markup.table(found.trials, _trial_columns(data, found), label, is_best=lambda trial: trial.id == data.best)}"
     )
@@ -100,6 +100,10 @@ def _number(value: float | None, form: str = ".4f") -> str:
     return "–" if value is None else format(value, form)
 
 
+def _sortable(value: float | None) -> float | str:
+    return "" if value is None else value
+
+
 def _sub_space_columns(data: ReportData) -> tuple[Column, ...]:
     return (
         Column("Sub-space", lambda row: markup.glyph(_series(data, row.name)) + escape(row.name), text=True),
@@ -123,9 +127,7 @@ def _worst(found: SubSpaceFindings) -> str:
 
 def _trial_columns(data: ReportData, found: Certificate) -> tuple[Column, ...]:
     ours, alone = (_ranks(found, value) for value in ("in_superlm", "alone"))
-    more = (
-        [Column("in one SuperLM", lambda trial: _number(trial.in_one), lambda trial: trial.in_one)] if found.one else []
-    )
+    one = Column("in one SuperLM", lambda trial: _number(trial.in_one), lambda trial: _sortable(trial.in_one))
     return (
         Column("Student", lambda trial: _name(data, trial), lambda trial: trial.id, text=True, wide=True),
         Column("in SuperLM", lambda trial: _number(trial.in_superlm), lambda trial: trial.in_superlm),
@@ -133,8 +135,8 @@ def _trial_columns(data: ReportData, found: Certificate) -> tuple[Column, ...]:
         Column("Cost of sharing", lambda trial: f"{trial.interference:+.4f}", lambda trial: trial.interference),
         Column("Rank in SuperLM", lambda trial: str(ours[trial.id]), lambda trial: ours[trial.id]),
         Column("alone", lambda trial: str(alone[trial.id]), lambda trial: alone[trial.id]),
-        *more,
-        Column("Steps drawn", lambda trial: _number(trial.draws, ".0%"), lambda trial: trial.draws or ""),
+        *([one] if found.one else []),
+        Column("Steps drawn", lambda trial: _number(trial.draws, ".0%"), lambda trial: _sortable(trial.draws)),
     )
 
 

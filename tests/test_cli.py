@@ -204,6 +204,7 @@ def one_line(capsys):
         (["spaces", "smok"], "did you mean 'smoke'"),
         (["export", "--run", "/nowhere", "--to", "x"], "no run folder"),
         (["report", "--run", "/nowhere"], "no run folder"),
+        (["certify", "--run", "/nowhere"], "no run folder"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, expected, tmp_path, teacher_dir, corpus, capsys, monkeypatch):
@@ -297,7 +298,9 @@ def test_bad_teachers_are_refused(damage, tmp_path, teacher_dir, corpus, capsys)
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").iterdir())
 
 
-@pytest.mark.parametrize("command", [[], ["search"], ["train"], ["report"], ["export"], ["spaces"], ["doctor"]])
+@pytest.mark.parametrize(
+    "command", [[], ["search"], ["train"], ["report"], ["certify"], ["export"], ["spaces"], ["doctor"]]
+)
 def test_every_help_answers(command, capsys):
     assert run(*command, "--help") == 0
     assert "Usage" in capsys.readouterr().out

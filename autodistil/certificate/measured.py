@@ -46,8 +46,9 @@ class Measured:
         return replace(self, **{**measured, **tables})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; NaN and infinity become null."""
-        return {item.name: _to_json(getattr(self, item.name)) for item in fields(self)}
+        """Plain JSON values, ids in order; NaN and infinity become null."""
+        tables = {name: dict(sorted(getattr(self, name).items())) for name in _TABLES}
+        return {item.name: _to_json(tables.get(item.name, getattr(self, item.name))) for item in fields(self)}
 
     @classmethod
     def from_dict(cls, raw: object) -> Measured:

@@ -135,8 +135,7 @@ def sentences(certificate: Certificate) -> tuple[str, ...]:
 
 
 def _sentences(certificate: Certificate) -> Iterator[str]:
-    for found in certificate.sub_spaces:
-        yield from sub_space_sentences(found)
+    yield from map(sub_space_words, certificate.sub_spaces)
     if certificate.trials:
         yield from _across(certificate)
         yield _effort(certificate)
@@ -144,20 +143,21 @@ def _sentences(certificate: Certificate) -> Iterator[str]:
     yield from _task(certificate)
 
 
-def sub_space_sentences(found: SubSpaceFindings) -> Iterator[str]:
+def sub_space_words(found: SubSpaceFindings) -> str:
     """Order, agreement and interference of one sub-space."""
-    yield f"{found.name}: {_monotonicity(found.monotonicity)}"
+    parts = [_monotonicity(found.monotonicity)]
     if found.agreement.tau is not None:
-        yield f"{found.name}: {_swaps(found.agreement)}"
+        parts.append(_swaps(found.agreement))
     if found.interference is not None:
-        yield f"{found.name}: {_interference(found.interference)}"
+        parts.append(_interference(found.interference))
+    return f"{found.name}: {' '.join(parts)}"
 
 
 def _monotonicity(found: Monotonicity) -> str:
     if found.share is None:
         return f"{_count(found.scored, 'student')} scored and none contains another, so there is no order to check."
     order = (
-        f"in {found.share:.0%} of {found.pairs:,} pairs in which one student contains the other, the larger is at "
+        f"in {_percent(found.share)} of {found.pairs:,} pairs where one student contains the other, the larger is at "
         f"least as good{'' if found.share >= ORDERED else ': a SuperLM that orders its students badly'}"
     )
     return f"{order}; {_largest(found)}"
@@ -178,22 +178,22 @@ def _swaps(agreement: Agreement) -> str:
     pairs = agreement.n * (agreement.n - 1) // 2
     if not agreement.swapped:
         return (
-            f"no pair of {agreement.n} students is swapped by training alone ({tau_words(agreement)}); differences "
+            f"No pair of {agreement.n} students is swapped by training alone ({tau_words(agreement)}); differences "
             f"below {agreement.finest:.2g} of loss were not tested."
         )
     return (
-        f"training alone swaps {agreement.swapped} of {pairs} pairs ({tau_words(agreement)}); they differ by up to "
+        f"Training alone swaps {agreement.swapped} of {pairs} pairs ({tau_words(agreement)}); they differ by up to "
         f"{agreement.margin:.2g} of loss in the SuperLM, so trust no smaller difference."
     )
 
 
 def _interference(found: Interference) -> str:
-    share = "" if found.relative is None else f" ({found.relative:+.1%} of the loss alone)"
+    share = "" if found.relative is None else f" ({_percent(abs(found.relative))} of the loss alone)"
     if found.mean <= 0:
-        return f"sharing helps: the mean loss in the SuperLM is {-found.mean:.2g} below that alone{share}."
+        return f"Sharing helps: the mean loss in the SuperLM is {-found.mean:.2g} below that alone{share}."
     advice = "; training the pick on alone should gain much" if (found.relative or 0) >= COSTLY else ""
     return (
-        f"sharing costs {found.mean:.2g} of loss on average{share}, {found.worst:.2g} at worst "
+        f"Sharing costs {found.mean:.2g} of loss on average{share}, {found.worst:.2g} at worst "
         f"({found.worst_id}){advice}."
     )
 
@@ -212,7 +212,11 @@ def _effort(certificate: Certificate) -> str:
     )
     told = f" A SuperLM gives as many to each student that it draws a step ({shared})" if shared else ""
     drawn = [trial.draws for trial in certificate.trials if trial.draws is not None]
-    often = f" and drew a student of the sample in {min(drawn):.0%} to {max(drawn):.0%} of its steps." if drawn else "."
+    often = (
+        f" and drew a student of the sample in {_percent(min(drawn))} to {_percent(max(drawn))} of its steps."
+        if drawn
+        else "."
+    )
     return f"Each student trained alone took {certificate.tokens:,.0f} tokens.{told}{often if told else ''}"
 
 
@@ -221,7 +225,7 @@ def _one(certificate: Certificate) -> Iterator[str]:
     if one is None:
         return
     better = "lower" if one.mean_difference >= 0 else "higher"
-    compute = "" if one.compute is None else f" The one took {one.compute:.0%} of the student-tokens of all."
+    compute = "" if one.compute is None else f" The one took {_percent(one.compute)} of the student-tokens of all."
     yield (
         f"A SuperLM each against one for all sub-spaces, equal steps: {_count(one.n, 'student')} "
         f"{'has' if one.n == 1 else 'have'} a {abs(one.mean_difference):.2g} {better} mean loss in their own. Ranks "
@@ -234,6 +238,12 @@ def _task(certificate: Certificate) -> Iterator[str]:
         yield f"Held-out loss against task score: {tau_words(certificate.task)}."
     else:
         yield "Held-out loss against task score: no task scores, so whether a low loss means a good task is open."
+
+
+def _percent(share: float) -> str:
+    """Such as `27 %`; never rounded to nothing or to all."""
+    digits = 0 if share in (0, 1) or 0.0995 <= share < 0.995 else 1
+    return f"{100 * share:.{digits}f} %"
 
 
 def _count(number: int, noun: str) -> str:

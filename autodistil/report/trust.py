@@ -26,8 +26,9 @@ def certificate(data: ReportData) -> Certificate:
 def section(data: ReportData) -> str:
     """The certificate as HTML, words first."""
     found = certificate(data)
+    words = f"<p><strong>{escape(verdict(found))}</strong></p>\n{markup.paragraphs(sentences(found))}"
     parts = [
-        f'<div class="prose">{markup.paragraphs((verdict(found), *sentences(found)))}</div>',
+        f'<div class="prose">{words}</div>',
         markup.table(found.sub_spaces, _sub_space_columns(data), "Certificate by sub-space") * bool(found.sub_spaces),
         _trials(data, found) if found.trials else "",
     ]
@@ -100,6 +101,10 @@ def _number(value: float | None, form: str = ".4f") -> str:
     return "–" if value is None else format(value, form)
 
 
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
 def _sortable(value: float | None) -> float | str:
     return "" if value is None else value
 
@@ -109,14 +114,14 @@ def _sub_space_columns(data: ReportData) -> tuple[Column, ...]:
         Column("Sub-space", lambda row: markup.glyph(_series(data, row.name)) + escape(row.name), text=True),
         Column("Scored", lambda row: f"{row.monotonicity.scored:,}"),
         Column("Nested pairs", lambda row: f"{row.monotonicity.pairs:,}"),
-        Column("in order", lambda row: _number(row.monotonicity.share, ".0%")),
-        Column("Worst pair out of order", _worst, text=True),
+        Column("in order", lambda row: _percent(row.monotonicity.share)),
         Column("Largest over best", lambda row: _number(row.monotonicity.largest_excess)),
         Column("Trained alone", lambda row: str(row.agreement.n)),
         Column("tau", lambda row: _number(row.agreement.tau, ".2f")),
         Column("p", lambda row: _number(row.agreement.p_value, ".2g")),
         Column("tau by FLOPs", lambda row: _number(row.by_flops.tau, ".2f")),
         Column("Cost of sharing", lambda row: _number(row.interference and row.interference.mean)),
+        Column("Worst pair out of order", _worst, text=True),
     )
 
 
@@ -136,7 +141,7 @@ def _trial_columns(data: ReportData, found: Certificate) -> tuple[Column, ...]:
         Column("Rank in SuperLM", lambda trial: str(ours[trial.id]), lambda trial: ours[trial.id]),
         Column("alone", lambda trial: str(alone[trial.id]), lambda trial: alone[trial.id]),
         *([one] if found.one else []),
-        Column("Steps drawn", lambda trial: _number(trial.draws, ".0%"), lambda trial: _sortable(trial.draws)),
+        Column("Steps drawn", lambda trial: _percent(trial.draws), lambda trial: _sortable(trial.draws)),
     )
 
 

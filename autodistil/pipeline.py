@@ -90,6 +90,7 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         notes = [*_budget_notes(problem), *skipped]
         for note in notes:
             context.progress.say(note)
+        _ = read_measured(context.folder.certificate_path)  # refuses a damaged file before hours of training
         _train(context, needed, resume)
         ranked = _run_search(context, problem)
         _write_candidates(context, ranked)

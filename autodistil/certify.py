@@ -29,12 +29,11 @@ from autodistil.errors import ConfigError, RunError
 from autodistil.pipeline import (
     recipe_of,
     report,
-    score_unknown,
     search_problem,
     searched_candidates,
     train_with_checkpoints,
-    write_certificate,
 )
+from autodistil.run_certificate import score_unknown, write_certificate
 from autodistil.search.pick import best_id
 from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.student_sets import JoinedSubSpaces, StudentSet

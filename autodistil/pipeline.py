@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from autodistil.certificate import Certificate, Measured, assess, read_measured, verdict, write_measured
+from autodistil.certificate import read_measured, verdict
 from autodistil.config import RunConfig
 from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
@@ -29,6 +29,7 @@ from autodistil.files import atomic_path, copy_file
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.report import BudgetLine, ReportData, write_html, write_png
 from autodistil.run import installed_versions
+from autodistil.run_certificate import certificate_of, score_ends
 from autodistil.search.pick import best_id, knee_id, pick_student, rank_candidates
 from autodistil.search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.spaces import Candidate, SubSpace
@@ -94,7 +95,7 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         _train(context, needed, resume)
         ranked = _run_search(context, problem)
         _write_candidates(context, ranked)
-        _score_ends(context, needed, ranked)
+        score_ends(context, needed, ranked)
         _verify_front(context, problem, ranked)
         best, knee = best_id(ranked), knee_id(ranked)
         student = _export(context, problem, ranked, best, context.folder.student_folder(best), replace_existing=True)
@@ -359,39 +360,6 @@ def _verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFr
             advance(1)
 
 
-def _score_ends(context: RunContext, sub_spaces: Sequence[SubSpace], ranked: pd.DataFrame) -> None:
-    """Score the largest and the smallest student of each SuperLM, in budget or not: the certificate asks for them."""
-    ends = [Candidate(sub.name, end) for sub in sub_spaces for end in (sub.largest, sub.smallest)]
-    measured = read_measured(context.folder.certificate_path)
-    losses = score_unknown(context, ends, ranked, measured)
-    write_certificate(context, ranked, measured.merged(in_superlm=losses))
-
-
-def score_unknown(
-    context: RunContext, candidates: Sequence[Candidate], ranked: pd.DataFrame, measured: Measured
-) -> dict[str, float]:
-    """Held-out losses, in their SuperLMs, of those candidates that have none yet."""
-    known = {*ranked.index[ranked["loss"].notna()], *measured.in_superlm}
-    missing = [candidate for candidate in candidates if candidate.id not in known]
-    return {c.id: context.heldout.loss(_superlm_of(context, c), c.config) for c in missing}
-
-
-def write_certificate(context: RunContext, ranked: pd.DataFrame, measured: Measured) -> Certificate:
-    """Work out the certificate of a search and write `certificate.json`."""
-    found = assess(ranked, measured, best_id(ranked))
-    write_measured(context.folder.certificate_path, measured, {"verdict": verdict(found), **found.to_dict()})
-    return found
-
-
-def certificate_of(context: RunContext, ranked: pd.DataFrame) -> Certificate:
-    """The certificate of a search from what was measured so far.
-
-    Raises:
-        RunError: `certificate.json` is damaged.
-    """
-    return assess(ranked, read_measured(context.folder.certificate_path), best_id(ranked))
-
-
 def _budget_notes(problem: SearchProblem) -> list[str]:
     """What to say about budgets that keep nobody out."""
     largest = problem.budget_costs.max()
@@ -445,7 +413,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         provenance=provenance(context),
         notes=tuple(notes),
         export_command=export_command(context, "best"),
-        certificate=certificate_of(context, ranked),
+        certificate=certificate_of(context, ranked, best),
     )
 
 
@@ -487,8 +455,7 @@ def _export(
     row = ranked.loc[student_id]
     check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
-    measured = read_measured(context.folder.certificate_path)
-    trust = verdict(assess(ranked, measured, student_id))
+    trust = verdict(certificate_of(context, ranked, student_id))
     loss = f"{row['loss']:.4f} ({context.objective.name})"
     facts = {"held-out loss": loss, "how far to trust it": trust, **provenance(context)}
     return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)

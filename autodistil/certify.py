@@ -86,6 +86,7 @@ def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False
         recipe = recipe_of(context.config, context.resolved()["train_steps"])
         measured = measured.merged(
             in_superlm=score_unknown(context, chosen, ranked, measured),
+            start=_starts(context, sub_spaces, [c for c in chosen if c.id not in measured.start]),
             **_effort(context, recipe, sub_spaces, chosen, joined),
         )
         found = write_certificate(context, ranked, measured)
@@ -195,6 +196,17 @@ def _scores(context: RunContext, superlm: SuperLM, chosen: Sequence[Candidate]) 
     if students.name != ONE:
         return {"alone": {students.name: context.heldout.loss(superlm, students.largest)}}
     return {"in_one": {c.id: context.heldout.loss(superlm, c.config) for c in chosen}}
+
+
+def _starts(context: RunContext, sub_spaces: Sequence[SubSpace], candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Held-out losses before any training."""
+    losses: dict[str, float] = {}
+    for sub in sub_spaces:
+        own = [candidate for candidate in candidates if candidate.sub_space == sub.name]
+        if own:
+            untrained = context.new_superlm(sub)
+            losses |= {candidate.id: context.heldout.loss(untrained, candidate.config) for candidate in own}
+    return losses
 
 
 def _effort(

@@ -10,7 +10,7 @@ proxy             held-out loss against task score
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class Trial:
     sub_space: str
     in_superlm: float
     alone: float
+    start: float | None
+    """Before any training."""
     in_one: float | None
     draws: float | None
     """Share of the SuperLM's steps that drew it."""
@@ -40,6 +42,11 @@ class Trial:
     def interference(self) -> float:
         """Loss in the SuperLM less loss alone."""
         return self.in_superlm - self.alone
+
+    @property
+    def spoiled_alone(self) -> bool:
+        """Training alone left it worse than it began, so its loss alone is a poor thing to compare with."""
+        return self.start is not None and self.alone > self.start
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ class SubSpaceFindings:
     agreement: Agreement
     by_flops: Agreement
     """What ranking by FLOPs alone would reach on the same students: the more, the better."""
+    untrained: Agreement
+    """What ranking by the loss before any training would reach."""
+    spoiled_alone: tuple[str, ...]
+    """Students that training alone made worse."""
     interference: Interference | None
     """None where no student was trained alone."""
     students_a_step: float | None
@@ -169,17 +180,27 @@ def _trials(table: pd.DataFrame, measured: Measured) -> tuple[Trial, ...]:
     return tuple(trial for trial in trials if math.isfinite(trial.alone))
 
 
-def _known(student_id: str, measured: Measured) -> tuple[float | None, float | None]:
-    in_one, draws = measured.in_one.get(student_id), measured.draws.get(student_id)
-    return in_one if in_one is not None and math.isfinite(in_one) else None, draws
+def _known(student_id: str, measured: Measured) -> Iterator[float | None]:
+    """Loss at the start and in the one SuperLM and share of draws, None where not known or not finite."""
+    for values in (measured.start, measured.in_one, measured.draws):
+        value = values.get(student_id, math.nan)
+        yield value if math.isfinite(value) else None
 
 
 def _findings(name: str, rows: pd.DataFrame, trials: Iterable[Trial], measured: Measured) -> SubSpaceFindings:
     own = [trial for trial in trials if trial.sub_space == name]
-    flops = rows.set_index("id")["flops"]
-    by_flops = kendall({trial.id: -float(flops[trial.id]) for trial in own}, {trial.id: trial.alone for trial in own})
-    a_step = measured.students_a_step.get(name)
-    return SubSpaceFindings(name, monotonicity(rows), _agreement(own), by_flops, _interference(own), a_step)
+    flops = rows.set_index("id")["flops"].astype(float)
+    alone = {trial.id: trial.alone for trial in own}
+    return SubSpaceFindings(
+        name,
+        monotonicity(rows),
+        agreement=_agreement(own),
+        by_flops=kendall({trial.id: -flops[trial.id] for trial in own}, alone),
+        untrained=kendall({trial.id: trial.start for trial in own if trial.start is not None}, alone),
+        spoiled_alone=tuple(trial.id for trial in own if trial.spoiled_alone),
+        interference=_interference(own),
+        students_a_step=measured.students_a_step.get(name),
+    )
 
 
 def _agreement(trials: Iterable[Trial]) -> Agreement:

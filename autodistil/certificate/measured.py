@@ -29,6 +29,8 @@ class Measured:
     """In the SuperLM of their sub-space: students that the search had no reason to score, such as those over budget."""
     alone: Losses = field(default_factory=dict)
     """Trained alone: same start, text, objective and number of steps as the SuperLM."""
+    start: Losses = field(default_factory=dict)
+    """Before any training: slices of the teacher."""
     in_one: Losses = field(default_factory=dict)
     """In one SuperLM over all sub-spaces."""
     task_scores: Losses = field(default_factory=dict)

@@ -68,14 +68,14 @@ def _not_certified(certificate: Certificate) -> str:
 def _good(certificate: Certificate) -> str:
     return (
         f"Trust the pick within {certificate.best_sub_space}: the SuperLM ranks students as training them alone does "
-        f"({_tau(certificate)}). {_margin(certificate)}{_beside_flops(certificate)}"
+        f"({_tau(certificate)}). {_margin(certificate)}{_beside_baselines(certificate)}"
     )
 
 
 def _fair(certificate: Certificate) -> str:
     return (
         f"Trust the pick within {certificate.best_sub_space} with care: ranks in the SuperLM mostly agree with those "
-        f"of students trained alone ({_tau(certificate)}). {_margin(certificate)}{_beside_flops(certificate)}"
+        f"of students trained alone ({_tau(certificate)}). {_margin(certificate)}{_beside_baselines(certificate)}"
     )
 
 
@@ -107,17 +107,22 @@ def _margin(certificate: Certificate) -> str:
     )
 
 
-def _beside_flops(certificate: Certificate) -> str:
+def _beside_baselines(certificate: Certificate) -> str:
     """Students spread over size are easily ranked: by size. Says so where the SuperLM does no better."""
     found = certificate.of(certificate.best_sub_space)
-    if found is None or None in (found.by_flops.tau, found.agreement.tau):
-        return ""
-    if (found.by_flops.tau or 0) < (found.agreement.tau or 0):
+    assert found is not None
+    baselines = {"FLOPs": found.by_flops.tau, "loss before any training": found.untrained.tau}
+    equal = [f"{name} (tau {tau:.2f})" for name, tau in baselines.items() if tau is not None and _reaches(tau, found)]
+    if not equal:
         return ""
     return (
-        f" Ranking this sample by FLOPs alone agrees as well (tau {found.by_flops.tau:.2f}), so it shows that the "
-        "SuperLM does no harm to the order of sizes, not that it tells students of equal cost apart."
+        f" Ranking this sample by nothing but {' or by '.join(equal)} agrees as well: it does not show that the "
+        "SuperLM tells students of equal cost apart."
     )
+
+
+def _reaches(tau: float, found: SubSpaceFindings) -> bool:
+    return found.agreement.tau is not None and tau >= found.agreement.tau - 1e-9
 
 
 def tau_words(agreement: Agreement) -> str:
@@ -150,6 +155,8 @@ def sub_space_words(found: SubSpaceFindings) -> str:
         parts.append(_swaps(found.agreement))
     if found.interference is not None:
         parts.append(_interference(found.interference))
+    if found.spoiled_alone:
+        parts.append(_spoiled_alone(found.spoiled_alone))
     return f"{found.name}: {' '.join(parts)}"
 
 
@@ -195,6 +202,13 @@ def _interference(found: Interference) -> str:
     return (
         f"Sharing costs {found.mean:.2g} of loss on average{share}, {found.worst:.2g} at worst "
         f"({found.worst_id}){advice}."
+    )
+
+
+def _spoiled_alone(students: tuple[str, ...]) -> str:
+    return (
+        f"Training alone left {' and '.join(students)} worse than before it began: the learning rate is too high for "
+        f"{'it' if len(students) == 1 else 'them'} alone, so the comparison is weak there."
     )
 
 

@@ -120,6 +120,7 @@ def _sub_space_columns(data: ReportData) -> tuple[Column, ...]:
         Column("tau", lambda row: _number(row.agreement.tau, ".2f")),
         Column("p", lambda row: _number(row.agreement.p_value, ".2g")),
         Column("tau by FLOPs", lambda row: _number(row.by_flops.tau, ".2f")),
+        Column("untrained", lambda row: _number(row.untrained.tau, ".2f")),
         Column("Cost of sharing", lambda row: _number(row.interference and row.interference.mean)),
         Column("Worst pair out of order", _worst, text=True),
     )
@@ -135,6 +136,7 @@ def _trial_columns(data: ReportData, found: Certificate) -> tuple[Column, ...]:
     one = Column("in one SuperLM", lambda trial: _number(trial.in_one), lambda trial: _sortable(trial.in_one))
     return (
         Column("Student", lambda trial: _name(data, trial), lambda trial: trial.id, text=True, wide=True),
+        Column("untrained", lambda trial: _number(trial.start), lambda trial: _sortable(trial.start)),
         Column("in SuperLM", lambda trial: _number(trial.in_superlm), lambda trial: trial.in_superlm),
         Column("alone", lambda trial: _number(trial.alone), lambda trial: trial.alone),
         Column("Cost of sharing", lambda trial: f"{trial.interference:+.4f}", lambda trial: trial.interference),

@@ -135,7 +135,7 @@ def test_a_student_that_shares_with_nobody_trains_alone_to_the_same_bits(certifi
 def test_the_certificate_covers_the_sample_and_says_its_effort(certified):
     content = json.loads((certified / "certificate.json").read_text())
     measured, findings = content["measured"], content["findings"]
-    assert len(measured["alone"]) == len(measured["in_one"]) == len(measured["draws"]) == 5
+    assert len(measured["alone"]) == len(measured["start"]) == len(measured["in_one"]) == len(measured["draws"]) == 5
     assert measured["tokens"] == 4 * 2 * 16
     assert measured["students_a_step"] == {"lone": 1.0, "many": 4.0, "": 4.0}
     assert [found["agreement"]["n"] for found in findings["sub_spaces"]] == [1, 4]

@@ -208,7 +208,7 @@ def test_agreeing_ranks_are_trusted_and_reversed_ones_are_not():
     assert level(same) == "good"
     assert same.pooled.tau == pytest.approx(1)
     assert verdict(same).startswith("Trust the pick within base")
-    assert "by FLOPs alone agrees as well" in verdict(same)
+    assert "by nothing but FLOPs (tau 1.00) agrees as well" in verdict(same)
     reverse = Measured(alone={key: -value for key, value in measured_like(losses).alone.items()})
     assert level(assess(table(losses), reverse, best)) == "poor"
 
@@ -220,6 +220,25 @@ def test_a_perfect_tau_of_three_students_may_be_chance():
     assert found.of("base").agreement.tau == pytest.approx(1)
     assert level(found) == "fair"
     assert "n = 3, p = 0.33: may be chance" in verdict(found)
+
+
+def test_students_that_training_alone_spoils_are_named():
+    losses = ordered_losses()
+    measured = measured_like(losses, start={c.id: 9.0 for c in CANDIDATES[:-1]} | {CANDIDATES[-1].id: 0.0})
+    tiny, base = (found := assess(table(losses), measured, CANDIDATES[-1].id)).sub_spaces
+    assert tiny.spoiled_alone == ()
+    assert base.spoiled_alone == (CANDIDATES[-1].id,)
+    assert f"Training alone left {CANDIDATES[-1].id} worse than before it began" in " ".join(sentences(found))
+
+
+def test_ranks_before_training_are_a_baseline():
+    losses = ordered_losses()
+    backwards = {c.id: -loss for c, loss in zip(CANDIDATES, losses, strict=True)}
+    found = assess(table(losses), measured_like(losses, start=backwards), CANDIDATES[-1].id)
+    assert found.of("base").untrained.tau == pytest.approx(-1)
+    assert "loss before any training" not in verdict(found)
+    same = assess(table(losses), measured_like(losses, start={k: -v for k, v in backwards.items()}), CANDIDATES[-1].id)
+    assert "loss before any training (tau 1.00)" in verdict(same)
 
 
 def test_rivals_are_feasible_students_of_the_sub_space_within_the_margin():

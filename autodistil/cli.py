@@ -163,6 +163,28 @@ def report(run: ExistingRun, report_dir: ReportDir = None) -> None:
     typer.echo(f"report: {pipeline.report(context, report_dir)}")
 
 
+@app.command(epilog="Example: `autodistil certify --run runs/mine --one`")
+def certify(
+    run: ExistingRun,
+    sample: Annotated[
+        int, typer.Option(help="Students of each sub-space to train alone; they tell how far to trust the search.")
+    ] = 5,
+    one: Annotated[bool, typer.Option("--one", help="Also train one SuperLM over all sub-spaces to compare.")] = False,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Train a few students alone, and report how far the ranks of the search can be trusted."""
+    context = _open_existing(run, quiet=json)
+    from autodistil import console
+    from autodistil.certify import certify as certify_run
+
+    certified = certify_run(context, sample, one, resume)
+    if json:
+        console.print_certified_json(certified)
+    else:
+        console.print_certified(certified)
+
+
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
 def export(
     run: ExistingRun,
@@ -292,11 +314,11 @@ def _open(run: Path | None, config: Path | None, options: dict[str, Any], quiet:
     return context
 
 
-def _open_existing(run: Path) -> RunContext:
+def _open_existing(run: Path, quiet: bool = False) -> RunContext:
     from autodistil.run import RunFolder
 
     RunFolder(run).record()
-    return _open(run, None, {})
+    return _open(run, None, {}, quiet)
 
 
 def _check_method(method: str | None, finetune: bool) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from autodistil.certify import Certified
     from autodistil.evaluation.results import TaskResult
     from autodistil.export import ExportedStudent
     from autodistil.pipeline import SearchResult
@@ -223,6 +224,24 @@ def _task_table(model: str, results: Sequence[TaskResult]) -> Table:
         cells = (result.task, METHOD_NAMES[result.method], split, f"{result.train_rows:,}", ", ".join(metrics))
         table.add_row(*cells, str(result.seeds))
     return table
+
+
+def print_certified(certified: Certified) -> None:
+    """How far to trust the search, in words."""
+    from autodistil.certificate import sentences, verdict
+
+    console = _console()
+    for line in (verdict(certified.certificate), *sentences(certified.certificate)):
+        console.print(line, markup=False)
+    console.print(f"certificate: {certified.path}", markup=False)
+    console.print(f"report: {certified.report}", markup=False)
+
+
+def print_certified_json(certified: Certified) -> None:
+    """One JSON object on stdout: `certificate.json` and where things lie."""
+    content = json.loads(certified.path.read_text(encoding="utf-8"))
+    where = {"certificate": str(certified.path), "report": str(certified.report)}
+    sys.stdout.write(json.dumps({**content, **where}) + "\n")
 
 
 # ---- spaces and doctor

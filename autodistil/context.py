@@ -43,6 +43,7 @@ from autodistil.spaces import (
     load_space,
     space_to_dict,
 )
+from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
 from autodistil.training.checkpoint import WEIGHTS, load_weights
@@ -211,7 +212,7 @@ class RunContext:
             raise RunError(f"{str(path)!r} is damaged ({error}); remove it to draw held-out text again") from error
         return HeldOut.build(self.ordered_teacher, ids, self.objective, self.config.teacher_layer)
 
-    def new_superlm(self, sub_space: SubSpace) -> SuperLM:
+    def new_superlm(self, sub_space: StudentSet) -> SuperLM:
         """A SuperLM that starts from the teacher."""
         return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map)
 

@@ -11,7 +11,7 @@ export     the picked student as an ordinary Hugging Face model
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from autodistil.certificate import read_measured, verdict
+from autodistil.config import RunConfig
 from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
 from autodistil.errors import BudgetError, RunError
@@ -27,6 +29,7 @@ from autodistil.files import atomic_path, copy_file
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.report import BudgetLine, ReportData, write_html, write_png
 from autodistil.run import installed_versions
+from autodistil.run_certificate import certificate_of, score_ends
 from autodistil.search.pick import best_id, knee_id, pick_student, rank_candidates
 from autodistil.search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.spaces import Candidate, SubSpace
@@ -88,9 +91,11 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         notes = [*_budget_notes(problem), *skipped]
         for note in notes:
             context.progress.say(note)
+        _ = read_measured(context.folder.certificate_path)  # refuses a damaged file before hours of training
         _train(context, needed, resume)
         ranked = _run_search(context, problem)
         _write_candidates(context, ranked)
+        score_ends(context, needed, ranked)
         _verify_front(context, problem, ranked)
         best, knee = best_id(ranked), knee_id(ranked)
         student = _export(context, problem, ranked, best, context.folder.student_folder(best), replace_existing=True)
@@ -184,32 +189,46 @@ def _train(context: RunContext, sub_spaces: Sequence[SubSpace], resume: bool) ->
     _check_interrupted(context, missing, resume)
     recipe = _recipe(context, missing)
     trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
-    done = {trainer.name: restore_checkpoint(trainer, _folder(context, trainer)) for trainer in trainers}
+    done = {
+        trainer.name: restore_checkpoint(trainer, context.folder.superlm_folder(trainer.name)) for trainer in trainers
+    }
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     context.progress.say(
         f"training SuperLMs: {names}; {recipe.steps} steps of {recipe.batch_size} x {context.config.seq_len} tokens"
     )
     metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
     try:
-        _train_with_checkpoints(context, trainers, metrics)
+        train_with_checkpoints(context, trainers, context.folder.superlm_folder, metrics.append)
     finally:
         metrics.close()
 
 
-def _train_with_checkpoints(context: RunContext, trainers: Sequence[SuperLMTrainer], metrics: MetricsLog) -> None:
-    """Train to the end or to an interrupt, saving now and then, when a SuperLM is finished, and when stopped."""
+def train_with_checkpoints(
+    context: RunContext,
+    trainers: Sequence[SuperLMTrainer],
+    folder_of: Callable[[str], Path],
+    record: Callable[[list[StepMetrics]], None],
+) -> None:
+    """Train to the end or to an interrupt, saving now and then, when a SuperLM is finished, and when stopped.
+
+    Args:
+        context: an open run.
+        trainers: SuperLMs with names of their own.
+        folder_of: name -> folder of the checkpoint.
+        record: called with the metrics of each step.
+    """
     last_save = time.monotonic()
     total = sum(trainer.recipe.steps - trainer.steps_done for trainer in trainers)
     with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
 
         def on_step(rows: list[StepMetrics]) -> None:
             nonlocal last_save
-            metrics.append(rows)
+            record(rows)
             advance(len(rows), "  ".join(f"{row.sub_space} {row.loss:.3f}" for row in rows))
             due = time.monotonic() - last_save >= context.config.checkpoint_seconds
             for trainer in trainers:
                 if trainer.name in {row.sub_space for row in rows} and (due or trainer.finished or stop.requested):
-                    save_checkpoint(trainer, _folder(context, trainer))
+                    save_checkpoint(trainer, folder_of(trainer.name))
             last_save = time.monotonic() if due else last_save
 
         train_superlms(
@@ -227,14 +246,18 @@ def _train_with_checkpoints(context: RunContext, trainers: Sequence[SuperLMTrain
 def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
     config = context.config
-    options = {name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"}
     steps = context.resolved().get("train_steps") or config.train_steps
     if steps is None and config.train_minutes is not None:
-        steps = _steps_in(context, missing, Recipe(steps=_UNBOUNDED, **options), config.train_minutes * 60)
-    recipe = Recipe(steps=steps or DEFAULT_STEPS, **options)
+        steps = _steps_in(context, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
+    recipe = recipe_of(config, steps or DEFAULT_STEPS)
     _ = context.training_sequences  # refuses another text before the record would name it
     context.record(train_steps=recipe.steps, corpus_fingerprint=context.corpus.fingerprint)
     return recipe
+
+
+def recipe_of(config: RunConfig, steps: int) -> Recipe:
+    """The recipe of a configuration over so many steps."""
+    return Recipe(steps, **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"})
 
 
 def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
@@ -259,10 +282,6 @@ def _check_interrupted(context: RunContext, missing: Sequence[SubSpace], resume:
             f"training of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; "
             "go on with --resume, or give another --run folder"
         )
-
-
-def _folder(context: RunContext, trainer: SuperLMTrainer) -> Path:
-    return context.folder.superlm_folder(trainer.name)
 
 
 # ---- search
@@ -394,6 +413,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         provenance=provenance(context),
         notes=tuple(notes),
         export_command=export_command(context, "best"),
+        certificate=certificate_of(context, ranked, best),
     )
 
 
@@ -435,5 +455,7 @@ def _export(
     row = ranked.loc[student_id]
     check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
-    facts = {"held-out loss": f"{row['loss']:.4f} ({context.objective.name})", **provenance(context)}
+    trust = verdict(certificate_of(context, ranked, student_id))
+    loss = f"{row['loss']:.4f} ({context.objective.name})"
+    facts = {"held-out loss": loss, "how far to trust it": trust, **provenance(context)}
     return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)

@@ -5,6 +5,8 @@ superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.saf
 metrics.jsonl, tensorboard/     training
 study.db, candidates.csv        search
 report.html, report.png         report
+certificate.json                how far to trust the search
+alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
 students/<id>/                  exported students
 """
 
@@ -74,6 +76,20 @@ class RunFolder:
     def superlm_folder(self, sub_space: str) -> Path:
         """Folder of one SuperLM."""
         return self.path / "superlm" / sub_space
+
+    @property
+    def certificate_path(self) -> Path:
+        """`certificate.json`."""
+        return self.path / "certificate.json"
+
+    @property
+    def one_folder(self) -> Path:
+        """Folder of the one SuperLM over all sub-spaces."""
+        return self.path / "one"
+
+    def alone_folder(self, student_id: str) -> Path:
+        """Folder of a student trained alone."""
+        return self.path / "alone" / student_id
 
     def student_folder(self, student_id: str) -> Path:
         """Folder of one exported student."""

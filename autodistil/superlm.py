@@ -20,6 +20,7 @@ from autodistil.attention import TAPPED_SDPA, Batch, ModelStates, run_tapped
 from autodistil.families import Atoms, Family, leading, split_dimensions
 from autodistil.layer_maps import LayerMap, spread_layers
 from autodistil.spaces import StudentConfig, SubSpace
+from autodistil.student_sets import StudentSet
 from autodistil.teacher import Teacher
 
 
@@ -62,7 +63,7 @@ class SuperLM:
         self,
         family: Family,
         base_config: PretrainedConfig,
-        sub_space: SubSpace,
+        sub_space: StudentSet,
         parameters: Mapping[str, Tensor],
         layer_map: LayerMap = spread_layers,
         pooler: bool = True,
@@ -77,7 +78,7 @@ class SuperLM:
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
 
     @classmethod
-    def from_teacher(cls, teacher: Teacher, sub_space: SubSpace, layer_map: LayerMap = spread_layers) -> SuperLM:
+    def from_teacher(cls, teacher: Teacher, sub_space: StudentSet, layer_map: LayerMap = spread_layers) -> SuperLM:
         """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`."""
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
@@ -228,7 +229,7 @@ class SuperLM:
         return model
 
 
-def used_layers(sub_space: SubSpace, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
+def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
     """The teacher layers that some student of the sub-space uses, in order."""
     depths = {student.num_layers for student in sub_space.students}
     return tuple(sorted({layer for depth in depths for layer in layer_map(depth, teacher_depth)}))

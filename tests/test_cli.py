@@ -204,6 +204,7 @@ def one_line(capsys):
         (["spaces", "smok"], "did you mean 'smoke'"),
         (["export", "--run", "/nowhere", "--to", "x"], "no run folder"),
         (["report", "--run", "/nowhere"], "no run folder"),
+        (["certify", "--run", "/nowhere"], "no run folder"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments, expected, tmp_path, teacher_dir, corpus, capsys, monkeypatch):
@@ -298,7 +299,7 @@ def test_bad_teachers_are_refused(damage, tmp_path, teacher_dir, corpus, capsys)
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["search"], ["train"], ["report"], ["export"], ["evaluate"], ["spaces"], ["doctor"]]
+    "command", [[], ["search"], ["train"], ["report"], ["certify"], ["export"], ["evaluate"], ["spaces"], ["doctor"]]
 )
 def test_every_help_answers(command, capsys):
     assert run(*command, "--help") == 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from autodistil.certificate import Certificate
+
 
 @dataclass(frozen=True)
 class BudgetLine:
@@ -42,3 +44,5 @@ class ReportData:
     provenance: Mapping[str, str]
     notes: tuple[str, ...]
     export_command: str
+    certificate: Certificate | None = None
+    """How far to trust the search; what the candidates alone say where None."""

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from autodistil.certificate import verdict
 from autodistil.files import write_text
-from autodistil.report import markup
+from autodistil.report import markup, trust
 from autodistil.report.curves import training_figures
 from autodistil.report.data import ReportData
 from autodistil.report.front import HOVER_COLUMNS, front_figure
@@ -58,12 +59,13 @@ def page(data: ReportData) -> str:
         title=escape(data.title),
         headline=escape(headline(data)),
         key_figures=markup.key_figures(key_figures(data)),
-        sentences=markup.paragraphs(sentences(data)),
+        sentences=markup.paragraphs([*sentences(data), verdict(trust.certificate(data))]),
         budgets=markup.budgets(budget_rows(data)),
         take_it=_take_it(data),
         seq_len=f"{data.seq_len:,}",
         front=_front_table(data),
         everyone=_everyone_table(data),
+        trust=trust.section(data),
         sub_spaces=markup.sub_spaces(sub_space_rows(data)),
         training=_training_panels(dict(zip(panels, training, strict=True))),
         provenance=markup.facts(data.provenance),
@@ -72,7 +74,7 @@ def page(data: ReportData) -> str:
         css=_resource("page.css"),
         script=_resource("page.js"),
         plotly=get_plotlyjs(),
-        json=_json({"figures": {**front, **panels}, "students": _facts(data)}),
+        json=_json({"figures": {**front, **panels, **trust.figures(data)}, "students": _facts(data)}),
     )
 
 

@@ -12,20 +12,21 @@ from types import MappingProxyType
 
 import numpy as np
 
-from autodistil.spaces import StudentConfig, SubSpace
+from autodistil.spaces import StudentConfig
+from autodistil.student_sets import StudentSet
 
-Sampling = Callable[[SubSpace, int, np.random.Generator], list[StudentConfig]]
+Sampling = Callable[[StudentSet, int, np.random.Generator], list[StudentConfig]]
 """(sub-space, number of random students, generator) -> students of one step, largest first."""
 
 
-def sandwich(sub_space: SubSpace, num_random: int, generator: np.random.Generator) -> list[StudentConfig]:
+def sandwich(sub_space: StudentSet, num_random: int, generator: np.random.Generator) -> list[StudentConfig]:
     """The largest, the smallest and random students (sandwich rule; Yu & Huang 2019, AutoDistil section 3.3)."""
     ends = list(dict.fromkeys((sub_space.largest, sub_space.smallest)))
     others = [student for student in sub_space.students if student not in ends]
     return [ends[0], *_choose(others, num_random, generator), *ends[1:]]
 
 
-def uniform(sub_space: SubSpace, num_random: int, generator: np.random.Generator) -> list[StudentConfig]:
+def uniform(sub_space: StudentSet, num_random: int, generator: np.random.Generator) -> list[StudentConfig]:
     """Random students only (single-path sampling), as many as the sandwich would draw."""
     return _choose(sub_space.students, num_random + 2, generator)
 
@@ -33,7 +34,7 @@ def uniform(sub_space: SubSpace, num_random: int, generator: np.random.Generator
 SAMPLINGS: Mapping[str, Sampling] = MappingProxyType({"sandwich": sandwich, "uniform": uniform})
 
 
-def draw_students(sub_space: SubSpace, sampling: str, num_random: int, seed: int, step: int) -> list[StudentConfig]:
+def draw_students(sub_space: StudentSet, sampling: str, num_random: int, seed: int, step: int) -> list[StudentConfig]:
     """The students of step `step`."""
     generator = np.random.default_rng([seed, step, zlib.crc32(sub_space.name.encode())])
     return SAMPLINGS[sampling](sub_space, num_random, generator)

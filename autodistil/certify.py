@@ -1,0 +1,239 @@
+"""Certify a run: train a few students alone, as their SuperLM was trained, and see whether it had ranked them so.
+
+Each student of the sample starts from the same slices of the teacher and takes the same number of steps on the same
+text as its SuperLM; only the sharing is gone. With `one`, a single SuperLM over all sub-spaces is trained likewise, the
+ablation of K against one. Everything is checkpointed beside the SuperLMs and nothing is trained twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from autodistil.certificate import (
+    DEFAULT_SAMPLE,
+    MIN_SAMPLE,
+    Certificate,
+    Measured,
+    read_measured,
+    sample_students,
+)
+from autodistil.context import RunContext
+from autodistil.errors import ConfigError, RunError
+from autodistil.pipeline import (
+    recipe_of,
+    report,
+    search_problem,
+    searched_candidates,
+    train_with_checkpoints,
+)
+from autodistil.run_certificate import score_unknown, write_certificate
+from autodistil.search.pick import best_id
+from autodistil.spaces import Candidate, StudentConfig, SubSpace
+from autodistil.student_sets import JoinedSubSpaces, StudentSet
+from autodistil.superlm import SuperLM
+from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint
+from autodistil.training.recipe import Recipe
+from autodistil.training.sampling import draw_students
+from autodistil.training.trainer import SuperLMTrainer
+
+ONE = "one"
+"""Name of the SuperLM over all sub-spaces; ids of students hold a hyphen."""
+_COUNTED_STEPS = 2_000
+"""Steps over which it is counted how often a student is drawn; later ones are drawn likewise."""
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What `certify` leaves behind."""
+
+    certificate: Certificate
+    path: Path
+    """`certificate.json`."""
+    report: Path
+    """The report, written again."""
+
+
+def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False) -> Certified:
+    """Train a sample of students alone and write what that says about the search.
+
+    Args:
+        context: a run that was searched.
+        sample: students of each trained sub-space; those trained before count as well.
+        one: also train one SuperLM over all sub-spaces.
+        resume: go on with an interrupted certification.
+
+    Raises:
+        RunError: the run was not searched, a training was interrupted, or a file is damaged.
+        ConfigError: the sample is too small.
+    """
+    if sample < MIN_SAMPLE:
+        raise ConfigError(f"sample = {sample} gives no ranks; allowed: at least {MIN_SAMPLE}; give --sample 5")
+    with context.folder.locked():
+        ranked = searched_candidates(context, search_problem(context, context.config.budgets))
+        measured = read_measured(context.folder.certificate_path)
+        sub_spaces = _trained_sub_spaces(context, one)
+        chosen = _sample(context, sub_spaces, sample, ranked)
+        joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
+        missing = _missing(chosen, joined, measured)
+        _check_interrupted(context, missing, resume)
+        recipe = recipe_of(context.config, context.resolved()["train_steps"])
+        measured = measured.merged(
+            in_superlm=score_unknown(context, chosen, ranked, measured),
+            start=_starts(context, sub_spaces, [c for c in chosen if c.id not in measured.start]),
+            **_effort(context, recipe, sub_spaces, chosen, joined),
+        )
+        found = write_certificate(context, ranked, measured)
+        for superlm in _trained(context, missing, recipe, _parameters(context, sub_spaces)):
+            measured = measured.merged(**_scores(context, superlm, chosen))
+            found = write_certificate(context, ranked, measured)
+        return Certified(found, context.folder.certificate_path, report(context))
+
+
+def _trained_sub_spaces(context: RunContext, all_of_them: bool) -> tuple[SubSpace, ...]:
+    """The sub-spaces with a trained SuperLM.
+
+    Raises:
+        RunError: there is none, or one is missing where all are needed.
+    """
+    trained = tuple(sub for sub in context.space.sub_spaces if context.is_trained(sub))
+    missing = [sub.name for sub in context.space.sub_spaces if sub not in trained]
+    if not trained or (all_of_them and missing):
+        raise RunError(
+            f"run {str(context.folder.path)!r} has no trained SuperLM of {', '.join(missing)}; "
+            f"train it with: autodistil train --run {context.folder.path}"
+        )
+    return trained
+
+
+def _sample(
+    context: RunContext, sub_spaces: Sequence[SubSpace], size: int, ranked: pd.DataFrame
+) -> tuple[Candidate, ...]:
+    """The students to train alone; the pick is one of them."""
+    best = best_id(ranked)
+    pick = next(candidate for candidate in context.space.candidates if candidate.id == best)
+    return tuple(
+        Candidate(sub.name, student)
+        for sub in sub_spaces
+        for student in sample_students(
+            sub, size, context.config.seed, pick.config if pick.sub_space == sub.name else None
+        )
+    )
+
+
+# ---- training
+
+
+def _missing(chosen: Sequence[Candidate], joined: JoinedSubSpaces | None, measured: Measured) -> list[StudentSet]:
+    """What has to be trained (or read) to measure what is not known yet, the one SuperLM first."""
+    alone = [SubSpace.of_student(c.id, c.config) for c in chosen if c.id not in measured.alone]
+    all_known = all(candidate.id in measured.in_one for candidate in chosen)
+    return [*alone] if joined is None or all_known else [joined, *alone]
+
+
+def _folder(context: RunContext, name: str) -> Path:
+    return context.folder.one_folder if name == ONE else context.folder.alone_folder(name)
+
+
+def _check_interrupted(context: RunContext, missing: Sequence[StudentSet], resume: bool) -> None:
+    half = [students.name for students in missing if (_folder(context, students.name) / CHECKPOINT).is_file()]
+    if half and not resume:
+        raise RunError(
+            f"training of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; go on with --resume"
+        )
+
+
+def _trained(
+    context: RunContext, sets: Sequence[StudentSet], recipe: Recipe, most_parameters: int
+) -> Iterator[SuperLM]:
+    """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did."""
+    for group in _groups((context.new_superlm(students) for students in sets), most_parameters):
+        trainers = [SuperLMTrainer(superlm, recipe, context.objective) for superlm in group]
+        for trainer in trainers:
+            restore_checkpoint(trainer, _folder(context, trainer.name))
+        unfinished = [trainer for trainer in trainers if not trainer.finished]
+        if unfinished:
+            names = ", ".join(trainer.name for trainer in unfinished)
+            context.progress.say(f"training to compare with: {names}; {recipe.steps} steps each")
+            train_with_checkpoints(context, unfinished, partial(_folder, context), lambda rows: None)
+        yield from group
+
+
+def _groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
+    """Cut into runs of at most so many parameters, or of one SuperLM that has more."""
+    group: list[SuperLM] = []
+    for superlm in superlms:
+        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
+            yield group
+            group = []
+        group.append(superlm)
+    if group:
+        yield group
+
+
+def num_parameters(superlm: SuperLM) -> int:
+    """Entries of the shared parameters."""
+    return sum(parameter.numel() for parameter in superlm.parameters.values())
+
+
+def _parameters(context: RunContext, sub_spaces: Sequence[SubSpace]) -> int:
+    """Parameters of the run's SuperLMs, which it trained side by side."""
+    return sum(num_parameters(context.trained_superlm(sub)) for sub in sub_spaces)
+
+
+# ---- measuring
+
+
+def _scores(context: RunContext, superlm: SuperLM, chosen: Sequence[Candidate]) -> dict[str, dict[str, float]]:
+    """Held-out losses of a SuperLM's students, under the table of `Measured` where they belong."""
+    students = superlm.sub_space
+    if students.name != ONE:
+        return {"alone": {students.name: context.heldout.loss(superlm, students.largest)}}
+    return {"in_one": {c.id: context.heldout.loss(superlm, c.config) for c in chosen}}
+
+
+def _starts(context: RunContext, sub_spaces: Sequence[SubSpace], candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Held-out losses before any training."""
+    losses: dict[str, float] = {}
+    for sub in sub_spaces:
+        own = [candidate for candidate in candidates if candidate.sub_space == sub.name]
+        if own:
+            untrained = context.new_superlm(sub)
+            losses |= {candidate.id: context.heldout.loss(untrained, candidate.config) for candidate in own}
+    return losses
+
+
+def _effort(
+    context: RunContext,
+    recipe: Recipe,
+    sub_spaces: Sequence[SubSpace],
+    chosen: Sequence[Candidate],
+    joined: JoinedSubSpaces | None,
+) -> dict[str, Any]:
+    """How much training the students had, as `Measured` holds it."""
+    shares = {sub.name: draw_shares(sub, recipe) for sub in sub_spaces}
+    a_step = {name: sum(share.values()) for name, share in shares.items()}
+    if joined is not None:
+        a_step[""] = sum(draw_shares(joined, recipe).values())
+    return {
+        "draws": {c.id: shares[c.sub_space].get(c.config, 0.0) for c in chosen},
+        "students_a_step": a_step,
+        "tokens": float(recipe.steps * recipe.batch_size * context.config.seq_len),
+    }
+
+
+def draw_shares(students: StudentSet, recipe: Recipe) -> dict[StudentConfig, float]:
+    """Student -> share of the steps that draw it; they add up to the students of a step."""
+    steps = min(recipe.steps, _COUNTED_STEPS)
+    counts = Counter(
+        student
+        for step in range(steps)
+        for student in draw_students(students, recipe.sampling, recipe.random_students, recipe.seed, step)
+    )
+    return {student: count / steps for student, count in counts.items()}

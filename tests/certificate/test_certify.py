@@ -1,0 +1,290 @@
+"""`certify` end to end on a small teacher: equal starts, exact resume, nothing trained twice, words in the report."""
+
+import json
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+import torch
+from autodistil_helpers import random_teacher, small_space
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from autodistil import cli, pipeline
+from autodistil.certificate import read_measured
+from autodistil.certify import _groups, certify, draw_shares, num_parameters
+from autodistil.context import RunContext
+from autodistil.errors import ConfigError, RunError
+from autodistil.spaces import SubSpace
+from autodistil.student_sets import JoinedSubSpaces
+from autodistil.superlm import SuperLM
+from autodistil.training.recipe import Recipe
+
+SPACE = """
+sub_spaces:
+  lone: {num_layers: 2, hidden_size: 16, head_size: 16, mlp_ratio: 2.0}
+  many: {num_layers: [2, 3], hidden_size: [32, 64], head_size: 16, mlp_ratio: 2.0}
+"""
+SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_picture():
+    """A browser for the picture takes longer than everything else here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodistil.pipeline.write_png", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory, quickstart_teacher_dir):
+    """Options of a run: a random BERT of 4 layers x 64 with a real tokenizer, some text, a space of 1 + 4 students."""
+    folder = tmp_path_factory.mktemp("inputs")
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
+    BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(folder / "teacher")
+    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder / "teacher")
+    (folder / "corpus.txt").write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
+    (folder / "space.yaml").write_text(SPACE)
+    paths = {"teacher": str(folder / "teacher"), "corpus": [str(folder / "corpus.txt")]}
+    shape = {"train_steps": 4, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, "checkpoint_seconds": 0.0}
+    return {**paths, **shape, "space": str(folder / "space.yaml"), "budgets": ["1MFLOPs"]}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, options):
+    """A run that was searched under a budget that keeps the largest student out."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    pipeline.search(RunContext.open(folder, options))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory, searched):
+    """A copy of it that was certified."""
+    folder = tmp_path_factory.mktemp("certified") / "run"
+    shutil.copytree(searched, folder)
+    certify(RunContext.open(folder), one=True)
+    return folder
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+def weights_of(folder):
+    return {
+        str(path.relative_to(folder)): load_file(path)
+        for path in [*folder.rglob("alone/*/superlm.safetensors"), *folder.rglob("one/superlm.safetensors")]
+    }
+
+
+def words_of(page):
+    html = page.read_text(encoding="utf-8")
+    return re.search(r"<h2>How far to trust this</h2>(.*?)</section>", html, re.DOTALL)[1]
+
+
+# ---- what every search leaves
+
+
+def test_a_search_scores_the_ends_and_says_what_is_free(searched):
+    content = json.loads((searched / "certificate.json").read_text())
+    context = RunContext.open(searched)
+    largest = f"many-{context.space.sub_space('many').largest.label}"
+    assert set(content["measured"]["in_superlm"]) == {largest}, "the largest is over budget, the smallest is not"
+    many = next(found for found in content["findings"]["sub_spaces"] if found["name"] == "many")
+    assert many["monotonicity"]["largest"] == largest
+    assert many["monotonicity"]["largest_excess"] is not None
+    assert many["monotonicity"]["pairs"] == 3  # one of the four students is over budget and no end
+    words = words_of(searched / "report.html")
+    assert "Not certified" in words
+    assert "of 3 pairs where one student contains the other" in words
+    assert "data-figure" not in words
+
+
+# ---- students alone
+
+
+@pytest.mark.parametrize("name", ["lone", "many"])
+def test_a_student_alone_starts_as_in_its_superlm(searched, name):
+    context = RunContext.open(searched)
+    sub = context.space.sub_space(name)
+    shared = context.new_superlm(sub)
+    for student in sub.students:
+        alone = context.new_superlm(SubSpace.of_student("alone", student)).weights(student)
+        theirs = shared.weights(student)
+        assert alone.keys() == theirs.keys()
+        assert all(torch.equal(alone[key], theirs[key]) for key in alone)
+
+
+def test_a_student_that_shares_with_nobody_trains_alone_to_the_same_bits(certified):
+    """A SuperLM of one student is that student alone: no interference, whatever the objective and the recipe."""
+    ours = load_file(certified / "superlm" / "lone" / "superlm.safetensors")
+    (alone,) = (certified / "alone").glob("lone-*")
+    theirs = load_file(alone / "superlm.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    found = json.loads((certified / "certificate.json").read_text())["findings"]["sub_spaces"][0]
+    assert found["name"] == "lone"
+    assert found["interference"]["mean"] == 0.0
+
+
+def test_the_certificate_covers_the_sample_and_says_its_effort(certified):
+    content = json.loads((certified / "certificate.json").read_text())
+    measured, findings = content["measured"], content["findings"]
+    assert len(measured["alone"]) == len(measured["start"]) == len(measured["in_one"]) == len(measured["draws"]) == 5
+    assert measured["tokens"] == 4 * 2 * 16
+    assert measured["students_a_step"] == {"lone": 1.0, "many": 4.0, "": 4.0}
+    assert [found["agreement"]["n"] for found in findings["sub_spaces"]] == [1, 4]
+    assert findings["pooled"]["n"] == findings["one"]["n"] == 5
+    assert findings["verdict"]
+
+
+def test_report_and_model_card_say_how_far_to_trust(certified, tmp_path):
+    words = words_of(certified / "report.html")
+    for text in ("Kendall tau", "n = 4", "Each student trained alone took 128 tokens", "A SuperLM each against one"):
+        assert text in words
+    assert 'data-figure="trust"' in words
+    assert run("export", "--run", certified, "--to", tmp_path / "student") == 0
+    assert "how far to trust it:" in (tmp_path / "student" / "README.md").read_text()
+
+
+def test_nothing_is_trained_twice(certified, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    before = (certified / "certificate.json").read_bytes()
+    monkeypatch.setattr("autodistil.certify.train_with_checkpoints", refuse)
+    certify(RunContext.open(certified), one=True)
+    assert (certified / "certificate.json").read_bytes() == before
+    (certified / "certificate.json").unlink()  # the weights are still there
+    certify(RunContext.open(certified), one=True)
+    ours, theirs = json.loads(before)["measured"], read_measured(certified / "certificate.json").to_dict()
+    assert ours["alone"] == theirs["alone"]
+    assert ours["in_one"] == theirs["in_one"]
+
+
+@dataclass
+class _StopAfter:
+    """Asks to stop at the n-th question."""
+
+    questions: int
+
+    @property
+    def requested(self):
+        self.questions -= 1
+        return self.questions <= 0
+
+
+def test_an_interrupted_certification_resumes_to_the_same_bits(searched, certified, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    shutil.copytree(searched, folder)
+
+    stop = _StopAfter(8)  # in the second group
+
+    @contextmanager
+    def stop_soon():
+        yield stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr("autodistil.pipeline.stop_on_interrupt", stop_soon)
+        with pytest.raises(KeyboardInterrupt):
+            certify(RunContext.open(folder), one=True)
+    assert list(folder.rglob("checkpoint.safetensors"))
+    with pytest.raises(RunError, match="was interrupted; go on with --resume"):
+        certify(RunContext.open(folder), one=True)
+    certify(RunContext.open(folder), one=True, resume=True)
+    ours, theirs = weights_of(folder), weights_of(certified)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 6
+    assert all(torch.equal(ours[path][name], theirs[path][name]) for path in ours for name in ours[path])
+    assert (folder / "certificate.json").read_bytes() == (certified / "certificate.json").read_bytes()
+
+
+# ---- bad input
+
+
+def test_the_command_line_prints_words_or_json(certified, capsys):
+    assert run("certify", "--run", certified, "--one") == 0
+    assert "Kendall tau" in capsys.readouterr().out
+    assert run("certify", "--run", certified, "--sample", "2", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert set(content) == {"measured", "findings", "certificate", "report"}
+
+
+def test_a_run_that_was_not_searched_is_refused(tmp_path, options):
+    context = RunContext.open(tmp_path / "run", options)
+    pipeline.train(context)
+    with pytest.raises(RunError, match="was not searched yet"):
+        certify(RunContext.open(tmp_path / "run"))
+
+
+def test_one_superlm_needs_all_sub_spaces_trained(searched, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(searched, folder)
+    shutil.rmtree(folder / "superlm" / "lone")
+    with pytest.raises(RunError, match=r"no trained SuperLM of lone; train it with: autodistil train"):
+        certify(RunContext.open(folder), one=True)
+
+
+def test_a_sample_without_ranks_is_refused(searched):
+    with pytest.raises(ConfigError, match="allowed: at least 2"):
+        certify(RunContext.open(searched), sample=1)
+
+
+@pytest.mark.parametrize("verb", [["report"], ["certify"], ["export", "--to", "x"]])
+def test_a_damaged_certificate_is_one_line(searched, tmp_path, capsys, verb):
+    folder = tmp_path / "run"
+    shutil.copytree(searched, folder)
+    (folder / "certificate.json").write_text('{"measured": {"alone": ')
+    assert run(*verb, "--run", folder) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "certificate.json' is damaged" in lines[0]
+
+
+# ---- parts
+
+RECIPE = Recipe(50, 4, 1, 1e-3, 0.2, 0.01, 1.0, "sandwich", 2, 0, "fp32")
+
+
+def test_joined_sub_spaces_are_their_union():
+    one = SubSpace("a", (2,), (32, 64), None, (16,), (2.0,))
+    other = SubSpace("b", (4,), (64,), None, (16,), (1.0, 2.0))
+    shared = SubSpace("c", (2,), (64,), None, (16,), (2.0,))
+    joined = JoinedSubSpaces("one", (one, other, shared))
+    assert joined.students == tuple(sorted({*one.students, *other.students}))
+    assert joined.smallest == one.smallest
+    assert joined.largest == other.largest
+    assert joined.envelope == other.largest
+
+
+def test_a_superlm_of_joined_sub_spaces_holds_every_student():
+    teacher = random_teacher("bert")
+    sub = small_space(teacher)
+    other = SubSpace("other", (1,), (16,), None, (16,), (2.0,))
+    joined = JoinedSubSpaces("one", (sub, other))
+    superlm = SuperLM.from_teacher(teacher, joined)
+    for student in (sub.largest, sub.smallest, other.largest):
+        model = superlm.extract(student)
+        assert model.config.num_hidden_layers == student.num_layers
+
+
+def test_draw_shares_add_up_to_the_students_of_a_step():
+    sub = small_space(random_teacher("bert"))
+    shares = draw_shares(sub, RECIPE)
+    assert sum(shares.values()) == pytest.approx(4)
+    assert shares[sub.largest] == shares[sub.smallest] == 1
+
+
+def test_groups_keep_the_order_and_the_limit():
+    teacher = random_teacher("bert")
+    superlms = [SuperLM.from_teacher(teacher, SubSpace.of_student("x", s)) for s in small_space(teacher).students[:5]]
+    limit = 2 * max(map(num_parameters, superlms))
+    groups = list(_groups(superlms, limit))
+    assert [superlm for group in groups for superlm in group] == superlms
+    assert all(sum(map(num_parameters, group)) <= limit for group in groups)
+    assert [len(group) for group in _groups(superlms, 1)] == [1] * 5

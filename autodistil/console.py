@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,7 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
     return {
         "id": row["id"],
         "sub_space": row["sub_space"],
-        "config": {axis: int(row[axis]) for axis in DIMENSIONS},
+        "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, "vocab_size") if axis in row},
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),
@@ -229,7 +229,7 @@ def _space_table(space: Any) -> Table:
         table.add_column(sub.name)
     axes = sorted({axis for sub in space.sub_spaces for axis in sub.axes})
     for axis in axes:
-        table.add_row(axis, *(", ".join(f"{value:g}" for value in sub.axes.get(axis, ())) for sub in space.sub_spaces))
+        table.add_row(axis, *(_axis_text(sub.axes.get(axis, ())) for sub in space.sub_spaces))
     costs = [
         cost_table([Candidate(sub.name, config) for config in sub.students], bert, 128) for sub in space.sub_spaces
     ]
@@ -239,6 +239,10 @@ def _space_table(space: Any) -> Table:
         scale = 1.0 if column == "size_mb" else 1e6
         table.add_row(unit, *(f"{c[column].min() / scale:,.1f} - {c[column].max() / scale:,.1f}" for c in costs))
     return table
+
+
+def _axis_text(values: Sequence[float | None]) -> str:
+    return ", ".join("whole" if value is None else f"{value:g}" for value in values)
 
 
 def print_doctor() -> None:

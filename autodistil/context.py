@@ -29,6 +29,7 @@ from autodistil.families import family_of
 from autodistil.files import atomic_path
 from autodistil.objectives import Objective, resolve_objective
 from autodistil.progress import Progress
+from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
 from autodistil.spaces import (
     Candidate,
@@ -37,12 +38,14 @@ from autodistil.spaces import (
     SubSpace,
     auto_space,
     check_fits,
+    fit_vocabulary,
     load_space,
     space_to_dict,
 )
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
 from autodistil.training.checkpoint import WEIGHTS, load_weights
+from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary, required_ids, token_counts
 
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
@@ -74,6 +77,7 @@ class RunContext:
     folder: RunFolder
     config: RunConfig
     progress: Progress = field(default_factory=Progress)
+    _retokenised: dict[int, HeldOut] = field(default_factory=dict, init=False, repr=False)
     _trained: dict[str, SuperLM] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -118,6 +122,8 @@ class RunContext:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.dims)
+        if space.prunes_vocabulary:
+            space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self._check_unchanged("space", space_to_dict(space), "search space")
         return space
 
@@ -165,8 +171,38 @@ class RunContext:
             yield {"input_ids": torch.from_numpy(sequences.take(part)).to(self.device)}
 
     @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The teacher's tokens by their use in the training text; kept in the run folder, so that it never changes."""
+        path = self.folder.path / "vocabulary.npz"
+        if not path.is_file():
+            rows = self.teacher.model.config.vocab_size
+            counts = token_counts(self.corpus.train.tokens, rows)
+            order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
+        return Vocabulary.load(path)
+
+    def _required_tokens(self) -> list[int]:
+        return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
+
+    def heldout_for(self, student: StudentConfig) -> HeldOut:
+        """Held-out text as a student with such a vocabulary reads it."""
+        size = student.vocab_size
+        if size is None:
+            return self.heldout
+        if size not in self._retokenised:
+            ids = self.heldout_ids
+            spelled = spellings(self.teacher.tokenizer, self.vocabulary, size, np.unique(ids))
+            built = HeldOut.build(self.teacher, ids, self.objective, 8, self.config.teacher_layer, spelled)
+            self._retokenised[size] = built
+        return self._retokenised[size]
+
+    @cached_property
     def heldout(self) -> HeldOut:
-        """Held-out sequences with the teacher's states; kept in the run folder, so that scores never change."""
+        """Held-out sequences with the teacher's states."""
+        return HeldOut.build(self.teacher, self.heldout_ids, self.objective, 8, self.config.teacher_layer)
+
+    @cached_property
+    def heldout_ids(self) -> np.ndarray:
+        """Held-out sequences (sequences, seq_len); kept in the run folder, so that scores never change."""
         path = self.folder.path / "heldout.npy"
         if not path.is_file():
             sequences = self._packed(self.corpus.heldout)
@@ -179,19 +215,19 @@ class RunContext:
             with atomic_path(path) as temporary, open(temporary, "wb") as file:
                 np.save(file, sequences.take(batch_indices(len(sequences), wanted, 0, self.config.seed)))
         try:
-            ids = np.load(path, allow_pickle=False)
+            ids: np.ndarray = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise RunError(f"{str(path)!r} is damaged ({error}); remove it to draw held-out text again") from error
-        return HeldOut.build(self.teacher, ids, self.objective, 8, self.config.teacher_layer)
+        return ids
 
-    def new_superlm(self, sub_space: SubSpace) -> SuperLM:
-        """A SuperLM that starts from the teacher."""
-        return SuperLM.from_teacher(self.teacher, sub_space, self.config.layer_map)
+    def new_superlm(self, sub_space: SubSpace, vocabulary: Vocabulary | None = None) -> SuperLM:
+        """A SuperLM that starts from the teacher; training needs no vocabulary."""
+        return SuperLM.from_teacher(self.teacher, sub_space, self.config.layer_map, vocabulary)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
         """A SuperLM with its trained weights, read once."""
         if sub_space.name not in self._trained:
-            superlm = self.new_superlm(sub_space)
+            superlm = self.new_superlm(sub_space, self.vocabulary if sub_space.vocab_size else None)
             load_weights(superlm, self.folder.superlm_folder(sub_space.name))
             self._trained[sub_space.name] = superlm
         return self._trained[sub_space.name]
@@ -204,6 +240,19 @@ class RunContext:
         """The teacher's own costs, under the names of the cost table."""
         table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.config.seq_len)
         return {key: table[key].iloc[0].item() for key in COST_COLUMNS}
+
+    def vocabulary_facts(self, student: StudentConfig) -> dict[str, str]:
+        """What to say about a pruned vocabulary; nothing of a whole one."""
+        if student.vocab_size is None:
+            return {}
+        prefix, suffix = special_affixes(self.teacher.tokenizer)
+        text = self.heldout_ids[:, len(prefix) : self.heldout_ids.shape[1] - len(suffix)]
+        share = self.vocabulary.coverage(text, student.vocab_size)
+        whole = self.teacher.model.config.vocab_size
+        return {
+            "vocabulary": f"the {student.vocab_size:,} most used of {whole:,} tokens, {100 * share:.1f} % of the "
+            "held-out text; the rest is read as smaller pieces"
+        }
 
     def resolved(self) -> dict[str, Any]:
         """What `run.yaml` says the configuration was resolved to so far."""

@@ -56,6 +56,13 @@ class Family:
         )
     )
     """Axis -> field of the Hugging Face config."""
+    positions_after_padding: bool = False
+    """Positions are counted from behind the padding id, not from 0."""
+
+    def max_length(self, config: PretrainedConfig) -> int:
+        """Tokens of the longest sequence that a model takes."""
+        first = config.pad_token_id + 1 if self.positions_after_padding else 0
+        return int(config.max_position_embeddings - first)
 
     def dimensions(self, config: PretrainedConfig) -> StudentConfig:
         """The axes of a model, read off its config."""
@@ -119,7 +126,12 @@ _BERT_LINEARS = MappingProxyType(
 )
 
 BERT = Family(model_types=("bert",), layers="encoder.layer", linears=_BERT_LINEARS)
-ROBERTA = Family(model_types=("roberta", "xlm-roberta", "camembert"), layers="encoder.layer", linears=_BERT_LINEARS)
+ROBERTA = Family(
+    model_types=("roberta", "xlm-roberta", "camembert"),
+    layers="encoder.layer",
+    linears=_BERT_LINEARS,
+    positions_after_padding=True,
+)
 ELECTRA = Family(
     model_types=("electra",),
     layers="encoder.layer",

@@ -274,9 +274,9 @@ def _run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns)])
     study = Search(problem, context.folder.study_url, name)
-    heldout = context.heldout
 
     def score(candidate: Candidate) -> float:
+        heldout = context.heldout_for(candidate.config)
         return heldout.loss(_superlm_of(context, candidate), candidate.config)
 
     wanted = num_evaluations(problem, sampler, config.trials)
@@ -435,5 +435,6 @@ def _export(
     row = ranked.loc[student_id]
     check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
-    facts = {"held-out loss": f"{row['loss']:.4f} ({context.objective.name})", **provenance(context)}
+    loss = {"held-out loss": f"{row['loss']:.4f} ({context.objective.name})"}
+    facts = {**loss, **context.vocabulary_facts(candidate.config), **provenance(context)}
     return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)

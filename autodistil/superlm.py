@@ -21,6 +21,7 @@ from autodistil.attention import TAPPED_SDPA, Batch, ModelStates, run_tapped
 from autodistil.families import Atoms, Family, leading, split_dimensions
 from autodistil.spaces import StudentConfig, SubSpace
 from autodistil.teacher import Teacher
+from autodistil.vocabulary import Vocabulary, renumber_config
 
 LayerMap = Callable[[int, int], tuple[int, ...]]
 
@@ -80,6 +81,8 @@ class SuperLM:
         sub_space: the students.
         parameters: name -> tensor with one dimension per atom of its layout (`families.py`). Layer indices in the
             names count the SuperLM's own layers: those teacher layers that some student uses.
+        vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
+            else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
     """
 
     def __init__(
@@ -90,18 +93,22 @@ class SuperLM:
         parameters: Mapping[str, Tensor],
         layer_map: str = "spread",
         pooler: bool = True,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.family = family
         self.base_config = base_config
         self.sub_space = sub_space
         self.layer_map = layer_map
         self.pooler = pooler
+        self.vocabulary = vocabulary
         self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
         self._layers = used_layers(sub_space, family.dimensions(base_config).num_layers, layer_map)
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
 
     @classmethod
-    def from_teacher(cls, teacher: Teacher, sub_space: SubSpace, layer_map: str = "spread") -> SuperLM:
+    def from_teacher(
+        cls, teacher: Teacher, sub_space: SubSpace, layer_map: str = "spread", vocabulary: Vocabulary | None = None
+    ) -> SuperLM:
         """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`."""
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
@@ -114,13 +121,15 @@ class SuperLM:
             layout = family.layout(name, value.dim(), config)
             split = split_dimensions(value.detach().float(), layout, teacher.dims)
             parameters[own_name] = split[leading(layout, sub_space.envelope)]
-        return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler)
+        return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
 
     def alone(self, student: StudentConfig) -> SuperLM:
         """A SuperLM of this one student, with copies of its parameters: what goes on training it alone."""
         sub_space = SubSpace.of_student(self.sub_space.name, student)
         parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
-        return SuperLM(self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler)
+        return SuperLM(
+            self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary
+        )
 
     @property
     def device(self) -> torch.device:
@@ -139,11 +148,25 @@ class SuperLM:
                 parameter.copy_(state[name])
 
     def student_config(self, student: StudentConfig) -> PretrainedConfig:
-        """The Hugging Face config of a student."""
-        return self.family.student_config(self.base_config, student)
+        """The Hugging Face config of a student, with token ids in its own numbering."""
+        config = self.family.student_config(self.base_config, student)
+        if student.vocab_size is not None:
+            assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
+            renumber_config(config, self.vocabulary, student.vocab_size)
+        return config
+
+    def kept_tokens(self, student: StudentConfig) -> Tensor | None:
+        """The teacher's ids of a student's tokens, (vocabulary,): its own ids are the indices. None: all, unchanged."""
+        if student.vocab_size is None:
+            return None
+        assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
+        return torch.from_numpy(self.vocabulary.kept(student.vocab_size))
 
     def weights(self, student: StudentConfig) -> dict[str, Tensor]:
-        """The student's parameters as differentiable views, named and shaped as in its Hugging Face model."""
+        """The student's parameters as differentiable views, named and shaped as in its Hugging Face model.
+
+        The word embeddings are those of the whole vocabulary.
+        """
         return {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
 
     def forward(
@@ -153,7 +176,7 @@ class SuperLM:
 
         Args:
             student: a student of the sub-space.
-            batch: token ids and mask.
+            batch: token ids in the teacher's numbering, and mask.
             weights: the student's parameters, `self.weights(student)` unless given (see `leaf_weights`).
             output: also run what follows the last attention.
         """
@@ -165,6 +188,9 @@ class SuperLM:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
         model = self._new_model(self.student_config(student), torch.device("cpu"))
         state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
+        kept = self.kept_tokens(student)
+        if kept is not None:
+            state[self.family.word_embeddings] = state[self.family.word_embeddings][kept]
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
 
@@ -229,7 +255,8 @@ class SuperLM:
         return self.family.layout(name, ndim, self.base_config)
 
     def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
-        """The student's module tree without parameters (they stay on the meta device), cached."""
+        """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""
+        student = student.architecture
         if student not in self._skeletons:
             config = self.student_config(student)
             config._attn_implementation = TAPPED_SDPA
@@ -248,7 +275,7 @@ class SuperLM:
 
 def used_layers(sub_space: SubSpace, teacher_depth: int, layer_map: str) -> tuple[int, ...]:
     """The teacher layers that some student of the sub-space uses, in order."""
-    depths = {student.num_layers for student in sub_space.students}
+    depths = {student.num_layers for student in sub_space.architectures}
     return tuple(sorted({layer for depth in depths for layer in LAYER_MAPS[layer_map](depth, teacher_depth)}))
 
 

@@ -58,6 +58,11 @@ class Teacher:
         return self.family.encoder_shape(self.model.config, self.has_pooler)
 
     @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence that it takes."""
+        return self.family.max_length(self.model.config)
+
+    @property
     def is_sentence_transformer(self) -> bool:
         """The folder holds a sentence-transformers pipeline."""
         return self.folder is not None and (self.folder / "modules.json").is_file()

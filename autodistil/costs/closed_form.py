@@ -48,7 +48,7 @@ class EncoderShape:
     """What the closed forms need beside a student's axes; the same for all students of a teacher."""
 
     vocab_size: int
-    """Rows of the word embeddings."""
+    """Rows of the word embeddings of students that keep the whole vocabulary."""
     other_embedding_rows: int
     """Rows of the position and token type embeddings together."""
     embedding_size: int | None
@@ -64,6 +64,7 @@ class _Axes(NamedTuple):
     hidden: Ints
     width: Ints
     intermediate: Ints
+    vocabulary: Ints
     embedding: Ints
     factorised: NDArray[np.bool_]
 
@@ -74,11 +75,14 @@ class _Axes(NamedTuple):
 
 
 def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
-    rows = [(s.num_layers, s.hidden_size, s.num_heads * s.head_size, s.intermediate_size) for s in students]
-    layers, hidden, width, intermediate = np.array(rows, dtype=np.int64).reshape(-1, 4).T
+    rows = [
+        (s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size, s.vocab_size or shape.vocab_size)
+        for s in students
+    ]
+    layers, hidden, width, intermediate, vocabulary = np.array(rows, dtype=np.int64).reshape(-1, 5).T
     embedding = hidden if shape.embedding_size is None else np.full_like(hidden, shape.embedding_size)
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree.
-    return _Axes(layers, hidden, width, intermediate, embedding, embedding != hidden)
+    return _Axes(layers, hidden, width, intermediate, vocabulary, embedding, embedding != hidden)
 
 
 def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Ints:
@@ -116,7 +120,7 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
 
 def _embedding_parameters(axes: _Axes, shape: EncoderShape) -> Ints:
     norm = 2
-    tables = (shape.vocab_size + shape.other_embedding_rows + norm) * axes.embedding
+    tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
     return tables + projection
 
@@ -157,11 +161,13 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
 
 
 def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: int) -> pd.DataFrame:
-    """One row a candidate, in the given order: id, sub_space, the five axes, and the costs.
+    """One row a candidate, in the given order: id, sub_space, the five axes (`vocab_size` too where used), the costs.
 
     The costs are `params`, `params_no_embeddings`, `flops` (multiply-adds at `seq_len`), `size_mb` (1,000,000 bytes).
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}
     axes = {axis: [getattr(s, axis) for s in students] for axis in DIMENSIONS}
+    if any(s.vocab_size for s in students):
+        axes["vocab_size"] = [s.vocab_size or shape.vocab_size for s in students]
     return pd.DataFrame({**names, **axes, **_costs(students, shape, seq_len)})

@@ -1,0 +1,66 @@
+"""Held-out text as a student with a pruned vocabulary reads it, brought back to the teacher's tokens.
+
+The student reads the pieces of each dropped token, so its sequences are longer than the teacher's. Its states at the
+pieces of one token are averaged, and so compare with the teacher's state at that token. Without a dropped token that is
+the identity, and the loss is what it would be with the whole vocabulary, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from autodistil.attention import AttentionStates, Batch, ModelStates
+
+Spellings = Mapping[int, Sequence[int]]
+"""Dropped token -> the kept tokens that stand for it, in the teacher's numbering."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A batch of pieces, and how they make up the tokens."""
+
+    batch: Batch
+    """Pieces (batch, pieces), padded on the right, in the teacher's numbering."""
+    means: Tensor
+    """Rows that average the pieces of a token, (batch, tokens, pieces)."""
+
+    def of_tokens(self, states: ModelStates) -> ModelStates:
+        """States at the pieces -> states at the tokens."""
+        per_head = self.means[:, None]
+        attention = AttentionStates(*(per_head.to(part.dtype) @ part for part in states.attention))
+        output = None if states.output is None else self.means.to(states.output.dtype) @ states.output
+        return ModelStates(attention, output)
+
+
+def read(tokens: Tensor, spellings: Spellings, padding: int) -> Reading:
+    """Spell a batch of tokens (batch, tokens), all of them real."""
+    pieces, owners = zip(*(_spelled(row, spellings) for row in tokens.tolist()), strict=True)
+    lengths = torch.tensor([len(row) for row in pieces])
+    width = int(lengths.max())
+    ids = torch.tensor([row + [padding] * (width - len(row)) for row in pieces])
+    means = torch.zeros(len(pieces), tokens.shape[1], width)
+    for i, row in enumerate(owners):
+        means[i, torch.tensor(row), torch.arange(len(row))] = 1.0
+    means /= means.sum(-1, keepdim=True)
+    mask = (torch.arange(width) < lengths[:, None]).long()
+    batch = {"input_ids": ids, "attention_mask": mask} if int(mask.min()) == 0 else {"input_ids": ids}
+    return Reading({name: value.to(tokens.device) for name, value in batch.items()}, means.to(tokens.device))
+
+
+def fitting_length(tokens: Tensor, spellings: Spellings, limit: int) -> int:
+    """How many leading tokens of each sequence can be spelled in `limit` pieces, in the longest of them."""
+    sizes = torch.ones(int(tokens.max()) + 1, dtype=torch.long)
+    for token in set(tokens.unique().tolist()) & spellings.keys():
+        sizes[token] = len(spellings[token])
+    return int((sizes[tokens.cpu()].cumsum(1).amax(0) <= limit).sum())
+
+
+def _spelled(tokens: Sequence[int], spellings: Spellings) -> tuple[list[int], list[int]]:
+    """Pieces of a sequence, and for each the place of its token."""
+    spelled = [spellings.get(token, (token,)) for token in tokens]
+    pieces = [piece for parts in spelled for piece in parts]
+    return pieces, [place for place, parts in enumerate(spelled) for _ in parts]

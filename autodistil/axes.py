@@ -26,6 +26,7 @@ AXIS_BOUNDS: Mapping[str, tuple[float, int]] = MappingProxyType(
         "head_size": (1, 1_024),
         "mlp_ratio": (0.01, 32),
         "vocab_size": (1, 10_000_000),
+        "embedding_size": (1, 32_768),
     }
 )
 """Axis -> smallest and largest value. Within them no cost overflows 64-bit integers (lengths up to 100,000)."""

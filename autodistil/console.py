@@ -176,13 +176,13 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 def candidate_json(row: pd.Series) -> dict[str, Any]:
     """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
     from autodistil.costs import COST_COLUMNS
-    from autodistil.spaces import DIMENSIONS
+    from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES
 
     loss = float(row["loss"])
     return {
         "id": row["id"],
         "sub_space": row["sub_space"],
-        "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, "vocab_size") if axis in row},
+        "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),

@@ -25,6 +25,7 @@ from autodistil.data import (
 )
 from autodistil.errors import ConfigError, CorpusError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
+from autodistil.factorised import check_factorisable
 from autodistil.families import family_of
 from autodistil.files import atomic_path
 from autodistil.objectives import Objective, resolve_objective
@@ -122,6 +123,8 @@ class RunContext:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.dims)
+        if space.factorises_embeddings:
+            check_factorisable(self.teacher.family, self.teacher.model.config)
         if space.prunes_vocabulary:
             space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self._check_unchanged("space", space_to_dict(space), "search space")
@@ -222,7 +225,13 @@ class RunContext:
 
     def new_superlm(self, sub_space: SubSpace, vocabulary: Vocabulary | None = None) -> SuperLM:
         """A SuperLM that starts from the teacher; training needs no vocabulary."""
-        return SuperLM.from_teacher(self.teacher, sub_space, self.config.layer_map, vocabulary)
+        tokens = self._fitting_tokens() if sub_space.embedding_size and not self.is_trained(sub_space) else None
+        return SuperLM.from_teacher(self.teacher, sub_space, self.config.layer_map, vocabulary, tokens)
+
+    def _fitting_tokens(self) -> torch.Tensor:
+        """Training sequences (64, seq_len) that factorised embeddings are fitted to."""
+        sequences = self.training_sequences
+        return torch.from_numpy(sequences.take(batch_indices(len(sequences), 64, 0, self.config.seed)))
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
         """A SuperLM with its trained weights, read once."""

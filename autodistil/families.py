@@ -1,9 +1,10 @@
 """What the engine must know of a model family: which config field is which axis, which tensor dimension is which axis.
 
 A SuperLM keeps every parameter of a Hugging Face encoder as a tensor whose dimensions are *atoms*: fields of
-`StudentConfig` (sliced to the student's value) or `None` (kept whole). The query weight of BERT, for example, has the
-layout `("num_heads", "head_size", "hidden_size")`: a student takes the leading heads, of each head the leading
-dimensions, and the leading residual dimensions. A family is one `Family` value; adding one is adding a table.
+`StudentConfig` (sliced to the student's value, whole where that is None) or `None` (kept whole). The query weight of
+BERT, for example, has the layout `("num_heads", "head_size", "hidden_size")`: a student takes the leading heads, of
+each head the leading dimensions, and the leading residual dimensions. A family is one `Family` value; adding one is
+adding a table.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Atoms = tuple[str | None, ...]
 HIDDEN: Atoms = ("hidden_size",)
+EMBEDDING: Atoms = ("embedding_size",)
 HEADS: Atoms = ("num_heads", "head_size")
 FFN: Atoms = ("intermediate_size",)
 WHOLE: Atoms = (None,)
@@ -76,6 +78,8 @@ class Family:
             setattr(result, self.fields[axis], getattr(student, axis))
         if _embedding_follows_hidden(config):
             result.embedding_size = student.hidden_size
+        if student.embedding_size is not None:
+            result.embedding_size = student.embedding_size
         return result
 
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
@@ -95,7 +99,7 @@ class Family:
             if module.endswith(suffix):
                 return out_atoms + in_atoms if kind == "weight" else out_atoms
         factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
-        last = WHOLE if factorised and name.startswith("embeddings.") else HIDDEN
+        last = EMBEDDING if factorised and name.startswith("embeddings.") else HIDDEN
         return WHOLE * (ndim - 1) + last
 
     def layer_of(self, name: str) -> int | None:
@@ -135,7 +139,7 @@ ROBERTA = Family(
 ELECTRA = Family(
     model_types=("electra",),
     layers="encoder.layer",
-    linears=MappingProxyType({**_BERT_LINEARS, "embeddings_project": (HIDDEN, WHOLE)}),
+    linears=MappingProxyType({**_BERT_LINEARS, "embeddings_project": (HIDDEN, EMBEDDING)}),
 )
 DISTILBERT = Family(
     model_types=("distilbert",),
@@ -188,7 +192,7 @@ def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -
             expanded.append(dims.head_size)
             continue
         size = next(sizes)
-        expanded.append(size if atom is None else getattr(dims, atom))
+        expanded.append(size if atom is None else getattr(dims, atom) or size)
     return tensor.reshape(expanded)
 
 

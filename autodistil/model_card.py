@@ -98,6 +98,8 @@ def _architecture_rows(candidate: Candidate, teacher: Teacher) -> list[str]:
         f"| {label} | {getattr(candidate.config, axis)} | {getattr(teacher.dims, axis)} |"
         for axis, label in names.items()
     ]
+    if candidate.config.embedding_size is not None:
+        rows.append(f"| embedding size | {candidate.config.embedding_size} | {teacher.dims.hidden_size} |")
     if candidate.config.vocab_size is not None:
         rows.append(f"| vocabulary | {candidate.config.vocab_size:,} | {teacher.model.config.vocab_size:,} |")
     return rows

@@ -4,8 +4,9 @@ AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transforme
 homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
 of layers, hidden size, MLP ratio, and number of heads or head size or both. Departure from the paper: a student must be
 a plain Hugging Face encoder, so combinations where heads x head size is not the hidden size are left out and counted.
-A further axis, vocabulary size, may prune the word embeddings (vocabulary.py). Students that differ in it alone share
-all weights, so training draws architectures: students without it.
+Two further axes make the word embeddings smaller: `vocab_size` prunes them (vocabulary.py), and `embedding_size`
+factorises them (factorised.py). Students that differ in the vocabulary alone share all weights, so training draws
+architectures: students without that axis.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _SUB_SPACE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 class StudentConfig:
     """One homogeneous encoder architecture; also the dimensions of a teacher or of a SuperLM.
 
-    Ordered by the dimensions, then by the vocabulary.
+    Ordered by the dimensions, then by the sizes of the word embeddings.
 
     Raises:
         SpaceError: A dimension is below one.
@@ -61,19 +62,22 @@ class StudentConfig:
     intermediate_size: int
     vocab_size: int | None = None
     """Tokens that it knows; None: the teacher's whole vocabulary."""
+    embedding_size: int | None = None
+    """Width of factorised embeddings, below the hidden size; None: not factorised."""
 
     def __post_init__(self) -> None:
         """Refuse dimensions below one."""
-        if min(self._sort_key) < 1:
+        if min(self.sort_key) < 1:
             raise SpaceError(f"got {self}; allowed: dimensions of at least 1; check the numbers")
 
     def __lt__(self, other: StudentConfig) -> bool:
-        return self._sort_key < other._sort_key
+        return self.sort_key < other.sort_key
 
     @property
-    def _sort_key(self) -> tuple[float, ...]:
-        vocabulary = math.inf if self.vocab_size is None else self.vocab_size
-        return (*(getattr(self, dim) for dim in DIMENSIONS), vocabulary)
+    def sort_key(self) -> tuple[float, ...]:
+        """The dimensions, then the embedding size and the vocabulary size, infinite where None."""
+        optional = (math.inf if size is None else size for size in (self.embedding_size, self.vocab_size))
+        return (*(getattr(self, dim) for dim in DIMENSIONS), *optional)
 
     @property
     def architecture(self) -> StudentConfig:
@@ -95,16 +99,19 @@ class StudentConfig:
     def label(self) -> str:
         """Such as `L3-H192-A6-F576`.
 
-        `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-V8000` where the vocabulary
-        is pruned.
+        `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
+        factorised, `...-V8000` where the vocabulary is pruned.
         """
         head_size = "" if self.attention_width == self.hidden_size else f"x{self.head_size}"
         shape = f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
-        return shape if self.vocab_size is None else f"{shape}-V{self.vocab_size}"
+        sizes = (("E", self.embedding_size), ("V", self.vocab_size))
+        return shape + "".join(f"-{letter}{size}" for letter, size in sizes if size is not None)
 
 
 DIMENSIONS = ("num_layers", "hidden_size", "num_heads", "head_size", "intermediate_size")
 """Names of the dimensions of an encoder, in their order."""
+OPTIONAL_AXES = ("embedding_size", "vocab_size")
+"""Axes that a space may have beside them, and students only where it has."""
 
 
 def _size(config: StudentConfig) -> tuple[int, StudentConfig]:
@@ -131,6 +138,8 @@ class SubSpace:
     """Intermediate size / hidden size; the intermediate size is rounded to a whole number."""
     vocab_size: tuple[int | None, ...] | None = None
     """Vocabulary sizes, None in it for the teacher's whole vocabulary; None instead of it: that alone."""
+    embedding_size: tuple[int, ...] | None = None
+    """Sizes of factorised embeddings; those that are not below a hidden size are left out there."""
 
     def __post_init__(self) -> None:
         """Refuse a grid without students."""
@@ -143,6 +152,12 @@ class SubSpace:
             raise SpaceError(
                 f"sub-space {self.name!r}: got no student out of {self.num_combinations} combinations; "
                 f"{_SHAPE_RULE}; change these axes"
+            )
+        widest = max(hidden for hidden, _, _ in self._shapes)
+        if self.embedding_size is not None and min(self.embedding_size) >= widest:
+            raise SpaceError(
+                f"sub-space {self.name!r}: embedding_size: got {listed(self.embedding_size)}; "
+                f"allowed: below the hidden size (here up to {widest}); lower it, or leave it out"
             )
 
     def _check_hidden_sizes(self) -> None:
@@ -158,8 +173,8 @@ class SubSpace:
     def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
         """The sub-space that holds one student."""
         layers, hidden, heads, head_size, intermediate = (getattr(student, dim) for dim in DIMENSIONS)
-        vocabulary = None if student.vocab_size is None else (student.vocab_size,)
-        return cls(name, (layers,), (hidden,), (heads,), (head_size,), (intermediate / hidden,), vocabulary)
+        optional = {axis: (size,) for axis in OPTIONAL_AXES if (size := getattr(student, axis)) is not None}
+        return cls(name, (layers,), (hidden,), (heads,), (head_size,), (intermediate / hidden,), **optional)
 
     @property
     def num_combinations(self) -> int:
@@ -194,20 +209,22 @@ class SubSpace:
     @cached_property
     def architectures(self) -> tuple[StudentConfig, ...]:
         """Every student's architecture once, sorted by its dimensions: what training draws from."""
-        dimensions = {
-            (layers, *shape, intermediate)
+        architectures = {
+            StudentConfig(layers, *shape, intermediate, embedding_size=embedding)
             for shape in self._shapes
             for layers in self.num_layers
             for intermediate in self._intermediate_sizes(shape[0])
+            for embedding in self.embedding_size or (None,)
+            if embedding is None or embedding < shape[0]
         }
-        return tuple(StudentConfig(*dims) for dims in sorted(dimensions))
+        return tuple(sorted(architectures, key=lambda student: student.sort_key))
 
     @cached_property
     def excluded(self) -> int:
-        """Distinct combinations of the grid that the shape rule keeps out."""
-        outside = set(self._attention_grid()) - set(self._shapes)
-        others = len(set(self.num_layers)) * len(self.vocab_size or (None,))
-        return sum(others * len(self._intermediate_sizes(hidden)) for hidden, _, _ in outside)
+        """Distinct combinations of the grid that the shape rule keeps out, or an embedding as wide as the encoder."""
+        others = len(set(self.num_layers)) * math.prod(len(getattr(self, axis) or (None,)) for axis in OPTIONAL_AXES)
+        grid = (others * len(self._intermediate_sizes(hidden)) for hidden, _, _ in set(self._attention_grid()))
+        return sum(grid) - len(self.students)
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
@@ -222,13 +239,15 @@ class SubSpace:
         num_heads: int | None = None,
         head_size: int | None = None,
         vocab_size: int | None = None,
+        embedding_size: int | None = None,
     ) -> StudentConfig | None:
-        """The student at a point of the grid (one value for each of `axes`); None where the shape rule keeps it out."""
+        """The student at a point of the grid (one value for each of `axes`); None where there is none (`excluded`)."""
         heads = num_heads or hidden_size // cast(int, head_size)
         size = head_size or hidden_size // heads
-        if heads * size != hidden_size:
+        if heads * size != hidden_size or (embedding_size or 0) >= hidden_size:
             return None
-        return StudentConfig(num_layers, hidden_size, heads, size, max(1, round(mlp_ratio * hidden_size)), vocab_size)
+        intermediate = max(1, round(mlp_ratio * hidden_size))
+        return StudentConfig(num_layers, hidden_size, heads, size, intermediate, vocab_size, embedding_size)
 
     @cached_property
     def largest(self) -> StudentConfig:
@@ -294,6 +313,11 @@ class SearchSpace:
     def prunes_vocabulary(self) -> bool:
         """Whether vocabulary size is an axis of some sub-space."""
         return any(sub.vocab_size for sub in self.sub_spaces)
+
+    @property
+    def factorises_embeddings(self) -> bool:
+        """Whether embedding size is an axis of some sub-space."""
+        return any(sub.embedding_size for sub in self.sub_spaces)
 
     @property
     def largest(self) -> StudentConfig:
@@ -413,7 +437,7 @@ def _sub_space(name: object, raw: object) -> SubSpace:
             "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
         )
     where = f"sub-space {name!r}"
-    required, optional = ("num_layers", "hidden_size", "mlp_ratio"), ("num_heads", "head_size", *_OR_WHOLE)
+    required, optional = ("num_layers", "hidden_size", "mlp_ratio"), ("num_heads", "head_size", *OPTIONAL_AXES)
     axes = read_mapping(raw, where, required=required, optional=optional)
     readers = {axis: read_axis_or_whole if axis in _OR_WHOLE else read_axis for axis in AXIS_BOUNDS}
     values = {

@@ -18,7 +18,8 @@ from torch.func import functional_call
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from autodistil.attention import TAPPED_SDPA, Batch, ModelStates, run_tapped
-from autodistil.families import Atoms, Family, leading, split_dimensions
+from autodistil.factorised import electra_config, factorise
+from autodistil.families import ELECTRA, Atoms, Family, leading, split_dimensions
 from autodistil.spaces import StudentConfig, SubSpace
 from autodistil.teacher import Teacher
 from autodistil.vocabulary import Vocabulary, renumber_config
@@ -107,9 +108,22 @@ class SuperLM:
 
     @classmethod
     def from_teacher(
-        cls, teacher: Teacher, sub_space: SubSpace, layer_map: str = "spread", vocabulary: Vocabulary | None = None
+        cls,
+        teacher: Teacher,
+        sub_space: SubSpace,
+        layer_map: str = "spread",
+        vocabulary: Vocabulary | None = None,
+        tokens: Tensor | None = None,
     ) -> SuperLM:
-        """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`."""
+        """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`.
+
+        Args:
+            teacher: the teacher; one that `check_factorisable` accepts where `sub_space` has embedding sizes.
+            sub_space: the students.
+            layer_map: a key of `LAYER_MAPS`.
+            vocabulary: see the class.
+            tokens: ids (sequences, seq) of the text that factorised embeddings are fitted to.
+        """
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
         parameters = {}
@@ -121,7 +135,11 @@ class SuperLM:
             layout = family.layout(name, value.dim(), config)
             split = split_dimensions(value.detach().float(), layout, teacher.dims)
             parameters[own_name] = split[leading(layout, sub_space.envelope)]
-        return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
+        if sub_space.embedding_size is None:
+            return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
+        sizes = sorted({student.embedding_size or 0 for student in sub_space.architectures})
+        factorised = factorise(parameters, config.layer_norm_eps, sizes, tokens)
+        return cls(ELECTRA, electra_config(config, sizes[-1]), sub_space, factorised, layer_map, False, vocabulary)
 
     def alone(self, student: StudentConfig) -> SuperLM:
         """A SuperLM of this one student, with copies of its parameters: what goes on training it alone."""

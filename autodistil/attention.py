@@ -7,7 +7,7 @@ needed, ends the forward there. Outside it is plain SDPA, so one model serves bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,10 +18,9 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-TAPPED_SDPA = "autodistil_sdpa"
+from autodistil.inputs import Batch
 
-Batch = Mapping[str, Tensor]
-"""`input_ids` (batch, seq) and, where the batch is padded, `attention_mask` (batch, seq)."""
+TAPPED_SDPA = "autodistil_sdpa"
 
 
 @dataclass(frozen=True)

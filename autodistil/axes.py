@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from autodistil.errors import SpaceError, suggest
 
+WHOLE = "whole"
+"""The word for the teacher's own value on an axis, whatever that is."""
 MAX_COMBINATIONS = 1_000_000
 """Largest grid of a search space, all sub-spaces together."""
 
@@ -23,6 +25,8 @@ AXIS_BOUNDS: Mapping[str, tuple[float, int]] = MappingProxyType(
         "num_heads": (1, 1_024),
         "head_size": (1, 1_024),
         "mlp_ratio": (0.01, 32),
+        "vocab_size": (1, 10_000_000),
+        "embedding_size": (1, 32_768),
     }
 )
 """Axis -> smallest and largest value. Within them no cost overflows 64-bit integers (lengths up to 100,000)."""
@@ -56,6 +60,15 @@ def read_axis(raw: object, axis: str, where: str) -> tuple[float, ...]:
     if not values:
         raise SpaceError(f"{where}: got an empty list; allowed: one value or more; add one")
     return tuple(sorted({_number(value, axis, where) for value in values}))
+
+
+def read_axis_or_whole(raw: object, axis: str, where: str) -> tuple[int | None, ...]:
+    """As `read_axis` of whole numbers; the word `whole` may stand among them, and becomes None at the end."""
+    values = list(raw) if isinstance(raw, (list, tuple)) else [raw]
+    sizes = [value for value in values if value != WHOLE]
+    if len(sizes) == len(values):
+        return cast(tuple[int, ...], read_axis(raw, axis, where))
+    return (*(cast(tuple[int, ...], read_axis(sizes, axis, where)) if sizes else ()), None)
 
 
 def _stepped(raw: Mapping[Any, object], axis: str, where: str) -> tuple[float, ...]:

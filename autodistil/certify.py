@@ -224,7 +224,7 @@ def _effort(
     return {
         "draws": {c.id: shares[c.sub_space].get(c.config, 0.0) for c in chosen},
         "students_a_step": a_step,
-        "tokens": float(recipe.steps * recipe.batch_size * context.config.seq_len),
+        "tokens": float(recipe.steps * context.resolved()["tokens_a_step"]),
     }
 
 

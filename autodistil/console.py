@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -181,13 +181,13 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 def candidate_json(row: pd.Series) -> dict[str, Any]:
     """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
     from autodistil.costs import COST_COLUMNS
-    from autodistil.spaces import DIMENSIONS
+    from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES
 
     loss = float(row["loss"])
     return {
         "id": row["id"],
         "sub_space": row["sub_space"],
-        "config": {axis: int(row[axis]) for axis in DIMENSIONS},
+        "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),
@@ -283,7 +283,7 @@ def _space_table(space: Any) -> Table:
         table.add_column(sub.name)
     axes = sorted({axis for sub in space.sub_spaces for axis in sub.axes})
     for axis in axes:
-        table.add_row(axis, *(", ".join(f"{value:g}" for value in sub.axes.get(axis, ())) for sub in space.sub_spaces))
+        table.add_row(axis, *(_axis_text(sub.axes.get(axis, ())) for sub in space.sub_spaces))
     costs = [
         cost_table([Candidate(sub.name, config) for config in sub.students], bert, 128) for sub in space.sub_spaces
     ]
@@ -293,6 +293,10 @@ def _space_table(space: Any) -> Table:
         scale = 1.0 if column == "size_mb" else 1e6
         table.add_row(unit, *(f"{c[column].min() / scale:,.1f} - {c[column].max() / scale:,.1f}" for c in costs))
     return table
+
+
+def _axis_text(values: Sequence[float | None]) -> str:
+    return ", ".join("whole" if value is None else f"{value:g}" for value in values)
 
 
 def print_doctor() -> None:

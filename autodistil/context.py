@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,27 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from autodistil.attention import Batch
 from autodistil.config import RunConfig, layered
 from autodistil.costs import COST_COLUMNS, cost_table
-from autodistil.data import (
-    MIN_HELDOUT_TOKENS,
-    PackedSequences,
-    TokenizedCorpus,
-    TokenStream,
-    batch_indices,
-    special_affixes,
-    tokenize_corpus,
-)
+from autodistil.data import special_affixes
 from autodistil.device import resolve_device
-from autodistil.errors import ConfigError, CorpusError, RunError, TeacherError
+from autodistil.errors import ConfigError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
+from autodistil.factorised import check_factorisable
 from autodistil.families import family_of
-from autodistil.files import atomic_path
+from autodistil.inputs import PADDING, Batch, as_batch
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.objectives import Objective, resolve_objective
 from autodistil.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.progress import Progress
+from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
 from autodistil.spaces import (
     Candidate,
@@ -40,13 +33,16 @@ from autodistil.spaces import (
     SubSpace,
     auto_space,
     check_fits,
+    fit_vocabulary,
     load_space,
     space_to_dict,
 )
 from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
+from autodistil.text import RunText
 from autodistil.training.checkpoint import WEIGHTS, load_weights
+from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary, required_ids, token_counts
 
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
@@ -54,8 +50,8 @@ SPACE_OF_TEACHER = {
 }
 """Teacher dimensions -> the shipped space that is made for them."""
 
-IMPORTANCE_SEQUENCES = 64
-"""Training sequences on which the teacher's dimensions are ranked."""
+SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
+"""Training texts on which the teacher's dimensions are ranked, and how many at a time."""
 
 
 def space_for(name: str | None, teacher: StudentConfig) -> SearchSpace:
@@ -81,6 +77,7 @@ class RunContext:
     folder: RunFolder
     config: RunConfig
     progress: Progress = field(default_factory=Progress)
+    _retokenised: dict[int, HeldOut] = field(default_factory=dict, init=False, repr=False)
     _trained: dict[str, SuperLM] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -119,6 +116,10 @@ class RunContext:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.dims)
+        if space.factorises_embeddings:
+            check_factorisable(self.teacher.family, self.teacher.model.config)
+        if space.prunes_vocabulary:
+            space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self._check_unchanged("space", space_to_dict(space), "search space")
         return space
 
@@ -138,14 +139,16 @@ class RunContext:
         """The teacher's dimensions and layers by importance; kept in the run folder, so that slices never change."""
         path = self.folder.path / "importance.safetensors"
         if not path.is_file():
-            sequences = self.training_sequences
-            wanted = min(len(sequences), IMPORTANCE_SEQUENCES)
-            ids = torch.from_numpy(sequences.take(batch_indices(len(sequences), wanted, 0, self.config.seed)))
             rank = ORDERS["both" if self.config.order == "none" else self.config.order]
             with self.progress.track("ranking the teacher's dimensions", 0):
-                batches = [{"input_ids": part.to(self.device)} for part in ids.split(16)]
-                rank(self.teacher, batches).order().save(path)
+                rank(self.teacher, self._sample_batches()).order().save(path)
         return ImportanceOrder.load(path)
+
+    def _sample_batches(self) -> list[Batch]:
+        """A little training text."""
+        texts = self.training_text.sample(SAMPLE_TEXTS)
+        parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
+        return [as_batch(part, self.teacher.padding_id, self.device) for part in parts]
 
     @cached_property
     def ordered_teacher(self) -> Teacher:
@@ -160,71 +163,79 @@ class RunContext:
         return LAYER_MAPS[self.config.layer_map]
 
     @cached_property
-    def corpus(self) -> TokenizedCorpus:
-        """The tokenised text."""
-        with self.progress.track("reading text", 0) as advance:
-            corpus = tokenize_corpus(
-                self.config.corpus,
-                self.teacher.tokenizer,
-                min_heldout_tokens=max(MIN_HELDOUT_TOKENS, self.config.heldout_sequences * self.config.seq_len),
-                progress=lambda documents, tokens: advance(0, f"{tokens:,} tokens"),
-            )
-        self.progress.say(f"text: {corpus.description}")
-        return corpus
+    def text(self) -> RunText:
+        """The run's text."""
+        unit = self.config.text_unit
+        return RunText(
+            self.config,
+            self.teacher.tokenizer,
+            unit == "sentences" or (unit == "auto" and self.teacher.pooling is not None),
+            self.teacher.padding_id,
+            self.device,
+            self.progress,
+        )
 
     @cached_property
-    def training_sequences(self) -> PackedSequences:
-        """Packed sequences to train on.
+    def training_text(self) -> RunText:
+        """The text to train on.
 
         Raises:
-            RunError: the text is not the one that this run's training was begun with.
+            RunError: it is not the one that this run's training was begun with.
         """
-        self._check_unchanged("corpus_fingerprint", self.corpus.fingerprint, "text")
-        return self._packed(self.corpus.train)
+        self._check_unchanged("corpus_content", self.text.corpus.content_hash, "text")
+        return self.text
 
-    def _packed(self, stream: TokenStream) -> PackedSequences:
-        return PackedSequences(stream, self.config.seq_len, *special_affixes(self.teacher.tokenizer))
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The teacher's tokens by their use in the training text; kept in the run folder, so that it never changes."""
+        path = self.folder.path / "vocabulary.npz"
+        if not path.is_file():
+            rows = self.teacher.model.config.vocab_size
+            counts = token_counts(self.training_text.corpus.train.tokens, rows)
+            order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
+        return Vocabulary.load(path)
 
-    def micro_batches(self, step: int) -> Iterator[Batch]:
-        """The micro-batches of a training step: a function of the seed and the step alone."""
-        sequences = self.training_sequences
-        indices = batch_indices(len(sequences), self.config.batch_size, step, self.config.seed)
-        for part in np.split(indices, self.config.accumulate):
-            yield {"input_ids": torch.from_numpy(sequences.take(part)).to(self.device)}
+    def _required_tokens(self) -> list[int]:
+        return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
+
+    def heldout_for(self, student: StudentConfig) -> HeldOut:
+        """Held-out text as a student with such a vocabulary reads it."""
+        size = student.vocab_size
+        if size is None:
+            return self.heldout
+        if size not in self._retokenised:
+            texts = self.heldout_texts
+            spelled = spellings(self.teacher.tokenizer, self.vocabulary, size, np.unique(texts[texts != PADDING]))
+            self._retokenised[size] = HeldOut.build(
+                self.ordered_teacher, texts, self.objective, self.config.teacher_layer, spelled
+            )
+        return self._retokenised[size]
 
     @cached_property
     def heldout(self) -> HeldOut:
-        """Held-out sequences with the teacher's states; kept in the run folder, so that scores never change."""
-        path = self.folder.path / "heldout.npy"
-        if not path.is_file():
-            sequences = self._packed(self.corpus.heldout)
-            wanted = self.config.heldout_sequences
-            if len(sequences) < wanted:
-                raise CorpusError(
-                    f"the text has {len(sequences)} held-out sequences of {self.config.seq_len} tokens, "
-                    f"heldout_sequences = {wanted}; give more text, or lower heldout_sequences or --seq-len"
-                )
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, sequences.take(batch_indices(len(sequences), wanted, 0, self.config.seed)))
-        try:
-            ids = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise RunError(f"{str(path)!r} is damaged ({error}); remove it to draw held-out text again") from error
-        return HeldOut.build(self.ordered_teacher, ids, self.objective, self.config.teacher_layer)
+        """Held-out texts with the teacher's states."""
+        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.objective, self.config.teacher_layer)
 
-    def new_superlm(self, sub_space: StudentSet) -> SuperLM:
-        """A SuperLM that starts from the teacher."""
-        return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map)
+    @cached_property
+    def heldout_texts(self) -> np.ndarray:
+        """Held-out texts (texts, tokens)."""
+        return self.text.draw_heldout(self.folder.path / "heldout.npy")
+
+    def new_superlm(self, sub_space: StudentSet, vocabulary: Vocabulary | None = None) -> SuperLM:
+        """A SuperLM that starts from the teacher; training needs no vocabulary."""
+        fit = sub_space.embedding_size is not None and not self.is_trained(sub_space)
+        tokens = torch.from_numpy(self.training_text.sample_sequences(64)) if fit else None
+        return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map, vocabulary, tokens)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
         """A SuperLM with its trained weights, read once."""
         if sub_space.name not in self._trained:
-            superlm = self.new_superlm(sub_space)
+            superlm = self.new_superlm(sub_space, self.vocabulary if sub_space.vocab_size else None)
             load_weights(superlm, self.folder.superlm_folder(sub_space.name))
             self._trained[sub_space.name] = superlm
         return self._trained[sub_space.name]
 
-    def is_trained(self, sub_space: SubSpace) -> bool:
+    def is_trained(self, sub_space: StudentSet) -> bool:
         """Whether the sub-space's SuperLM has finished its training."""
         return (self.folder.superlm_folder(sub_space.name) / WEIGHTS).is_file()
 
@@ -232,6 +243,20 @@ class RunContext:
         """The teacher's own costs, under the names of the cost table."""
         table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.config.seq_len)
         return {key: table[key].iloc[0].item() for key in COST_COLUMNS}
+
+    def vocabulary_facts(self, student: StudentConfig) -> dict[str, str]:
+        """What to say about a pruned vocabulary; nothing of a whole one."""
+        if student.vocab_size is None:
+            return {}
+        prefix, suffix = special_affixes(self.teacher.tokenizer)
+        text = self.heldout_texts[self.heldout_texts != PADDING]
+        text = text[~np.isin(text, [*prefix, *suffix])]
+        share = self.vocabulary.coverage(text, student.vocab_size)
+        whole = self.teacher.model.config.vocab_size
+        return {
+            "vocabulary": f"the {student.vocab_size:,} most used of {whole:,} tokens, {100 * share:.1f} % of the "
+            "held-out text; the rest is read as smaller pieces"
+        }
 
     def resolved(self) -> dict[str, Any]:
         """What `run.yaml` says the configuration was resolved to so far."""

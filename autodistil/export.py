@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
 from autodistil.model_card import model_card
+from autodistil.pruned_tokenizer import prune_tokenizer
 from autodistil.spaces import Candidate
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
@@ -74,7 +75,7 @@ def export_student(
         try:
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
-            teacher.tokenizer.save_pretrained(building)
+            student_tokenizer(superlm, candidate, teacher).save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             reloaded = AutoModel.from_pretrained(building, attn_implementation="sdpa").to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
@@ -91,6 +92,15 @@ def export_student(
     return ExportedStudent(to, difference, size, pipeline)
 
 
+def student_tokenizer(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> PreTrainedTokenizerBase:
+    """The tokenizer of a student: the teacher's, pruned where the student's vocabulary is."""
+    size = candidate.config.vocab_size
+    if size is None:
+        return teacher.tokenizer
+    assert superlm.vocabulary is not None
+    return prune_tokenizer(teacher.tokenizer, superlm.vocabulary, size)
+
+
 @torch.no_grad()
 def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedModel) -> float:
     """Compare a reloaded export with the SuperLM's student.
@@ -102,13 +112,16 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
         IntegrityError: it is above `PARITY_TOLERANCE`.
     """
     generator = torch.Generator().manual_seed(0)
+    kept = superlm.kept_tokens(candidate.config)
     worst = 0.0
     for length in (7, 64):
-        ids = torch.randint(10, superlm.base_config.vocab_size, (2, length), generator=generator)
-        batch = {"input_ids": ids.to(superlm.device), "attention_mask": torch.ones_like(ids).to(superlm.device)}
-        batch["attention_mask"][1, length // 2 :] = 0
+        ids = torch.randint(10, reloaded.config.vocab_size, (2, length), generator=generator)
+        mask = torch.ones_like(ids).to(superlm.device)
+        mask[1, length // 2 :] = 0
+        batch = {"input_ids": (ids if kept is None else kept[ids]).to(superlm.device), "attention_mask": mask}
         ours = superlm.forward(candidate.config, batch, output=True).output
-        worst = max(worst, float((reloaded(**batch).last_hidden_state - ours)[batch["attention_mask"] > 0].abs().max()))
+        theirs = reloaded(input_ids=ids.to(superlm.device), attention_mask=mask).last_hidden_state
+        worst = max(worst, float((theirs - ours)[mask > 0].abs().max()))
     if not worst <= PARITY_TOLERANCE:
         raise IntegrityError(
             f"export of {candidate.id} differs from the SuperLM's student by {worst:.2e} "

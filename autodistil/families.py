@@ -1,9 +1,10 @@
 """What the engine must know of a model family: which config field is which axis, which tensor dimension is which axis.
 
 A SuperLM keeps every parameter of a Hugging Face encoder as a tensor whose dimensions are *atoms*: fields of
-`StudentConfig` (sliced to the student's value) or `None` (kept whole). The query weight of BERT, for example, has the
-layout `("num_heads", "head_size", "hidden_size")`: a student takes the leading heads, of each head the leading
-dimensions, and the leading residual dimensions. A family is one `Family` value; adding one is adding a table.
+`StudentConfig` (sliced to the student's value, whole where that is None) or `None` (kept whole). The query weight of
+BERT, for example, has the layout `("num_heads", "head_size", "hidden_size")`: a student takes the leading heads, of
+each head the leading dimensions, and the leading residual dimensions. A family is one `Family` value; adding one is
+adding a table.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Atoms = tuple[str | None, ...]
 HIDDEN: Atoms = ("hidden_size",)
+EMBEDDING: Atoms = ("embedding_size",)
 HEADS: Atoms = ("num_heads", "head_size")
 FFN: Atoms = ("intermediate_size",)
 WHOLE: Atoms = (None,)
@@ -58,6 +60,13 @@ class Family:
         )
     )
     """Axis -> field of the Hugging Face config."""
+    positions_after_padding: bool = False
+    """Positions are counted from behind the padding id, not from 0."""
+
+    def max_length(self, config: PretrainedConfig) -> int:
+        """Tokens of the longest sequence that a model takes."""
+        first = config.pad_token_id + 1 if self.positions_after_padding else 0
+        return int(config.max_position_embeddings - first)
 
     def dimensions(self, config: PretrainedConfig) -> StudentConfig:
         """The axes of a model, read off its config."""
@@ -71,6 +80,8 @@ class Family:
             setattr(result, self.fields[axis], getattr(student, axis))
         if _embedding_follows_hidden(config):
             result.embedding_size = student.hidden_size
+        if student.embedding_size is not None:
+            result.embedding_size = student.embedding_size
         return result
 
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
@@ -90,7 +101,7 @@ class Family:
         if atoms is not None:
             return atoms[0] + atoms[1] if kind == "weight" else atoms[0]
         factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
-        last = WHOLE if factorised and name.startswith("embeddings.") else HIDDEN
+        last = EMBEDDING if factorised and name.startswith("embeddings.") else HIDDEN
         return WHOLE * (ndim - 1) + last
 
     def linear_atoms(self, module: str) -> tuple[Atoms, Atoms] | None:
@@ -131,11 +142,16 @@ _BERT_LINEARS = MappingProxyType(
 )
 
 BERT = Family(model_types=("bert",), layers="encoder.layer", linears=_BERT_LINEARS)
-ROBERTA = Family(model_types=("roberta", "xlm-roberta", "camembert"), layers="encoder.layer", linears=_BERT_LINEARS)
+ROBERTA = Family(
+    model_types=("roberta", "xlm-roberta", "camembert"),
+    layers="encoder.layer",
+    linears=_BERT_LINEARS,
+    positions_after_padding=True,
+)
 ELECTRA = Family(
     model_types=("electra",),
     layers="encoder.layer",
-    linears=MappingProxyType({**_BERT_LINEARS, "embeddings_project": (HIDDEN, WHOLE)}),
+    linears=MappingProxyType({**_BERT_LINEARS, "embeddings_project": (HIDDEN, EMBEDDING)}),
 )
 DISTILBERT = Family(
     model_types=("distilbert",),
@@ -189,7 +205,7 @@ def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -
             expanded.append(dims.head_size)
             continue
         size = next(sizes)
-        expanded.append(size if atom is None else getattr(dims, atom))
+        expanded.append(size if atom is None else getattr(dims, atom) or size)
     return tensor.reshape(expanded)
 
 

@@ -94,10 +94,15 @@ def _architecture_rows(candidate: Candidate, teacher: Teacher) -> list[str]:
         "head_size": "head size",
         "intermediate_size": "FFN size",
     }
-    return [
+    rows = [
         f"| {label} | {getattr(candidate.config, axis)} | {getattr(teacher.dims, axis)} |"
         for axis, label in names.items()
     ]
+    if candidate.config.embedding_size is not None:
+        rows.append(f"| embedding size | {candidate.config.embedding_size} | {teacher.dims.hidden_size} |")
+    if candidate.config.vocab_size is not None:
+        rows.append(f"| vocabulary | {candidate.config.vocab_size:,} | {teacher.model.config.vocab_size:,} |")
+    return rows
 
 
 def _cost_rows(costs: Mapping[str, Any]) -> list[str]:

@@ -26,10 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from autodistil.attention import Batch
 from autodistil.errors import RunError
 from autodistil.families import FFN, HEADS, HIDDEN, split_dimensions
 from autodistil.files import atomic_path
+from autodistil.inputs import Batch, real_tokens
 from autodistil.pooling import POOLINGS
 from autodistil.teacher import Teacher
 
@@ -254,5 +254,5 @@ def _differentiable_embeddings(teacher: Teacher) -> Iterator[None]:
 
 
 def _real_tokens(batch: Batch) -> Tensor:
-    mask = batch.get("attention_mask")
-    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask.bool()
+    mask = real_tokens(batch)
+    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask

@@ -194,7 +194,7 @@ def _train(context: RunContext, sub_spaces: Sequence[SubSpace], resume: bool) ->
     }
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     context.progress.say(
-        f"training SuperLMs: {names}; {recipe.steps} steps of {recipe.batch_size} x {context.config.seq_len} tokens"
+        f"training SuperLMs: {names}; {recipe.steps} steps of {context.text.batch_size} {context.text.unit}"
     )
     metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
     try:
@@ -234,7 +234,7 @@ def train_with_checkpoints(
         train_superlms(
             trainers,
             context.ordered_teacher,
-            context.micro_batches,
+            context.text.micro_batches,
             on_step,
             context.config.teacher_layer,
             lambda: stop.requested,
@@ -250,8 +250,8 @@ def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
     if steps is None and config.train_minutes is not None:
         steps = _steps_in(context, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
-    _ = context.training_sequences  # refuses another text before the record would name it
-    context.record(train_steps=recipe.steps, corpus_fingerprint=context.corpus.fingerprint)
+    text = context.training_text  # refuses another text before the record would name it
+    context.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
     return recipe
 
 
@@ -267,7 +267,9 @@ def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, 
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
         start = time.perf_counter()
-        train_step(trainers, context.ordered_teacher, context.micro_batches(len(timed)), context.config.teacher_layer)
+        train_step(
+            trainers, context.ordered_teacher, context.text.micro_batches(len(timed)), context.config.teacher_layer
+        )
         timed.append(time.perf_counter() - start)
     step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
     steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))
@@ -293,9 +295,9 @@ def _run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns)])
     study = Search(problem, context.folder.study_url, name)
-    heldout = context.heldout
 
     def score(candidate: Candidate) -> float:
+        heldout = context.heldout_for(candidate.config)
         return heldout.loss(_superlm_of(context, candidate), candidate.config)
 
     wanted = num_evaluations(problem, sampler, config.trials)
@@ -420,17 +422,18 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
 def provenance(context: RunContext) -> dict[str, str]:
     """Where a run's numbers come from, for people."""
     config, resolved = context.config, context.resolved()
-    sequences = resolved.get("train_steps", 0) * config.batch_size
+    steps = resolved.get("train_steps", 0)
     return {
         "teacher": f"{config.teacher} (fingerprint {context.teacher.fingerprint})",
         "search space": f"{context.space.name}: {len(context.space.candidates)} students in "
         + ", ".join(sub.name for sub in context.space.sub_spaces),
         "text": ", ".join(config.corpus),
-        "training": f"{resolved.get('train_steps', 0)} steps of {config.batch_size} x {config.seq_len} tokens "
-        f"({sequences * config.seq_len:,} tokens), learning rate {config.learning_rate:g}, {config.precision}",
+        "training": f"{steps} steps of {context.text.batch_size} {context.text.unit} "
+        f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
+        f"learning rate {config.learning_rate:g}, {config.precision}",
         "objective": f"{context.objective.name}, {context.objective.options.relation_heads} relation heads, "
         f"importance order {config.order}, layer map {config.layer_map}",
-        "held-out text": f"{config.heldout_sequences} sequences",
+        "held-out text": f"{context.text.num_heldout} {context.text.unit}",
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),
         "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),
@@ -457,5 +460,10 @@ def _export(
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
     trust = verdict(certificate_of(context, ranked, student_id))
     loss = f"{row['loss']:.4f} ({context.objective.name})"
-    facts = {"held-out loss": loss, "how far to trust it": trust, **provenance(context)}
+    facts = {
+        "held-out loss": loss,
+        "how far to trust it": trust,
+        **context.vocabulary_facts(candidate.config),
+        **provenance(context),
+    }
     return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)

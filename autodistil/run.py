@@ -3,6 +3,7 @@
 run.yaml                        configuration, what it was resolved to, versions: enough to repeat the run
 superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.safetensors until then
 metrics.jsonl, tensorboard/     training
+heldout.npy, vocabulary.npz     what students are scored on, and which tokens they keep where that is searched
 study.db, candidates.csv        search
 report.html, report.png         report
 certificate.json                how far to trust the search

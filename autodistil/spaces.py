@@ -4,6 +4,9 @@ AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transforme
 homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
 of layers, hidden size, MLP ratio, and number of heads or head size or both. Departure from the paper: a student must be
 a plain Hugging Face encoder, so combinations where heads x head size is not the hidden size are left out and counted.
+Two further axes make the word embeddings smaller: `vocab_size` prunes them (vocabulary.py), and `embedding_size`
+factorises them (factorised.py). Students that differ in the vocabulary alone share all weights, so training draws
+architectures: students without that axis.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, total_ordering
 from itertools import pairwise, product
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +25,17 @@ from typing import Any, cast
 
 import yaml
 
-from autodistil.axes import AXIS_BOUNDS, check_grid_size, listed, read_axis, read_mapping, read_text, short
+from autodistil.axes import (
+    AXIS_BOUNDS,
+    WHOLE,
+    check_grid_size,
+    listed,
+    read_axis,
+    read_axis_or_whole,
+    read_mapping,
+    read_text,
+    short,
+)
 from autodistil.errors import SpaceError, suggest
 
 logger = logging.getLogger(__name__)
@@ -31,9 +44,12 @@ _SHAPE_RULE = "num_heads x head_size must equal hidden_size (the shape rule of H
 _SUB_SPACE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
-@dataclass(frozen=True, order=True)
+@total_ordering
+@dataclass(frozen=True)
 class StudentConfig:
     """One homogeneous encoder architecture; also the dimensions of a teacher or of a SuperLM.
+
+    Ordered by the dimensions, then by the sizes of the word embeddings.
 
     Raises:
         SpaceError: A dimension is below one.
@@ -44,11 +60,29 @@ class StudentConfig:
     num_heads: int
     head_size: int
     intermediate_size: int
+    vocab_size: int | None = None
+    """Tokens that it knows; None: the teacher's whole vocabulary."""
+    embedding_size: int | None = None
+    """Width of factorised embeddings, below the hidden size; None: not factorised."""
 
     def __post_init__(self) -> None:
         """Refuse dimensions below one."""
-        if min(self.num_layers, self.hidden_size, self.num_heads, self.head_size, self.intermediate_size) < 1:
+        if min(self.sort_key) < 1:
             raise SpaceError(f"got {self}; allowed: dimensions of at least 1; check the numbers")
+
+    def __lt__(self, other: StudentConfig) -> bool:
+        return self.sort_key < other.sort_key
+
+    @property
+    def sort_key(self) -> tuple[float, ...]:
+        """The dimensions, then the embedding size and the vocabulary size, infinite where None."""
+        optional = (math.inf if size is None else size for size in (self.embedding_size, self.vocab_size))
+        return (*(getattr(self, dim) for dim in DIMENSIONS), *optional)
+
+    @property
+    def architecture(self) -> StudentConfig:
+        """The student with the whole vocabulary."""
+        return self if self.vocab_size is None else replace(self, vocab_size=None)
 
     @property
     def attention_width(self) -> int:
@@ -63,13 +97,21 @@ class StudentConfig:
 
     @property
     def label(self) -> str:
-        """Such as `L3-H192-A6-F576`, or `L3-H192-A6x64-F576` where the attention width differs from the hidden size."""
+        """Such as `L3-H192-A6-F576`.
+
+        `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
+        factorised, `...-V8000` where the vocabulary is pruned.
+        """
         head_size = "" if self.attention_width == self.hidden_size else f"x{self.head_size}"
-        return f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
+        shape = f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
+        sizes = (("E", self.embedding_size), ("V", self.vocab_size))
+        return shape + "".join(f"-{letter}{size}" for letter, size in sizes if size is not None)
 
 
-DIMENSIONS = tuple(StudentConfig.__dataclass_fields__)
-"""Names of the axes of an architecture, in their order."""
+DIMENSIONS = ("num_layers", "hidden_size", "num_heads", "head_size", "intermediate_size")
+"""Names of the dimensions of an encoder, in their order."""
+OPTIONAL_AXES = ("embedding_size", "vocab_size")
+"""Axes that a space may have beside them, and students only where it has."""
 
 
 def _size(config: StudentConfig) -> tuple[int, StudentConfig]:
@@ -94,6 +136,10 @@ class SubSpace:
     """None: hidden size / number of heads."""
     mlp_ratio: tuple[float, ...]
     """Intermediate size / hidden size; the intermediate size is rounded to a whole number."""
+    vocab_size: tuple[int | None, ...] | None = None
+    """Vocabulary sizes, None in it for the teacher's whole vocabulary; None instead of it: that alone."""
+    embedding_size: tuple[int, ...] | None = None
+    """Sizes of factorised embeddings; those that are not below a hidden size are left out there."""
 
     def __post_init__(self) -> None:
         """Refuse a grid without students."""
@@ -106,6 +152,12 @@ class SubSpace:
             raise SpaceError(
                 f"sub-space {self.name!r}: got no student out of {self.num_combinations} combinations; "
                 f"{_SHAPE_RULE}; change these axes"
+            )
+        widest = max(hidden for hidden, _, _ in self._shapes)
+        if self.embedding_size is not None and min(self.embedding_size) >= widest:
+            raise SpaceError(
+                f"sub-space {self.name!r}: embedding_size: got {listed(self.embedding_size)}; "
+                f"allowed: below the hidden size (here up to {widest}); lower it, or leave it out"
             )
 
     def _check_hidden_sizes(self) -> None:
@@ -121,13 +173,13 @@ class SubSpace:
     def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
         """The sub-space that holds one student."""
         layers, hidden, heads, head_size, intermediate = (getattr(student, dim) for dim in DIMENSIONS)
-        return cls(name, (layers,), (hidden,), (heads,), (head_size,), (intermediate / hidden,))
+        optional = {axis: (size,) for axis in OPTIONAL_AXES if (size := getattr(student, axis)) is not None}
+        return cls(name, (layers,), (hidden,), (heads,), (head_size,), (intermediate / hidden,), **optional)
 
     @property
     def num_combinations(self) -> int:
         """Points of the grid before the shape rule."""
-        axes = (self.num_layers, self.hidden_size, self.num_heads, self.head_size, self.mlp_ratio)
-        return math.prod(len(axis) for axis in axes if axis is not None)
+        return math.prod(len(values) for values in self.axes.values())
 
     def _attention_grid(self) -> Iterator[tuple[int, int, int]]:
         """Yield (hidden size, heads, head size), a side that is not given rounded down."""
@@ -150,19 +202,29 @@ class SubSpace:
     @cached_property
     def students(self) -> tuple[StudentConfig, ...]:
         """Every student once, sorted by its dimensions."""
-        dimensions = {
-            (layers, *shape, intermediate)
+        if self.vocab_size is None:
+            return self.architectures
+        return tuple(replace(student, vocab_size=size) for student in self.architectures for size in self.vocab_size)
+
+    @cached_property
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Every student's architecture once, sorted by its dimensions: what training draws from."""
+        architectures = {
+            StudentConfig(layers, *shape, intermediate, embedding_size=embedding)
             for shape in self._shapes
             for layers in self.num_layers
             for intermediate in self._intermediate_sizes(shape[0])
+            for embedding in self.embedding_size or (None,)
+            if embedding is None or embedding < shape[0]
         }
-        return tuple(StudentConfig(*dims) for dims in sorted(dimensions))
+        return tuple(sorted(architectures, key=lambda student: student.sort_key))
 
     @cached_property
     def excluded(self) -> int:
-        """Distinct combinations of the grid that the shape rule keeps out."""
-        outside = set(self._attention_grid()) - set(self._shapes)
-        return sum(len(set(self.num_layers)) * len(self._intermediate_sizes(hidden)) for hidden, _, _ in outside)
+        """Distinct combinations of the grid that the shape rule keeps out, or an embedding as wide as the encoder."""
+        others = len(set(self.num_layers)) * math.prod(len(getattr(self, axis) or (None,)) for axis in OPTIONAL_AXES)
+        grid = (others * len(self._intermediate_sizes(hidden)) for hidden, _, _ in set(self._attention_grid()))
+        return sum(grid) - len(self.students)
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
@@ -176,28 +238,31 @@ class SubSpace:
         mlp_ratio: float,
         num_heads: int | None = None,
         head_size: int | None = None,
+        vocab_size: int | None = None,
+        embedding_size: int | None = None,
     ) -> StudentConfig | None:
-        """The student at a point of the grid (one value for each of `axes`); None where the shape rule keeps it out."""
+        """The student at a point of the grid (one value for each of `axes`); None where there is none (`excluded`)."""
         heads = num_heads or hidden_size // cast(int, head_size)
         size = head_size or hidden_size // heads
-        if heads * size != hidden_size:
+        if heads * size != hidden_size or (embedding_size or 0) >= hidden_size:
             return None
-        return StudentConfig(num_layers, hidden_size, heads, size, max(1, round(mlp_ratio * hidden_size)))
+        intermediate = max(1, round(mlp_ratio * hidden_size))
+        return StudentConfig(num_layers, hidden_size, heads, size, intermediate, vocab_size, embedding_size)
 
     @cached_property
     def largest(self) -> StudentConfig:
-        """The student with the most encoder weights."""
-        return max(self.students, key=_size)
+        """The architecture with the most encoder weights."""
+        return max(self.architectures, key=_size)
 
     @cached_property
     def smallest(self) -> StudentConfig:
-        """The student with the fewest encoder weights."""
-        return min(self.students, key=_size)
+        """The architecture with the fewest encoder weights."""
+        return min(self.architectures, key=_size)
 
     @cached_property
     def envelope(self) -> StudentConfig:
         """Elementwise maxima over the students: the SuperLM's own shape, which need not obey the shape rule."""
-        return StudentConfig(*(max(getattr(student, dim) for student in self.students) for dim in DIMENSIONS))
+        return StudentConfig(*(max(getattr(student, dim) for student in self.architectures) for dim in DIMENSIONS))
 
 
 @dataclass(frozen=True)
@@ -245,8 +310,18 @@ class SearchSpace:
         return tuple(sorted({candidate.config.attention_width for candidate in self.candidates}))
 
     @property
+    def prunes_vocabulary(self) -> bool:
+        """Whether vocabulary size is an axis of some sub-space."""
+        return any(sub.vocab_size for sub in self.sub_spaces)
+
+    @property
+    def factorises_embeddings(self) -> bool:
+        """Whether embedding size is an axis of some sub-space."""
+        return any(sub.embedding_size for sub in self.sub_spaces)
+
+    @property
     def largest(self) -> StudentConfig:
-        """The largest student of all sub-spaces."""
+        """The largest architecture of all sub-spaces."""
         return max((sub.largest for sub in self.sub_spaces), key=_size)
 
     def sub_space(self, name: str) -> SubSpace:
@@ -323,7 +398,10 @@ def _parse_yaml(text: str, source: str) -> object:
 
 def space_to_dict(space: SearchSpace) -> dict[str, Any]:
     """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
-    sub_spaces = {sub.name: {axis: list(values) for axis, values in sub.axes.items()} for sub in space.sub_spaces}
+    sub_spaces = {
+        sub.name: {axis: [WHOLE if v is None else v for v in values] for axis, values in sub.axes.items()}
+        for sub in space.sub_spaces
+    }
     return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
 
 
@@ -332,7 +410,7 @@ def space_from_dict(raw: object, source: str) -> SearchSpace:
 
     Args:
         raw: `{name, description, sub_spaces: {name: {axis: scalar, list or {low, high, step}}}}`; `name` defaults to
-            the stem of `source`, `description` to nothing.
+            the stem of `source`, `description` to nothing; a vocabulary size may be the word `whole`.
         source: Where it came from, for messages.
 
     Raises:
@@ -348,6 +426,10 @@ def space_from_dict(raw: object, source: str) -> SearchSpace:
         raise SpaceError(f"{source}: {error}") from None
 
 
+_OR_WHOLE = ("vocab_size",)
+"""Axes on which the word `whole` stands for the teacher's own value."""
+
+
 def _sub_space(name: object, raw: object) -> SubSpace:
     if not isinstance(name, str) or not _SUB_SPACE_NAME.fullmatch(name):
         raise SpaceError(
@@ -355,9 +437,12 @@ def _sub_space(name: object, raw: object) -> SubSpace:
             "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
         )
     where = f"sub-space {name!r}"
-    required, optional = ("num_layers", "hidden_size", "mlp_ratio"), ("num_heads", "head_size")
+    required, optional = ("num_layers", "hidden_size", "mlp_ratio"), ("num_heads", "head_size", *OPTIONAL_AXES)
     axes = read_mapping(raw, where, required=required, optional=optional)
-    values = {axis: read_axis(axes[axis], axis, f"{where}: {axis}") if axis in axes else None for axis in AXIS_BOUNDS}
+    readers = {axis: read_axis_or_whole if axis in _OR_WHOLE else read_axis for axis in AXIS_BOUNDS}
+    values = {
+        axis: read(axes[axis], axis, f"{where}: {axis}") if axis in axes else None for axis, read in readers.items()
+    }
     return SubSpace(name, **cast(dict[str, Any], values))
 
 
@@ -379,6 +464,30 @@ def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
                 f"search space {space.name!r}, sub-space {sub.name!r}: {axis}: got {listed(above)}; "
                 f"allowed: at most the teacher's {limit}; lower it, or use the space 'auto' that fits any teacher"
             )
+
+
+def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace:
+    """The space with vocabulary sizes as they are for a teacher: its own becomes the whole vocabulary.
+
+    Args:
+        space: a search space.
+        smallest: the fewest tokens with which the teacher's tokenizer stays lossless.
+        whole: rows of the teacher's word embeddings.
+
+    Raises:
+        SpaceError: a vocabulary size is outside of these.
+    """
+    stray = sorted({n for sub in space.sub_spaces for n in sub.vocab_size or () if n and not smallest <= n <= whole})
+    if stray:
+        raise SpaceError(
+            f"search space {space.name!r}: vocab_size: got {listed(stray)}; allowed: {smallest} (special tokens and "
+            f"the pieces that keep the tokenizer lossless) to the teacher's {whole}; change it"
+        )
+    fitted = []
+    for sub in space.sub_spaces:
+        sizes = sub.vocab_size and tuple(dict.fromkeys(None if size == whole else size for size in sub.vocab_size))
+        fitted.append(replace(sub, vocab_size=sizes))
+    return replace(space, sub_spaces=tuple(fitted))
 
 
 _NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})

@@ -26,6 +26,14 @@ class StudentSet(Protocol):
         """Every student once, sorted by its dimensions."""
 
     @property
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Every student's architecture once, sorted: what training draws from."""
+
+    @property
+    def embedding_size(self) -> tuple[int, ...] | None:
+        """Sizes of factorised embeddings; None where students have none."""
+
+    @property
     def largest(self) -> StudentConfig:
         """The student with the most encoder weights."""
 
@@ -54,6 +62,17 @@ class JoinedSubSpaces:
     def students(self) -> tuple[StudentConfig, ...]:
         """Every student once, sorted by its dimensions."""
         return tuple(sorted({student for sub in self.sub_spaces for student in sub.students}))
+
+    @cached_property
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Every student's architecture once, sorted by its dimensions."""
+        return tuple(sorted({student for sub in self.sub_spaces for student in sub.architectures}))
+
+    @property
+    def embedding_size(self) -> tuple[int, ...] | None:
+        """Sizes of factorised embeddings; None where students have none."""
+        sizes = {size for sub in self.sub_spaces for size in sub.embedding_size or ()}
+        return tuple(sorted(sizes)) or None
 
     @cached_property
     def largest(self) -> StudentConfig:

@@ -16,12 +16,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from autodistil.attention import TAPPED_SDPA, Batch, ModelStates, run_tapped
-from autodistil.families import Atoms, Family, leading, split_dimensions
+from autodistil.attention import TAPPED_SDPA, ModelStates, run_tapped
+from autodistil.factorised import electra_config, factorise
+from autodistil.families import ELECTRA, Atoms, Family, leading, split_dimensions
+from autodistil.inputs import Batch
 from autodistil.layer_maps import LayerMap, spread_layers
 from autodistil.spaces import StudentConfig, SubSpace
 from autodistil.student_sets import StudentSet
 from autodistil.teacher import Teacher
+from autodistil.vocabulary import Vocabulary, renumber_config
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SuperLM:
         sub_space: the students.
         parameters: name -> tensor with one dimension per atom of its layout (`families.py`). Layer indices in the
             names count the SuperLM's own layers: those teacher layers that some student uses.
+        vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
+            else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
     """
 
     def __init__(
@@ -67,19 +72,36 @@ class SuperLM:
         parameters: Mapping[str, Tensor],
         layer_map: LayerMap = spread_layers,
         pooler: bool = True,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self.family = family
         self.base_config = base_config
         self.sub_space = sub_space
         self.layer_map = layer_map
         self.pooler = pooler
+        self.vocabulary = vocabulary
         self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
         self._layers = used_layers(sub_space, family.dimensions(base_config).num_layers, layer_map)
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
 
     @classmethod
-    def from_teacher(cls, teacher: Teacher, sub_space: StudentSet, layer_map: LayerMap = spread_layers) -> SuperLM:
-        """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`."""
+    def from_teacher(
+        cls,
+        teacher: Teacher,
+        sub_space: StudentSet,
+        layer_map: LayerMap = spread_layers,
+        vocabulary: Vocabulary | None = None,
+        tokens: Tensor | None = None,
+    ) -> SuperLM:
+        """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`.
+
+        Args:
+            teacher: the teacher; one that `check_factorisable` accepts where `sub_space` has embedding sizes.
+            sub_space: the students.
+            layer_map: which of the teacher's layers a student has.
+            vocabulary: see the class.
+            tokens: ids (sequences, seq) of the text that factorised embeddings are fitted to.
+        """
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
         parameters = {}
@@ -91,13 +113,19 @@ class SuperLM:
             layout = family.layout(name, value.dim(), config)
             split = split_dimensions(value.detach().float(), layout, teacher.dims)
             parameters[own_name] = split[leading(layout, sub_space.envelope)]
-        return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler)
+        if sub_space.embedding_size is None:
+            return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
+        sizes = sorted({student.embedding_size or 0 for student in sub_space.architectures})
+        factorised = factorise(parameters, config.layer_norm_eps, sizes, tokens)
+        return cls(ELECTRA, electra_config(config, sizes[-1]), sub_space, factorised, layer_map, False, vocabulary)
 
     def alone(self, student: StudentConfig) -> SuperLM:
         """A SuperLM of this one student, with copies of its parameters: what goes on training it alone."""
         sub_space = SubSpace.of_student(self.sub_space.name, student)
         parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
-        return SuperLM(self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler)
+        return SuperLM(
+            self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary
+        )
 
     @property
     def device(self) -> torch.device:
@@ -116,11 +144,25 @@ class SuperLM:
                 parameter.copy_(state[name])
 
     def student_config(self, student: StudentConfig) -> PretrainedConfig:
-        """The Hugging Face config of a student."""
-        return self.family.student_config(self.base_config, student)
+        """The Hugging Face config of a student, with token ids in its own numbering."""
+        config = self.family.student_config(self.base_config, student)
+        if student.vocab_size is not None:
+            assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
+            renumber_config(config, self.vocabulary, student.vocab_size)
+        return config
+
+    def kept_tokens(self, student: StudentConfig) -> Tensor | None:
+        """The teacher's ids of a student's tokens, (vocabulary,): its own ids are the indices. None: all, unchanged."""
+        if student.vocab_size is None:
+            return None
+        assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
+        return torch.from_numpy(self.vocabulary.kept(student.vocab_size))
 
     def weights(self, student: StudentConfig) -> dict[str, Tensor]:
-        """The student's parameters as differentiable views, named and shaped as in its Hugging Face model."""
+        """The student's parameters as differentiable views, named and shaped as in its Hugging Face model.
+
+        The word embeddings are those of the whole vocabulary.
+        """
         return {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
 
     def forward(
@@ -135,7 +177,7 @@ class SuperLM:
 
         Args:
             student: a student of the sub-space.
-            batch: token ids and mask.
+            batch: token ids in the teacher's numbering, and mask.
             weights: the student's parameters, `self.weights(student)` unless given (see `leaf_weights`).
             output: also run what follows the last attention.
             hidden: also return the output of every layer; needs `output`.
@@ -148,6 +190,9 @@ class SuperLM:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
         model = self._new_model(self.student_config(student), torch.device("cpu"))
         state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
+        kept = self.kept_tokens(student)
+        if kept is not None:
+            state[self.family.word_embeddings] = state[self.family.word_embeddings][kept]
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
 
@@ -212,7 +257,8 @@ class SuperLM:
         return self.family.layout(name, ndim, self.base_config)
 
     def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
-        """The student's module tree without parameters (they stay on the meta device), cached."""
+        """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""
+        student = student.architecture
         if student not in self._skeletons:
             config = self.student_config(student)
             config._attn_implementation = TAPPED_SDPA
@@ -231,7 +277,7 @@ class SuperLM:
 
 def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
     """The teacher layers that some student of the sub-space uses, in order."""
-    depths = {student.num_layers for student in sub_space.students}
+    depths = {student.num_layers for student in sub_space.architectures}
     return tuple(sorted({layer for depth in depths for layer in layer_map(depth, teacher_depth)}))
 
 

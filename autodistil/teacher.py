@@ -20,10 +20,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from autodistil.attention import Batch, ModelStates, run_tapped, use_tapped_attention
+from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.costs import EncoderShape
 from autodistil.errors import TeacherError
 from autodistil.families import Family, family_of
+from autodistil.inputs import Batch
 from autodistil.pooling import read_pooling
 from autodistil.spaces import StudentConfig
 
@@ -57,6 +58,16 @@ class Teacher:
     def encoder_shape(self) -> EncoderShape:
         """The constants of the closed-form costs."""
         return self.family.encoder_shape(self.model.config, self.has_pooler)
+
+    @property
+    def padding_id(self) -> int:
+        """What fills up shorter texts; masked, so any id would do."""
+        return self.model.config.pad_token_id or 0
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence that it takes."""
+        return self.family.max_length(self.model.config)
 
     @property
     def is_sentence_transformer(self) -> bool:

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from autodistil.axes import AXIS_BOUNDS, read_axis
 from autodistil.errors import SpaceError
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace, load_space, space_from_dict, space_to_dict
+from autodistil.spaces import (
+    DIMENSIONS,
+    SearchSpace,
+    StudentConfig,
+    SubSpace,
+    load_space,
+    space_from_dict,
+    space_to_dict,
+)
 
 AXES = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 
@@ -184,7 +192,7 @@ def test_grids_count_their_points_and_survive_yaml(axes):
     for student in sub.students:
         assert student.attention_width == student.hidden_size
         assert sub.smallest.encoder_weights <= student.encoder_weights <= sub.largest.encoder_weights
-        assert all(getattr(student, axis) <= getattr(sub.envelope, axis) for axis in StudentConfig.__dataclass_fields__)
+        assert all(getattr(student, axis) <= getattr(sub.envelope, axis) for axis in DIMENSIONS)
 
 
 def test_labels_name_the_head_size_only_where_it_is_free():

@@ -48,13 +48,19 @@ class EncoderShape:
     """What the closed forms need beside a student's axes; the same for all students of a teacher."""
 
     vocab_size: int
-    """Rows of the word embeddings."""
+    """Rows of the word embeddings of students that keep the whole vocabulary."""
     other_embedding_rows: int
     """Rows of the position and token type embeddings together."""
     embedding_size: int | None
-    """None: the student's hidden size. An int: factorised, with a projection to other hidden sizes, as in ELECTRA."""
+    """None: the student's hidden size. An int: factorised, with a projection to other hidden sizes, as in ELECTRA.
+
+    Students with an embedding size of their own have that instead.
+    """
     pooler: bool
-    """Whether the exported model ends in a dense pooler of the first token."""
+    """Whether the exported model ends in a dense pooler of the first token.
+
+    That of a student with an embedding size of its own never does.
+    """
 
 
 class _Axes(NamedTuple):
@@ -64,8 +70,10 @@ class _Axes(NamedTuple):
     hidden: Ints
     width: Ints
     intermediate: Ints
+    vocabulary: Ints
     embedding: Ints
     factorised: NDArray[np.bool_]
+    pooler: NDArray[np.bool_]
 
     @property
     def layer_weights(self) -> Ints:
@@ -74,11 +82,19 @@ class _Axes(NamedTuple):
 
 
 def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
-    rows = [(s.num_layers, s.hidden_size, s.num_heads * s.head_size, s.intermediate_size) for s in students]
-    layers, hidden, width, intermediate = np.array(rows, dtype=np.int64).reshape(-1, 4).T
-    embedding = hidden if shape.embedding_size is None else np.full_like(hidden, shape.embedding_size)
-    # Hugging Face's ELECTRA leaves the projection out where both sizes agree.
-    return _Axes(layers, hidden, width, intermediate, embedding, embedding != hidden)
+    rows = [
+        (s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size, *_table_sizes(s, shape)) for s in students
+    ]
+    layers, hidden, width, intermediate, vocabulary, embedding = np.array(rows, dtype=np.int64).reshape(-1, 6).T
+    # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
+    pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
+    return _Axes(layers, hidden, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
+
+
+def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:
+    """Rows and columns of a student's word embeddings."""
+    embedding_size = student.embedding_size or shape.embedding_size or student.hidden_size
+    return student.vocab_size or shape.vocab_size, embedding_size
 
 
 def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Ints:
@@ -93,7 +109,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     norms = LAYER_NORM_FLOPS * (2 * axes.layers * axes.hidden + axes.embedding)
     projections = axes.layers * axes.layer_weights + axes.factorised * axes.embedding * axes.hidden
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
-    total: Ints = seq_len * (projections + norms) + attention + shape.pooler * axes.hidden**2
+    total: Ints = seq_len * (projections + norms) + attention + axes.pooler * axes.hidden**2
     return total
 
 
@@ -109,14 +125,14 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     biases = 3 * axes.width + axes.intermediate + 2 * axes.hidden
     norms = 4 * axes.hidden
     layers = axes.layers * (axes.layer_weights + biases + norms)
-    pooler = shape.pooler * (axes.hidden + 1) * axes.hidden
+    pooler = axes.pooler * (axes.hidden + 1) * axes.hidden
     encoder: Ints = layers + pooler
     return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
 def _embedding_parameters(axes: _Axes, shape: EncoderShape) -> Ints:
     norm = 2
-    tables = (shape.vocab_size + shape.other_embedding_rows + norm) * axes.embedding
+    tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
     return tables + projection
 
@@ -157,11 +173,15 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
 
 
 def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: int) -> pd.DataFrame:
-    """One row a candidate, in the given order: id, sub_space, the five axes, and the costs.
+    """One row a candidate, in the given order: id, sub_space, the five axes, optional axes where used, and the costs.
 
     The costs are `params`, `params_no_embeddings`, `flops` (multiply-adds at `seq_len`), `size_mb` (1,000,000 bytes).
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}
     axes = {axis: [getattr(s, axis) for s in students] for axis in DIMENSIONS}
+    vocabularies, embeddings = zip(*(_table_sizes(s, shape) for s in students), strict=True) if students else ((), ())
+    for axis, sizes in (("embedding_size", embeddings), ("vocab_size", vocabularies)):
+        if any(getattr(s, axis) for s in students):
+            axes[axis] = list(sizes)
     return pd.DataFrame({**names, **axes, **_costs(students, shape, seq_len)})

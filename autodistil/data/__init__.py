@@ -3,7 +3,7 @@
 from autodistil.data.batches import PackedSequences, batch_indices
 from autodistil.data.cache import CACHE_VARIABLE, default_cache_dir
 from autodistil.data.encoding import separator_ids, special_affixes
-from autodistil.data.sentences import PADDING, Sentences, length_grouped_indices, sentence_end_ids
+from autodistil.data.sentences import Sentences, length_grouped_indices, sentence_end_ids
 from autodistil.data.sources import DEFAULT_CORPUS, iter_documents
 from autodistil.data.tokens import MIN_HELDOUT_TOKENS, TokenizedCorpus, TokenStream, tokenize_corpus
 
@@ -11,7 +11,6 @@ __all__ = [
     "CACHE_VARIABLE",
     "DEFAULT_CORPUS",
     "MIN_HELDOUT_TOKENS",
-    "PADDING",
     "PackedSequences",
     "Sentences",
     "TokenStream",

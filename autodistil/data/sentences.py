@@ -17,9 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from autodistil.data.batches import batch_indices
 from autodistil.data.tokens import TokenStream
 from autodistil.errors import CorpusError
+from autodistil.inputs import PADDING
 
-PADDING = -1
-"""Fills up shorter texts."""
 MIN_TOKENS = 5
 """Tokens of the shortest sentence."""
 _POOL_STEPS = 16
@@ -92,6 +91,11 @@ class Sentences:
             found.append(start + 1 + np.flatnonzero(np.isin(tokens[start : start + _BLOCK], self.end_ids)))
         ends = np.concatenate([*found, [len(tokens)]]).astype(np.int64)
         return np.unique(ends)
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a text on average, the affixes included."""
+        return float(np.diff(self.spans, axis=1).mean()) + len(self.prefix_ids) + len(self.suffix_ids)
 
     def __len__(self) -> int:
         return len(self.spans)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from autodistil.attention import Batch
+from autodistil.inputs import Batch
 
 _POOL = 32
 """Batches that are cut from one random pool of rows, sorted by length."""

@@ -24,12 +24,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from autodistil.attention import Batch
 from autodistil.errors import TaskError, TeacherError
 from autodistil.evaluation.batching import TokenizedRows, sorted_batches
 from autodistil.evaluation.metrics import score
 from autodistil.evaluation.models import EvaluatedModel, loading_errors, usable_length
 from autodistil.evaluation.tasks import Split, TaskData
+from autodistil.inputs import Batch
 from autodistil.pooling import PLAIN_MODULES, POOLINGS, read_modules, read_pooling
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from autodistil.attention import Batch
 from autodistil.evaluation.batching import TokenizedRows, shuffled_batches, sorted_batches
 from autodistil.evaluation.metrics import score
 from autodistil.evaluation.models import EvaluatedModel, usable_length
 from autodistil.evaluation.settings import EvaluationSettings
 from autodistil.evaluation.tasks import Split, TaskData
+from autodistil.inputs import Batch
 from autodistil.progress import Advance, Progress
 
 Scores = dict[str, float]

@@ -177,12 +177,20 @@ def _student_table(data: ReportData, rows: pd.DataFrame, label: str) -> str:
 
 def _columns(data: ReportData) -> tuple[Column, ...]:
     teacher = data.teacher_costs.get("flops")
+    optional = (
+        (
+            "embedding_size",
+            Column("Embedding", lambda row: str(row["embedding_size"]), lambda row: row["embedding_size"]),
+        ),
+        ("vocab_size", Column("Tokens", lambda row: f"{row['vocab_size']:,}", lambda row: row["vocab_size"])),
+    )
     return (
         Column("Student", lambda row: _name(data, row), lambda row: row["id"], text=True, wide=True),
         Column("Layers", lambda row: str(row["num_layers"]), lambda row: row["num_layers"]),
         Column("Hidden", lambda row: str(row["hidden_size"]), lambda row: row["hidden_size"]),
         Column("Heads", lambda row: f"{row['num_heads']} × {row['head_size']}", lambda row: row["num_heads"]),
         Column("FFN", lambda row: f"{row['intermediate_size']:,}", lambda row: row["intermediate_size"]),
+        *(column for name, column in optional if name in data.candidates),
         Column("MFLOPs", lambda row: three_digits(row["flops"] / 1e6), lambda row: row["flops"]),
         Column("of teacher", lambda row: share(row["flops"], teacher) or "–", lambda row: row["flops"]),
         Column("M params", lambda row: three_digits(row["params"] / 1e6), lambda row: row["params"]),

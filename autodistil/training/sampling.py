@@ -1,7 +1,8 @@
 """Which students of a sub-space a training step draws.
 
 A draw depends on the seed, the step and the sub-space's name only: not on what was drawn before, on the process or on
-which other SuperLMs are trained beside. So an interrupted training goes on with the draws it would have had.
+which other SuperLMs are trained beside. So an interrupted training goes on with the draws it would have had. Pruned
+vocabularies are not drawn: their students share every row with the whole one.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ Sampling = Callable[[StudentSet, int, np.random.Generator], list[StudentConfig]]
 def sandwich(sub_space: StudentSet, num_random: int, generator: np.random.Generator) -> list[StudentConfig]:
     """The largest, the smallest and random students (sandwich rule; Yu & Huang 2019, AutoDistil section 3.3)."""
     ends = list(dict.fromkeys((sub_space.largest, sub_space.smallest)))
-    others = [student for student in sub_space.students if student not in ends]
+    others = [student for student in sub_space.architectures if student not in ends]
     return [ends[0], *_choose(others, num_random, generator), *ends[1:]]
 
 
 def uniform(sub_space: StudentSet, num_random: int, generator: np.random.Generator) -> list[StudentConfig]:
     """Random students only (single-path sampling), as many as the sandwich would draw."""
-    return _choose(sub_space.students, num_random + 2, generator)
+    return _choose(sub_space.architectures, num_random + 2, generator)
 
 
 SAMPLINGS: Mapping[str, Sampling] = MappingProxyType({"sandwich": sandwich, "uniform": uniform})

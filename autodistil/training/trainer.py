@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from autodistil.attention import Batch, ModelStates
+from autodistil.attention import ModelStates
+from autodistil.inputs import Batch, count_tokens, real_tokens
 from autodistil.objectives import Objective
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
@@ -31,7 +32,7 @@ class StepMetrics:
     step: int
     """Steps done, this one included."""
     tokens: int
-    """Tokens seen by each drawn student so far."""
+    """Real tokens of this step, for each drawn student."""
     loss: float
     """Mean over the drawn students."""
     largest_loss: float
@@ -86,7 +87,7 @@ class SuperLMTrainer:
         students = self.students()
         rows = self.superlm.token_rows(batch)
         inputs = rows.batch if rows is not None else batch
-        mask = batch["attention_mask"].bool() if "attention_mask" in batch else None
+        mask = real_tokens(batch)
         losses = []
         for student in students:
             leaves = self.superlm.leaf_weights(student, rows)
@@ -159,7 +160,7 @@ def train_step(
     for batch in batches:
         with autocast(teacher.model.device, recipe.precision):
             states = teacher.states(batch, layer, output, hidden)
-        tokens += batch["input_ids"].numel()
+        tokens += count_tokens(batch)
         for i, trainer in enumerate(trainers):
             start = time.perf_counter()
             losses[i].append(trainer.add_gradients(batch, states))
@@ -175,7 +176,7 @@ def _finish_step(trainer: SuperLMTrainer, losses: Tensor, tokens: int, seconds: 
     return StepMetrics(
         sub_space=trainer.name,
         step=trainer.steps_done,
-        tokens=tokens * trainer.steps_done,
+        tokens=tokens,
         loss=float(losses.mean()),
         largest_loss=float(losses[0]),
         smallest_loss=float(losses[-1]),

@@ -80,10 +80,12 @@ def _fair(certificate: Certificate) -> str:
 
 
 def _poor(certificate: Certificate) -> str:
+    found = certificate.of(certificate.best_sub_space)
+    weak = f" {_spoiled_alone(found.spoiled_alone)}" if found and found.spoiled_alone else ""
     return (
         f"Do not trust the pick within {certificate.best_sub_space}: ranks in the SuperLM do not agree with those of "
         f"students trained alone ({_tau(certificate)}); train longer, use narrower sub-spaces, or train the finalists "
-        "alone and choose among them."
+        f"alone and choose among them.{weak}"
     )
 
 
@@ -167,7 +169,9 @@ def _monotonicity(found: Monotonicity) -> str:
         f"in {_percent(found.share)} of {found.pairs:,} pairs where one student contains the other, the larger is at "
         f"least as good{'' if found.share >= ORDERED else ': a SuperLM that orders its students badly'}"
     )
-    return f"{order}; {_largest(found)}"
+    worst = found.worst
+    most = f" ({worst.larger} is worst: {worst.excess:.2g} above {worst.smaller})" if worst else ""
+    return f"{order}{most}; {_largest(found)}"
 
 
 def _largest(found: Monotonicity) -> str:

@@ -6,7 +6,7 @@ from html import escape
 
 import pandas as pd
 
-from autodistil.certificate import Certificate, Measured, SubSpaceFindings, Trial, assess, sentences, verdict
+from autodistil.certificate import Certificate, Measured, Trial, assess, sentences, verdict
 from autodistil.report import markup
 from autodistil.report.data import ReportData
 from autodistil.report.markup import Column
@@ -122,13 +122,7 @@ def _sub_space_columns(data: ReportData) -> tuple[Column, ...]:
         Column("tau by FLOPs", lambda row: _number(row.by_flops.tau, ".2f")),
         Column("untrained", lambda row: _number(row.untrained.tau, ".2f")),
         Column("Cost of sharing", lambda row: _number(row.interference and row.interference.mean)),
-        Column("Worst pair out of order", _worst, text=True),
     )
-
-
-def _worst(found: SubSpaceFindings) -> str:
-    worst = found.monotonicity.worst
-    return "–" if worst is None else f"{escape(worst.larger)} over {escape(worst.smaller)}: {worst.excess:.2g}"
 
 
 def _trial_columns(data: ReportData, found: Certificate) -> tuple[Column, ...]:

@@ -256,6 +256,7 @@ def test_a_spoiled_largest_student_is_said():
     losses[-1] = losses[0]
     words = " ".join(sentences(assess(table(losses), Measured())))
     assert "spoiled by sharing" in words
+    assert f"{CANDIDATES[-1].id} is worst: " in words
     assert "its largest student is its best" in words
 
 

@@ -253,9 +253,11 @@ class RunContext:
         text = text[~np.isin(text, [*prefix, *suffix])]
         share = self.vocabulary.coverage(text, student.vocab_size)
         whole = self.teacher.model.config.vocab_size
+        means = [reading.means for reading in self.heldout_for(student).readings]
+        stretch = sum(int((part > 0).sum()) for part in means) / sum(part[..., 0].numel() for part in means)
         return {
             "vocabulary": f"the {student.vocab_size:,} most used of {whole:,} tokens, {100 * share:.1f} % of the "
-            "held-out text; the rest is read as smaller pieces"
+            f"held-out text; the rest is read as smaller pieces, which makes a text {stretch:.2f} times as long"
         }
 
     def resolved(self) -> dict[str, Any]:

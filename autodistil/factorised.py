@@ -13,7 +13,9 @@ with x the sum of the three rows, so:
    each a leading slice of z normalised by itself.
 
 Not exact: what lies outside of the E directions is lost, and so is the mean over the E coordinates of z, which the
-LayerNorm takes out. `unexplained` measures it; training goes on from there.
+LayerNorm takes out. `unexplained` measures it; training goes on from there. Word embeddings are not of low rank: of
+all-MiniLM-L6-v2's on held-out text, sizes 64 and 128 leave 46 % and 26 % of the variance unexplained at hidden size
+384, 33 % and 11 % at 192 (fitted together on 8,192 tokens; 74 % and 61 % at 384 where every word counts once instead).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def model_card(
     return "\n".join(
         [
             "---",
-            yaml.safe_dump(_front_matter(teacher, sentence_transformers), sort_keys=False).strip(),
+            yaml.safe_dump(_front_matter(candidate, teacher, sentence_transformers), sort_keys=False).strip(),
             "---",
             "",
             f"# {candidate.id}",
@@ -55,13 +55,14 @@ def model_card(
     )
 
 
-def _front_matter(teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:
+def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:
     inherited = _teacher_front_matter(teacher.folder)
     matter: dict[str, Any] = {key: inherited[key] for key in ("language", "license") if key in inherited}
     matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
     if sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"
-    matter["tags"] = ["autodistil", "knowledge-distillation", teacher.model.config.model_type]
+    model_type = "electra" if candidate.config.embedding_size is not None else teacher.model.config.model_type
+    matter["tags"] = ["autodistil", "knowledge-distillation", model_type]
     return matter
 
 

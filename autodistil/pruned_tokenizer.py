@@ -122,7 +122,8 @@ def spellings(
     """For each dropped token among `ids`: the kept tokens that stand for it, in the teacher's numbering.
 
     Departure from what the pruned tokenizer makes of a text: each token is spelled by itself, while there a piece may
-    reach from a dropped token into the next one of the same word.
+    reach from a dropped token into the next one of the same word. Of all-MiniLM-L6-v2's tokenizer on documentation that
+    is so for 0.14 % of the words at 8,000 tokens and for 0.6 % at 4,000.
     """
     kept = vocabulary.kept(size)
     dropped = np.setdiff1d(np.fromiter(ids, dtype=np.int64), kept)

@@ -7,6 +7,9 @@ first V of this order; its tokens keep the teacher's sequence and are numbered f
 
 In byte-pair encoding a token is reached by merges only, so the pieces that its merges join come before it: what is kept
 can be made, and every V leaves a working tokenizer (pruned_tokenizer.py).
+
+FLOPs are stated for a number of tokens, and a pruned tokenizer makes more of them of the same text: the model card says
+how many.
 """
 
 from __future__ import annotations

@@ -269,7 +269,9 @@ def test_a_search_with_both_axes_exports_an_electra(tmp_path, quickstart_teacher
     assert type(model) is ElectraModel
     assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(student))
     assert (student / "model.safetensors").stat().st_size <= 0.5e6
-    assert "| embedding size |" in (student / "README.md").read_text()
+    card = (student / "README.md").read_text()
+    assert "| embedding size |" in card
+    assert "- electra" in card
     assert run("search", "--run", tmp_path / "run", "--budget", "0.45MB", "--json") == 0
     row = json.loads(capsys.readouterr().out)["best"]
     assert row["config"]["embedding_size"] in (8, 16)

@@ -26,16 +26,12 @@ from autodistil.certificate import (
 )
 from autodistil.context import RunContext
 from autodistil.errors import ConfigError, RunError
-from autodistil.pipeline import (
-    recipe_of,
-    report,
-    search_problem,
-    searched_candidates,
-    train_with_checkpoints,
-)
+from autodistil.pipeline import report
 from autodistil.run_certificate import score_unknown, write_certificate
-from autodistil.search.pick import best_id
 from autodistil.spaces import Candidate, StudentConfig, SubSpace
+from autodistil.stages.searching import search_problem, searched_candidates
+from autodistil.stages.training import recipe_of, train_with_checkpoints
+from autodistil.student_search.pick import best_id
 from autodistil.student_sets import JoinedSubSpaces, StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint
@@ -122,7 +118,7 @@ def _sample(
         Candidate(sub.name, student)
         for sub in sub_spaces
         for student in sample_students(
-            sub, size, context.config.seed, pick.config if pick.sub_space == sub.name else None
+            sub, size, context.config.seed, pick.config.architecture if pick.sub_space == sub.name else None
         )
     )
 
@@ -194,8 +190,8 @@ def _scores(context: RunContext, superlm: SuperLM, chosen: Sequence[Candidate]) 
     """Held-out losses of a SuperLM's students, under the table of `Measured` where they belong."""
     students = superlm.sub_space
     if students.name != ONE:
-        return {"alone": {students.name: context.heldout.loss(superlm, students.largest)}}
-    return {"in_one": {c.id: context.heldout.loss(superlm, c.config) for c in chosen}}
+        return {"alone": {students.name: context.heldout_for(students.largest).loss(superlm, students.largest)}}
+    return {"in_one": {c.id: context.heldout_for(c.config).loss(superlm, c.config) for c in chosen}}
 
 
 def _starts(context: RunContext, sub_spaces: Sequence[SubSpace], candidates: Sequence[Candidate]) -> dict[str, float]:
@@ -205,7 +201,10 @@ def _starts(context: RunContext, sub_spaces: Sequence[SubSpace], candidates: Seq
         own = [candidate for candidate in candidates if candidate.sub_space == sub.name]
         if own:
             untrained = context.new_superlm(sub)
-            losses |= {candidate.id: context.heldout.loss(untrained, candidate.config) for candidate in own}
+            losses |= {
+                candidate.id: context.heldout_for(candidate.config).loss(untrained, candidate.config)
+                for candidate in own
+            }
     return losses
 
 

@@ -123,7 +123,7 @@ def search(
     if json:
         console.print_json(result)
     else:
-        console.print_search(result, pipeline.export_command(context, "best"))
+        console.print_search(result)
 
 
 @app.command(

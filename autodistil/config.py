@@ -74,7 +74,7 @@ class RunConfig:
     budgets: tuple[str, ...] = ()
     """Budgets that hold together, such as `500MFLOPs` or `12Mparams`."""
     sampler: str = "auto"
-    """Search algorithm (`search.study.SAMPLERS`)."""
+    """Search algorithm (`student_search.study.SAMPLERS`)."""
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
 

@@ -99,7 +99,7 @@ def _console() -> Console:
 # ---- results
 
 
-def print_search(result: SearchResult, export_line: str) -> None:
+def print_search(result: SearchResult) -> None:
     """The front as a table, where the report lies and how to export."""
     console = _console()
     console.print(_front_table(result))
@@ -116,8 +116,8 @@ def print_search(result: SearchResult, export_line: str) -> None:
     )
     console.print(f"report: {result.report}", markup=False)
     console.print(f"candidates: {result.run / 'candidates.csv'}", markup=False)
-    console.print(f"export another: {export_line.replace('--pick best', '--pick knee')}", markup=False)
-    console.print(f"export: {export_line}", markup=False)
+    console.print(f"export another: {result.export_command('knee')}", markup=False)
+    console.print(f"export: {result.export_command('best')}", markup=False)
 
 
 def _front_table(result: SearchResult) -> Table:

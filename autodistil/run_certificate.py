@@ -12,8 +12,8 @@ import pandas as pd
 
 from autodistil.certificate import Certificate, Measured, assess, read_measured, verdict, write_measured
 from autodistil.context import RunContext
-from autodistil.search.pick import best_id
 from autodistil.spaces import Candidate, SubSpace
+from autodistil.student_search.pick import best_id
 
 
 def score_ends(context: RunContext, sub_spaces: Sequence[SubSpace], ranked: pd.DataFrame) -> None:
@@ -31,7 +31,7 @@ def score_unknown(
     known = {*ranked.index[ranked["loss"].notna()], *measured.in_superlm}
     missing = [candidate for candidate in candidates if candidate.id not in known]
     superlms = {c.sub_space: context.trained_superlm(context.space.sub_space(c.sub_space)) for c in missing}
-    return {c.id: context.heldout.loss(superlms[c.sub_space], c.config) for c in missing}
+    return {c.id: context.heldout_for(c.config).loss(superlms[c.sub_space], c.config) for c in missing}
 
 
 def write_certificate(context: RunContext, ranked: pd.DataFrame, measured: Measured) -> Certificate:

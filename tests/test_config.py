@@ -3,7 +3,7 @@
 from autodistil import config
 from autodistil.layer_maps import LAYER_MAPS
 from autodistil.ordering import ORDERS
-from autodistil.search.study import SAMPLERS
+from autodistil.student_search.study import SAMPLERS
 from autodistil.training.sampling import SAMPLINGS
 
 

@@ -37,8 +37,8 @@ from autodistil.report.rows import (
 )
 from autodistil.report.style import Scale, as_text
 from autodistil.report.units import COSTS, scaled, share
-from autodistil.search.pick import best_id, knee_id, rank_candidates
 from autodistil.spaces import Candidate, StudentConfig, load_space
+from autodistil.student_search.pick import best_id, knee_id, rank_candidates
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
 TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}

@@ -17,7 +17,7 @@ MIN_SAMPLE = 2
 def sample_students(
     sub_space: StudentSet, size: int, seed: int, pick: StudentConfig | None = None
 ) -> tuple[StudentConfig, ...]:
-    """A stratified sample: the smallest, the largest, and one from each of equal strata of size in between.
+    """A stratified sample of the architectures: the smallest, the largest, one from each of equal strata in between.
 
     Args:
         sub_space: the students to choose from.
@@ -29,7 +29,7 @@ def sample_students(
         The students, smallest first.
     """
     assert size >= MIN_SAMPLE
-    ordered = by_size(sub_space.students)
+    ordered = by_size(sub_space.architectures)
     if len(ordered) <= size:
         return tuple(ordered)
     generator = np.random.default_rng([seed, zlib.crc32(sub_space.name.encode())])

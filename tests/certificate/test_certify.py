@@ -34,7 +34,7 @@ SENTENCE = "The river {} runs along the old wall of town number {} and the peopl
 def _no_picture():
     """A browser for the picture takes longer than everything else here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.pipeline.write_png", lambda *_: None)
+        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
         yield
 
 
@@ -190,7 +190,7 @@ def test_an_interrupted_certification_resumes_to_the_same_bits(searched, certifi
         yield stop
 
     with monkeypatch.context() as patch:
-        patch.setattr("autodistil.pipeline.stop_on_interrupt", stop_soon)
+        patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
         with pytest.raises(KeyboardInterrupt):
             certify(RunContext.open(folder), one=True)
     assert list(folder.rglob("checkpoint.safetensors"))

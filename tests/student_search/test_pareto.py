@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.search.pareto import knee_index, pareto_mask
+from autodistil.student_search.pareto import knee_index, pareto_mask
 
 points = st.integers(1, 3).flatmap(
     lambda width: st.lists(

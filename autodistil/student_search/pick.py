@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.errors import ExportError, suggest
-from autodistil.search.pareto import knee_index, pareto_mask
+from autodistil.student_search.pareto import knee_index, pareto_mask
 
 
 def rank_candidates(table: pd.DataFrame, losses: Mapping[str, float], costs: pd.DataFrame) -> pd.DataFrame:

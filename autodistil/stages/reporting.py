@@ -1,0 +1,83 @@
+"""Stage three: the report of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from autodistil.context import RunContext
+from autodistil.files import copy_file
+from autodistil.report import BudgetLine, ReportData, write_html, write_png
+from autodistil.run import installed_versions
+from autodistil.run_certificate import certificate_of
+from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.study import SearchProblem
+from autodistil.training.metrics import read_metrics
+from autodistil.training.trainer import StepMetrics
+
+
+def write_report(
+    context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str], report_dir: Path | None
+) -> Path:
+    """Write the page and, where a Chrome is found, the picture; returns the page (in `report_dir` if given)."""
+    data = report_data(context, problem, ranked, notes)
+    page = write_html(data, context.folder.report_path)
+    picture = write_png(data, page.with_suffix(".png"))
+    if report_dir is None:
+        return page
+    copy = report_dir / f"{context.folder.path.resolve().name}.html"
+    copy_file(page, copy)
+    if picture is not None:
+        copy_file(picture, copy.with_suffix(".png"))
+    return copy
+
+
+def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
+    """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
+    best = best_id(ranked)
+    lines = [b for b in problem.budgets if b.seq_len in (None, context.config.seq_len)]
+    rows = read_metrics(context.folder.metrics_path) if context.folder.metrics_path.is_file() else []
+    return ReportData(
+        title=f"{context.config.teacher} · {context.space.name}",
+        candidates=ranked.reset_index(drop=True),
+        training=pd.DataFrame(rows, columns=list(StepMetrics.__dataclass_fields__)),
+        budgets=tuple(BudgetLine(budget.text, budget.cost, budget.limit) for budget in lines),
+        best=best,
+        knee=knee_id(ranked),
+        teacher_costs=context.teacher_costs(),
+        seq_len=context.config.seq_len,
+        objective=context.objective.name,
+        provenance=provenance(context),
+        notes=tuple(notes),
+        export_command=export_command(context.folder.path, "best"),
+        certificate=certificate_of(context, ranked, best),
+    )
+
+
+def provenance(context: RunContext) -> dict[str, str]:
+    """Where a run's numbers come from, for people."""
+    config, resolved = context.config, context.resolved()
+    steps = resolved.get("train_steps", 0)
+    return {
+        "teacher": f"{config.teacher} (fingerprint {context.teacher.fingerprint})",
+        "search space": f"{context.space.name}: {len(context.space.candidates)} students in "
+        + ", ".join(sub.name for sub in context.space.sub_spaces),
+        "text": ", ".join(config.corpus),
+        "training": f"{steps} steps of {context.text.batch_size} {context.text.unit} "
+        f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
+        f"learning rate {config.learning_rate:g}, {config.precision}",
+        "objective": f"{context.objective.name}, {context.objective.options.relation_heads} relation heads, "
+        f"importance order {config.order}, layer map {config.layer_map}",
+        "held-out text": f"{context.text.num_heldout} {context.text.unit}",
+        "seed": str(config.seed),
+        "threads": str(torch.get_num_threads()),
+        "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),
+    }
+
+
+def export_command(run: Path, pick: str) -> str:
+    """The line that exports a student of this run."""
+    return f"autodistil export --run {run} --pick {pick} --to my-student"

@@ -1,0 +1,132 @@
+"""Stage one: train the SuperLMs that are not trained yet, side by side, with checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from autodistil.config import RunConfig
+from autodistil.context import RunContext
+from autodistil.errors import RunError
+from autodistil.interrupt import stop_on_interrupt
+from autodistil.spaces import SubSpace
+from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
+from autodistil.training.metrics import MetricsLog
+from autodistil.training.recipe import Recipe
+from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
+from autodistil.training.trainer import train as train_superlms
+
+DEFAULT_STEPS = 24
+"""A quick look: some minutes on two cores with the default teacher. Real students want hours."""
+_UNBOUNDED = 1_000_000
+"""Steps of a training that is only timed."""
+
+
+def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: bool) -> None:
+    """Train those of `sub_spaces` that are not trained yet, side by side."""
+    missing = [sub for sub in sub_spaces if not context.is_trained(sub)]
+    trained = [sub.name for sub in sub_spaces if sub not in missing]
+    if trained:
+        context.progress.say(f"reusing trained SuperLMs: {', '.join(trained)}")
+    if not missing:
+        context.record()
+        return
+    _check_interrupted(context, missing, resume)
+    recipe = _recipe(context, missing)
+    trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
+    done = {
+        trainer.name: restore_checkpoint(trainer, context.folder.superlm_folder(trainer.name)) for trainer in trainers
+    }
+    names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
+    context.progress.say(
+        f"training SuperLMs: {names}; {recipe.steps} steps of {context.text.batch_size} {context.text.unit}"
+    )
+    metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
+    try:
+        train_with_checkpoints(context, trainers, context.folder.superlm_folder, metrics.append)
+    finally:
+        metrics.close()
+
+
+def train_with_checkpoints(
+    context: RunContext,
+    trainers: Sequence[SuperLMTrainer],
+    folder_of: Callable[[str], Path],
+    record: Callable[[list[StepMetrics]], None],
+) -> None:
+    """Train to the end or to an interrupt, saving now and then, when a SuperLM is finished, and when stopped.
+
+    Args:
+        context: an open run.
+        trainers: SuperLMs with names of their own.
+        folder_of: name -> folder of the checkpoint.
+        record: called with the metrics of each step.
+    """
+    last_save = time.monotonic()
+    total = sum(trainer.recipe.steps - trainer.steps_done for trainer in trainers)
+    with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
+
+        def on_step(rows: list[StepMetrics]) -> None:
+            nonlocal last_save
+            record(rows)
+            advance(len(rows), "  ".join(f"{row.sub_space} {row.loss:.3f}" for row in rows))
+            due = time.monotonic() - last_save >= context.config.checkpoint_seconds
+            for trainer in trainers:
+                if trainer.name in {row.sub_space for row in rows} and (due or trainer.finished or stop.requested):
+                    save_checkpoint(trainer, folder_of(trainer.name))
+            last_save = time.monotonic() if due else last_save
+
+        train_superlms(
+            trainers,
+            context.ordered_teacher,
+            context.text.micro_batches,
+            on_step,
+            context.config.teacher_layer,
+            lambda: stop.requested,
+        )
+    if stop.requested:
+        raise KeyboardInterrupt
+
+
+def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
+    """The training recipe; its steps are decided once and recorded."""
+    config = context.config
+    steps = context.resolved().get("train_steps") or config.train_steps
+    if steps is None and config.train_minutes is not None:
+        steps = _steps_in(context, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
+    recipe = recipe_of(config, steps or DEFAULT_STEPS)
+    text = context.training_text  # refuses another text before the record would name it
+    context.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
+    return recipe
+
+
+def recipe_of(config: RunConfig, steps: int) -> Recipe:
+    """The recipe of a configuration over so many steps."""
+    return Recipe(steps, **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"})
+
+
+def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
+    """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
+    trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
+    begun = time.perf_counter()
+    timed: list[float] = []
+    while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
+        start = time.perf_counter()
+        train_step(
+            trainers, context.ordered_teacher, context.text.micro_batches(len(timed)), context.config.teacher_layer
+        )
+        timed.append(time.perf_counter() - start)
+    step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
+    steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))
+    context.progress.say(f"a step takes {step_seconds:.2f} s: {steps} steps in {seconds / 60:g} minutes")
+    return steps
+
+
+def _check_interrupted(context: RunContext, missing: Sequence[SubSpace], resume: bool) -> None:
+    half = [sub.name for sub in missing if (context.folder.superlm_folder(sub.name) / CHECKPOINT).is_file()]
+    if half and not resume:
+        raise RunError(
+            f"training of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; "
+            "go on with --resume, or give another --run folder"
+        )

@@ -7,6 +7,7 @@ heldout.npy, vocabulary.npz     what students are scored on, and which tokens th
 study.db, candidates.csv        search
 report.html, report.png         report
 certificate.json                how far to trust the search
+refined/<id>/                   students refined alone: superlm.safetensors and result.json
 alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
 students/<id>/                  exported students
 """
@@ -91,6 +92,11 @@ class RunFolder:
     def alone_folder(self, student_id: str) -> Path:
         """Folder of a student trained alone."""
         return self.path / "alone" / student_id
+
+    @property
+    def refined_path(self) -> Path:
+        """`refined`: a folder for each student that was refined alone, by its id."""
+        return self.path / "refined"
 
     def student_folder(self, student_id: str) -> Path:
         """Folder of one exported student."""

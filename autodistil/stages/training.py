@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autodistil.config import RunConfig
@@ -11,6 +11,7 @@ from autodistil.context import RunContext
 from autodistil.errors import RunError
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import SubSpace
+from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
@@ -54,6 +55,7 @@ def train_with_checkpoints(
     trainers: Sequence[SuperLMTrainer],
     folder_of: Callable[[str], Path],
     record: Callable[[list[StepMetrics]], None],
+    first_step: int = 0,
 ) -> None:
     """Train to the end or to an interrupt, saving now and then, when a SuperLM is finished, and when stopped.
 
@@ -62,6 +64,7 @@ def train_with_checkpoints(
         trainers: SuperLMs with names of their own.
         folder_of: name -> folder of the checkpoint.
         record: called with the metrics of each step.
+        first_step: step of the run's text that the first one reads.
     """
     last_save = time.monotonic()
     total = sum(trainer.recipe.steps - trainer.steps_done for trainer in trainers)
@@ -80,13 +83,30 @@ def train_with_checkpoints(
         train_superlms(
             trainers,
             context.ordered_teacher,
-            context.text.micro_batches,
+            lambda step: context.text.micro_batches(first_step + step),
             on_step,
             context.config.teacher_layer,
             lambda: stop.requested,
         )
     if stop.requested:
         raise KeyboardInterrupt
+
+
+def memory_groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
+    """Cut into runs of at most so many parameters, or of one SuperLM that has more: what is trained side by side."""
+    group: list[SuperLM] = []
+    for superlm in superlms:
+        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
+            yield group
+            group = []
+        group.append(superlm)
+    if group:
+        yield group
+
+
+def num_parameters(superlm: SuperLM) -> int:
+    """Entries of the shared parameters."""
+    return sum(parameter.numel() for parameter in superlm.parameters.values())
 
 
 def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:

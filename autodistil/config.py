@@ -51,7 +51,7 @@ class RunConfig:
     """Micro-batches that a step is cut into, to save memory."""
     seq_len: int = 128
     """Tokens per training sequence, and the length at which costs are stated."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Peak learning rate of AdamW; the best of those tried for short trainings (reports/LOG.md)."""
     warmup: float = 0.1
     """Share of the steps with rising learning rate."""
@@ -63,6 +63,8 @@ class RunConfig:
     """How students are drawn (`training.sampling.SAMPLINGS`)."""
     random_students: int = 2
     """Random students a step, beside the largest and the smallest."""
+    in_place: bool = False
+    """In-place distillation: the smaller students of a step learn from its largest one."""
     precision: str = "fp32"
     """`fp32`, or `bf16` for autocast where the hardware has it."""
     heldout_sequences: int = 32
@@ -91,6 +93,11 @@ class RunConfig:
             value = _coerce(field.name, getattr(self, field.name), _HINTS[field.name])
             object.__setattr__(self, field.name, value)
             _check_range(field.name, value)
+        if self.in_place and self.sampling not in ("sandwich", "progressive"):
+            raise ConfigError(
+                f"in_place = true needs the largest student in every step, sampling = {self.sampling!r} does not draw "
+                "it; allowed: sandwich, progressive"
+            )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
 
@@ -110,7 +117,7 @@ _CHOICES = {
     "order": ("both", "activation", "gradient", "none"),
     "layer_map": ("spread", "stride", "first", "influence"),
     "text_unit": ("auto", "sequences", "sentences"),
-    "sampling": ("sandwich", "uniform"),
+    "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
     "sampler": ("auto", "exhaustive", "nsga2", "tpe", "random"),
     "device": ("auto", "cpu", "cuda", "mps"),

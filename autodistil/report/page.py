@@ -26,12 +26,13 @@ from autodistil.report.markup import Column
 from autodistil.report.palette import DARK, LIGHT, css_variables
 from autodistil.report.rows import (
     budget_rows,
+    by_rank,
     front_rows,
     headline,
     key_figures,
+    measure,
     sentences,
     student,
-    students,
     sub_space_rows,
 )
 from autodistil.report.style import Spec
@@ -66,7 +67,7 @@ def page(data: ReportData) -> str:
         front=_front_table(data),
         everyone=_everyone_table(data),
         trust=trust.section(data),
-        sub_spaces=markup.sub_spaces(sub_space_rows(data)),
+        sub_spaces=markup.sub_spaces(sub_space_rows(data), measure(data).name),
         training=_training_panels(dict(zip(panels, training, strict=True))),
         provenance=markup.facts(data.provenance),
         light=css_variables(LIGHT),
@@ -139,15 +140,14 @@ def _front_table(data: ReportData) -> str:
 
 
 def _everyone_table(data: ReportData) -> str:
-    table = students(data)
-    scored = table[table["state"] != "unscored"].sort_values("loss", kind="stable")
+    scored = by_rank(data)
     if not len(scored):
         return ""
     more = len(scored) > TABLE_ROWS
     title = (
         f"The {TABLE_ROWS} best of {len(scored):,} scored students" if more else f"All scored students ({len(scored)})"
     )
-    note = _left_out(f"The {TABLE_ROWS} of the lowest loss", len(scored)) if more else ""
+    note = _left_out(f"The {TABLE_ROWS} best", len(scored)) if more else ""
     shown = _student_table(data, scored.head(TABLE_ROWS), title)
     return f"<details><summary>{title}</summary>{shown}{note}</details>"
 
@@ -195,6 +195,7 @@ def _columns(data: ReportData) -> tuple[Column, ...]:
         Column("of teacher", lambda row: share(row["flops"], teacher) or "–", lambda row: row["flops"]),
         Column("M params", lambda row: three_digits(row["params"] / 1e6), lambda row: row["params"]),
         Column("MB", lambda row: three_digits(row["size_mb"]), lambda row: row["size_mb"]),
+        *([Column("Score", lambda row: _score(row, "–"), _score)] if data.score_name is not None else ()),
         Column("Loss", lambda row: f"{row['loss']:.4f}", lambda row: row["loss"]),
         Column("Rank", lambda row: _rank(row["rank"]), lambda row: _rank(row["rank"])),
         Column(
@@ -206,6 +207,10 @@ def _columns(data: ReportData) -> tuple[Column, ...]:
 def _name(data: ReportData, row: Mapping[str, Any]) -> str:
     picks = [label for label, student in (("best", data.best), ("knee", data.knee)) if row["id"] == student]
     return f"{markup.glyph(row['series'])}{escape(str(row['id']))}{markup.badges(picks)}"
+
+
+def _score(row: Mapping[str, Any], none: str = "") -> str:
+    return none if pd.isna(row["score"]) else f"{row['score']:.4f}"
 
 
 def _rank(value: Any) -> str:

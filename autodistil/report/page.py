@@ -64,6 +64,7 @@ def page(data: ReportData) -> str:
         budgets=markup.budgets(budget_rows(data)),
         take_it=_take_it(data),
         seq_len=f"{data.seq_len:,}",
+        **_MEASURED[measure(data).name],
         front=_front_table(data),
         everyone=_everyone_table(data),
         trust=trust.section(data),
@@ -77,6 +78,23 @@ def page(data: ReportData) -> str:
         plotly=get_plotlyjs(),
         json=_json({"figures": {**front, **panels, **trust.figures(data)}, "students": _facts(data)}),
     )
+
+
+_MEASURED = {
+    "loss": {
+        "measure": "Held-out loss",
+        "better": "Further down is closer to the teacher",
+        "best_value": "lowest loss",
+        "ranked_by": "They are by held-out loss.",
+    },
+    "score": {
+        "measure": "Task score",
+        "better": "Further up is better on the task",
+        "best_value": "highest score",
+        "ranked_by": "Those with a task score come first, by that; the others follow by held-out loss.",
+    },
+}
+"""What the page says about what ranks."""
 
 
 @cache

@@ -140,8 +140,7 @@ def headline(data: ReportData) -> str:
     if student(data, data.best) is not None:
         texts = [budget.text for budget in data.budgets]
         under = " and ".join(texts) if len(texts) <= 2 else f"all {len(texts)} budgets"
-        by = f" by {data.score_name}" if data.score_name else ""
-        return f"{data.best} is the best student{by}" + (f" under {under}." if under else ".")
+        return f"{data.best} is the best student" + (f" under {under}." if under else ".")
     if not len(data.candidates):
         return "The search space holds no student."
     if not data.candidates["feasible"].any():

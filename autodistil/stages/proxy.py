@@ -100,9 +100,9 @@ def _score(context: RunContext, candidates: Sequence[Candidate], task: ProxyTask
     ):
         for candidate in candidates:
             if candidate.id not in scores.known:
-                if stop.requested:
-                    raise KeyboardInterrupt
                 scores.add(candidate.id, task.score(students.model(candidate)))
+            if stop.requested:
+                raise KeyboardInterrupt
             advance(1, f"{candidate.id} {scores.known[candidate.id]:.4f}")
 
 

@@ -80,6 +80,15 @@ class RunConfig:
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
 
+    proxy: str | None = None
+    """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
+    data: str | None = None
+    """Folder of labelled tasks; the Hugging Face Hub for what it does not hold."""
+    proxy_method: str | None = None
+    """`similarity`, `probe` or `finetune`; similarity where pairs have scores, else a probe, unless given."""
+    proxy_top: int = 16
+    """Students that are scored by the task; 0 for all that have a loss."""
+
     # The machine: never changes what is computed, but for rounding.
     threads: int | None = None
     """CPU threads; all cores unless given."""
@@ -108,7 +117,7 @@ class RunConfig:
 
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
-SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials"})
+SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"})
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
@@ -120,6 +129,7 @@ _CHOICES = {
     "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
     "sampler": ("auto", "exhaustive", "nsga2", "tpe", "random"),
+    "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
 _MINIMUM = {
@@ -132,6 +142,7 @@ _MINIMUM = {
     "random_students": 0,
     "seed": 0,
     "trials": 1,
+    "proxy_top": 0,
     "heldout_sequences": 1,
     "threads": 1,
     "checkpoint_seconds": 0,

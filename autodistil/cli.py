@@ -28,7 +28,7 @@ app = typer.Typer(
     epilog="Start with: `autodistil search --budget 500MFLOPs`",
 )
 
-_TRAINING, _PROXY, _MACHINE = "Training", "Proxy task", "Machine"
+_TRAINING, _PROXY, _REFINING, _MACHINE = "Training", "Proxy task", "Refining", "Machine"
 
 Teacher = Annotated[
     str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")
@@ -41,6 +41,7 @@ Space = Annotated[
     str | None, typer.Option(help="Search space: a shipped name, a YAML file, or auto.", metavar="NAME|FILE")
 ]
 Run = Annotated[Path | None, typer.Option(help="Run folder [default: runs/<teacher>-<space>].", metavar="DIR")]
+Pick = Annotated[str, typer.Option(help="best, knee, or an id of candidates.csv.", metavar="best|knee|ID")]
 ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search.", metavar="DIR")]
 Budgets = Annotated[
     list[str] | None,
@@ -104,6 +105,18 @@ ProxyTop = Annotated[
     int | None,
     typer.Option(help="Students to score by the task, 0 for all [default: 16].", metavar="K", rich_help_panel=_PROXY),
 ]
+RefineTop = Annotated[
+    int | None,
+    typer.Option(
+        help="Distil the K best of the front alone for a few steps and rank them again, 0 for none [default: 0].",
+        metavar="K",
+        rich_help_panel=_REFINING,
+    ),
+]
+RefineSteps = Annotated[
+    int | None,
+    typer.Option(help="Steps alone [default: half of those of the training].", metavar="N", rich_help_panel=_REFINING),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -134,6 +147,8 @@ def search(
     data: ProxyData = None,
     proxy_method: ProxyMethod = None,
     proxy_top: ProxyTop = None,
+    refine_top: RefineTop = None,
+    refine_steps: RefineSteps = None,
     seed: Seed = None,
     threads: Threads = None,
     device: Device = None,
@@ -222,18 +237,42 @@ def certify(
         console.print_certified(certified)
 
 
+@app.command(epilog="Example: `autodistil refine --run runs/mine --pick knee --steps 2000`")
+def refine(
+    run: ExistingRun,
+    pick: Pick = "best",
+    steps: Annotated[
+        int | None, typer.Option(help="Steps alone [default: half of those of the training].", metavar="N")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate [default: a quarter of that of the training].", metavar="X")
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Go on distilling a student alone; exports of it then have the refined weights."""
+    given = {"refine_steps": steps, "refine_learning_rate": learning_rate}
+    context = _open_existing(run, options=_given(given, skip=()))
+    from autodistil import console, pipeline
+
+    refinement, report = pipeline.refine(context, pick, resume)
+    console.print_refined(refinement, report, run)
+
+
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
 def export(
     run: ExistingRun,
     to: Annotated[Path, typer.Option(help="New folder for the student.", metavar="DIR")],
-    pick: Annotated[str, typer.Option(help="best, knee, or an id of candidates.csv.", metavar="best|knee|ID")] = "best",
+    pick: Pick = "best",
     budget: Budgets = None,
+    unrefined: Annotated[
+        bool, typer.Option("--unrefined", help="The slice of the SuperLM, though the student was refined.")
+    ] = False,
 ) -> None:
     """Write a student as an ordinary Hugging Face folder."""
     context = _open_existing(run)
     from autodistil import console, pipeline
 
-    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()))
+    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()), unrefined)
     console.print_export(student_id, exported)
 
 
@@ -351,11 +390,11 @@ def _open(run: Path | None, config: Path | None, options: dict[str, Any], quiet:
     return context
 
 
-def _open_existing(run: Path, quiet: bool = False) -> RunContext:
+def _open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> RunContext:
     from autodistil.run import RunFolder
 
     RunFolder(run).record()
-    return _open(run, None, {}, quiet)
+    return _open(run, None, options or {}, quiet)
 
 
 def _check_method(method: str | None, finetune: bool) -> None:
@@ -373,7 +412,7 @@ def _set_threads(threads: int | None) -> None:
 
 _INTERRUPTED = 130
 """Exit status after Ctrl-C."""
-_RESUMABLE = (["search"], ["train"])
+_RESUMABLE = (["search"], ["train"], ["certify"], ["refine"])
 """Commands with --resume; the others are quick, or keep what is done."""
 
 

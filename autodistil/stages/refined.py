@@ -16,7 +16,7 @@ import pandas as pd
 
 from autodistil.errors import RunError
 from autodistil.files import write_text
-from autodistil.student_search.pick import by_loss, finalists, ranks_flipped
+from autodistil.student_search.pick import finalists, front_order, ranks_flipped
 
 RESULT = "result.json"
 
@@ -89,8 +89,8 @@ def _to_json(value: object) -> object:
 
 
 def choose_finalists(ranked: pd.DataFrame, count: int) -> list[str]:
-    """Ids of the `count` students of the front with the lowest held-out loss, best first, the cheaper of equals first."""
-    return [str(student_id) for student_id in by_loss(ranked).index[:count]]
+    """Ids of the `count` students of the front with the lowest held-out loss, best first, cheaper ones of equals."""
+    return [str(student_id) for student_id in front_order(ranked).index[:count]]
 
 
 def with_refinements(ranked: pd.DataFrame, known: Mapping[str, Refinement], count: int) -> pd.DataFrame:

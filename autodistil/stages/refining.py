@@ -19,9 +19,10 @@ from autodistil.context import RunContext
 from autodistil.errors import RunError
 from autodistil.files import write_text
 from autodistil.spaces import Candidate
-from autodistil.stages.refined import Refinement, read_refinements, write_refinement
-from autodistil.stages.searching import superlm_of
+from autodistil.stages.refined import Refinement, choose_finalists, read_refinements, write_refinement
+from autodistil.stages.searching import refined_candidates, superlm_of, write_candidates
 from autodistil.stages.training import memory_groups, num_parameters, recipe_of, train_with_checkpoints
+from autodistil.student_search.study import SearchProblem
 from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint
 from autodistil.training.recipe import Recipe
@@ -29,6 +30,8 @@ from autodistil.training.trainer import SuperLMTrainer
 
 SETTINGS = "settings.json"
 """What a refinement was begun with."""
+STEPS_SHARE = 0.5
+RATE_SHARE = 0.25
 
 
 def refine_students(
@@ -66,16 +69,25 @@ def refine_students(
     return {candidate.id: known[candidate.id] for candidate in candidates}
 
 
+def refine_finalists(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, resume: bool) -> pd.DataFrame:
+    """Refine the best students of the front, as many as are asked for, and rank them again; rewrites `candidates.csv`.
+
+    Raises:
+        RunError: see `refine_students`.
+    """
+    chosen = choose_finalists(ranked, context.config.refine_top)
+    refine_students(context, [problem.candidates[student_id] for student_id in chosen], ranked, resume)
+    ranked = refined_candidates(context, ranked)
+    write_candidates(context, ranked)
+    return ranked
+
+
 def refining_recipe(context: RunContext) -> Recipe:
     """The recipe of the run's SuperLMs but for the number of steps and the peak learning rate."""
     config = context.config
     steps = config.refine_steps or max(1, round(STEPS_SHARE * context.resolved()["train_steps"]))
     rate = config.refine_learning_rate or RATE_SHARE * config.learning_rate
     return replace(recipe_of(config, steps), learning_rate=rate)
-
-
-STEPS_SHARE = 0.5
-RATE_SHARE = 0.25
 
 
 def refined_superlm(context: RunContext, candidate: Candidate) -> SuperLM:
@@ -98,7 +110,9 @@ def _check_settings(folder: Path, recipe: Recipe) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
         steps, rate = int(found["steps"]), float(found["learning_rate"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{str(path)!r} is damaged ({error}); remove {str(folder)!r} to refine the student anew") from error
+        raise RunError(
+            f"{str(path)!r} is damaged ({error}); remove {str(folder)!r} to refine the student anew"
+        ) from error
     if (steps, rate) != (recipe.steps, recipe.learning_rate):
         raise RunError(
             f"student {folder.name!r} was refined with {steps} steps at learning rate {rate:g}, not {recipe.steps} at "
@@ -115,13 +129,13 @@ def _check_interrupted(context: RunContext, missing: Sequence[Candidate], resume
 
 
 def _trained(context: RunContext, candidates: Sequence[Candidate], recipe: Recipe) -> Iterator[SuperLM]:
-    """Students trained to the end, in groups that share teacher forwards and take no more memory than their SuperLMs."""
+    """Students trained to the end, in groups that share teacher forwards and need no more memory than the run did."""
     if not candidates:
         return
     _ = context.training_text  # refuses another text
-    shared = {candidate.sub_space: superlm_of(context, candidate) for candidate in candidates}
-    alone = (shared[candidate.sub_space].alone(candidate.config, candidate.id) for candidate in candidates)
-    for group in memory_groups(alone, sum(map(num_parameters, shared.values()))):
+    trained = [context.trained_superlm(sub) for sub in context.space.sub_spaces if context.is_trained(sub)]
+    alone = (superlm_of(context, candidate).alone(candidate.config, candidate.id) for candidate in candidates)
+    for group in memory_groups(alone, sum(map(num_parameters, trained))):
         trainers = [_trainer(context, superlm, recipe) for superlm in group]
         unfinished = [trainer for trainer in trainers if not trainer.finished]
         if unfinished:

@@ -14,6 +14,7 @@ from autodistil.report import BudgetLine, ReportData, write_html, write_png
 from autodistil.run import installed_versions
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.proxy import proxy_words, score_name
+from autodistil.stages.refined import rank_notes
 from autodistil.student_search.pick import SCORE, best_id, knee_id
 from autodistil.student_search.study import SearchProblem
 from autodistil.training.metrics import read_metrics
@@ -52,7 +53,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         seq_len=context.config.seq_len,
         objective=context.objective.name,
         provenance=provenance(context),
-        notes=tuple(notes),
+        notes=(*rank_notes(ranked), *notes),
         export_command=export_command(context.folder.path, "best"),
         certificate=certificate_of(context, ranked, best),
         score_name=(score_name(context) or "task score") if SCORE in ranked else None,

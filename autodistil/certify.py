@@ -150,7 +150,7 @@ def _trained(
 ) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did."""
     for group in memory_groups((context.new_superlm(students) for students in sets), most_parameters):
-        trainers = [SuperLMTrainer(superlm, recipe, context.objective) for superlm in group]
+        trainers = [_trainer(context, superlm, recipe) for superlm in group]
         for trainer in trainers:
             restore_checkpoint(trainer, _folder(context, trainer.name))
         unfinished = [trainer for trainer in trainers if not trainer.finished]
@@ -159,6 +159,13 @@ def _trained(
             context.progress.say(f"training to compare with: {names}; {recipe.steps} steps each")
             train_with_checkpoints(context, unfinished, partial(_folder, context), lambda rows: None)
         yield from group
+
+
+def _trainer(context: RunContext, superlm: SuperLM, recipe: Recipe) -> SuperLMTrainer:
+    """A trainer with the same teacher, or assistant, as the student's SuperLM; the one over all has the teacher."""
+    name = superlm.sub_space.name
+    targets = None if name == ONE else context.targets_for(name)
+    return SuperLMTrainer(superlm, recipe, context.objective, targets=targets)
 
 
 def _parameters(context: RunContext, sub_spaces: Sequence[SubSpace]) -> int:

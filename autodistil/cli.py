@@ -30,6 +30,11 @@ app = typer.Typer(
 
 _TRAINING, _PROXY, _REFINING, _MACHINE = "Training", "Proxy task", "Refining", "Machine"
 
+
+def _option(panel: str, metavar: str, text: str) -> Any:
+    return typer.Option(help=text, metavar=metavar, rich_help_panel=panel)
+
+
 Teacher = Annotated[
     str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")
 ]
@@ -54,6 +59,13 @@ ObjectiveName = Annotated[
     typer.Option(
         help="auto, or a weighted sum such as relation-kl+10*last-hidden.", metavar="NAME", rich_help_panel=_TRAINING
     ),
+]
+Assistant = Annotated[
+    str | None,
+    _option(_TRAINING, "NAME|DIR", "Sub-space whose largest student teaches those before it, or an encoder's folder."),
+]
+TeacherLayer = Annotated[
+    int | None, _option(_TRAINING, "N", "Teacher layer whose attention is distilled, from 0 [default: the last].")
 ]
 TrainSteps = Annotated[
     int | None, typer.Option(help="Optimiser steps [default: 24].", metavar="N", rich_help_panel=_TRAINING)
@@ -106,17 +118,9 @@ ProxyTop = Annotated[
     typer.Option(help="Students to score by the task, 0 for all [default: 16].", metavar="K", rich_help_panel=_PROXY),
 ]
 RefineTop = Annotated[
-    int | None,
-    typer.Option(
-        help="Distil the K best of the front alone for a few steps and rank them again, 0 for none [default: 0].",
-        metavar="K",
-        rich_help_panel=_REFINING,
-    ),
+    int | None, _option(_REFINING, "K", "Distil the K best of the front alone and rank them again [default: 0].")
 ]
-RefineSteps = Annotated[
-    int | None,
-    typer.Option(help="Steps alone [default: half of those of the training].", metavar="N", rich_help_panel=_REFINING),
-]
+RefineSteps = Annotated[int | None, _option(_REFINING, "N", "Steps alone [default: half of those of the training].")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -137,6 +141,8 @@ def search(
     space: Space = None,
     run: Run = None,
     objective: ObjectiveName = None,
+    assistant: Assistant = None,
+    teacher_layer: TeacherLayer = None,
     train_steps: TrainSteps = None,
     train_minutes: TrainMinutes = None,
     batch_size: BatchSize = None,
@@ -187,6 +193,8 @@ def train(
     corpus: Corpus = None,
     space: Space = None,
     objective: ObjectiveName = None,
+    assistant: Assistant = None,
+    teacher_layer: TeacherLayer = None,
     train_steps: TrainSteps = None,
     train_minutes: TrainMinutes = None,
     batch_size: BatchSize = None,

@@ -37,6 +37,9 @@ class RunConfig:
     """Relation heads; chosen so that they divide every width unless given."""
     teacher_layer: int | None = None
     """Teacher layer whose relations are distilled, from 0; the last unless given."""
+    assistant: str | None = None
+    """What teaches the smaller students (`assistant.py`): a sub-space, whose largest student teaches those before it,
+    or the folder of an encoder with the teacher's tokenizer."""
     layer_map: str = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     train_steps: int | None = None

@@ -74,12 +74,26 @@ def provenance(context: RunContext) -> dict[str, str]:
         f"learning rate {config.learning_rate:g}, {config.precision}",
         "objective": f"{context.objective.name}, {context.objective.options.relation_heads} relation heads, "
         f"importance order {config.order}, layer map {config.layer_map}",
+        **_teaching(context),
         "held-out text": f"{context.text.num_heldout} {context.text.unit}",
         **({"ranked by": words} if (words := proxy_words(context)) else {}),
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),
         "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),
     }
+
+
+def _teaching(context: RunContext) -> dict[str, str]:
+    """Who taught whom and by which layer, where it is not the teacher by its last one."""
+    config, facts = context.config, {}
+    if config.assistant is not None:
+        taught = [sub.name for sub in context.space.sub_spaces if sub.name in context.taught]
+        facts["assistant"] = f"{config.assistant} teaches {', '.join(taught)}; held-out losses are against the teacher"
+    if config.teacher_layer is not None:
+        facts["teacher layer"] = (
+            f"attention of layer {config.teacher_layer} of {context.teacher.dims.num_layers} (from 0)"
+        )
+    return facts
 
 
 def export_command(run: Path, pick: str) -> str:

@@ -134,5 +134,6 @@ def budget_notes(problem: SearchProblem) -> list[str]:
 
 def skipped_notes(context: RunContext, needed: Sequence[SubSpace]) -> list[str]:
     """What to say about sub-spaces that no budget admits."""
-    skipped = [sub.name for sub in context.space.sub_spaces if sub not in needed and not context.is_trained(sub)]
+    used = context.with_assistant(needed)
+    skipped = [sub.name for sub in context.space.sub_spaces if sub not in used and not context.is_trained(sub)]
     return [f"no student of {', '.join(skipped)} meets the budgets: not trained"] if skipped else []

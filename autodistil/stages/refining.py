@@ -68,7 +68,6 @@ def refine_students(
         found = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
         write_refinement(found, _folder(context, candidate.id))
         known[candidate.id] = found
-        context.progress.say(f"refined {candidate.id} {found}")
     return {candidate.id: known[candidate.id] for candidate in candidates}
 
 

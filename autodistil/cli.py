@@ -73,37 +73,18 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
-ProxyTaskName = Annotated[
-    str | None,
-    typer.Option(
-        "--proxy",
-        help="Rank the students that the held-out loss leaves standing by their score on a labelled task (its train "
-        "split): stsb, mrpc, ..., a folder of --data, or none.",
-        metavar="TASK",
-        rich_help_panel=_PROXY,
-    ),
-]
-ProxyData = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="Folder of tasks: [glue/|extra/]NAME/train.tsv [default: the Hugging Face Hub].",
-        metavar="DIR",
-        rich_help_panel=_PROXY,
-    ),
-]
-ProxyMethod = Annotated[
-    str | None,
-    typer.Option(
-        help="similarity, probe or finetune [default: similarity where pairs have scores, else probe].",
-        metavar="NAME",
-        rich_help_panel=_PROXY,
-    ),
-]
-ProxyTop = Annotated[
-    int | None,
-    typer.Option(help="Students to score by the task, 0 for all [default: 16].", metavar="K", rich_help_panel=_PROXY),
-]
+
+
+def _proxy_option(flag: str, metavar: str, text: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=_PROXY)
+
+
+_PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
+_METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
+ProxyTask = Annotated[str | None, _proxy_option("--proxy", "TASK", _PROXY_HELP)]
+ProxyData = Annotated[str | None, _proxy_option("--data", "DIR", "Folder of tasks, as of evaluate [default: the Hub].")]
+ProxyMethod = Annotated[str | None, _proxy_option("--proxy-method", "NAME", _METHOD_HELP)]
+ProxyTop = Annotated[int | None, _proxy_option("--proxy-top", "K", "Students to score, 0 for all [default: 16].")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -130,7 +111,7 @@ def search(
     seq_len: SeqLen = None,
     sampler: Sampler = None,
     trials: Trials = None,
-    proxy: ProxyTaskName = None,
+    proxy: ProxyTask = None,
     data: ProxyData = None,
     proxy_method: ProxyMethod = None,
     proxy_top: ProxyTop = None,

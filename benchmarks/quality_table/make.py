@@ -53,8 +53,8 @@ def make_table(settings: Settings, progress: Progress) -> MadeTable:
         except AutodistilError as error:  # the other rows need not wait for somebody to read this
             progress.say(f"row {spec.id} failed: {error}")
             failed.append(spec.id)
-        write_table(bench, store, final=number == len(specs))
-    return MadeTable(write_table(bench, store, final=not specs), tuple(failed))
+        write_table(bench, store, final=False)
+    return MadeTable(write_table(bench, store), tuple(failed))
 
 
 def make_row(bench: Bench, store: RowStore, spec: RowSpec, columns: Sequence[Cell]) -> Row:

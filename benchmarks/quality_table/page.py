@@ -74,8 +74,8 @@ def _training_words(rows: Sequence[Row]) -> str:
     picks = [row.student for row in rows if row.spec.kind == "pick" and row.student]
     if not picks:
         return "not finished"
-    tera = picks[0]["training_flops"] / 1e12
-    return f"{picks[0]['steps']:,} steps, {picks[0]['tokens']:,} tokens, {tera:,.1f} T multiply-adds for all SuperLMs"
+    compute = f"{picks[0]['training_flops'] / 1e12:,.3g} T"
+    return f"{picks[0]['steps']:,} steps, {picks[0]['tokens']:,} tokens, {compute} multiply-adds for all SuperLMs"
 
 
 def _finetuning_words(settings: Settings) -> str:
@@ -91,10 +91,10 @@ def _finetuning_words(settings: Settings) -> str:
 
 def _reading() -> list[str]:
     return [
-        "FLOPs are multiply-adds, batch 1, at the training length. Qualities are points: Spearman for STS (no "
-        "training), F1 for MRPC, Matthews for CoLA, accuracy for the others, ± the standard deviation over seeds. The "
-        "held-out loss is relations plus in-batch similarities against the teacher; the search loss, where there is one, "
-        "is what our search ranks by. Latency is the median of interleaved rounds with its quartiles, batch 1. Compute is "
+        "FLOPs are multiply-adds, batch 1, at the training length. Qualities are points: Spearman for STS (no training), "
+        "F1 for MRPC, Matthews for CoLA, accuracy for the others, ± the standard deviation over seeds. The held-out loss "
+        "is relations plus in-batch similarities against the teacher; the search loss, where there is one, is what our "
+        "search ranks by. Latency is the median of interleaved rounds with its quartiles, batch 1. Compute is "
         "multiply-adds of the training; for slices of a SuperLM it is that of all SuperLMs, for all budgets together.",
     ]
 

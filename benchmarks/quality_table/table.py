@@ -116,7 +116,7 @@ def _points(row: Mapping[str, Any], name: str) -> str:
 
 def _training(row: Mapping[str, Any]) -> list[str]:
     compute = row["training_flops"]
-    return [_number(row["steps"], ",.0f"), "-" if compute is None or pd.isna(compute) else f"{compute / 1e12:,.1f} T"]
+    return [_number(row["steps"], ",.0f"), "-" if compute is None or pd.isna(compute) else f"{compute / 1e12:,.3g} T"]
 
 
 def _number(value: Any, form: str) -> str:

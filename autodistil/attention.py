@@ -46,6 +46,12 @@ class ModelStates:
     hidden: tuple[Tensor, ...] = ()
     """Output of each layer, the last hidden states last, where they were asked for."""
 
+    def detach(self) -> ModelStates:
+        """The same numbers, as targets."""
+        attention = AttentionStates(*(part.detach() for part in self.attention))
+        output = None if self.output is None else self.output.detach()
+        return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden))
+
 
 class _Finished(Exception):
     """Ends a forward whose remaining layers nobody needs. Never leaves `run_tapped`."""

@@ -230,9 +230,5 @@ def _effort(
 def draw_shares(students: StudentSet, recipe: Recipe) -> dict[StudentConfig, float]:
     """Student -> share of the steps that draw it; they add up to the students of a step."""
     steps = min(recipe.steps, _COUNTED_STEPS)
-    counts = Counter(
-        student
-        for step in range(steps)
-        for student in draw_students(students, recipe.sampling, recipe.random_students, recipe.seed, step)
-    )
+    counts = Counter(student for step in range(steps) for student in draw_students(students, recipe, step))
     return {student: count / steps for student, count in counts.items()}

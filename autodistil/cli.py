@@ -28,7 +28,7 @@ app = typer.Typer(
     epilog="Start with: `autodistil search --budget 500MFLOPs`",
 )
 
-_TRAINING, _MACHINE = "Training", "Machine"
+_TRAINING, _PROXY, _MACHINE = "Training", "Proxy task", "Machine"
 
 Teacher = Annotated[
     str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")
@@ -73,6 +73,37 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
+ProxyTaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy",
+        help="Rank the students that the held-out loss leaves standing by their score on a labelled task (its train "
+        "split): stsb, mrpc, ..., a folder of --data, or none.",
+        metavar="TASK",
+        rich_help_panel=_PROXY,
+    ),
+]
+ProxyData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="Folder of tasks: [glue/|extra/]NAME/train.tsv [default: the Hugging Face Hub].",
+        metavar="DIR",
+        rich_help_panel=_PROXY,
+    ),
+]
+ProxyMethod = Annotated[
+    str | None,
+    typer.Option(
+        help="similarity, probe or finetune [default: similarity where pairs have scores, else probe].",
+        metavar="NAME",
+        rich_help_panel=_PROXY,
+    ),
+]
+ProxyTop = Annotated[
+    int | None,
+    typer.Option(help="Students to score by the task, 0 for all [default: 16].", metavar="K", rich_help_panel=_PROXY),
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -99,6 +130,10 @@ def search(
     seq_len: SeqLen = None,
     sampler: Sampler = None,
     trials: Trials = None,
+    proxy: ProxyTaskName = None,
+    data: ProxyData = None,
+    proxy_method: ProxyMethod = None,
+    proxy_top: ProxyTop = None,
     seed: Seed = None,
     threads: Threads = None,
     device: Device = None,
@@ -118,7 +153,9 @@ def search(
 
         raise BudgetError("no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB; add one")
     from autodistil import console, pipeline
+    from autodistil.stages.proxy import check_options
 
+    check_options(options, context.config.proxy)
     result = pipeline.search(context, resume, report)
     if json:
         console.print_json(result)

@@ -51,7 +51,7 @@ class RunConfig:
     """Micro-batches that a step is cut into, to save memory."""
     seq_len: int = 128
     """Tokens per training sequence, and the length at which costs are stated."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     """Peak learning rate of AdamW; the best of those tried for short trainings (reports/LOG.md)."""
     warmup: float = 0.1
     """Share of the steps with rising learning rate."""
@@ -63,6 +63,8 @@ class RunConfig:
     """How students are drawn (`training.sampling.SAMPLINGS`)."""
     random_students: int = 2
     """Random students a step, beside the largest and the smallest."""
+    in_place: bool = False
+    """In-place distillation: the smaller students of a step learn from its largest one."""
     precision: str = "fp32"
     """`fp32`, or `bf16` for autocast where the hardware has it."""
     heldout_sequences: int = 32
@@ -78,6 +80,15 @@ class RunConfig:
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
 
+    proxy: str | None = None
+    """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
+    data: str | None = None
+    """Folder of labelled tasks; the Hugging Face Hub for what it does not hold."""
+    proxy_method: str | None = None
+    """`similarity`, `probe` or `finetune`; similarity where pairs have scores, else a probe, unless given."""
+    proxy_top: int = 16
+    """Students that are scored by the task; 0 for all that have a loss."""
+
     # The machine: never changes what is computed, but for rounding.
     threads: int | None = None
     """CPU threads; all cores unless given."""
@@ -91,6 +102,11 @@ class RunConfig:
             value = _coerce(field.name, getattr(self, field.name), _HINTS[field.name])
             object.__setattr__(self, field.name, value)
             _check_range(field.name, value)
+        if self.in_place and self.sampling not in ("sandwich", "progressive"):
+            raise ConfigError(
+                f"in_place = true needs the largest student in every step, sampling = {self.sampling!r} does not draw "
+                "it; allowed: sandwich, progressive"
+            )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
 
@@ -101,7 +117,7 @@ class RunConfig:
 
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
-SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials"})
+SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"})
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
@@ -110,9 +126,10 @@ _CHOICES = {
     "order": ("both", "activation", "gradient", "none"),
     "layer_map": ("spread", "stride", "first", "influence"),
     "text_unit": ("auto", "sequences", "sentences"),
-    "sampling": ("sandwich", "uniform"),
+    "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
     "sampler": ("auto", "exhaustive", "nsga2", "tpe", "random"),
+    "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }
 _MINIMUM = {
@@ -125,6 +142,7 @@ _MINIMUM = {
     "random_students": 0,
     "seed": 0,
     "trials": 1,
+    "proxy_top": 0,
     "heldout_sequences": 1,
     "threads": 1,
     "checkpoint_seconds": 0,

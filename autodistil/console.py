@@ -105,7 +105,7 @@ def print_search(result: SearchResult) -> None:
     console.print(_front_table(result))
     best = result.candidates.loc[result.best]
     console.print(
-        f"best: {result.best}: loss {best['loss']:.4f}, {best['flops'] / 1e6:,.1f} MFLOPs, "
+        f"best: {result.best}: {_score(best)}loss {best['loss']:.4f}, {best['flops'] / 1e6:,.1f} MFLOPs, "
         f"{best['params'] / 1e6:.2f} M parameters, {best['size_mb']:.1f} MB",
         markup=False,
     )
@@ -120,17 +120,23 @@ def print_search(result: SearchResult) -> None:
     console.print(f"export: {result.export_command('best')}", markup=False)
 
 
+def _score(row: pd.Series) -> str:
+    return f"score {row['score']:.4f}, " if "score" in row else ""
+
+
 def _front_table(result: SearchResult) -> Table:
     front = result.pareto
     shown = front if len(front) <= _FRONT_ROWS else front.iloc[-_FRONT_ROWS:]
     more = f", the last {_FRONT_ROWS} of {len(front)}" if len(front) > len(shown) else ""
+    scored = "score on the proxy task's train split; " if "score" in front else ""
     table = Table(
         title=f"Pareto front under {' and '.join(result.budgets)}{more}",
-        caption="loss on held-out text; FLOPs are multiply-adds, batch 1",
+        caption=f"{scored}loss on held-out text; FLOPs are multiply-adds, batch 1",
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("student", "MFLOPs", "M params", "MB", "loss", "rank", "in sub-space"):
+    scores = ["score"] if "score" in front else []
+    for name in ("student", "MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"):
         table.add_column(name, justify="left" if name == "student" else "right", no_wrap=True)
     for student_id, row in shown.iterrows():
         mark = " *" if student_id == result.best else " ~" if student_id == result.knee else ""
@@ -139,7 +145,7 @@ def _front_table(result: SearchResult) -> Table:
             f"{row['flops'] / 1e6:,.1f}",
             f"{row['params'] / 1e6:.2f}",
             f"{row['size_mb']:.1f}",
-            f"{row['loss']:.4f}",
+            *(f"{row[column]:.4f}" for column in (*scores, "loss")),
             str(row["rank"]),
             str(row["rank_in_sub_space"]),
         )
@@ -189,6 +195,7 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
         "sub_space": row["sub_space"],
         "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
+        **({"score": float(row["score"])} if "score" in row else {}),
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),
         "rank_in_sub_space": int(row["rank_in_sub_space"]),

@@ -3,7 +3,8 @@
 context    a frozen teacher, a search space of K sub-spaces, text with a held-out share
 train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
            distils its largest, smallest and some random students from it
-search     held-out loss of the feasible students; Pareto front over loss and budgeted costs
+search     held-out loss of the feasible students, then, with a proxy task, its score of those still in question;
+           Pareto front over loss or score and budgeted costs
 report     the front to look at
 export     the picked student as an ordinary Hugging Face model
 """
@@ -23,6 +24,7 @@ from autodistil.errors import BudgetError
 from autodistil.export import ExportedStudent
 from autodistil.run_certificate import score_ends
 from autodistil.stages.exporting import export_candidate
+from autodistil.stages.proxy import open_proxy, rank_by_task
 from autodistil.stages.reporting import export_command, write_report
 from autodistil.stages.searching import (
     budget_notes,
@@ -44,7 +46,7 @@ class SearchResult:
     run: Path
     budgets: tuple[str, ...]
     best: str
-    """Id of the feasible student with the lowest loss."""
+    """Id of the feasible student with the lowest loss, or the highest score on the proxy task."""
     knee: str
     """Id of the student at the knee of the front."""
     candidates: pd.DataFrame
@@ -87,8 +89,9 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         for note in notes:
             context.progress.say(note)
         _ = read_measured(context.folder.certificate_path)  # refuses a damaged file before hours of training
+        task = open_proxy(context)
         train_missing(context, needed, resume)
-        ranked = run_search(context, problem)
+        ranked = rank_by_task(context, problem, run_search(context, problem), task)
         write_candidates(context, ranked)
         score_ends(context, needed, ranked)
         verify_front(context, problem, ranked)

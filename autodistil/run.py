@@ -5,6 +5,7 @@ superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.saf
 metrics.jsonl, tensorboard/     training
 heldout.npy, vocabulary.npz     what students are scored on, and which tokens they keep where that is searched
 study.db, candidates.csv        search
+proxy.json                      task scores of students, where a proxy task ranks them
 report.html, report.png         report
 certificate.json                how far to trust the search
 alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
@@ -68,6 +69,11 @@ class RunFolder:
     def candidates_path(self) -> Path:
         """`candidates.csv`."""
         return self.path / "candidates.csv"
+
+    @property
+    def proxy_path(self) -> Path:
+        """`proxy.json`."""
+        return self.path / "proxy.json"
 
     @property
     def report_path(self) -> Path:

@@ -10,6 +10,23 @@ from autodistil.families import family_of
 from autodistil.objectives import Objective, TermOptions, parse_objective
 from autodistil.spaces import SubSpace
 from autodistil.teacher import Teacher, _fingerprint
+from autodistil.training.recipe import Recipe
+
+RECIPE = Recipe(
+    steps=6,
+    batch_size=4,
+    accumulate=1,
+    learning_rate=1e-3,
+    warmup=0.2,
+    weight_decay=0.01,
+    clip=1.0,
+    sampling="sandwich",
+    in_place=False,
+    random_students=2,
+    seed=0,
+    precision="fp32",
+)
+"""A short training."""
 
 _COMMON = {
     "vocab_size": 97,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from autodistil_helpers import objective_of, random_teacher, small_space
+from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from tokenizers_helpers import TEXTS, packaged
 from torch.nn.functional import layer_norm, linear
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ElectraModel
@@ -215,7 +215,7 @@ def test_embedding_sizes_are_drawn_in_training_and_are_below_the_hidden_size():
     assert len(sub.students) + sub.excluded == sub.num_combinations == 2 * 2 * 2 * 2
     assert sub.students[0].label == "L2-H32-A2-F64-E16-V8000"
     assert (sub.smallest.embedding_size, sub.largest.embedding_size) == (16, 32)
-    drawn = {s for step in range(20) for s in draw_students(sub, "sandwich", 2, 0, step)}
+    drawn = {s for step in range(20) for s in draw_students(sub, RECIPE, step)}
     assert drawn == set(sub.architectures)
     assert sub.student(num_layers=2, hidden_size=32, head_size=16, mlp_ratio=2.0, embedding_size=32) is None
 

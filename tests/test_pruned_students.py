@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from autodistil_helpers import FAMILY_CONFIGS, random_teacher, small_space
+from autodistil_helpers import FAMILY_CONFIGS, RECIPE, random_teacher, small_space
 from tokenizers_helpers import TEXTS, byte_level_bpe, packaged, unigram, vocabulary_of
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
 
@@ -111,7 +111,7 @@ def test_training_does_not_see_the_axis():
     assert len(pruned.students) == 2 * len(plain.students) == 2 * len(pruned.architectures)
     assert (pruned.largest, pruned.smallest, pruned.envelope) == (plain.largest, plain.smallest, plain.envelope)
     for sampling in SAMPLINGS:
-        draws = [draw_students(sub, sampling, 3, seed=1, step=5) for sub in (plain, pruned)]
+        draws = [draw_students(sub, replace(RECIPE, sampling=sampling), 5) for sub in (plain, pruned)]
         assert draws[0] == draws[1]
     states = [SuperLM.from_teacher(random_teacher("bert"), sub).state_dict() for sub in (plain, pruned)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

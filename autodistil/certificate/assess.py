@@ -116,6 +116,8 @@ class Certificate:
     """Other feasible students of its sub-space within the margin."""
     tokens: float
     """Tokens that each student trained alone has seen."""
+    task_name: str = ""
+    """Name of the task of `task`, where known."""
 
     def of(self, sub_space: str | None) -> SubSpaceFindings | None:
         """The findings on a sub-space."""
@@ -152,6 +154,7 @@ def assess(candidates: pd.DataFrame, measured: Measured, best: str | None = None
         margin=margin,
         rivals=_rivals(table, best, sub_space, margin),
         tokens=measured.tokens,
+        task_name=measured.task,
     )
 
 

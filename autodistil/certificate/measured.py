@@ -33,8 +33,10 @@ class Measured:
     """Before any training: slices of the teacher."""
     in_one: Losses = field(default_factory=dict)
     """In one SuperLM over all sub-spaces."""
+    task: str = ""
+    """Name of the task of `task_scores`."""
     task_scores: Losses = field(default_factory=dict)
-    """Score on a task, higher is better."""
+    """Score on that task, higher is better."""
     draws: Losses = field(default_factory=dict)
     """Share of the SuperLM's steps in which it drew the student."""
     students_a_step: Losses = field(default_factory=dict)
@@ -61,11 +63,12 @@ class Measured:
         """
         if not isinstance(raw, dict) or not set(raw) <= {item.name for item in fields(cls)}:
             raise ValueError("'measured' is not a mapping of known tables")
-        read: dict[str, Any] = {key: (_table if key in _TABLES else _number)(key, value) for key, value in raw.items()}
+        readers = {**dict.fromkeys(_TABLES, _table), "tokens": _number, "task": _text}
+        read: dict[str, Any] = {key: readers[key](key, value) for key, value in raw.items()}
         return cls(**read)
 
 
-_TABLES = frozenset(item.name for item in fields(Measured)) - {"tokens"}
+_TABLES = frozenset(item.name for item in fields(Measured)) - {"tokens", "task"}
 
 
 def read_measured(path: Path) -> Measured:
@@ -109,6 +112,12 @@ def _table(name: str, raw: object) -> dict[str, float]:
     if not isinstance(raw, dict):
         raise ValueError(f"{name!r} is not a mapping")
     return {key: _number(f"{name}.{key}", value) for key, value in raw.items()}
+
+
+def _text(name: str, raw: object) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"{name} = {raw!r} is not a text")
+    return raw
 
 
 def _number(name: str, raw: object) -> float:

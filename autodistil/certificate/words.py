@@ -253,7 +253,8 @@ def _one(certificate: Certificate) -> Iterator[str]:
 
 def _task(certificate: Certificate) -> Iterator[str]:
     if certificate.task.n:
-        yield f"Held-out loss against task score: {tau_words(certificate.task)}."
+        name = f" on {certificate.task_name}" if certificate.task_name else ""
+        yield f"Held-out loss against task score{name}: {tau_words(certificate.task)}."
     else:
         yield "Held-out loss against task score: no task scores, so whether a low loss means a good task is open."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -67,3 +67,46 @@ def shuffled_batches(lengths: np.ndarray, batch_size: int, random: np.random.Gen
     pools = np.split(order, range(_POOL * batch_size, len(order), _POOL * batch_size))
     batches = [pool[batch] for pool in pools for batch in sorted_batches(lengths[pool], batch_size)]
     return [batches[i] for i in random.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class TextBatches:
+    """Texts as padded batches, each distinct one once."""
+
+    batches: tuple[Batch, ...]
+    order: np.ndarray
+    """Where each distinct text stands in the batches put together, (distinct texts,)."""
+    index: np.ndarray
+    """Which distinct text each text is, (texts,)."""
+
+    def restore(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Rows (texts, dim) in the order of the texts, from those of each batch."""
+        return np.concatenate(parts)[self.order][self.index]
+
+
+@dataclass(frozen=True)
+class TextBatcher:
+    """Tokenises and batches texts. What it made of texts it keeps, for the many students that read the same ones."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    batch_size: int
+    device: torch.device
+    _made: dict[tuple[str, ...], TextBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __call__(self, texts: Sequence[str]) -> TextBatches:
+        """The batches of some texts, made once."""
+        key = tuple(texts)
+        if key not in self._made:
+            self._made[key] = self._make(key)
+        return self._made[key]
+
+    def _make(self, texts: tuple[str, ...]) -> TextBatches:
+        unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
+        batches = list(sorted_batches(rows.lengths, self.batch_size))
+        return TextBatches(
+            tuple(rows.batch(batch, self.device) for batch in batches),
+            np.argsort(np.concatenate(batches)),
+            np.array([unique[text] for text in texts]),
+        )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from autodistil.errors import TaskError, TeacherError
-from autodistil.evaluation.batching import TokenizedRows, sorted_batches
+from autodistil.evaluation.batching import TextBatcher
 from autodistil.evaluation.metrics import score
 from autodistil.evaluation.models import EvaluatedModel, loading_errors, usable_length
 from autodistil.evaluation.tasks import Split, TaskData
@@ -56,25 +56,17 @@ class PooledEncoder:
     """An `Encoder` that pools the last hidden states of `forward`; every text is run once, however often it comes."""
 
     forward: Forward
-    tokenizer: PreTrainedTokenizerBase
+    batches: TextBatcher
     pooling: str = "mean"
     """A key of `POOLINGS`."""
-    max_length: int = DEFAULT_LENGTH
     normalize: bool = False
     """Scale embeddings to length 1."""
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    batch_size: int = _BATCH_SIZE
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (texts, dim) of float32, in the order of `texts`."""
-        unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
-        batches = list(sorted_batches(rows.lengths, self.batch_size))
-        parts = [self._embed(rows.batch(batch, self.device)) for batch in batches]
-        embeddings = np.empty((len(unique), parts[0].shape[1]), dtype=np.float32)
-        embeddings[np.concatenate(batches)] = np.concatenate(parts)
-        return embeddings[[unique[text] for text in texts]]
+        made = self.batches(texts)
+        return made.restore([self._embed(batch) for batch in made.batches])
 
     def _embed(self, batch: Batch) -> np.ndarray:
         pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
@@ -95,33 +87,45 @@ def folder_encoder(
     encoder, tokenizer = model.encoder(torch.device(device)), model.tokenizer()
     return PooledEncoder(
         forward=lambda batch: encoder(**batch).last_hidden_state,
-        tokenizer=tokenizer,
+        batches=text_batcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
-        max_length=usable_length(encoder, tokenizer, max_length),
         normalize="Normalize" in kinds,
-        device=torch.device(device),
     )
+
+
+def text_batcher(tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> TextBatcher:
+    """Batches of the size that encoders run."""
+    return TextBatcher(tokenizer, max_length, _BATCH_SIZE, device)
 
 
 def student_encoder(
     superlm: SuperLM,
     student: StudentConfig,
-    tokenizer: PreTrainedTokenizerBase,
+    batches: TextBatcher,
     pooling: str = "mean",
     normalize: bool = False,
-    max_length: int = DEFAULT_LENGTH,
 ) -> Encoder:
-    """The encoder of a SuperLM's student, without exporting it; of the weights as they are now."""
+    """The encoder of a SuperLM's student, without exporting it; of the weights as they are now.
+
+    Args:
+        superlm: a SuperLM.
+        student: one of its students.
+        batches: made with the student's own tokenizer, a pruned one where its vocabulary is.
+        pooling: a key of `POOLINGS`.
+        normalize: scale embeddings to length 1.
+    """
+    kept = superlm.kept_tokens(student)
+    teacher_ids = None if kept is None else kept.to(superlm.device)
     with torch.no_grad():
         weights = superlm.weights(student)
 
     def forward(batch: Batch) -> Tensor:
-        output = superlm.forward(student, batch, weights, output=True).output
+        inputs = batch if teacher_ids is None else {**batch, "input_ids": teacher_ids[batch["input_ids"]]}
+        output = superlm.forward(student, inputs, weights, output=True).output
         assert output is not None
         return output
 
-    length = usable_length(superlm.meta_model(student), tokenizer, max_length)
-    return PooledEncoder(forward, tokenizer, pooling, length, normalize, superlm.device)
+    return PooledEncoder(forward, batches, pooling, normalize)
 
 
 def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_length: int) -> Encoder:
@@ -181,16 +185,14 @@ def embedding_similarity(data: TaskData, encode: Encoder) -> dict[str, float]:
     return score(data.task.metrics, data.evaluated.labels, cosine)
 
 
-def check_scored_pairs(data: TaskData) -> None:
+def check_scored_pairs(data: TaskData, instead: str = "--method probe or --finetune") -> None:
     """Make sure that a task has what similarity needs.
 
     Raises:
         TaskError: it has not.
     """
     if not (data.task.pairs and data.task.regression):
-        raise TaskError(
-            f"task {data.task.name!r} has no scored pairs, which similarity needs; use --method probe or --finetune"
-        )
+        raise TaskError(f"task {data.task.name!r} has no scored pairs, which similarity needs; use {instead}")
 
 
 def _embed_texts(split: Split, encode: Encoder) -> tuple[np.ndarray, ...]:
@@ -240,7 +242,7 @@ def _features(split: Split, encode: Encoder) -> np.ndarray:
 
 
 def _choose_strength(data: TaskData, features: np.ndarray, labels: np.ndarray) -> float:
-    held_out = _every_fifth(labels, data.task.regression)
+    held_out = every_nth(5, labels, data.task.regression)
     if not held_out.any() or len(np.unique(labels[~held_out])) < 2:
         return _STRENGTHS[len(_STRENGTHS) // 2]
 
@@ -251,10 +253,10 @@ def _choose_strength(data: TaskData, features: np.ndarray, labels: np.ndarray) -
     return max(_STRENGTHS, key=quality)
 
 
-def _every_fifth(labels: np.ndarray, regression: bool) -> np.ndarray:
-    """Every fifth row, of each class where there are classes; (rows,) of bool."""
+def every_nth(n: int, labels: np.ndarray, regression: bool) -> np.ndarray:
+    """Every n-th row, of each class where there are classes; (rows,) of bool."""
     groups = np.zeros(len(labels)) if regression else labels
-    return (pd.Series(groups).groupby(groups).cumcount() % 5 == 4).to_numpy()
+    return (pd.Series(groups).groupby(groups).cumcount() % n == n - 1).to_numpy()
 
 
 def _fit(data: TaskData, features: np.ndarray, labels: np.ndarray, strength: float) -> Pipeline:

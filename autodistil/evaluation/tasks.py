@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -143,13 +143,14 @@ _TABLE = (
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TABLE})
 
 
-def load_task(name: str, data_dir: Path | None = None) -> TaskData:
+def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = SPLITS) -> TaskData:
     """Load a task's data.
 
     Args:
         name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of pairs
             where it has `text_b`, of scores where labels are numbers and not all whole, else of classes.
         data_dir: folder to look in first.
+        splits: those to read; of others nothing is seen.
 
     Raises:
         TaskError: unknown, or its data are missing or damaged.
@@ -157,12 +158,15 @@ def load_task(name: str, data_dir: Path | None = None) -> TaskData:
     folder = _find_folder(name, data_dir)
     task = TASKS.get(name)
     if folder is not None:
-        rows = {split: read_rows(path) for split in SPLITS if (path := folder / f"{split}.tsv").is_file()}
+        rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
         assert data_dir is not None
-        return _interpret(task or _guess_task(name, rows), rows, f"{folder.relative_to(data_dir)} (local)")
+        origin = f"{folder.relative_to(data_dir)} (local)"
+        return _interpret(task or _guess_task(name, rows), rows, origin, splits)
     if task is None or task.hub is None:
         raise _not_found(name, data_dir)
-    return _interpret(task, hub_rows(task.hub), f"hf:{task.hub.name}" + f":{task.hub.config}" * bool(task.hub.config))
+    table = replace(task.hub, splits={ours: theirs for ours, theirs in task.hub.splits.items() if ours in splits})
+    origin = f"hf:{table.name}" + f":{table.config}" * bool(table.config)
+    return _interpret(task, hub_rows(table), origin, splits)
 
 
 def _find_folder(name: str, data_dir: Path | None) -> Path | None:
@@ -198,10 +202,15 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str) -> TaskData:
+def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted: Sequence[str]) -> TaskData:
     """Check rows and turn labels into numbers."""
-    if not {"dev", "test"} & rows.keys():
+    evaluated = {"dev", "test"} & set(wanted)
+    if evaluated and not evaluated & rows.keys():
         raise TaskError(f"task {task.name!r} ({origin}) has no dev and no test split; one of them is evaluated, add it")
+    if not rows:
+        raise TaskError(
+            f"task {task.name!r} ({origin}) has no {' or '.join(wanted)} split; add it, or choose another task"
+        )
     for split, part in rows.items():
         if task.pairs and part.text_b is None:
             raise TaskError(f"task {task.name!r} is one of pairs, but {split} ({origin}) has no column text_b; add it")
@@ -212,7 +221,7 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str) -> Tas
         split: Split(part.text_a, part.text_b, _labels(task, classes, split, part)) for split, part in rows.items()
     }
     data = TaskData(task, MappingProxyType(splits), classes, origin, _fingerprint(rows))
-    if len(np.unique(data.evaluated.labels)) < 2:
+    if evaluated and len(np.unique(data.evaluated.labels)) < 2:
         raise TaskError(f"{data.evaluated_name} of task {task.name!r} ({origin}) has one label only; give others too")
     return data
 

@@ -46,3 +46,5 @@ class ReportData:
     export_command: str
     certificate: Certificate | None = None
     """How far to trust the search; what the candidates alone say where None."""
+    score_name: str | None = None
+    """What the candidates' `score` is, where a proxy task ranks them, such as `stsb spearman`."""

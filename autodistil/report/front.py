@@ -1,4 +1,4 @@
-"""The Pareto front of held-out loss over one cost, as a plotly figure."""
+"""The Pareto front of held-out loss, or of the score on a proxy task, over one cost, as a plotly figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 from autodistil.report.data import ReportData
 from autodistil.report.marks import ROW_PX, limits_on, marked_limits, marked_picks
 from autodistil.report.palette import SYMBOLS, series_colour
-from autodistil.report.rows import staircase, students, sub_spaces
+from autodistil.report.rows import UNPLACED, measure, staircase, students, sub_spaces
 from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
 from autodistil.report.units import COSTS
 
@@ -26,6 +26,7 @@ HOVER_COLUMNS = (
     "loss",
     "rank",
     "rank_in_sub_space",
+    "score",
 )
 """Facts of a student, in this order. A trace's `meta` says which rows (`students`) and columns (`x`, `y`) it draws."""
 
@@ -41,6 +42,7 @@ _HOVER = {
     "front": f"{_CONFIG}{_RANKED} · on the front<extra></extra>",
     "dominated": f"{_CONFIG}{_RANKED}<extra></extra>",
     "over": f"{_CONFIG}loss %{{customdata[11]:.4f}} · over budget<extra></extra>",
+    "untasked": f"{_CONFIG}{_RANKED} · not scored on the task<extra></extra>",
     "unscored": f"{_CONFIG}not scored<extra></extra>",
 }
 
@@ -51,14 +53,14 @@ _MODEBAR_PX = 34
 
 
 def front_figure(data: ReportData, column: str) -> Spec:
-    """Held-out loss over a cost (a key of `COSTS`): students, front, budgets, teacher, best and knee."""
+    """Held-out loss or score over a cost (a key of `COSTS`): students, front, budgets, teacher, best and knee."""
     table = students(data)
     limits = limits_on(data, column)
     x = Scale.over([*table[column].astype(float), *(limit.value for limit in limits if not limit.beyond)])
-    y = Scale.over(table.loc[table["state"] != "unscored", "loss"].astype(float), pad_low=0.14, pad_high=0.06)
+    y = _value_scale(data)
     shapes, flags = marked_limits(limits, x)
     rings, labels = marked_picks(data, column, x, y)
-    axes, message = _loss_axes(table, y.axis(f"Held-out loss ({as_text(data.objective, 24)})"))
+    axes, message = _value_axes(table, y.axis(_value_title(data)))
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": _MODEBAR_PX + ROW_PX * len(limits), "b": 60},
         xaxis=x.axis(_axis_title(data, column), tickformat="~s", anchor="y2" if "yaxis2" in axes else "y"),
@@ -70,12 +72,27 @@ def front_figure(data: ReportData, column: str) -> Spec:
     return {"data": [*_front_line(data, column), *_student_traces(data, table, column), *rings], "layout": layout}
 
 
-def _loss_axes(table: pd.DataFrame, axis: Spec) -> tuple[dict[str, Spec], list[Spec]]:
-    """The loss axis, above a strip for students that were never scored; a message where that is all of them."""
+def _value_scale(data: ReportData) -> Scale:
+    """The axis of what ranks, with more room where good students are: labels go there."""
+    table, by = students(data), measure(data)
+    values = table.loc[~table["state"].isin(UNPLACED), by.column].astype(float)
+    if by.sign < 0:
+        return Scale.over(values, pad_low=0.06, pad_high=0.14, may_be_log=False)
+    return Scale.over(values, pad_low=0.14, pad_high=0.06)
+
+
+def _value_title(data: ReportData) -> str:
+    if data.score_name is not None:
+        return f"Task score ({as_text(data.score_name, 24)})"
+    return f"Held-out loss ({as_text(data.objective, 24)})"
+
+
+def _value_axes(table: pd.DataFrame, axis: Spec) -> tuple[dict[str, Spec], list[Spec]]:
+    """The axis of what ranks, above a strip for students without it; a message where that is all of them."""
     states = set(table["state"])
-    if not states - {"unscored"}:
+    if not states - set(UNPLACED):
         return {"yaxis": {**_STRIP, "range": [-0.08, 1]}}, [_in_the_middle("No student was scored.")]
-    if "unscored" in states:
+    if states & set(UNPLACED):
         return {"yaxis": {**axis, "domain": [0.055, 1]}, "yaxis2": {**_STRIP, "domain": [0, 0.03]}}, []
     return {"yaxis": axis}, []
 
@@ -104,39 +121,49 @@ def _in_the_middle(text: str) -> Spec:
 
 def _student_traces(data: ReportData, table: pd.DataFrame, column: str) -> list[Spec]:
     """One trace a state and sub-space; the best seen are drawn last, on top."""
-    small = len(table) >= _CROWD
-    strip = "y" if (table["state"] == "unscored").all() else "y2"
-    names = sub_spaces(data)
+    strip = "y" if table["state"].isin(UNPLACED).all() else "y2"
     in_legend: set[str] = set()
     traces = []
-    for state in ("unscored", "over", "front", "dominated"):
+    for state in ("unscored", "untasked", "over", "front", "dominated"):
         for series, rows in table[table["state"] == state].groupby("series"):
-            trace = _points(rows, column, state, int(series), names[int(series)], small)
-            trace["yaxis"] = strip if state == "unscored" else "y"
+            trace = _points(data, rows, column, state, int(series))
+            trace["yaxis"] = strip if state in UNPLACED else "y"
             trace["showlegend"] = trace["legendgroup"] not in in_legend
             in_legend.add(trace["legendgroup"])
             traces.append(trace)
-    return sorted(traces, key=lambda trace: ("unscored", "over", "dominated", "front").index(trace["meta"]["state"]))
+    order = ("unscored", "untasked", "over", "dominated", "front")
+    return sorted(traces, key=lambda trace: order.index(trace["meta"]["state"]))
 
 
-def _points(rows: pd.DataFrame, column: str, state: str, series: int, name: str, small: bool) -> Spec:
-    labels = {"over": "over budget", "unscored": "not scored"}
+_LABELS = {"over": "over budget", "untasked": "by loss only", "unscored": "not scored"}
+"""In the legend, of states that are not told apart by sub-space."""
+
+
+def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, series: int) -> Spec:
+    name, value = sub_spaces(data)[series], measure(data).column
     return {
         "type": "scatter",
         "mode": "markers",
         "x": rows[column].tolist(),
-        "y": [0] * len(rows) if state == "unscored" else rounded(rows["loss"]),
-        "name": labels.get(state, as_text(name, 28)),
-        "legendgroup": state if state in labels else f"series-{series}",
-        "legendrank": {"over": 1001, "unscored": 1002}.get(state, 100 + series),
-        "marker": _marker(state, series, small),
-        "hovertemplate": _HOVER[state],
-        "meta": _meta(rows, column, state),
+        "y": [0] * len(rows) if state in UNPLACED else rounded(rows[value]),
+        "name": _LABELS.get(state, as_text(name, 28)),
+        "legendgroup": state if state in _LABELS else f"series-{series}",
+        "legendrank": {"over": 1001, "untasked": 1002, "unscored": 1003}.get(state, 100 + series),
+        "marker": _marker(state, series, small=len(data.candidates) >= _CROWD),
+        "hovertemplate": _hover(data, state),
+        "meta": _meta(rows, column, state, value),
     }
 
 
-def _meta(rows: pd.DataFrame, column: str, state: str) -> Spec:
-    y = None if state == "unscored" else HOVER_COLUMNS.index("loss")
+def _hover(data: ReportData, state: str) -> str:
+    """The score beside the loss where students have both."""
+    if data.score_name is None or state in UNPLACED:
+        return _HOVER[state]
+    return _HOVER[state].replace("loss %", "score %{customdata[14]:.4f} · loss %", 1)
+
+
+def _meta(rows: pd.DataFrame, column: str, state: str, value: str) -> Spec:
+    y = None if state in UNPLACED else HOVER_COLUMNS.index(value)
     return {"state": state, "students": rows.index.tolist(), "x": HOVER_COLUMNS.index(column), "y": y}
 
 
@@ -147,6 +174,7 @@ def _marker(state: str, series: int, small: bool) -> Spec:
         "front": {"symbol": symbol, "size": 8 if small else 11, "color": series_colour(series), "line": ring},
         "dominated": {"symbol": symbol, "size": 5 if small else 8, "color": series_colour(series), "opacity": 0.42},
         "over": {"symbol": f"{symbol}-open", "size": 5 if small else 7, "color": "var(--faint)"},
+        "untasked": {"symbol": "line-ns-open", "size": 9, "color": "var(--dim)", "opacity": 0.8},
         "unscored": {"symbol": "line-ns-open", "size": 9, "color": "var(--faint)", "opacity": 0.7},
     }
     return styles[state]
@@ -159,7 +187,7 @@ def _front_line(data: ReportData, column: str) -> list[Spec]:
             "type": "scatter",
             "mode": "lines",
             "x": line[column].tolist(),
-            "y": rounded(line["loss"]),
+            "y": rounded(line[measure(data).column]),
             "name": "Pareto front",
             "legendrank": 1,
             "line": {"color": "var(--dim)", "width": 1.5, "shape": "hv"},

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.report.data import ReportData
-from autodistil.report.rows import student, students
+from autodistil.report.rows import UNPLACED, measure, student, students
 from autodistil.report.style import Scale, Spec, as_text
 from autodistil.report.units import COSTS
 
@@ -33,21 +33,21 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
     if data.best == data.knee:
         picks = {"best and knee": data.best}
     found = {label: row for label, name in picks.items() if (row := student(data, name)) is not None}
-    taken = _pixels(data, column, x, y)
+    taken, value = _pixels(data, column, x, y), measure(data).column
     labels = []
     for label, row in found.items():
-        point = np.array([x.share(row[column]) * _PLOT_PX[0], (1 - y.share(row["loss"])) * _PLOT_PX[1]])
+        point = np.array([x.share(row[column]) * _PLOT_PX[0], (1 - y.share(row[value])) * _PLOT_PX[1]])
         spot = _free_spot(point, label, taken)
         taken = np.vstack([taken, *_box_points(point, label, spot)])
-        labels.append(_pick(label, x.at(row[column]), y.at(row["loss"]), spot))
-    return [_rings(list(found.values()), column)] if found else [], labels
+        labels.append(_pick(label, x.at(row[column]), y.at(row[value]), spot))
+    return [_rings(list(found.values()), column, value)] if found else [], labels
 
 
 def _pixels(data: ReportData, column: str, x: Scale, y: Scale) -> np.ndarray:
     """Where the students are drawn (students, 2), from the upper left."""
-    table = students(data)
-    rows = table.loc[table["state"] != "unscored", [column, "loss"]].astype(float).to_numpy()
-    places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(loss)) * _PLOT_PX[1]) for cost, loss in rows]
+    table, value = students(data), measure(data).column
+    rows = table.loc[~table["state"].isin(UNPLACED), [column, value]].astype(float).to_numpy()
+    places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(height)) * _PLOT_PX[1]) for cost, height in rows]
     return np.array(places).reshape(-1, 2)
 
 
@@ -75,12 +75,12 @@ def _free_spot(point: np.ndarray, label: str, taken: np.ndarray) -> tuple[int, i
     return min(_SPOTS, key=cost)
 
 
-def _rings(rows: Sequence[pd.Series], column: str) -> Spec:
+def _rings(rows: Sequence[pd.Series], column: str, value: str) -> Spec:
     return {
         "type": "scatter",
         "mode": "markers",
         "x": [float(row[column]) for row in rows],
-        "y": [float(row["loss"]) for row in rows],
+        "y": [float(row[value]) for row in rows],
         "marker": {"symbol": "circle-open", "size": 19, "color": "var(--ink)", "line": {"width": 1.8}},
         "hoverinfo": "skip",
         "showlegend": False,

@@ -132,11 +132,11 @@ _SUB_SPACES = (
     Column("In budget", lambda row: f"{row.feasible:,}"),
     Column("Scored", lambda row: f"{row.scored:,}"),
     Column("FLOPs", lambda row: escape(row.flops)),
-    Column("Best loss", lambda row: "–" if row.loss != row.loss else f"{row.loss:.4f}"),
     Column("Its best student", lambda row: escape(row.best), text=True),
 )
 
 
-def sub_spaces(rows: Sequence[SubSpaceRow]) -> str:
-    """A line a sub-space."""
-    return table(rows, _SUB_SPACES, "Sub-spaces")
+def sub_spaces(rows: Sequence[SubSpaceRow], measure: str) -> str:
+    """A line a sub-space; `measure` is what its best student is best by."""
+    value = Column(f"Best {measure}", lambda row: "–" if row.value != row.value else f"{row.value:.4f}")
+    return table(rows, (*_SUB_SPACES[:-1], value, _SUB_SPACES[-1]), "Sub-spaces")

@@ -26,12 +26,13 @@ from autodistil.report.markup import Column
 from autodistil.report.palette import DARK, LIGHT, css_variables
 from autodistil.report.rows import (
     budget_rows,
+    by_rank,
     front_rows,
     headline,
     key_figures,
+    measure,
     sentences,
     student,
-    students,
     sub_space_rows,
 )
 from autodistil.report.style import Spec
@@ -63,10 +64,11 @@ def page(data: ReportData) -> str:
         budgets=markup.budgets(budget_rows(data)),
         take_it=_take_it(data),
         seq_len=f"{data.seq_len:,}",
+        **_MEASURED[measure(data).name],
         front=_front_table(data),
         everyone=_everyone_table(data),
         trust=trust.section(data),
-        sub_spaces=markup.sub_spaces(sub_space_rows(data)),
+        sub_spaces=markup.sub_spaces(sub_space_rows(data), measure(data).name),
         training=_training_panels(dict(zip(panels, training, strict=True))),
         provenance=markup.facts(data.provenance),
         light=css_variables(LIGHT),
@@ -76,6 +78,23 @@ def page(data: ReportData) -> str:
         plotly=get_plotlyjs(),
         json=_json({"figures": {**front, **panels, **trust.figures(data)}, "students": _facts(data)}),
     )
+
+
+_MEASURED = {
+    "loss": {
+        "measure": "Held-out loss",
+        "better": "Further down is closer to the teacher",
+        "best_value": "lowest loss",
+        "ranked_by": "They are by held-out loss.",
+    },
+    "score": {
+        "measure": "Task score",
+        "better": "Further up is better on the task",
+        "best_value": "highest score",
+        "ranked_by": "Those with a task score come first, by that; the others follow by held-out loss.",
+    },
+}
+"""What the page says about what ranks."""
 
 
 @cache
@@ -139,15 +158,14 @@ def _front_table(data: ReportData) -> str:
 
 
 def _everyone_table(data: ReportData) -> str:
-    table = students(data)
-    scored = table[table["state"] != "unscored"].sort_values("loss", kind="stable")
+    scored = by_rank(data)
     if not len(scored):
         return ""
     more = len(scored) > TABLE_ROWS
     title = (
         f"The {TABLE_ROWS} best of {len(scored):,} scored students" if more else f"All scored students ({len(scored)})"
     )
-    note = _left_out(f"The {TABLE_ROWS} of the lowest loss", len(scored)) if more else ""
+    note = _left_out(f"The {TABLE_ROWS} best", len(scored)) if more else ""
     shown = _student_table(data, scored.head(TABLE_ROWS), title)
     return f"<details><summary>{title}</summary>{shown}{note}</details>"
 
@@ -195,6 +213,7 @@ def _columns(data: ReportData) -> tuple[Column, ...]:
         Column("of teacher", lambda row: share(row["flops"], teacher) or "–", lambda row: row["flops"]),
         Column("M params", lambda row: three_digits(row["params"] / 1e6), lambda row: row["params"]),
         Column("MB", lambda row: three_digits(row["size_mb"]), lambda row: row["size_mb"]),
+        *([Column("Score", lambda row: _score(row, "–"), _score)] if data.score_name is not None else ()),
         Column("Loss", lambda row: f"{row['loss']:.4f}", lambda row: row["loss"]),
         Column("Rank", lambda row: _rank(row["rank"]), lambda row: _rank(row["rank"])),
         Column(
@@ -206,6 +225,10 @@ def _columns(data: ReportData) -> tuple[Column, ...]:
 def _name(data: ReportData, row: Mapping[str, Any]) -> str:
     picks = [label for label, student in (("best", data.best), ("knee", data.knee)) if row["id"] == student]
     return f"{markup.glyph(row['series'])}{escape(str(row['id']))}{markup.badges(picks)}"
+
+
+def _score(row: Mapping[str, Any], none: str = "") -> str:
+    return none if pd.isna(row["score"]) else f"{row['score']:.4f}"
 
 
 def _rank(value: Any) -> str:

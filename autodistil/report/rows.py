@@ -14,17 +14,46 @@ from autodistil.report.units import COSTS, share
 CURVE_POINTS = 400
 """Most points of a training curve; longer trainings are averaged over equal stretches of steps."""
 
-STATES = ("front", "dominated", "over", "unscored")
-"""Of students: on the Pareto front; feasible and scored; scored though over a budget; never scored."""
+STATES = ("front", "dominated", "over", "untasked", "unscored")
+"""Of students: on the Pareto front; feasible and scored; scored though over a budget; scored by loss but not by the
+task that ranks; never scored."""
+UNPLACED = ("untasked", "unscored")
+"""States of students that have no value of what ranks."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What students are ranked by."""
+
+    column: str
+    name: str
+    sign: int
+    """1 where low values are good, -1 where high ones are."""
+
+
+def measure(data: ReportData) -> Measure:
+    """The held-out loss, or the score on the proxy task where there is one."""
+    return Measure("loss", "loss", 1) if data.score_name is None else Measure("score", "score", -1)
 
 
 def students(data: ReportData) -> pd.DataFrame:
     """The candidates, numbered from 0, with `state` and `series` (number of the sub-space, in order of appearance)."""
     table = data.candidates.reset_index(drop=True)
-    scored = np.isfinite(table["loss"].to_numpy(dtype=float, na_value=np.nan))
+    scored, has_loss = (_finite(table[column]) for column in (measure(data).column, "loss"))
     feasible, pareto = (table[column].fillna(False).astype(bool) & scored for column in ("feasible", "pareto"))
-    state = np.select([pareto, feasible, scored], STATES[:3], default=STATES[3])
+    state = np.select([pareto, feasible, scored, has_loss], STATES[:4], default=STATES[4])
     return table.assign(state=state, series=pd.factorize(table["sub_space"])[0])
+
+
+def _finite(values: pd.Series) -> np.ndarray:
+    return np.isfinite(values.to_numpy(dtype=float, na_value=np.nan))
+
+
+def by_rank(data: ReportData) -> pd.DataFrame:
+    """All students with a loss, best first; those that a proxy task did not score come last, by loss."""
+    table, by = students(data), measure(data)
+    known = table[table["state"] != "unscored"]
+    return known.assign(badness=by.sign * known[by.column]).sort_values(["badness", "loss"], kind="stable")
 
 
 def sub_spaces(data: ReportData) -> list[str]:
@@ -45,9 +74,10 @@ def front_rows(data: ReportData) -> pd.DataFrame:
 
 
 def staircase(data: ReportData, column: str) -> pd.DataFrame:
-    """The part of the front that is a front of loss over this one cost, cheapest first."""
-    front = front_rows(data).sort_values([column, "loss"], kind="stable")
-    return front[front["loss"] < front["loss"].cummin().shift(fill_value=np.inf)]
+    """The part of the front that is a front of loss or score over this one cost, cheapest first."""
+    front, by = front_rows(data), measure(data)
+    front = front.assign(badness=by.sign * front[by.column]).sort_values([column, "badness"], kind="stable")
+    return front[front["badness"] < front["badness"].cummin().shift(fill_value=np.inf)]
 
 
 # ---- budgets
@@ -136,7 +166,8 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
         KeyFigure(cost.name, _short(column, best[column]), _beside_teacher(data, column, best))
         for column, cost in COSTS.items()
     ]
-    return [*costs, KeyFigure("Held-out loss", f"{best['loss']:.4f}", data.objective)]
+    scores = [KeyFigure("Task score", f"{best['score']:.4f}", data.score_name)] if data.score_name else []
+    return [*costs, *scores, KeyFigure("Held-out loss", f"{best['loss']:.4f}", data.objective)]
 
 
 def _short(column: str, value: float) -> str:
@@ -159,13 +190,19 @@ def sentences(data: ReportData) -> list[str]:
         f"Within every budget: {feasible:,} of {len(table):,} students. Scored: {scored:,}. "
         f"On the Pareto front: {counts.get('front', 0):,}."
     ]
+    if data.score_name is not None:
+        tasked = counts[[state for state in ("front", "dominated", "over") if state in counts]].sum()
+        lines.append(
+            f"Ranked by {data.score_name} on the task’s train split: {tasked:,} students that the held-out loss left "
+            "standing; dev and test splits were not read."
+        )
     if data.budgets and len(table) and not feasible:
         lines.append(_nearest_miss(data))
     return [*_knee_sentence(data), *lines, *data.notes]
 
 
 def _knee_sentence(data: ReportData) -> Iterator[str]:
-    best, knee = student(data, data.best), student(data, data.knee)
+    best, knee, by = student(data, data.best), student(data, data.knee), measure(data)
     if best is None or knee is None:
         return
     if data.best == data.knee:
@@ -173,7 +210,7 @@ def _knee_sentence(data: ReportData) -> Iterator[str]:
     else:
         yield (
             f"The knee of the front, {data.knee}, takes {share(knee['flops'], best['flops'])} of its FLOPs "
-            f"at a loss of {knee['loss']:.4f} instead of {best['loss']:.4f}."
+            f"at a {by.name} of {knee[by.column]:.4f} instead of {best[by.column]:.4f}."
         )
 
 
@@ -191,18 +228,20 @@ class SubSpaceRow:
     scored: int
     flops: str
     best: str
-    loss: float
+    value: float
+    """Its loss, or its task score."""
 
 
 def sub_space_rows(data: ReportData) -> list[SubSpaceRow]:
     """One row a sub-space; losses compare best within one."""
-    return [_sub_space_row(str(name), group) for name, group in students(data).groupby("sub_space", sort=False)]
+    groups = students(data).groupby("sub_space", sort=False)
+    return [_sub_space_row(str(name), group, measure(data)) for name, group in groups]
 
 
-def _sub_space_row(name: str, group: pd.DataFrame) -> SubSpaceRow:
+def _sub_space_row(name: str, group: pd.DataFrame, by: Measure) -> SubSpaceRow:
     candidates = group[group["state"].isin(("front", "dominated"))]
     low, high = (COSTS["flops"].text(group["flops"].agg(end)) for end in ("min", "max"))
-    best = candidates.loc[candidates["loss"].idxmin()] if len(candidates) else None
+    best = candidates.loc[(by.sign * candidates[by.column]).idxmin()] if len(candidates) else None
     return SubSpaceRow(
         int(group["series"].iloc[0]),
         name,
@@ -211,7 +250,7 @@ def _sub_space_row(name: str, group: pd.DataFrame) -> SubSpaceRow:
         int((group["state"] != "unscored").sum()),
         low if low == high else f"{low} – {high}",
         "–" if best is None else str(best["id"]),
-        float("nan") if best is None else float(best["loss"]),
+        float("nan") if best is None else float(best[by.column]),
     )
 
 

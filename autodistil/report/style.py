@@ -37,11 +37,13 @@ class Scale:
     log: bool
 
     @classmethod
-    def over(cls, values: Iterable[float], pad_low: float = 0.04, pad_high: float = 0.04) -> Scale:
+    def over(
+        cls, values: Iterable[float], pad_low: float = 0.04, pad_high: float = 0.04, may_be_log: bool = True
+    ) -> Scale:
         """The axis that shows `values`; the pads are shares of its length."""
         known = [value for value in values if math.isfinite(value)] or [1.0]
         low, high = min(known), max(known)
-        log = low > 0 and high / low >= _LOG_FROM
+        log = may_be_log and low > 0 and high / low >= _LOG_FROM
         start, end = (math.log10(low), math.log10(high)) if log else (low, high)
         length = end - start or 0.2 * abs(end) or 1.0
         return cls(start - pad_low * length, end + pad_high * length, log)

@@ -11,8 +11,10 @@ from autodistil.certificate import verdict
 from autodistil.context import RunContext
 from autodistil.export import ExportedStudent, check_flops, export_student
 from autodistil.run_certificate import certificate_of
+from autodistil.stages.proxy import score_name
 from autodistil.stages.reporting import provenance
 from autodistil.stages.searching import superlm_of
+from autodistil.student_search.pick import SCORE, best_id
 from autodistil.student_search.study import SearchProblem
 
 
@@ -34,8 +36,21 @@ def export_candidate(
     loss = f"{row['loss']:.4f} ({context.objective.name})"
     facts = {
         "held-out loss": loss,
+        **_task_facts(context, ranked, student_id),
         "how far to trust it": trust,
         **context.vocabulary_facts(candidate.config),
         **provenance(context),
     }
     return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)
+
+
+def _task_facts(context: RunContext, ranked: pd.DataFrame, student_id: str) -> dict[str, str]:
+    """The task score and what it meant for the pick; nothing where the held-out loss ranked."""
+    if SCORE not in ranked:
+        return {}
+    score = ranked.loc[student_id, SCORE]
+    if pd.isna(score):
+        return {"task score": "none: the student was not among those that the proxy task scored"}
+    picked = "; picked for it, so it flatters" if student_id == best_id(ranked) else ""
+    rank = f"rank {ranked.loc[student_id, 'rank']} of {ranked[SCORE].count()} scored"
+    return {"task score": f"{score:.4f} ({score_name(context) or 'proxy task'}, on its train split), {rank}{picked}"}

@@ -13,7 +13,8 @@ from autodistil.files import copy_file
 from autodistil.report import BudgetLine, ReportData, write_html, write_png
 from autodistil.run import installed_versions
 from autodistil.run_certificate import certificate_of
-from autodistil.student_search.pick import best_id, knee_id
+from autodistil.stages.proxy import proxy_words, score_name
+from autodistil.student_search.pick import SCORE, best_id, knee_id
 from autodistil.student_search.study import SearchProblem
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics
@@ -54,6 +55,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         notes=tuple(notes),
         export_command=export_command(context.folder.path, "best"),
         certificate=certificate_of(context, ranked, best),
+        score_name=(score_name(context) or "task score") if SCORE in ranked else None,
     )
 
 
@@ -72,6 +74,7 @@ def provenance(context: RunContext) -> dict[str, str]:
         "objective": f"{context.objective.name}, {context.objective.options.relation_heads} relation heads, "
         f"importance order {config.order}, layer map {config.layer_map}",
         "held-out text": f"{context.text.num_heldout} {context.text.unit}",
+        **({"ranked by": words} if (words := proxy_words(context)) else {}),
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),
         "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import Candidate, SubSpace
-from autodistil.student_search.pick import rank_candidates
+from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.superlm import SuperLM
 
@@ -68,9 +69,11 @@ def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
     return context.trained_superlm(context.space.sub_space(candidate.sub_space))
 
 
-def rank(problem: SearchProblem, losses: Mapping[str, float]) -> pd.DataFrame:
-    """The candidates with losses, front and ranks."""
-    return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
+def rank(
+    problem: SearchProblem, losses: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
+) -> pd.DataFrame:
+    """The candidates with losses, task scores if there are any, front and ranks."""
+    return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs, scores)
 
 
 def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
@@ -87,12 +90,13 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
     try:
         table = pd.read_csv(path).set_index("id", drop=False)
         losses = table["loss"].dropna().to_dict()
+        scores = table[SCORE].dropna().to_dict() if SCORE in table else {}
         missing = set(losses) - set(problem.table.index)
         if missing:
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return rank(problem, losses)
+    return rank(problem, losses, scores)
 
 
 def write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:

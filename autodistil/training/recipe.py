@@ -25,6 +25,8 @@ class Recipe:
     """Largest norm of a SuperLM's gradient."""
     sampling: str
     """Key of `sampling.SAMPLINGS`."""
+    in_place: bool
+    """The smaller students of a step learn from its largest one instead of the teacher."""
     random_students: int
     """Random students a step, beside the largest and the smallest."""
     seed: int

@@ -80,6 +80,7 @@ class SuperLMTrainer:
         """Forward and backward of this step's students on one micro-batch.
 
         Gradients are the mean over students and micro-batches (the paper adds them; AdamW does not see the factor).
+        In place, all but the first student learn from the first (in-place distillation; Yu & Huang 2019).
 
         Returns:
             Losses of the students in drawing order, (students,), detached.
@@ -96,6 +97,8 @@ class SuperLMTrainer:
                     student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
                 )
             loss = self.objective(states, teacher_states, mask)
+            if self.recipe.in_place and student is students[0]:
+                teacher_states = states.detach()
             (loss / (len(students) * self.recipe.accumulate)).backward()
             self.superlm.accumulate(student, leaves, rows)
             losses.append(loss.detach())
@@ -103,10 +106,7 @@ class SuperLMTrainer:
 
     def students(self) -> list[StudentConfig]:
         """The students of the step to come, largest first and smallest last under the sandwich rule."""
-        recipe = self.recipe
-        return draw_students(
-            self.superlm.sub_space, recipe.sampling, recipe.random_students, recipe.seed, self.steps_done
-        )
+        return draw_students(self.superlm.sub_space, self.recipe, self.steps_done)
 
     def update(self) -> tuple[float, float]:
         """Clip, step the optimiser and clear the gradients; returns the learning rate and the gradient's norm."""

@@ -4,11 +4,11 @@ import json
 import re
 import shutil
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from autodistil_helpers import random_teacher, small_space
+from autodistil_helpers import RECIPE, random_teacher, small_space
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -20,7 +20,6 @@ from autodistil.errors import ConfigError, RunError
 from autodistil.spaces import SubSpace
 from autodistil.student_sets import JoinedSubSpaces
 from autodistil.superlm import SuperLM
-from autodistil.training.recipe import Recipe
 
 SPACE = """
 sub_spaces:
@@ -248,8 +247,6 @@ def test_a_damaged_certificate_is_one_line(searched, tmp_path, capsys, verb):
 
 # ---- parts
 
-RECIPE = Recipe(50, 4, 1, 1e-3, 0.2, 0.01, 1.0, "sandwich", 2, 0, "fp32")
-
 
 def test_joined_sub_spaces_are_their_union():
     one = SubSpace("a", (2,), (32, 64), None, (16,), (2.0,))
@@ -275,7 +272,7 @@ def test_a_superlm_of_joined_sub_spaces_holds_every_student():
 
 def test_draw_shares_add_up_to_the_students_of_a_step():
     sub = small_space(random_teacher("bert"))
-    shares = draw_shares(sub, RECIPE)
+    shares = draw_shares(sub, replace(RECIPE, steps=50))
     assert sum(shares.values()) == pytest.approx(4)
     assert shares[sub.largest] == shares[sub.smallest] == 1
 

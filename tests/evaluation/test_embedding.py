@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from autodistil.costs import COST_COLUMNS, cost_table
 from autodistil.errors import TaskError, TeacherError
-from autodistil.evaluation.batching import TokenizedRows, shuffled_batches, sorted_batches
+from autodistil.evaluation.batching import TextBatcher, TokenizedRows, shuffled_batches, sorted_batches
 from autodistil.evaluation.embedding import (
     PooledEncoder,
     embedding_similarity,
@@ -61,6 +61,10 @@ def library_model(packaged):
     return sentence_transformers.SentenceTransformer(str(packaged.folder), device="cpu")
 
 
+def batcher(tokenizer, max_length, batch_size=64):
+    return TextBatcher(tokenizer, max_length, batch_size, torch.device("cpu"))
+
+
 def scored_pairs(write_task):
     rows = [(a, b, f"{i / 2:.1f}") for i, (a, b) in enumerate(zip(SENTENCES, reversed(SENTENCES), strict=True))]
     return load_task("mine", write_task("mine", dev=rows[:6]))
@@ -98,7 +102,7 @@ def test_a_students_encoder_is_that_of_its_export(teacher, tmp_path, write_task)
     model = EvaluatedModel.open(str(tmp_path / "student"))
     assert model.exported
     exported = folder_encoder(model)(SENTENCES)
-    sliced = student_encoder(superlm, student, teacher.tokenizer, "mean", normalize=True)(SENTENCES)
+    sliced = student_encoder(superlm, student, batcher(teacher.tokenizer, 128), "mean", normalize=True)(SENTENCES)
     assert exported.shape == (12, 192)
     np.testing.assert_allclose(sliced, exported, atol=1e-6)
 
@@ -164,7 +168,7 @@ def test_incomplete_weights_are_refused(tiny_bert, tmp_path):
 
 def test_long_texts_are_cut_to_the_positions_there_are(tiny_bert):
     encode = folder_encoder(EvaluatedModel.open(str(tiny_bert)))
-    assert encode.max_length == 32
+    assert encode.batches.max_length == 32
     embeddings = encode(["word " * 500, "word " * 30])  # with the two special tokens, 32
     np.testing.assert_allclose(embeddings[0], embeddings[1], atol=1e-6)
 
@@ -189,9 +193,9 @@ def test_roberta_has_fewer_positions_than_it_says():
 def test_padding_and_order_do_not_matter(tiny_bert, pooling):
     model = EvaluatedModel.open(str(tiny_bert))
     network, tokenizer = model.encoder(torch.device("cpu")), model.tokenizer()
-    options = {"forward": lambda batch: network(**batch).last_hidden_state, "tokenizer": tokenizer, "pooling": pooling}
-    together = PooledEncoder(**options, max_length=32, batch_size=12)(SENTENCES)
-    alone = np.concatenate([PooledEncoder(**options, max_length=32)([text]) for text in SENTENCES])
+    options = {"forward": lambda batch: network(**batch).last_hidden_state, "pooling": pooling}
+    together = PooledEncoder(**options, batches=batcher(tokenizer, 32, 12))(SENTENCES)
+    alone = np.concatenate([PooledEncoder(**options, batches=batcher(tokenizer, 32))([text]) for text in SENTENCES])
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 

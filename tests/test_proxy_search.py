@@ -1,0 +1,294 @@
+"""A search with a proxy task: the best score wins, nothing is scored twice, and what is scored is what is exported."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from autodistil import cli, pipeline
+from autodistil.context import RunContext
+from autodistil.evaluation.embedding import embedding_similarity, folder_encoder
+from autodistil.evaluation.finetune import fine_tune
+from autodistil.evaluation.models import EvaluatedModel
+from autodistil.evaluation.proxy import ProxyTask, load_proxy
+from autodistil.evaluation.settings import EvaluationSettings
+from autodistil.progress import Progress
+from autodistil.stages.proxy import _Students
+from autodistil.stages.searching import search_problem
+
+SPACE = """
+sub_spaces:
+  lone: {num_layers: 2, hidden_size: 16, head_size: 16, mlp_ratio: 2.0}
+  many: {num_layers: [2, 3], hidden_size: [32, 64], head_size: 16, mlp_ratio: 2.0, vocab_size: [whole, 4000]}
+"""
+SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
+PAIRS = [
+    (f"a man walks in town {i}", f"people walk in {'town' if i % 3 else 'Quito'}", f"{i % 6}.5") for i in range(20)
+]
+SINGLE = [(f"a {'good' if i % 2 else 'dreadful'} day in town {i}", str(i % 2)) for i in range(24)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_picture():
+    """A browser for the picture takes longer than everything else here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
+        yield
+
+
+def write_rows(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = ("text_a", "label") if len(rows[0]) == 2 else ("text_a", "text_b", "label")
+    path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory, quickstart_teacher_dir):
+    """Options of a run: a random BERT of 4 layers x 64 with a real tokenizer, a space of 1 + 8 students, two tasks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
+    BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(folder / "teacher")
+    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder / "teacher")
+    (folder / "corpus.txt").write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
+    (folder / "space.yaml").write_text(SPACE)
+    write_rows(folder / "tasks" / "glue" / "stsb" / "train.tsv", PAIRS)
+    write_rows(folder / "tasks" / "mine" / "train.tsv", SINGLE)
+    (folder / "tasks" / "glue" / "stsb" / "dev.tsv").write_text("no columns: not to be read\n")
+    write_rows(folder / "tasks" / "dev-only" / "dev.tsv", SINGLE)
+    paths = {"teacher": str(folder / "teacher"), "corpus": [str(folder / "corpus.txt")]}
+    shape = {"train_steps": 2, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4}
+    where = {"space": str(folder / "space.yaml"), "data": str(folder / "tasks")}
+    return {**paths, **shape, **where, "budgets": ["1GFLOPs"], "proxy": "stsb", "proxy_top": 4}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, options):
+    """A run that was searched with similarity on stsb as its proxy."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    pipeline.search(RunContext.open(folder, options))
+    return folder
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Ids of the students that are scored, and scores that rise from student to student."""
+    ids = []
+
+    def score(self, model):
+        ids.append(model.candidate.id)
+        return 0.1 * len(ids)
+
+    monkeypatch.setattr(ProxyTask, "score", score)
+    return ids
+
+
+def candidates(folder):
+    return pd.read_csv(folder / "candidates.csv").set_index("id")
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+# ---- what is scored
+
+
+def test_the_run_says_what_ranked_and_the_others_follow(searched):
+    table = candidates(searched)
+    assert table["score"].count() == 4
+    assert table.loc[table["score"].idxmax(), "rank"] == 1
+    assert table[table["score"].isna()]["rank"].min() > 4
+    assert not table.loc[table["score"].isna(), "pareto"].any()
+    record = yaml.safe_load((searched / "run.yaml").read_text())
+    assert record["config"]["proxy"] == "stsb"
+    proxy = record["resolved"]["proxy"]
+    assert (proxy["task"], proxy["method"], proxy["metric"], proxy["students"]) == ("stsb", "similarity", "spearman", 4)
+    assert not list(searched.rglob("*.tmp"))
+
+
+def test_the_certificate_says_how_loss_and_score_agree(searched):
+    content = json.loads((searched / "certificate.json").read_text())
+    scores = candidates(searched)["score"].dropna().to_dict()
+    assert content["measured"]["task_scores"] == pytest.approx(scores)
+    assert content["findings"]["task"]["n"] == 4
+    assert "Held-out loss against task score on stsb: Kendall tau" in (searched / "report.html").read_text()
+
+
+def test_report_and_card_show_the_score(searched):
+    page = (searched / "report.html").read_text()
+    table = candidates(searched)
+    best = table["score"].idxmax()
+    assert "Task score (stsb spearman)" in page
+    assert f"{table.loc[best, 'score']:.4f}" in page
+    assert "dev and test splits were not read" in page
+    card = (searched / "students" / best / "README.md").read_text()
+    assert f"- task score: {table.loc[best, 'score']:.4f} (stsb spearman, on its train split), rank 1 of 4" in card
+    assert "picked for it" in card
+    assert "- ranked by: spearman on stsb" in card
+
+
+def test_a_score_is_that_of_the_exported_student(searched, tmp_path, options):
+    """With the whole vocabulary and with a pruned one."""
+    context = RunContext.open(searched)
+    data = load_proxy("stsb", Path(options["data"])).data
+    problem = search_problem(context, ["1GFLOPs"])
+    task = ProxyTask(data, "similarity")
+    for student_id in ("many-L3-H64-A4-F128", "many-L3-H64-A4-F128-V4000"):
+        score = task.score(_Students(context).model(problem.candidates[student_id]))
+        _, exported = pipeline.export(context, student_id, tmp_path / student_id)
+        encoder = folder_encoder(EvaluatedModel.open(str(exported.path)))
+        assert score == pytest.approx(embedding_similarity(data, encoder)["spearman"], abs=1e-6)
+
+
+def test_a_fine_tuned_score_is_that_of_the_exported_student(searched, tmp_path, options):
+    context = RunContext.open(searched)
+    task = load_proxy("mine", Path(options["data"]), "finetune")
+    student_id = "many-L2-H32-A2-F64-V4000"
+    model = _Students(context).model(search_problem(context, ["1GFLOPs"]).candidates[student_id])
+    score = task.score(model)
+    _, exported = pipeline.export(context, student_id, tmp_path / "student")
+    settings = EvaluationSettings(learning_rates=(3e-4,), epochs=3)
+    tuned = fine_tune(EvaluatedModel.open(str(exported.path)), task.data, settings, range(1), Progress())
+    assert score == tuned.last[0]["accuracy"]
+
+
+def test_texts_are_tokenised_once_for_all_students_of_a_vocabulary(searched, options, monkeypatch):
+    from autodistil.evaluation import batching
+
+    calls = []
+    original = batching.TokenizedRows.of.__func__
+    monkeypatch.setattr(
+        batching.TokenizedRows, "of", classmethod(lambda cls, *given: calls.append(1) or original(cls, *given))
+    )
+    context = RunContext.open(searched)
+    students, task = _Students(context), load_proxy("stsb", Path(options["data"]))
+    for candidate in context.space.candidates:
+        task.score(students.model(candidate))
+    assert len(calls) == len({candidate.config.vocab_size for candidate in context.space.candidates}) == 2
+
+
+# ---- searching again
+
+
+def test_a_second_search_scores_nothing_again(searched, counted):
+    before = candidates(searched)
+    pipeline.search(RunContext.open(searched))
+    assert counted == []
+    pd.testing.assert_frame_equal(candidates(searched), before)
+
+
+def test_other_options_score_what_is_missing_and_the_best_score_wins(tmp_path, options, counted):
+    folder = tmp_path / "run"
+    result = pipeline.search(RunContext.open(folder, {**options, "proxy_top": 2}))
+    assert result.best == counted[-1], "scores rise"
+    result = pipeline.search(RunContext.open(folder, {"proxy_top": 0}))
+    assert len(counted) == len(set(counted)) == result.candidates["score"].count() == 9
+    assert result.best == counted[-1]
+    assert result.candidates.loc[result.best, "loss"] > result.candidates["loss"].min()
+
+    pipeline.search(RunContext.open(folder, {"proxy": "mine", "proxy_top": 3}))
+    assert len(counted) == 12, "another task has scores of its own"
+    measured = json.loads((folder / "certificate.json").read_text())["measured"]
+    assert measured["task"] == "mine"
+    assert set(measured["task_scores"]) == set(counted[9:])
+
+    result = pipeline.search(RunContext.open(folder, {"proxy": "none"}))
+    assert len(counted) == 12
+    assert "score" not in result.candidates
+    assert result.candidates.loc[result.best, "loss"] == result.candidates["loss"].min()
+    assert "Task score" not in (folder / "report.html").read_text()
+
+
+def test_an_interrupted_scoring_goes_on(searched, tmp_path, options, counted, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(searched, folder)
+    (folder / "proxy.json").unlink()
+    score = ProxyTask.score
+
+    def interrupted(self, model):
+        if len(counted) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(self, model)
+
+    monkeypatch.setattr(ProxyTask, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.search(RunContext.open(folder, options))
+    kept = json.loads((folder / "proxy.json").read_text())["proxies"][0]["scores"]
+    assert sorted(kept) == sorted(counted)
+    assert len(counted) == 2
+    monkeypatch.setattr(ProxyTask, "score", score)
+    pipeline.search(RunContext.open(folder))
+    assert len(counted) == len(set(counted)) == 4
+    assert candidates(folder)["score"].count() == 4
+
+
+def test_the_report_and_export_of_later_need_no_task_data(searched, tmp_path, monkeypatch):
+    monkeypatch.setattr("autodistil.stages.proxy.load_proxy", lambda *_: pytest.fail("read the task"))
+    assert "Task score (stsb spearman)" in pipeline.report(RunContext.open(searched)).read_text()
+    best, exported = pipeline.export(RunContext.open(searched), "best", tmp_path / "student")
+    assert best == candidates(searched)["score"].idxmax()
+    other = next(name for name, row in candidates(searched).iterrows() if pd.isna(row["score"]))
+    _, exported = pipeline.export(RunContext.open(searched), other, tmp_path / "other")
+    assert "- task score: none" in (exported.path / "README.md").read_text()
+
+
+# ---- the command line
+
+
+def test_the_command_line_shows_the_score(searched, capsys):
+    assert run("search", "--run", searched, "--budget", "1GFLOPs") == 0
+    printed = capsys.readouterr().out
+    assert "score" in printed
+    assert "scoring on stsb: 4/4" in printed
+    assert run("search", "--run", searched, "--budget", "1GFLOPs", "--json") == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert best["score"] == pytest.approx(candidates(searched)["score"].max())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--proxy", "stbs"], "did you mean 'stsb'"),
+        (["--proxy", "dev-only"], "has no train split"),
+        (["--data", "/nowhere"], "data folder '/nowhere' does not exist"),
+        (["--proxy", "mine", "--proxy-method", "similarity"], "no scored pairs"),
+        (["--proxy-method", "prob"], "did you mean 'probe'"),
+        (["--proxy-top", "-1"], "proxy_top = -1 is too small"),
+        (["--proxy", "none", "--data", "x"], "--data is given without a proxy task"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_lost(searched, capsys, arguments, expected):
+    before = {path: path.read_bytes() for path in (searched / "candidates.csv", searched / "run.yaml")}
+    assert run("search", "--run", searched, "--budget", "1GFLOPs", *arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_bad_task_is_said_before_training(tmp_path, options, capsys):
+    config = tmp_path / "options.yaml"
+    config.write_text(yaml.safe_dump({**options, "proxy": "nonsense"}))
+    assert run("search", "--run", tmp_path / "run", "--config", config) == 2
+    assert "task 'nonsense' is unknown" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "superlm").exists()
+
+
+def test_damaged_scores_are_said_before_training(searched, tmp_path, capsys):
+    import shutil
+
+    shutil.copytree(searched, tmp_path / "run")
+    (tmp_path / "run" / "proxy.json").write_text("{")
+    assert run("search", "--run", tmp_path / "run") == 2
+    assert "proxy.json" in capsys.readouterr().err

@@ -5,7 +5,8 @@ corpus      one text file out of many sources, by weights
 shapes      what a person would choose by hand under a budget
 compute     multiply-adds of a training
 bench       the run that all rows share: trained once, searched once a budget
-students    the student of each row, as a Hugging Face folder
+slices, trained_alone    the student of each row
+students    that student as a Hugging Face folder
 cells       what is measured on such a folder
 latency     how long its forward takes
 rows        a JSON file a row; what is done is not done again

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil import pipeline
-from autodistil.config import MACHINE_OPTIONS, OPTIONS, layered
+from autodistil.config import MACHINE_OPTIONS, OPTIONS, RunConfig, layered
 from autodistil.context import RunContext
 from autodistil.data import DEFAULT_CORPUS
 from autodistil.evaluation.tasks import Split, TaskData, load_task
@@ -87,8 +87,9 @@ class Bench:
     @cached_property
     def key(self) -> str:
         """Stands for everything that decides the SuperLMs: where the text lies does not."""
-        config = layered(self.training).to_dict()
-        decisive = {name: value for name, value in config.items() if name not in MACHINE_OPTIONS}
+        config, plain = layered(self.training).to_dict(), RunConfig().to_dict()
+        # Those at their defaults are left out, so that a new option of a later version renames nothing.
+        decisive = {key: value for key, value in config.items() if key not in MACHINE_OPTIONS and value != plain[key]}
         return digest({**decisive, "corpus": self.text.content if self.text else config["corpus"]})
 
     @property

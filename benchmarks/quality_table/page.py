@@ -38,7 +38,7 @@ def page(
             "",
             *(markdown(table, tasks) if len(table) else ["No row is there yet."]),
             "",
-            *_reading(),
+            _READING,
             "",
             "## Goals",
             "",
@@ -89,14 +89,11 @@ def _finetuning_words(settings: Settings) -> str:
     )
 
 
-def _reading() -> list[str]:
-    return [
-        "FLOPs are multiply-adds, batch 1, at the training length. Qualities are points: Spearman for STS (no training), "
-        "F1 for MRPC, Matthews for CoLA, accuracy for the others, ± the standard deviation over seeds. The held-out loss "
-        "is relations plus in-batch similarities against the teacher; the search loss, where there is one, is what our "
-        "search ranks by. Latency is the median of interleaved rounds with its quartiles, batch 1. Compute is "
-        "multiply-adds of the training; for slices of a SuperLM it is that of all SuperLMs, for all budgets together.",
-    ]
+_READING = """FLOPs are multiply-adds, batch 1, at the training length. Qualities are points: Spearman for STS (no \
+training), F1 for MRPC, Matthews for CoLA, accuracy for the others, ± the standard deviation over seeds. The held-out \
+loss is relations plus in-batch similarities against the teacher; the search loss, where there is one, is what our \
+search ranks by. Latency is the median of interleaved rounds with its quartiles, batch 1. Compute is multiply-adds of \
+the training; for slices of a SuperLM it is that of all SuperLMs, for all budgets together."""
 
 
 def _not_there(rows: Iterable[Row]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 from autodistil.files import atomic_path
 from autodistil.report.picture import drawn
 from quality_table.cells import HELDOUT
+from quality_table.rows import KINDS
 from quality_table.table import STS_MEAN, TASK_MEAN
 
 logger = logging.getLogger(__name__)
@@ -21,8 +22,15 @@ _PANELS = {
     HELDOUT: "held-out loss (relations + similarities)",
 }
 _OURS = "#c2410c"
-_COLOURS = ("#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d", "#4d7c0f", "#475569", "#b91c1c")
-_SYMBOLS = ("square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "pentagon", "hexagon")
+_COLOURS = (
+    *("#111827", "#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d"),
+    *("#4d7c0f", "#475569", "#b91c1c", "#0369a1", "#86198f", "#065f46"),
+)
+_SYMBOLS = (
+    *("square", "circle", "diamond", "triangle-up", "triangle-down", "cross", "x"),
+    *("star", "pentagon", "hexagon", "hourglass", "bowtie", "triangle-left"),
+)
+"""One of each a kind, in the order of `KINDS`."""
 
 
 def write_picture(table: pd.DataFrame, path: Path) -> Path | None:
@@ -84,8 +92,6 @@ def _traces(table: pd.DataFrame, panel: str, index: int, whole: float) -> list[d
 
 def _style(kind: str) -> dict[str, Any]:
     """Ours thick and solid, all others thin; a colour and a symbol a kind."""
-    from quality_table.rows import KINDS
-
     number = list(KINDS).index(kind)
     if kind == "pick":
         return {"line": {"color": _OURS, "width": 3}, "marker": {"size": 9, "symbol": "circle"}}

@@ -50,9 +50,7 @@ def write_picture(table: pd.DataFrame, path: Path) -> Path | None:
 
 def figure(table: pd.DataFrame, panels: list[str]) -> dict[str, Any]:
     """A plotly figure with a panel a quality, side by side."""
-    teacher = table.loc[table["kind"] == "teacher", "flops"]
-    whole = float(teacher.iloc[0]) if len(teacher) else float(table["flops"].max())
-    traces = [trace for i, panel in enumerate(panels) for trace in _traces(table, panel, i, whole)]
+    traces = [trace for i, panel in enumerate(panels) for trace in _traces(table, panel, i)]
     layout: dict[str, Any] = {
         "legend": {"orientation": "h", "y": -0.2},
         "paper_bgcolor": "white",
@@ -69,7 +67,7 @@ def figure(table: pd.DataFrame, panels: list[str]) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _traces(table: pd.DataFrame, panel: str, index: int, whole: float) -> list[dict[str, Any]]:
+def _traces(table: pd.DataFrame, panel: str, index: int) -> list[dict[str, Any]]:
     suffix = "" if index == 0 else str(index + 1)
     kinds = list(dict.fromkeys(table.loc[table[panel].notna(), "kind"]))
     return [
@@ -79,7 +77,7 @@ def _traces(table: pd.DataFrame, panel: str, index: int, whole: float) -> list[d
             "name": kind,
             "legendgroup": kind,
             "showlegend": index == 0,
-            "x": (100 * rows["flops"] / whole).tolist(),
+            "x": (100 * rows["flops_share"]).tolist(),
             "y": rows[panel].tolist(),
             "xaxis": f"x{suffix}",
             "yaxis": f"y{suffix}",

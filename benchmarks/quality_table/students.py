@@ -88,14 +88,17 @@ def _export(draft: Draft, folder: Path) -> dict[str, Any]:
     row = cost_table([candidate], context.teacher.encoder_shape, context.config.seq_len).iloc[0]
     costs = {name: row[name].item() for name in COST_COLUMNS}
     check_flops(draft.superlm, candidate, costs["flops"], context.config.seq_len)
-    for_card = {**costs, "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
+    teacher = context.teacher_costs()
+    for_card = {**costs, "teacher": teacher, "seq_len": context.config.seq_len}
     facts = {key: str(value) for key, value in draft.facts.items()}
     export_student(draft.superlm, candidate, context.teacher, for_card, facts, folder, replace_existing=True)
-    return {"label": candidate.config.label, "id": candidate.id, **costs, **draft.facts}
+    share = costs["flops"] / teacher["flops"]
+    return {"label": candidate.config.label, "id": candidate.id, **costs, "flops_share": share, **draft.facts}
 
 
 def _teacher(bench: Bench) -> Made:
     teacher = bench.context.teacher
     if teacher.folder is None:
         raise Skip("the teacher is no local folder")
-    return Made(teacher.folder, {"label": teacher.dims.label, "id": "teacher", **bench.context.teacher_costs()})
+    names = {"label": teacher.dims.label, "id": "teacher", "flops_share": 1.0}
+    return Made(teacher.folder, {**names, **bench.context.teacher_costs()})

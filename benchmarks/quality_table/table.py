@@ -42,7 +42,7 @@ def _record(
 ) -> dict[str, Any]:
     student, spec = row.student, row.spec
     line: dict[str, Any] = {"row": spec.id, "kind": spec.kind, "budget": spec.budget, "seed": spec.seed}
-    line |= {key: student.get(key) for key in ("label", "id", "flops", "params", "size_mb")}
+    line |= {key: student.get(key) for key in ("label", "id", "flops", "flops_share", "params", "size_mb")}
     line |= {key: student.get(key) for key in ("steps", "tokens", "training_flops", "search_loss")}
     line |= {key: latency.get(student["label"], {}).get(key) for key in ("median_ms", "q1_ms", "q3_ms")}
     for cell in cells:
@@ -87,25 +87,23 @@ def value_of(table: pd.DataFrame, kind: str, budget: float | None, column: str) 
 
 def markdown(table: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
     """The collapsed table as lines of Markdown."""
-    teacher = value_of(table, "teacher", None, "flops")
     head = ["budget", "row", "student", "FLOPs", "params", "latency ms", "held-out", "search loss"]
     means = [name for name in (STS_MEAN, TASK_MEAN) if name in table and table[name].notna().any()]
     names = [*(task for task in tasks if task in table), *means]
     lines = [[*head, *names, "steps", "compute"]]
     for row in table.to_dict("records"):
-        lines.append([*_facts(row, teacher), *(_points(row, name) for name in names), *_training(row)])
+        lines.append([*_facts(row), *(_points(row, name) for name in names), *_training(row)])
     rule = ["---" if i < 3 else "---:" for i in range(len(lines[0]))]
     return [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
 
 
-def _facts(row: Mapping[str, Any], teacher: float | None) -> list[str]:
-    share = f" ({100 * row['flops'] / teacher:.1f} %)" if teacher else ""
+def _facts(row: Mapping[str, Any]) -> list[str]:
     budget = "" if pd.isna(row["budget"]) else f"{percent(row['budget'])} %"
     name = f"{row['kind']} (mean of {row['n']})" if row["n"] > 1 else row["kind"]
     latency = _number(row["median_ms"], ".2f")
     if latency != "-":
         latency += f" ({row['q1_ms']:.2f}-{row['q3_ms']:.2f})"
-    costs = [f"{row['flops'] / 1e6:,.0f} M{share}", f"{row['params'] / 1e6:.1f} M", latency]
+    costs = [f"{row['flops'] / 1e6:,.0f} M ({100 * row['flops_share']:.1f} %)", f"{row['params'] / 1e6:.1f} M", latency]
     return [budget, name, row["label"], *costs, _number(row.get(HELDOUT), ".3f"), _number(row["search_loss"], ".3f")]
 
 

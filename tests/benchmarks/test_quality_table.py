@@ -17,7 +17,7 @@ from quality_table.table import STS_MEAN, TASK_MEAN, collapsed, markdown, record
 from autodistil.progress import Progress
 
 BUDGETS = (60.0, 40.0)
-STUDENT = {"label": "L1", "id": "x", "flops": 500_000_000, "params": 5_000_000, "size_mb": 20.0}
+STUDENT = {"label": "L1", "id": "x", "flops": 500_000_000, "flops_share": 0.5, "params": 5_000_000, "size_mb": 20.0}
 MEANS = {STS_MEAN: ["stsb", "sts12"], TASK_MEAN: ["rte"]}
 
 
@@ -150,7 +150,7 @@ def test_values_under_other_keys_do_not_count():
 def test_the_markdown_has_every_row_with_costs_and_points():
     lines = markdown(table_of([full("teacher"), full("pick", 60.0, points=0.875)]), ["stsb", "sts12", "rte"])
     assert len({line.count("|") for line in lines}) == 1, "a cell too many or too few"
-    assert "| 60 % | pick | L1 | 500 M (100.0 %) | 5.0 M | 2.00 (1.50-2.50) | 1.000 | - | 87.5 |" in lines[-1]
+    assert "| 60 % | pick | L1 | 500 M (50.0 %) | 5.0 M | 2.00 (1.50-2.50) | 1.000 | - | 87.5 |" in lines[-1]
 
 
 def test_the_picture_draws_each_kind_in_a_style_of_its_own():

@@ -451,13 +451,13 @@ def test_a_chrome_that_hangs_gives_no_picture(usual, tmp_path, monkeypatch, capl
 
 
 def test_a_picture_that_cannot_be_written_is_left_out(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "_drawn", lambda figure: b"png")
+    monkeypatch.setattr(picture, "drawn", lambda figure: b"png")
     (tmp_path / "file").touch()
     assert write_png(usual, tmp_path / "file" / "x.png") is None
 
 
 def test_a_written_picture_is_whole(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "_drawn", lambda figure: b"png")
+    monkeypatch.setattr(picture, "drawn", lambda figure: b"png")
     path = tmp_path / "x.png"
     assert write_png(usual, path) == path
     assert path.read_bytes() == b"png"

@@ -31,8 +31,8 @@ app = typer.Typer(
 _TRAINING, _PROXY, _REFINING, _MACHINE = "Training", "Proxy task", "Refining", "Machine"
 
 
-def _option(panel: str, metavar: str, text: str) -> Any:
-    return typer.Option(help=text, metavar=metavar, rich_help_panel=panel)
+def _option(panel: str, flag: str, metavar: str, text: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel)
 
 
 Teacher = Annotated[
@@ -60,13 +60,10 @@ ObjectiveName = Annotated[
         help="auto, or a weighted sum such as relation-kl+10*last-hidden.", metavar="NAME", rich_help_panel=_TRAINING
     ),
 ]
-Assistant = Annotated[
-    str | None,
-    _option(_TRAINING, "NAME|DIR", "Sub-space whose largest student teaches those before it, or an encoder's folder."),
-]
-TeacherLayer = Annotated[
-    int | None, _option(_TRAINING, "N", "Teacher layer whose attention is distilled, from 0 [default: the last].")
-]
+_ASSISTANT_HELP = "Sub-space whose largest student teaches those before it, or an encoder's folder."
+_LAYER_HELP = "Teacher layer whose attention is distilled, from 0 [default: the last]."
+Assistant = Annotated[str | None, _option(_TRAINING, "--assistant", "NAME|DIR", _ASSISTANT_HELP)]
+TeacherLayer = Annotated[int | None, _option(_TRAINING, "--teacher-layer", "N", _LAYER_HELP)]
 TrainSteps = Annotated[
     int | None, typer.Option(help="Optimiser steps [default: 24].", metavar="N", rich_help_panel=_TRAINING)
 ]
@@ -86,41 +83,18 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
-ProxyTaskName = Annotated[
-    str | None,
-    typer.Option(
-        "--proxy",
-        help="Rank the students that the held-out loss leaves standing by their score on a labelled task (its train "
-        "split): stsb, mrpc, ..., a folder of --data, or none.",
-        metavar="TASK",
-        rich_help_panel=_PROXY,
-    ),
-]
-ProxyData = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="Folder of tasks: [glue/|extra/]NAME/train.tsv [default: the Hugging Face Hub].",
-        metavar="DIR",
-        rich_help_panel=_PROXY,
-    ),
-]
-ProxyMethod = Annotated[
-    str | None,
-    typer.Option(
-        help="similarity, probe or finetune [default: similarity where pairs have scores, else probe].",
-        metavar="NAME",
-        rich_help_panel=_PROXY,
-    ),
-]
-ProxyTop = Annotated[
-    int | None,
-    typer.Option(help="Students to score by the task, 0 for all [default: 16].", metavar="K", rich_help_panel=_PROXY),
-]
-RefineTop = Annotated[
-    int | None, _option(_REFINING, "K", "Distil the K best of the front alone and rank them again [default: 0].")
-]
-RefineSteps = Annotated[int | None, _option(_REFINING, "N", "Steps alone [default: half of those of the training].")]
+_PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
+_METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
+_DATA_HELP = "Folder of tasks, as of evaluate [default: the Hub]."
+_TOP_HELP = "Students to score, 0 for all [default: 16]."
+_REFINE_HELP = "Distil the K best of the front alone and rank them again [default: 0]."
+_STEPS_HELP = "Steps alone [default: half of those of the training]."
+ProxyTask = Annotated[str | None, _option(_PROXY, "--proxy", "TASK", _PROXY_HELP)]
+ProxyData = Annotated[str | None, _option(_PROXY, "--data", "DIR", _DATA_HELP)]
+ProxyMethod = Annotated[str | None, _option(_PROXY, "--proxy-method", "NAME", _METHOD_HELP)]
+ProxyTop = Annotated[int | None, _option(_PROXY, "--proxy-top", "K", _TOP_HELP)]
+RefineTop = Annotated[int | None, _option(_REFINING, "--refine-top", "K", _REFINE_HELP)]
+RefineSteps = Annotated[int | None, _option(_REFINING, "--refine-steps", "N", _STEPS_HELP)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -149,7 +123,7 @@ def search(
     seq_len: SeqLen = None,
     sampler: Sampler = None,
     trials: Trials = None,
-    proxy: ProxyTaskName = None,
+    proxy: ProxyTask = None,
     data: ProxyData = None,
     proxy_method: ProxyMethod = None,
     proxy_top: ProxyTop = None,
@@ -249,9 +223,7 @@ def certify(
 def refine(
     run: ExistingRun,
     pick: Pick = "best",
-    steps: Annotated[
-        int | None, typer.Option(help="Steps alone [default: half of those of the training].", metavar="N")
-    ] = None,
+    steps: Annotated[int | None, typer.Option(help=_STEPS_HELP, metavar="N")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak learning rate [default: a quarter of that of the training].", metavar="X")
     ] = None,

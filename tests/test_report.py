@@ -26,6 +26,7 @@ from autodistil.report.palette import DARK, LIGHT, resolve
 from autodistil.report.rows import (
     CURVE_POINTS,
     budget_rows,
+    by_rank,
     front_rows,
     headline,
     key_figures,
@@ -45,11 +46,11 @@ TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
 
 
-def report_of(candidates, limit=5e8, training=True, scored=True):
+def report_of(candidates, limit=5e8, training=True, scored=True, tasked=()):
     table = cost_table(candidates, SHAPE, 128).set_index("id", drop=False)
     table["feasible"] = table["flops"] <= limit
     losses = {i: 1.0 + 1e7 / table.loc[i, "flops"] for i in table.index[table["feasible"]]} if scored else {}
-    ranked = rank_candidates(table, losses, table[["flops"]])
+    ranked = rank_candidates(table, losses, table[["flops"]], {i: 0.9 - 2e7 / table.loc[i, "flops"] for i in tasked})
     steps = [
         {"sub_space": sub, "step": step, "loss": 2 / step, "largest_loss": 1 / step, "smallest_loss": 3 / step}
         for sub in dict.fromkeys(table["sub_space"])
@@ -70,6 +71,7 @@ def report_of(candidates, limit=5e8, training=True, scored=True):
         provenance={"teacher": "all-MiniLM-L6-v2"},
         notes=("a note",),
         export_command="autodistil export --run runs/x --pick best --to y",
+        score_name="stsb spearman" if tasked else None,
     )
 
 
@@ -83,6 +85,13 @@ def many(count):
 @pytest.fixture(scope="module")
 def usual():
     return report_of(load_space("minilm-l6-h384").candidates)
+
+
+@pytest.fixture(scope="module")
+def tasked(usual):
+    """Every third scored student has a task score; the best by loss has none."""
+    scored = usual.candidates.loc[usual.candidates["loss"].notna(), "id"]
+    return report_of(load_space("minilm-l6-h384").candidates, tasked=[i for i in scored[::3] if i != usual.best])
 
 
 @pytest.fixture(scope="module")
@@ -215,14 +224,53 @@ def test_a_share_of_an_unknown_whole_is_none():
     assert (share(27, 100), share(4.24, 100), share(0.038, 100)) == ("27 %", "4.2 %", "0.04 %")
 
 
+def test_with_task_scores_the_rest_is_told_apart_by_having_a_loss(tasked):
+    table = students(tasked)
+    has_score, has_loss = tasked.candidates["score"].notna(), tasked.candidates["loss"].notna()
+    assert set(table[has_score]["state"]) <= {"front", "dominated"}
+    assert set(table[~has_score & has_loss]["state"]) == {"untasked"}
+    assert set(table[~has_loss]["state"]) == {"unscored"}
+    assert list(by_rank(tasked)["rank"]) == sorted(tasked.candidates["rank"].dropna())
+
+
+def test_the_staircase_of_scores_climbs(tasked):
+    steps = staircase(tasked, "params")
+    assert steps["score"].is_monotonic_increasing
+    assert steps["params"].is_monotonic_increasing
+    assert steps["score"].max() == tasked.candidates["score"].max()
+
+
+def test_with_task_scores_words_and_sub_spaces_are_about_the_score(tasked):
+    best = tasked.candidates.set_index("id").loc[tasked.best]
+    figures = {figure.label: figure for figure in key_figures(tasked)}
+    assert (figures["Task score"].value, figures["Task score"].note) == (f"{best['score']:.4f}", "stsb spearman")
+    assert figures["Held-out loss"].value == f"{best['loss']:.4f}"
+    assert any("Ranked by stsb spearman" in line for line in sentences(tasked))
+    assert max(row.value for row in sub_space_rows(tasked) if row.best != "–") == best["score"]
+    assert "Task score" not in [figure.label for figure in key_figures(report_of(many(3)))]
+
+
 # ---- figures
 
 
+@pytest.mark.parametrize("name", ["usual", "tasked"])
 @pytest.mark.parametrize("cost", ["flops", "params"])
-def test_a_figure_is_valid_and_draws_every_student_once(usual, cost):
-    figure = front_figure(usual, cost)
+def test_a_figure_is_valid_and_draws_every_student_once(request, name, cost):
+    data = request.getfixturevalue(name)
+    figure = front_figure(data, cost)
     go.Figure(figure)
-    assert drawn_students(figure) == list(range(len(usual.candidates)))
+    assert drawn_students(figure) == list(range(len(data.candidates)))
+
+
+def test_the_axis_is_what_ranks_and_hovering_shows_both(usual, tasked):
+    by_loss, by_score = (front_figure(data, "flops") for data in (usual, tasked))
+    assert by_loss["layout"]["yaxis"]["title"]["text"] == "Held-out loss (relation-kl)"
+    assert by_score["layout"]["yaxis"]["title"]["text"] == "Task score (stsb spearman)"
+    front = next(trace for trace in by_score["data"] if trace.get("meta", {}).get("state") == "front")
+    assert front["y"] == pytest.approx(list(tasked.candidates.loc[front["meta"]["students"], "score"]), rel=1e-5)
+    assert "score %" in front["hovertemplate"]
+    assert "loss %" in front["hovertemplate"]
+    assert not any("score %" in trace.get("hovertemplate", "") for trace in by_loss["data"])
 
 
 @pytest.mark.parametrize("scheme", [LIGHT, DARK])
@@ -272,10 +320,12 @@ def test_names_in_figures_are_literal_and_short(name):
 # ---- page
 
 
+@pytest.mark.parametrize("name", ["usual", "tasked"])
 @pytest.mark.parametrize("cost", ["flops", "params"])
-def test_the_page_finds_the_coordinates_of_students_in_their_facts(usual, cost):
-    students = embedded(page(usual))["students"]
-    for trace in front_figure(usual, cost)["data"]:
+def test_the_page_finds_the_coordinates_of_students_in_their_facts(request, name, cost):
+    data = request.getfixturevalue(name)
+    students = embedded(page(data))["students"]
+    for trace in front_figure(data, cost)["data"]:
         if (meta := trace.get("meta")) and meta["y"] is not None:
             assert [students[i][meta["x"]] for i in meta["students"]] == trace["x"]
             assert [students[i][meta["y"]] for i in meta["students"]] == trace["y"]
@@ -304,6 +354,22 @@ def test_page_shows_the_front_the_budgets_and_the_conventions(usual):
     data = embedded(html)
     assert [row[0] for row in data["students"]] == list(usual.candidates["id"])
     assert set(data["figures"]) == {"flops", "params", *(f"training-{i}" for i in range(len(sub_space_rows(usual))))}
+
+
+def test_page_shows_scores_and_losses_side_by_side(usual, tasked):
+    html = without_plotly(page(tasked))
+    best = tasked.candidates.set_index("id").loc[tasked.best]
+    assert f">{best['score']:.4f}<" in html
+    assert f">{best['loss']:.4f}<" in html
+    assert "Task score over FLOPs" in html
+    assert "highest score" in html
+    assert "Task score" not in without_plotly(page(usual))
+
+
+def test_a_hostile_task_name_is_text(tasked):
+    html = without_plotly(page(replace(tasked, score_name=EVIL)))
+    assert html.count("<script") == html.count("</script") == 3
+    assert "<img" not in html
 
 
 def test_hostile_names_are_text(hostile):
@@ -385,19 +451,19 @@ def test_a_chrome_that_hangs_gives_no_picture(usual, tmp_path, monkeypatch, capl
 
 
 def test_a_picture_that_cannot_be_written_is_left_out(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "_drawn", lambda figure: b"png")
+    monkeypatch.setattr(picture, "drawn", lambda figure: b"png")
     (tmp_path / "file").touch()
     assert write_png(usual, tmp_path / "file" / "x.png") is None
 
 
 def test_a_written_picture_is_whole(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "_drawn", lambda figure: b"png")
+    monkeypatch.setattr(picture, "drawn", lambda figure: b"png")
     path = tmp_path / "x.png"
     assert write_png(usual, path) == path
     assert path.read_bytes() == b"png"
 
 
-@pytest.mark.parametrize("name", ["usual", "hostile", "infeasible"])
+@pytest.mark.parametrize("name", ["usual", "tasked", "hostile", "infeasible"])
 def test_the_picture_is_a_valid_figure_in_plain_colours(request, name):
     figure = picture.picture_figure(request.getfixturevalue(name))
     go.Figure(figure)
@@ -421,7 +487,7 @@ def test_kaleido_draws_the_picture(usual, tmp_path):
 
 @needs_chrome
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["usual", "hostile", "infeasible"])
+@pytest.mark.parametrize("name", ["usual", "tasked", "hostile", "infeasible"])
 def test_a_browser_draws_the_page_without_errors(request, name, tmp_path):
     data = request.getfixturevalue(name)
     path = write_html(data, tmp_path / "report.html")

@@ -1,4 +1,4 @@
-"""A labelled task as the proxy that students are ranked by (the first variant of AutoDistil, section 3.4).
+"""A labelled task as the proxy that students are ranked by (the proxy variant of AutoDistil, section 3.4).
 
 Only the task's train split is read, so dev and test stay clean and can be reported afterwards.
 

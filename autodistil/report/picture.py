@@ -36,7 +36,7 @@ def write_png(data: ReportData, path: Path) -> Path | None:
         `path`, or None where there is no Chrome or kaleido or they fail; the reason is logged.
     """
     try:
-        picture = _drawn(picture_figure(data))
+        picture = drawn(picture_figure(data))
         with atomic_path(path) as temporary:
             temporary.write_bytes(picture)
     except Exception as error:  # a page without a picture is still a report
@@ -76,7 +76,7 @@ def _subtitle(data: ReportData) -> str:
     return " · ".join([data.title, *costs])
 
 
-def _drawn(figure: Spec) -> bytes:
+def drawn(figure: Spec) -> bytes:
     """The figure as PNG.
 
     Raises:

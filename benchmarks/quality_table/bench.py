@@ -1,0 +1,184 @@
+"""What all rows share: the run whose SuperLMs are trained once and searched once a budget, its text, and the tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autodistil import pipeline
+from autodistil.config import MACHINE_OPTIONS, OPTIONS, RunConfig, layered
+from autodistil.context import RunContext
+from autodistil.data import DEFAULT_CORPUS
+from autodistil.evaluation.tasks import Split, TaskData, load_task
+from autodistil.files import write_text
+from autodistil.progress import Progress
+from autodistil.spaces import Candidate
+from quality_table.corpus import WeightedText, weighted_text
+from quality_table.settings import SIMILARITY, Settings, digest, percent
+
+NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none"} if "proxy" in OPTIONS else {})
+"""Search options for a search by held-out loss alone: a run remembers the ones it was last searched with."""
+
+
+class Skip(Exception):
+    """A row that cannot be made here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search under one budget found."""
+
+    pick: str
+    runner_up: str | None
+    """The student of the front with the next loss."""
+    flops: Mapping[str, int]
+    """Multiply-adds of the students in budget, by id."""
+    losses: Mapping[str, float]
+    """Held-out losses of those that were scored, by id."""
+
+
+def found_in(table: pd.DataFrame, pick: str) -> Found:
+    """Of the ranked candidates of a search."""
+    feasible = table[table["feasible"].astype(bool)]
+    front = feasible[feasible["pareto"].astype(bool)].sort_values(["loss", "flops"], kind="stable")
+    others = [str(student) for student in front.index if student != pick]
+    losses = feasible["loss"].dropna()
+    return Found(
+        pick,
+        others[0] if others else None,
+        {str(key): int(value) for key, value in feasible["flops"].items()},
+        {str(key): float(value) for key, value in losses.items()},
+    )
+
+
+@dataclass
+class Bench:
+    """One table's settings and what they stand for, loaded when first needed."""
+
+    settings: Settings
+    progress: Progress = field(default_factory=Progress)
+    _tasks: dict[str, TaskData] = field(default_factory=dict, init=False, repr=False)
+    _found: dict[str, Found] = field(default_factory=dict, init=False, repr=False)
+
+    # ---- text and run
+
+    @cached_property
+    def text(self) -> WeightedText | None:
+        """The weighted text, None for the default one."""
+        if self.settings.data is None:
+            return None
+        with self.progress.track("putting the text together", 0):
+            return weighted_text(self.settings.data / "corpus", self.settings.work / "text", self.settings.text_mb)
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """Options of `RunConfig` for our own recipe."""
+        corpus = DEFAULT_CORPUS if self.text is None else str(self.text.path)
+        return {**self.settings.training, "corpus": [corpus]}
+
+    @cached_property
+    def key(self) -> str:
+        """Stands for everything that decides the SuperLMs: where the text lies does not."""
+        config, plain = layered(self.training).to_dict(), RunConfig().to_dict()
+        # Those at their defaults are left out, so that a new option of a later version renames nothing.
+        decisive = {key: value for key, value in config.items() if key not in MACHINE_OPTIONS and value != plain[key]}
+        return digest({**decisive, "corpus": self.text.content if self.text else config["corpus"]})
+
+    @property
+    def folder(self) -> Path:
+        """Of the run and all students."""
+        return self.settings.work / self.key
+
+    @cached_property
+    def context(self) -> RunContext:
+        """The run, begun: cells may draw its held-out text before anything is trained."""
+        context = RunContext.open(self.folder / "run", self.training, NO_PROXY, progress=self.progress)
+        if not context.folder.exists():
+            context.record()
+        return context
+
+    @property
+    def steps(self) -> int:
+        """Training steps of the run."""
+        self.trained()
+        return int(self.context.resolved()["train_steps"])
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a training has seen."""
+        return self.steps * int(self.context.resolved()["tokens_a_step"])
+
+    def trained(self) -> None:
+        """Train the SuperLMs, or go on with it."""
+        if not all(self.context.is_trained(sub) for sub in self.context.space.sub_spaces):
+            pipeline.train(self.context, resume=True)
+
+    # ---- budgets and searches
+
+    def limit(self, budget: float) -> float:
+        """Multiply-adds at most, for a budget in percent of the teacher's."""
+        return float(budget / 100 * self.context.teacher_costs()["flops"])
+
+    def found(self, budget: float, proxy: str | None = None) -> Found:
+        """The search under a budget; done once and kept.
+
+        Args:
+            budget: percent of the teacher's FLOPs.
+            proxy: a labelled task to rank by, beside the held-out loss.
+        """
+        name = f"search-{percent(budget)}" + (f"-{proxy}" if proxy else "")
+        path = self.folder / f"{name}.json"
+        if name not in self._found:
+            if not path.is_file():
+                write_text(path, json.dumps(asdict(self._search(budget, proxy)), indent=1))
+            self._found[name] = Found(**json.loads(path.read_text(encoding="utf-8")))
+        return self._found[name]
+
+    def _search(self, budget: float, proxy: str | None) -> Found:
+        self.trained()  # all sub-spaces, whatever this budget needs: they are trained side by side
+        options = {**NO_PROXY, "budgets": [f"{self.limit(budget) / 1e6:.3f}MFLOPs"]}
+        if proxy is not None:
+            options |= {"proxy": proxy, "data": str(self.settings.data)}
+        # A new context: one that was opened under another budget holds its configuration.
+        context = RunContext.open(self.folder / "run", self.training, options, progress=self.progress)
+        result = pipeline.search(context, resume=True)
+        return found_in(result.candidates, result.best)
+
+    def candidate(self, student_id: str) -> Candidate:
+        """A student of the run by id."""
+        return next(candidate for candidate in self.context.space.candidates if candidate.id == student_id)
+
+    def pick(self, budget: float) -> Candidate:
+        """The student of the lowest held-out loss in budget."""
+        return self.candidate(self.found(budget).pick)
+
+    # ---- tasks
+
+    def task(self, name: str) -> TaskData:
+        """A labelled task, scored on `max_eval` rows at most where it is fine-tuned on.
+
+        Raises:
+            TaskError: its data are missing or damaged.
+        """
+        if name not in self._tasks:
+            data = load_task(name, self.settings.data)
+            limit = None if name in SIMILARITY else self.settings.max_eval
+            self._tasks[name] = with_fewer_scored(data, limit)
+        return self._tasks[name]
+
+
+def with_fewer_scored(data: TaskData, max_rows: int | None) -> TaskData:
+    """A task with `max_rows` random rows of its scored split, always the same and in their order."""
+    if max_rows is None or max_rows >= len(data.evaluated):
+        return data
+    chosen = np.sort(np.random.default_rng(0).permutation(len(data.evaluated))[:max_rows])
+    part: Split = data.evaluated.take(int(index) for index in chosen)
+    return replace(data, splits=MappingProxyType({**data.splits, data.evaluated_name: part}))

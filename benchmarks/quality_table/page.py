@@ -1,0 +1,103 @@
+"""The table as a page of Markdown: what was made how, the table, the goals, and what is not there and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from autodistil.data import DEFAULT_CORPUS
+from autodistil.run import installed_versions
+from quality_table.bench import Bench
+from quality_table.goals import Goal
+from quality_table.rows import KINDS, Row
+from quality_table.settings import Settings
+from quality_table.table import markdown
+
+_PACKAGES = ("autodistil", "torch", "transformers", "scikit-learn", "scipy", "numpy")
+
+
+def page(
+    bench: Bench,
+    rows: Sequence[Row],
+    table: pd.DataFrame,
+    tasks: Sequence[str],
+    answers: Iterable[Goal],
+    picture: Path | None,
+) -> str:
+    """The whole page."""
+    shown = [] if picture is None else ["", f"![Quality over FLOPs]({picture.name})"]
+    return "\n".join(
+        [
+            "# Students and controls at equal cost",
+            "",
+            *_conditions(bench, rows),
+            *shown,
+            "",
+            *(markdown(table, tasks) if len(table) else ["No row is there yet."]),
+            "",
+            _READING,
+            "",
+            "## Goals",
+            "",
+            *(goal.line for goal in answers),
+            "",
+            "## Rows",
+            "",
+            *(f"- `{kind}`: {what}." for kind, what in KINDS.items()),
+            *_not_there(rows),
+            "",
+        ]
+    )
+
+
+def _conditions(bench: Bench, rows: Sequence[Row]) -> Iterator[str]:
+    settings, config = bench.settings, bench.context.config
+    objective = bench.context.objective
+    text = bench.text.description if bench.text else DEFAULT_CORPUS
+    yield f"- Teacher: {Path(config.teacher).name}. Search space: {bench.context.space.name}."
+    yield f"- Text: {text}."
+    recipe = f"learning rate {config.learning_rate:g}, order {config.order}, layer map {config.layer_map}"
+    yield f"- Our training: {_training_words(rows)}, objective {objective.name}, {recipe}, seed {config.seed}."
+    rate = settings.hand_made_rate or config.learning_rate
+    yield f"- Hand-made training: relation-kl alone, packed sequences of {config.seq_len}, learning rate {rate:g}."
+    if settings.data is not None:
+        yield f"- Fine-tuning: {_finetuning_words(settings)}."
+    yield f"- {torch.get_num_threads()} threads; " + ", ".join(
+        f"{name} {number}" for name, number in installed_versions(_PACKAGES).items()
+    )
+
+
+def _training_words(rows: Sequence[Row]) -> str:
+    picks = [row.student for row in rows if row.spec.kind == "pick" and row.student]
+    if not picks:
+        return "not finished"
+    compute = f"{picks[0]['training_flops'] / 1e12:,.3g} T"
+    return f"{picks[0]['steps']:,} steps, {picks[0]['tokens']:,} tokens, {compute} multiply-adds for all SuperLMs"
+
+
+def _finetuning_words(settings: Settings) -> str:
+    train = f"at most {settings.max_train:,} training rows" if settings.max_train else "all training rows"
+    scored = f"at most {settings.max_eval:,} scored rows" if settings.max_eval else "all rows of dev scored"
+    epochs = f"{settings.epochs} epochs" if settings.epochs else "3 to 5 epochs"
+    rates = ", ".join(f"{rate:g}" for rate in settings.learning_rates)
+    return (
+        f"mean of {settings.seeds} seeds, {train} of a task, {scored}, {epochs}, the best of the learning rates "
+        f"{rates}; best epoch and rate are chosen on the scored rows, which flatters all rows alike"
+    )
+
+
+_READING = """FLOPs are multiply-adds, batch 1, at the training length. Qualities are points: Spearman for STS (no \
+training), F1 for MRPC, Matthews for CoLA, accuracy for the others, ± the standard deviation over seeds. The held-out \
+loss is relations plus in-batch similarities against the teacher; the search loss, where there is one, is what our \
+search ranks by. Latency is the median of interleaved rounds with its quartiles, batch 1. Compute is multiply-adds of \
+the training; for slices of a SuperLM it is that of all SuperLMs, for all budgets together."""
+
+
+def _not_there(rows: Iterable[Row]) -> Iterator[str]:
+    skipped = [row for row in rows if row.skipped]
+    if skipped:
+        yield from ("", "Not there:", "")
+        yield from (f"- `{row.spec.id}`: {row.skipped}" for row in skipped)

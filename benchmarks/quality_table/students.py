@@ -1,0 +1,104 @@
+"""The student of each row, exported as a Hugging Face folder, whatever it comes from: all are measured alike.
+
+Each maker yields a SuperLM with the student in it; exporting checks the folder against it, its parameters against the
+closed form and its FLOPs against fvcore.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from autodistil.costs import COST_COLUMNS, cost_table
+from autodistil.export import check_flops, export_student
+from autodistil.files import write_text
+from quality_table import slices, trained_alone
+from quality_table.bench import Bench, Skip
+from quality_table.drafts import Draft
+from quality_table.rows import RowSpec
+from quality_table.settings import digest
+
+MAKERS: Mapping[str, Callable[[Bench, RowSpec], Draft]] = MappingProxyType(
+    {
+        "pick": slices.pick_draft,
+        "runner-up": slices.runner_up_draft,
+        "pick-proxy": slices.pick_proxy_draft,
+        "pick-refined": slices.pick_refined_draft,
+        "alone": trained_alone.alone_draft,
+        "hand-made": trained_alone.hand_made_draft,
+        "hand-made-equal-compute": trained_alone.hand_made_equal_compute_draft,
+        "random-pick": slices.random_pick_draft,
+        "untrained": slices.untrained_draft,
+        "untrained-leading": slices.untrained_leading_draft,
+        "truncated": slices.truncated_draft,
+        "random-teacher": trained_alone.random_teacher_draft,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A student's folder and what the table says of it."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+
+def row_key(bench: Bench, spec: RowSpec) -> str:
+    """Stands for what decides a row's student."""
+    return digest([bench.key, spec.id, {name: value(bench) for name, value in _EXTRA.get(spec.kind, {}).items()}])
+
+
+_RATE: Mapping[str, Callable[[Bench], Any]] = MappingProxyType({"rate": lambda bench: bench.settings.hand_made_rate})
+_EXTRA: Mapping[str, Mapping[str, Callable[[Bench], Any]]] = MappingProxyType(
+    {
+        "hand-made": _RATE,
+        "hand-made-equal-compute": {**_RATE, "budgets": lambda bench: len(bench.settings.budgets)},
+        "pick-proxy": {"proxy": lambda bench: bench.settings.proxy},
+    }
+)
+"""What decides a kind of row beside our training and the budget."""
+
+
+def make(bench: Bench, spec: RowSpec) -> Made:
+    """The student of a row, made if it is not there.
+
+    Raises:
+        Skip: there is none, or this version cannot make it.
+    """
+    if spec.kind == "teacher":
+        return _teacher(bench)
+    folder = bench.folder / "students" / f"{spec.id}-{row_key(bench, spec)}"
+    record = folder.with_suffix(".json")
+    if not (record.is_file() and folder.is_dir()):
+        begun = time.perf_counter()
+        draft = MAKERS[spec.kind](bench, spec)
+        facts = _export(draft, folder)
+        write_text(record, json.dumps({**facts, "seconds": round(time.perf_counter() - begun, 1)}, indent=1))
+    return Made(folder, json.loads(record.read_text(encoding="utf-8")))
+
+
+def _export(draft: Draft, folder: Path) -> dict[str, Any]:
+    context, candidate = draft.context, draft.candidate
+    row = cost_table([candidate], context.teacher.encoder_shape, context.config.seq_len).iloc[0]
+    costs = {name: row[name].item() for name in COST_COLUMNS}
+    check_flops(draft.superlm, candidate, costs["flops"], context.config.seq_len)
+    teacher = context.teacher_costs()
+    for_card = {**costs, "teacher": teacher, "seq_len": context.config.seq_len}
+    facts = {key: str(value) for key, value in draft.facts.items()}
+    export_student(draft.superlm, candidate, context.teacher, for_card, facts, folder, replace_existing=True)
+    share = costs["flops"] / teacher["flops"]
+    return {"label": candidate.config.label, "id": candidate.id, **costs, "flops_share": share, **draft.facts}
+
+
+def _teacher(bench: Bench) -> Made:
+    teacher = bench.context.teacher
+    if teacher.folder is None:
+        raise Skip("the teacher is no local folder")
+    names = {"label": teacher.dims.label, "id": "teacher", "flops_share": 1.0}
+    return Made(teacher.folder, {**names, **bench.context.teacher_costs()})

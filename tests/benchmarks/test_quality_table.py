@@ -1,0 +1,232 @@
+"""Rows, table and goals on made-up numbers: nothing is trained here."""
+
+import json
+from pathlib import Path
+
+import pytest
+from quality_table.bench import Skip
+from quality_table.cells import Cell
+from quality_table.goals import goals
+from quality_table.make import make_row
+from quality_table.picture import figure
+from quality_table.rows import KINDS, Row, RowSpec, RowStore, plan
+from quality_table.slices import random_students
+from quality_table.students import Made
+from quality_table.table import STS_MEAN, TASK_MEAN, collapsed, markdown, records, value_of
+
+from autodistil.progress import Progress
+
+BUDGETS = (60.0, 40.0)
+STUDENT = {"label": "L1", "id": "x", "flops": 500_000_000, "flops_share": 0.5, "params": 5_000_000, "size_mb": 20.0}
+MEANS = {STS_MEAN: ["stsb", "sts12"], TASK_MEAN: ["rte"]}
+
+
+def cell(name, value=0.5):
+    return Cell(name, "k", lambda folder: {"value": value})
+
+
+CELLS = [cell("heldout"), cell("stsb"), cell("sts12"), cell("rte")]
+
+
+def row(kind, budget=None, seed=None, **values):
+    cells = {f"{name}@k": {"value": value} for name, value in values.items()}
+    return Row(RowSpec(kind, budget, seed), "key", {**STUDENT, "steps": 3}, cells)
+
+
+def full(kind, budget=None, seed=None, points=0.5):
+    return row(kind, budget, seed, heldout=1.0, stsb=points, sts12=points, rte=points)
+
+
+def table_of(rows):
+    return collapsed(records(rows, CELLS, MEANS, {"L1": {"median_ms": 2.0, "q1_ms": 1.5, "q3_ms": 2.5}}))
+
+
+# ---- rows
+
+
+def test_the_plan_has_every_row_once_and_what_matters_most_first():
+    specs = plan(KINDS, BUDGETS)
+    assert len({spec.id for spec in specs}) == len(specs) == 1 + (len(KINDS) - 2) * 2 + 3 * 2
+    assert [spec.id for spec in specs[:4]] == ["teacher", "pick-60", "pick-40", "hand-made-60"]
+    assert [spec.id for spec in plan(["random-pick"], [12.5])] == [f"random-pick-12.5-{seed}" for seed in range(3)]
+
+
+def test_a_row_is_read_as_it_was_written_and_a_damaged_one_is_made_again(tmp_path):
+    store = RowStore(tmp_path)
+    path = store.write(full("pick", 60.0))
+    assert store.read(RowSpec("pick", 60.0), "key") == full("pick", 60.0)
+    assert store.read(RowSpec("pick", 60.0), "other").student == {}
+    path.write_text(path.read_text()[:50])
+    assert store.read(RowSpec("pick", 60.0), "key") == Row(RowSpec("pick", 60.0), "key")
+
+
+class _Bench:
+    progress = Progress()
+
+
+@pytest.fixture
+def making(monkeypatch):
+    """Count the students that are made."""
+    made = []
+
+    def make(bench, spec):
+        made.append(spec.id)
+        return Made(Path("nowhere"), dict(STUDENT))
+
+    monkeypatch.setattr("quality_table.make.make", make)
+    monkeypatch.setattr("quality_table.make.row_key", lambda bench, spec: "key")
+    return made
+
+
+def test_a_done_row_is_not_made_again_and_a_new_cell_alone_is_measured(tmp_path, making):
+    store, spec = RowStore(tmp_path), RowSpec("pick", 60.0)
+    make_row(_Bench(), store, spec, [cell("stsb")])
+    make_row(_Bench(), store, spec, [cell("stsb", 0.9)])
+    assert making == ["pick-60"]
+    make_row(_Bench(), store, spec, [cell("stsb", 0.9), cell("rte", 0.7)])
+    kept = store.read(spec, "key").cells
+    assert (kept["stsb@k"]["value"], kept["rte@k"]["value"]) == (0.5, 0.7)
+
+
+def test_what_was_measured_before_a_kill_is_kept(tmp_path, making):
+    def killed(folder):
+        raise KeyboardInterrupt
+
+    store, spec = RowStore(tmp_path), RowSpec("pick", 60.0)
+    with pytest.raises(KeyboardInterrupt):
+        make_row(_Bench(), store, spec, [cell("stsb"), Cell("rte", "k", killed)])
+    assert store.read(spec, "key").cells.keys() == {"stsb@k"}
+    assert make_row(_Bench(), store, spec, [cell("stsb", 0.9), cell("rte")]).cells["stsb@k"]["value"] == 0.5
+
+
+def test_a_skipped_row_says_why_and_is_tried_again(tmp_path, making, monkeypatch):
+    def skip(bench, spec):
+        raise Skip("nothing fits")
+
+    store, spec = RowStore(tmp_path), RowSpec("truncated", 10.0)
+    with monkeypatch.context() as patch:
+        patch.setattr("quality_table.make.make", skip)
+        assert make_row(_Bench(), store, spec, [cell("stsb")]).skipped == "nothing fits"
+    assert json.loads(store.path(spec, "key").read_text())["skipped"] == "nothing fits"
+    assert make_row(_Bench(), store, spec, [cell("stsb")]).skipped is None
+
+
+def test_random_students_use_most_of_the_budget_and_are_always_the_same():
+    costs = {f"s{i}": i for i in range(200)}
+    drawn = random_students(costs, 100)
+    assert sorted(costs[student] for student in drawn) == list(range(80, 101))
+    assert drawn == random_students(dict(reversed(costs.items())), 100)
+    assert drawn != sorted(drawn)
+
+
+# ---- table
+
+
+def test_rows_stand_by_budget_and_several_seeds_as_their_mean():
+    seeds = [full("random-pick", 60.0, seed, points) for seed, points in enumerate((0.2, 0.4, 0.6))]
+    table = table_of([full("pick", 40.0), *seeds, full("pick", 60.0), full("teacher")])
+    assert list(zip(table["kind"], table["budget"].fillna(0), strict=True)) == [
+        ("teacher", 0.0),
+        ("pick", 60.0),
+        ("random-pick", 60.0),
+        ("pick", 40.0),
+    ]
+    assert value_of(table, "random-pick", 60.0, "stsb") == pytest.approx(40.0)
+    assert value_of(table, "teacher", None, STS_MEAN) == pytest.approx(50.0)
+    assert value_of(table, "pick", 20.0, "stsb") is None
+
+
+def test_a_mean_is_missing_where_a_task_is():
+    table = table_of([row("pick", 60.0, stsb=0.5, rte=0.5), full("teacher")])
+    assert value_of(table, "pick", 60.0, STS_MEAN) is None
+    assert value_of(table, "pick", 60.0, TASK_MEAN) == 50.0
+
+
+def test_values_under_other_keys_do_not_count():
+    stale = Row(RowSpec("pick", 60.0), "key", STUDENT, {"stsb@old": {"value": 0.9}})
+    assert value_of(table_of([stale, full("teacher")]), "pick", 60.0, "stsb") is None
+
+
+def test_the_markdown_has_every_row_with_costs_and_points():
+    lines = markdown(table_of([full("teacher"), full("pick", 60.0, points=0.875)]), ["stsb", "sts12", "rte"])
+    assert len({line.count("|") for line in lines}) == 1, "a cell too many or too few"
+    assert "| 60 % | pick | L1 | 500 M (50.0 %) | 5.0 M | 2.00 (1.50-2.50) | 1.000 | - | 87.5 |" in lines[-1]
+
+
+def test_the_picture_draws_each_kind_in_a_style_of_its_own():
+    table = table_of([full(kind, None if kind == "teacher" else 60.0) for kind in KINDS])
+    traces = figure(table, [STS_MEAN])["data"]
+    assert len({(trace["line"]["color"], trace["marker"]["symbol"]) for trace in traces}) == len(KINDS)
+
+
+# ---- goals
+
+
+def answers(rows, certificate=None, budgets=BUDGETS):
+    return {goal.name: goal for goal in goals(table_of(rows), budgets, certificate)}
+
+
+def answer(found, *words):
+    (goal,) = [goal for name, goal in found.items() if all(word in name for word in words)]
+    return goal.holds
+
+
+def at(kind, *points):
+    return [full(kind, budget, points=value) for budget, value in zip(BUDGETS, points, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("pick", "hand_made", "holds"),
+    [
+        ((0.9, 0.8), (0.8, 0.7), True),
+        ((0.9, 0.7), (0.8, 0.7), False),  # better at 1 of 2 is not at three of four
+        ((0.9, 0.6), (0.8, 0.7), False),
+        ((0.9,), (0.8, 0.7), None),
+        ((0.7,), (0.8, 0.7), False),  # a no is a no, whatever is missing
+    ],
+)
+def test_a_hand_made_student_must_be_beaten(pick, hand_made, holds):
+    found = answers([*at("pick", *pick), *at("hand-made", *hand_made), full("teacher")])
+    assert answer(found, "as good as hand-made at", "fine-tuned") is holds
+    assert answer(found, "as good as hand-made at", "STS") is holds
+
+
+def test_equal_at_one_of_four_budgets_is_good_enough():
+    budgets = (60.0, 40.0, 20.0, 10.0)
+    rows = [full("hand-made", budget, points=0.5) for budget in budgets]
+    rows += [full("pick", budget, points=0.5 if budget == 10.0 else 0.6) for budget in budgets]
+    assert answer(answers(rows, budgets=budgets), "as good as hand-made at", "better at 3 of 4", "STS") is True
+
+
+@pytest.mark.parametrize(("pick", "holds"), [(0.7951, True), (0.7949, False)])
+def test_half_a_point_below_alone_is_near(pick, holds):
+    found = answers([*at("pick", pick, 0.9), *at("alone", 0.8, 0.8), full("teacher")])
+    assert answer(found, "within 0.5 points", "fine-tuned") is holds
+
+
+@pytest.mark.parametrize(
+    ("pick", "holds"), [((0.8, 0.79), True), ((0.8, 0.78), False), ((0.79,), False), ((0.8,), None)]
+)
+def test_shares_of_the_teachers_similarity(pick, holds):
+    found = answers([*at("pick", *pick), full("teacher", points=0.8)])
+    assert answer(found, "share of the teacher's STS-B") is holds
+
+
+def test_a_control_that_does_not_exist_at_a_budget_is_named():
+    found = answers([*at("pick", 0.8, 0.8), *at("truncated", 0.7), full("teacher")])
+    (name,) = [name for name in found if "truncated" in name and "fine-tuned" in name]
+    assert "at 1 of 2 budgets, elsewhere not measured" in name
+    assert found[name].holds is True
+    assert "**yes** (60 %: +10.00)" in found[name].line
+
+
+@pytest.mark.parametrize(("tau", "holds"), [(0.85, True), (0.6, False), (None, None)])
+def test_the_tau_of_the_certificate(tau, holds):
+    certificate = {"findings": {"sub_spaces": [{"name": "tiny", "agreement": {"tau": tau, "n": 5}}]}}
+    assert answer(answers([full("teacher")], certificate), "Kendall") is holds
+
+
+def test_nothing_is_hidden_where_nothing_is_measured():
+    found = answers([full("teacher")])
+    assert {goal.holds for goal in found.values()} == {None}
+    assert all("not measured" in goal.line for goal in found.values())

@@ -2,8 +2,8 @@
 
 Students share weights while they are ranked, and ranks can flip once they no longer do; so the finalists of a search
 are refined for a few steps, alike, and ranked again. (Once-for-all networks, arXiv 1908.09791, fine-tune the picked
-sub-network likewise, without ranking again.) Students are refined side by side on one teacher forward. Everything is checkpointed in the run
-folder and nothing is trained twice.
+sub-network likewise, without ranking again.) Students are refined side by side on one teacher forward. Everything is
+checkpointed in the run folder and nothing is trained twice.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ ablation of K against one. Everything is checkpointed beside the SuperLMs and no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from autodistil.pipeline import report
 from autodistil.run_certificate import score_unknown, write_certificate
 from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.stages.searching import search_problem, searched_candidates
-from autodistil.stages.training import recipe_of, train_with_checkpoints
+from autodistil.stages.training import memory_groups, num_parameters, recipe_of, train_with_checkpoints
 from autodistil.student_search.pick import best_id
 from autodistil.student_sets import JoinedSubSpaces, StudentSet
 from autodistil.superlm import SuperLM
@@ -149,8 +149,8 @@ def _trained(
     context: RunContext, sets: Sequence[StudentSet], recipe: Recipe, most_parameters: int
 ) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did."""
-    for group in _groups((context.new_superlm(students) for students in sets), most_parameters):
-        trainers = [SuperLMTrainer(superlm, recipe, context.objective) for superlm in group]
+    for group in memory_groups((context.new_superlm(students) for students in sets), most_parameters):
+        trainers = [_trainer(context, superlm, recipe) for superlm in group]
         for trainer in trainers:
             restore_checkpoint(trainer, _folder(context, trainer.name))
         unfinished = [trainer for trainer in trainers if not trainer.finished]
@@ -161,21 +161,11 @@ def _trained(
         yield from group
 
 
-def _groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
-    """Cut into runs of at most so many parameters, or of one SuperLM that has more."""
-    group: list[SuperLM] = []
-    for superlm in superlms:
-        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
-            yield group
-            group = []
-        group.append(superlm)
-    if group:
-        yield group
-
-
-def num_parameters(superlm: SuperLM) -> int:
-    """Entries of the shared parameters."""
-    return sum(parameter.numel() for parameter in superlm.parameters.values())
+def _trainer(context: RunContext, superlm: SuperLM, recipe: Recipe) -> SuperLMTrainer:
+    """A trainer with the same teacher, or assistant, as the student's SuperLM; the one over all has the teacher."""
+    name = superlm.sub_space.name
+    targets = None if name == ONE else context.targets_for(name)
+    return SuperLMTrainer(superlm, recipe, context.objective, targets=targets)
 
 
 def _parameters(context: RunContext, sub_spaces: Sequence[SubSpace]) -> int:

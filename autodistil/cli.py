@@ -28,7 +28,12 @@ app = typer.Typer(
     epilog="Start with: `autodistil search --budget 500MFLOPs`",
 )
 
-_TRAINING, _PROXY, _MACHINE = "Training", "Proxy task", "Machine"
+_TRAINING, _PROXY, _REFINING, _MACHINE = "Training", "Proxy task", "Refining", "Machine"
+
+
+def _option(panel: str, flag: str, metavar: str, text: str) -> Any:
+    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=panel)
+
 
 Teacher = Annotated[
     str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")
@@ -41,6 +46,7 @@ Space = Annotated[
     str | None, typer.Option(help="Search space: a shipped name, a YAML file, or auto.", metavar="NAME|FILE")
 ]
 Run = Annotated[Path | None, typer.Option(help="Run folder [default: runs/<teacher>-<space>].", metavar="DIR")]
+Pick = Annotated[str, typer.Option(help="best, knee, or an id of candidates.csv.", metavar="best|knee|ID")]
 ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search.", metavar="DIR")]
 Budgets = Annotated[
     list[str] | None,
@@ -54,6 +60,10 @@ ObjectiveName = Annotated[
         help="auto, or a weighted sum such as relation-kl+10*last-hidden.", metavar="NAME", rich_help_panel=_TRAINING
     ),
 ]
+_ASSISTANT_HELP = "Sub-space whose largest student teaches those before it, or an encoder's folder."
+_LAYER_HELP = "Teacher layer whose attention is distilled, from 0 [default: the last]."
+Assistant = Annotated[str | None, _option(_TRAINING, "--assistant", "NAME|DIR", _ASSISTANT_HELP)]
+TeacherLayer = Annotated[int | None, _option(_TRAINING, "--teacher-layer", "N", _LAYER_HELP)]
 TrainSteps = Annotated[
     int | None, typer.Option(help="Optimiser steps [default: 24].", metavar="N", rich_help_panel=_TRAINING)
 ]
@@ -73,18 +83,18 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
-
-
-def _proxy_option(flag: str, metavar: str, text: str) -> Any:
-    return typer.Option(flag, metavar=metavar, help=text, rich_help_panel=_PROXY)
-
-
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
 _METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
-ProxyTask = Annotated[str | None, _proxy_option("--proxy", "TASK", _PROXY_HELP)]
-ProxyData = Annotated[str | None, _proxy_option("--data", "DIR", "Folder of tasks, as of evaluate [default: the Hub].")]
-ProxyMethod = Annotated[str | None, _proxy_option("--proxy-method", "NAME", _METHOD_HELP)]
-ProxyTop = Annotated[int | None, _proxy_option("--proxy-top", "K", "Students to score, 0 for all [default: 16].")]
+_DATA_HELP = "Folder of tasks, as of evaluate [default: the Hub]."
+_TOP_HELP = "Students to score, 0 for all [default: 16]."
+_REFINE_HELP = "Distil the K best of the front alone and rank them again [default: 0]."
+_STEPS_HELP = "Steps alone [default: half of those of the training]."
+ProxyTask = Annotated[str | None, _option(_PROXY, "--proxy", "TASK", _PROXY_HELP)]
+ProxyData = Annotated[str | None, _option(_PROXY, "--data", "DIR", _DATA_HELP)]
+ProxyMethod = Annotated[str | None, _option(_PROXY, "--proxy-method", "NAME", _METHOD_HELP)]
+ProxyTop = Annotated[int | None, _option(_PROXY, "--proxy-top", "K", _TOP_HELP)]
+RefineTop = Annotated[int | None, _option(_REFINING, "--refine-top", "K", _REFINE_HELP)]
+RefineSteps = Annotated[int | None, _option(_REFINING, "--refine-steps", "N", _STEPS_HELP)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=_MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=_MACHINE)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
@@ -105,6 +115,8 @@ def search(
     space: Space = None,
     run: Run = None,
     objective: ObjectiveName = None,
+    assistant: Assistant = None,
+    teacher_layer: TeacherLayer = None,
     train_steps: TrainSteps = None,
     train_minutes: TrainMinutes = None,
     batch_size: BatchSize = None,
@@ -115,6 +127,8 @@ def search(
     data: ProxyData = None,
     proxy_method: ProxyMethod = None,
     proxy_top: ProxyTop = None,
+    refine_top: RefineTop = None,
+    refine_steps: RefineSteps = None,
     seed: Seed = None,
     threads: Threads = None,
     device: Device = None,
@@ -153,6 +167,8 @@ def train(
     corpus: Corpus = None,
     space: Space = None,
     objective: ObjectiveName = None,
+    assistant: Assistant = None,
+    teacher_layer: TeacherLayer = None,
     train_steps: TrainSteps = None,
     train_minutes: TrainMinutes = None,
     batch_size: BatchSize = None,
@@ -203,18 +219,40 @@ def certify(
         console.print_certified(certified)
 
 
+@app.command(epilog="Example: `autodistil refine --run runs/mine --pick knee --steps 2000`")
+def refine(
+    run: ExistingRun,
+    pick: Pick = "best",
+    steps: Annotated[int | None, typer.Option(help=_STEPS_HELP, metavar="N")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate [default: a quarter of that of the training].", metavar="X")
+    ] = None,
+    resume: Resume = False,
+) -> None:
+    """Go on distilling a student alone; exports of it then have the refined weights."""
+    given = {"refine_steps": steps, "refine_learning_rate": learning_rate}
+    context = _open_existing(run, options=_given(given, skip=()))
+    from autodistil import console, pipeline
+
+    refinement, report = pipeline.refine(context, pick, resume)
+    console.print_refined(refinement, report, run)
+
+
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
 def export(
     run: ExistingRun,
     to: Annotated[Path, typer.Option(help="New folder for the student.", metavar="DIR")],
-    pick: Annotated[str, typer.Option(help="best, knee, or an id of candidates.csv.", metavar="best|knee|ID")] = "best",
+    pick: Pick = "best",
     budget: Budgets = None,
+    unrefined: Annotated[
+        bool, typer.Option("--unrefined", help="The slice of the SuperLM, though the student was refined.")
+    ] = False,
 ) -> None:
     """Write a student as an ordinary Hugging Face folder."""
     context = _open_existing(run)
     from autodistil import console, pipeline
 
-    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()))
+    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()), unrefined)
     console.print_export(student_id, exported)
 
 
@@ -332,11 +370,11 @@ def _open(run: Path | None, config: Path | None, options: dict[str, Any], quiet:
     return context
 
 
-def _open_existing(run: Path, quiet: bool = False) -> RunContext:
+def _open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> RunContext:
     from autodistil.run import RunFolder
 
     RunFolder(run).record()
-    return _open(run, None, {}, quiet)
+    return _open(run, None, options or {}, quiet)
 
 
 def _check_method(method: str | None, finetune: bool) -> None:
@@ -354,7 +392,7 @@ def _set_threads(threads: int | None) -> None:
 
 _INTERRUPTED = 130
 """Exit status after Ctrl-C."""
-_RESUMABLE = (["search"], ["train"])
+_RESUMABLE = (["search"], ["train"], ["certify"], ["refine"])
 """Commands with --resume; the others are quick, or keep what is done."""
 
 

@@ -37,6 +37,9 @@ class RunConfig:
     """Relation heads; chosen so that they divide every width unless given."""
     teacher_layer: int | None = None
     """Teacher layer whose relations are distilled, from 0; the last unless given."""
+    assistant: str | None = None
+    """What teaches the smaller students (`assistant.py`): a sub-space, whose largest student teaches those before it,
+    or the folder of an encoder with the teacher's tokenizer."""
     layer_map: str = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     train_steps: int | None = None
@@ -89,6 +92,13 @@ class RunConfig:
     proxy_top: int = 16
     """Students that are scored by the task; 0 for all that have a loss."""
 
+    refine_top: int = 0
+    """Best students of the front that are refined alone and ranked again; 0 for none."""
+    refine_steps: int | None = None
+    """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
+    refine_learning_rate: float | None = None
+    """Its peak learning rate; a share of `learning_rate` unless given (`stages.refining.RATE_SHARE`)."""
+
     # The machine: never changes what is computed, but for rounding.
     threads: int | None = None
     """CPU threads; all cores unless given."""
@@ -107,6 +117,11 @@ class RunConfig:
                 f"in_place = true needs the largest student in every step, sampling = {self.sampling!r} does not draw "
                 "it; allowed: sandwich, progressive"
             )
+        if self.refine_top and self.proxy not in (None, "none"):
+            raise ConfigError(
+                f"refine_top = {self.refine_top} ranks the finalists by loss, proxy = {self.proxy!r} by a task; "
+                "give one of them: --refine-top 0, or --proxy none"
+            )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
 
@@ -117,7 +132,8 @@ class RunConfig:
 
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
-SEARCH_OPTIONS = frozenset({"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"})
+REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
+SEARCH_OPTIONS = REFINE_OPTIONS | {"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"}
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
@@ -143,13 +159,15 @@ _MINIMUM = {
     "seed": 0,
     "trials": 1,
     "proxy_top": 0,
+    "refine_top": 0,
+    "refine_steps": 1,
     "heldout_sequences": 1,
     "threads": 1,
     "checkpoint_seconds": 0,
     "weight_decay": 0,
     "warmup": 0,
 }
-_ABOVE_ZERO = ("train_minutes", "learning_rate", "clip")
+_ABOVE_ZERO = ("train_minutes", "learning_rate", "refine_learning_rate", "clip")
 
 
 def layered(*layers: Mapping[str, Any]) -> RunConfig:

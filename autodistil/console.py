@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from autodistil.evaluation.results import TaskResult
     from autodistil.export import ExportedStudent
     from autodistil.pipeline import SearchResult
+    from autodistil.stages.refined import Refinement
 
 _FRONT_ROWS = 20
 """Rows of the front that a terminal shows; all are in candidates.csv."""
@@ -105,8 +106,8 @@ def print_search(result: SearchResult) -> None:
     console.print(_front_table(result))
     best = result.candidates.loc[result.best]
     console.print(
-        f"best: {result.best}: {_score(best)}loss {best['loss']:.4f}, {best['flops'] / 1e6:,.1f} MFLOPs, "
-        f"{best['params'] / 1e6:.2f} M parameters, {best['size_mb']:.1f} MB",
+        f"best: {result.best}: {_score(best)}loss {best['loss']:.4f}{_refined(best)}, "
+        f"{best['flops'] / 1e6:,.1f} MFLOPs, {best['params'] / 1e6:.2f} M parameters, {best['size_mb']:.1f} MB",
         markup=False,
     )
     console.print(
@@ -122,6 +123,11 @@ def print_search(result: SearchResult) -> None:
 
 def _score(row: pd.Series) -> str:
     return f"score {row['score']:.4f}, " if "score" in row else ""
+
+
+def _refined(row: pd.Series) -> str:
+    loss = row.get("refined_loss", math.nan)
+    return f" -> {loss:.4f} refined alone" if math.isfinite(loss) else ""
 
 
 def _front_table(result: SearchResult) -> Table:
@@ -164,6 +170,18 @@ def print_export(student_id: str, exported: ExportedStudent) -> None:
     print_line(f'load it with: {loader}("{exported.path}")', markup=False)
 
 
+def print_refined(refinement: Refinement, report: Path, run: Path) -> None:
+    """What refining did, where the report lies and how to export."""
+    from autodistil.stages.reporting import export_command
+
+    console = _console()
+    console.print(f"refined {refinement.student} {refinement}", markup=False)
+    if not refinement.helped:
+        console.print("that is no better: its slice of the SuperLM is what export writes", markup=False)
+    console.print(f"report: {report}", markup=False)
+    console.print(f"export: {export_command(run, refinement.student)}", markup=False)
+
+
 def print_json(result: SearchResult) -> None:
     """One JSON object on stdout."""
     sys.stdout.write(json.dumps(search_json(result)) + "\n")
@@ -195,6 +213,7 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
         "sub_space": row["sub_space"],
         "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
+        **({"refined_loss": refined} if math.isfinite(refined := float(row.get("refined_loss", math.nan))) else {}),
         **({"score": float(row["score"])} if "score" in row else {}),
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),

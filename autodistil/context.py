@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from autodistil.assistant import (
+    StudentAssistant,
+    check_objective,
+    is_sub_space,
+    load_assistant,
+    taught_by_model,
+    taught_by_sub_space,
+)
 from autodistil.config import RunConfig, layered
 from autodistil.costs import COST_COLUMNS, cost_table
 from autodistil.data import special_affixes
@@ -42,6 +50,7 @@ from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
 from autodistil.text import RunText
 from autodistil.training.checkpoint import WEIGHTS, load_weights
+from autodistil.training.trainer import Targets
 from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary, required_ids, token_counts
 
 SPACE_OF_TEACHER = {
@@ -126,13 +135,66 @@ class RunContext:
     @cached_property
     def objective(self) -> Objective:
         """The distillation objective with its relation heads."""
+        assistant = self.assistant_model
         return resolve_objective(
             self.config.objective,
             self.config.relation_heads,
             self.teacher.dims.attention_width,
-            self.space.attention_widths,
+            [*self.space.attention_widths, *([assistant.dims.attention_width] if assistant else [])],
             self.teacher.pooling,
         )
+
+    @cached_property
+    def assistant_model(self) -> Teacher | None:
+        """The assistant where it is a model of its own, the same as when the run was begun; None where there is none.
+
+        Raises:
+            ConfigError: there is no such model, or it reads text otherwise than the teacher does.
+        """
+        name = self.config.assistant
+        if name is None or is_sub_space(name, self.space):
+            return None
+        assistant = load_assistant(name, self.teacher, self.config.seq_len, self.config.trust_remote_code)
+        self._check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
+        return assistant
+
+    @cached_property
+    def taught(self) -> frozenset[str]:
+        """Names of the sub-spaces that the assistant teaches; the teacher teaches all others.
+
+        Raises:
+            ConfigError: there are none, or the assistant cannot teach them with this objective.
+        """
+        name, model = self.config.assistant, self.assistant_model
+        if name is None:
+            return frozenset()
+        dims = model.dims if model else self.space.sub_space(name).largest
+        taught = taught_by_model(model, self.space) if model else taught_by_sub_space(name, self.space)
+        check_objective(self.objective, name, dims, taught)
+        return frozenset(sub.name for sub in taught)
+
+    @cached_property
+    def _assistant(self) -> Targets:
+        """The assistant; one of the run must have been trained."""
+        if self.assistant_model is not None:
+            return self.assistant_model
+        assert self.config.assistant is not None
+        sub = self.space.sub_space(self.config.assistant)
+        return StudentAssistant(self.trained_superlm(sub), sub.largest)
+
+    def targets_for(self, name: str) -> Targets | None:
+        """What teaches the SuperLM of a sub-space, or a student of it alone; None: the teacher.
+
+        Args:
+            name: the sub-space's, or the student's id (which begins with it; no name holds a hyphen).
+        """
+        return self._assistant if name.partition("-")[0] in self.taught else None
+
+    def with_assistant(self, sub_spaces: Sequence[SubSpace]) -> list[SubSpace]:
+        """`sub_spaces` and the one whose largest student has to be trained to teach some of them, in their order."""
+        untaught = any(sub.name in self.taught and not self.is_trained(sub) for sub in sub_spaces)
+        needed = {sub.name for sub in sub_spaces} | ({self.config.assistant} if untaught else set())
+        return [sub for sub in self.space.sub_spaces if sub.name in needed]
 
     @cached_property
     def importance_order(self) -> ImportanceOrder:
@@ -272,6 +334,7 @@ class RunContext:
             "space": space_to_dict(self.space),
             "objective": self.objective.name,
             "relation_heads": self.objective.options.relation_heads,
+            **({"assistant_fingerprint": self.assistant_model.fingerprint} if self.assistant_model else {}),
             **resolved,
         }
         self.folder.write_record(self.config, known)

@@ -28,8 +28,8 @@ def model_card(
             "",
             f"# {candidate.id}",
             "",
-            f"A student of `{teacher.source}`, found by autodistil without "
-            "re-training: a slice of a weight-sharing SuperLM that was trained by task-agnostic distillation.",
+            f"A student of `{teacher.source}`, found by autodistil without training each candidate: a slice of a "
+            "weight-sharing SuperLM that was trained by task-agnostic distillation.",
             "",
             *_usage(sentence_transformers),
             "",

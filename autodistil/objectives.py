@@ -185,6 +185,7 @@ OBJECTIVES: Mapping[str, TermFunction] = MappingProxyType(
 """Name -> loss function of a term."""
 _RELATIONS = ("relation-kl", "relation-mse", "scores-mse", "minilm")
 _ALL_HIDDEN = ("hidden",)
+_BY_DIMENSION = ("embedding-cosine", "last-hidden", "hidden")
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,11 @@ class Objective:
     def needs_hidden(self) -> bool:
         """Whether the hidden states of every layer must be kept."""
         return any(name in _ALL_HIDDEN for _, name in self.terms)
+
+    @property
+    def compares_dimensions(self) -> bool:
+        """Whether some term takes the student's dimensions for the teacher's leading ones."""
+        return any(name in _BY_DIMENSION for _, name in self.terms)
 
     def __call__(self, student: ModelStates, teacher: ModelStates, mask: Tensor | None = None) -> Tensor:
         """The scalar loss; `mask` (batch, seq) is True at real tokens, None where the batch has no padding."""

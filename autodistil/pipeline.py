@@ -5,6 +5,7 @@ train      each SuperLM starts as leading slices of the teacher; one teacher for
            distils its largest, smallest and some random students from it
 search     held-out loss of the feasible students, then, with a proxy task, its score of those still in question;
            Pareto front over loss or score and budgeted costs
+refine     if asked, the best students of the front go on distilling alone and are ranked again
 report     the front to look at
 export     the picked student as an ordinary Hugging Face model
 """
@@ -25,9 +26,12 @@ from autodistil.export import ExportedStudent
 from autodistil.run_certificate import score_ends
 from autodistil.stages.exporting import export_candidate
 from autodistil.stages.proxy import open_proxy, rank_by_task
+from autodistil.stages.refined import Refinement, rank_notes
+from autodistil.stages.refining import refine_finalists, refine_students
 from autodistil.stages.reporting import export_command, write_report
 from autodistil.stages.searching import (
     budget_notes,
+    refined_candidates,
     run_search,
     search_problem,
     searched_candidates,
@@ -36,7 +40,7 @@ from autodistil.stages.searching import (
     write_candidates,
 )
 from autodistil.stages.training import train_missing
-from autodistil.student_search.pick import best_id, knee_id, pick_student
+from autodistil.student_search.pick import best_id, knee_id, pick_student, ranks_flipped
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class SearchResult:
     run: Path
     budgets: tuple[str, ...]
     best: str
-    """Id of the feasible student with the lowest loss, or the highest score on the proxy task."""
+    """Id of the feasible student with the lowest loss, or the highest score on the proxy task; where finalists were
+    refined, of the best of these."""
     knee: str
     """Id of the student at the knee of the front."""
     candidates: pd.DataFrame
@@ -60,6 +65,11 @@ class SearchResult:
     def export_command(self, pick: str) -> str:
         """The line that exports a student of this search."""
         return export_command(self.run, pick)
+
+    @property
+    def ranks_flipped(self) -> bool:
+        """Whether refining the finalists alone changed their order."""
+        return ranks_flipped(self.candidates)
 
     @property
     def pareto(self) -> pd.DataFrame:
@@ -93,6 +103,10 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         train_missing(context, needed, resume)
         ranked = rank_by_task(context, problem, run_search(context, problem), task)
         write_candidates(context, ranked)
+        ranked = refine_finalists(context, problem, ranked, resume)
+        refined = rank_notes(ranked)
+        for note in refined:
+            context.progress.say(note)
         score_ends(context, needed, ranked)
         verify_front(context, problem, ranked)
         best, knee = best_id(ranked), knee_id(ranked)
@@ -108,7 +122,7 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         ranked,
         report,
         student,
-        tuple(notes),
+        (*notes, *refined),
         time.perf_counter() - start,
     )
 
@@ -117,6 +131,30 @@ def train(context: RunContext, resume: bool = False) -> None:
     """Train the SuperLMs of all sub-spaces that are not trained yet."""
     with context.folder.locked():
         train_missing(context, context.space.sub_spaces, resume)
+
+
+def refine(context: RunContext, pick: str, resume: bool = False) -> tuple[Refinement, Path]:
+    """Go on distilling a student of the last search alone; exports of it then have the refined weights.
+
+    Args:
+        context: an open run; its configuration holds the steps and the learning rate.
+        pick: `best`, `knee` or an id.
+        resume: go on with an interrupted refinement.
+
+    Returns:
+        What it did to the held-out loss, and the report, written again.
+
+    Raises:
+        ExportError: no such student, or it was not evaluated.
+        RunError: the run was not searched, or the student was refined with other settings.
+    """
+    problem = search_problem(context, context.config.budgets)
+    with context.folder.locked():
+        ranked = searched_candidates(context, problem)
+        student_id = pick_student(ranked, pick)
+        refined = refine_students(context, [problem.candidates[student_id]], ranked, resume)[student_id]
+        write_candidates(context, refined_candidates(context, ranked))
+        return refined, report(context)
 
 
 def report(context: RunContext, report_dir: Path | None = None) -> Path:
@@ -129,7 +167,9 @@ def report(context: RunContext, report_dir: Path | None = None) -> Path:
     return write_report(context, problem, searched_candidates(context, problem), (), report_dir)
 
 
-def export(context: RunContext, pick: str, to: Path, budgets: Sequence[str] = ()) -> tuple[str, ExportedStudent]:
+def export(
+    context: RunContext, pick: str, to: Path, budgets: Sequence[str] = (), unrefined: bool = False
+) -> tuple[str, ExportedStudent]:
     """Export a student of the last search.
 
     Args:
@@ -137,6 +177,7 @@ def export(context: RunContext, pick: str, to: Path, budgets: Sequence[str] = ()
         pick: `best`, `knee` or an id.
         to: a new folder.
         budgets: hold the pick to these budgets instead of those of the last search.
+        unrefined: the slice of the SuperLM, though the student was refined alone.
 
     Returns:
         The student's id and what was written.
@@ -154,4 +195,4 @@ def export(context: RunContext, pick: str, to: Path, budgets: Sequence[str] = ()
             "search with these budgets first"
         )
     student_id = pick_student(ranked, pick)
-    return student_id, export_candidate(context, problem, ranked, student_id, to)
+    return student_id, export_candidate(context, problem, ranked, student_id, to, unrefined=unrefined)

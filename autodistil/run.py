@@ -8,6 +8,7 @@ study.db, candidates.csv        search
 proxy.json                      task scores of students, where a proxy task ranks them
 report.html, report.png         report
 certificate.json                how far to trust the search
+refined/<id>/                   students refined alone: superlm.safetensors and result.json
 alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
 students/<id>/                  exported students
 """
@@ -97,6 +98,11 @@ class RunFolder:
     def alone_folder(self, student_id: str) -> Path:
         """Folder of a student trained alone."""
         return self.path / "alone" / student_id
+
+    @property
+    def refined_path(self) -> Path:
+        """`refined`: a folder for each student that was refined alone, by its id."""
+        return self.path / "refined"
 
     def student_folder(self, student_id: str) -> Path:
         """Folder of one exported student."""

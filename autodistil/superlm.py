@@ -119,9 +119,14 @@ class SuperLM:
         factorised = factorise(parameters, config.layer_norm_eps, sizes, tokens)
         return cls(ELECTRA, electra_config(config, sizes[-1]), sub_space, factorised, layer_map, False, vocabulary)
 
-    def alone(self, student: StudentConfig) -> SuperLM:
-        """A SuperLM of this one student, with copies of its parameters: what goes on training it alone."""
-        sub_space = SubSpace.of_student(self.sub_space.name, student)
+    def alone(self, student: StudentConfig, name: str | None = None) -> SuperLM:
+        """A SuperLM of this one student, with copies of its parameters: what goes on training it alone.
+
+        Args:
+            student: a student of the sub-space.
+            name: of the new SuperLM, this one's unless given.
+        """
+        sub_space = SubSpace.of_student(name or self.sub_space.name, student)
         parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
         return SuperLM(
             self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary

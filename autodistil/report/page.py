@@ -215,6 +215,7 @@ def _columns(data: ReportData) -> tuple[Column, ...]:
         Column("MB", lambda row: three_digits(row["size_mb"]), lambda row: row["size_mb"]),
         *([Column("Score", lambda row: _score(row, "–"), _score)] if data.score_name is not None else ()),
         Column("Loss", lambda row: f"{row['loss']:.4f}", lambda row: row["loss"]),
+        *([_REFINED] if "refined_loss" in data.candidates and data.candidates["refined_loss"].notna().any() else ()),
         Column("Rank", lambda row: _rank(row["rank"]), lambda row: _rank(row["rank"])),
         Column(
             "in sub-space", lambda row: _rank(row["rank_in_sub_space"]), lambda row: _rank(row["rank_in_sub_space"])
@@ -229,6 +230,13 @@ def _name(data: ReportData, row: Mapping[str, Any]) -> str:
 
 def _score(row: Mapping[str, Any], none: str = "") -> str:
     return none if pd.isna(row["score"]) else f"{row['score']:.4f}"
+
+
+_REFINED = Column(
+    "Refined alone",
+    lambda row: "–" if pd.isna(row["refined_loss"]) else f"{row['refined_loss']:.4f}",
+    lambda row: "" if pd.isna(row["refined_loss"]) else row["refined_loss"],
+)
 
 
 def _rank(value: Any) -> str:

@@ -167,7 +167,17 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
         for column, cost in COSTS.items()
     ]
     scores = [KeyFigure("Task score", f"{best['score']:.4f}", data.score_name)] if data.score_name else []
-    return [*costs, *scores, KeyFigure("Held-out loss", f"{best['loss']:.4f}", data.objective)]
+    return [*costs, *scores, _loss_figure(data, best)]
+
+
+def _loss_figure(data: ReportData, best: pd.Series) -> KeyFigure:
+    """The loss that the student is exported with."""
+    refined = best.get("refined_loss", np.nan)
+    if refined < best["loss"]:
+        return KeyFigure(
+            "Held-out loss", f"{refined:.4f}", f"{data.objective}; {best['loss']:.4f} before refined alone"
+        )
+    return KeyFigure("Held-out loss", f"{best['loss']:.4f}", data.objective)
 
 
 def _short(column: str, value: float) -> str:

@@ -12,6 +12,8 @@ from autodistil.context import RunContext
 from autodistil.export import ExportedStudent, check_flops, export_student
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.proxy import score_name
+from autodistil.stages.refined import Refinement, read_refinements
+from autodistil.stages.refining import refined_superlm
 from autodistil.stages.reporting import provenance
 from autodistil.stages.searching import superlm_of
 from autodistil.student_search.pick import SCORE, best_id
@@ -25,23 +27,37 @@ def export_candidate(
     student_id: str,
     to: Path,
     replace_existing: bool = False,
+    unrefined: bool = False,
 ) -> ExportedStudent:
-    """Export a student, its FLOPs counted again, with what a model card says about it."""
+    """Export a student, its FLOPs counted again, with what a model card says about it.
+
+    One that was refined alone is exported with its refined weights, unless they are no better or `unrefined` says so.
+    """
     candidate = problem.candidates[student_id]
-    superlm = superlm_of(context, candidate)
+    refinement = read_refinements(context.folder.refined_path).get(student_id)
+    refined = refinement is not None and refinement.helped and not unrefined
+    superlm = refined_superlm(context, candidate) if refined else superlm_of(context, candidate)
     row = ranked.loc[student_id]
     check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
     trust = verdict(certificate_of(context, ranked, student_id))
-    loss = f"{row['loss']:.4f} ({context.objective.name})"
+    loss = refinement.loss_after if refinement and refined else row["loss"]
     facts = {
-        "held-out loss": loss,
+        "held-out loss": f"{loss:.4f} ({context.objective.name})",
+        **_refinement_facts(refinement, refined),
         **_task_facts(context, ranked, student_id),
         "how far to trust it": trust,
         **context.vocabulary_facts(candidate.config),
         **provenance(context),
     }
     return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)
+
+
+def _refinement_facts(refinement: Refinement | None, refined: bool) -> dict[str, str]:
+    """Which weights these are; nothing where the student was never refined."""
+    if refinement is None:
+        return {}
+    return {"refined": str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"}
 
 
 def _task_facts(context: RunContext, ranked: pd.DataFrame, student_id: str) -> dict[str, str]:

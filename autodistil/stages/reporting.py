@@ -14,6 +14,7 @@ from autodistil.report import BudgetLine, ReportData, write_html, write_png
 from autodistil.run import installed_versions
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.proxy import proxy_words, score_name
+from autodistil.stages.refined import rank_notes
 from autodistil.student_search.pick import SCORE, best_id, knee_id
 from autodistil.student_search.study import SearchProblem
 from autodistil.training.metrics import read_metrics
@@ -52,7 +53,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         seq_len=context.config.seq_len,
         objective=context.objective.name,
         provenance=provenance(context),
-        notes=tuple(notes),
+        notes=(*rank_notes(ranked), *notes),
         export_command=export_command(context.folder.path, "best"),
         certificate=certificate_of(context, ranked, best),
         score_name=(score_name(context) or "task score") if SCORE in ranked else None,
@@ -73,12 +74,26 @@ def provenance(context: RunContext) -> dict[str, str]:
         f"learning rate {config.learning_rate:g}, {config.precision}",
         "objective": f"{context.objective.name}, {context.objective.options.relation_heads} relation heads, "
         f"importance order {config.order}, layer map {config.layer_map}",
+        **_teaching(context),
         "held-out text": f"{context.text.num_heldout} {context.text.unit}",
         **({"ranked by": words} if (words := proxy_words(context)) else {}),
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),
         "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),
     }
+
+
+def _teaching(context: RunContext) -> dict[str, str]:
+    """Who taught whom and by which layer, where it is not the teacher by its last one."""
+    config, facts = context.config, {}
+    if config.assistant is not None:
+        taught = [sub.name for sub in context.space.sub_spaces if sub.name in context.taught]
+        facts["assistant"] = f"{config.assistant} teaches {', '.join(taught)}; held-out losses are against the teacher"
+    if config.teacher_layer is not None:
+        facts["teacher layer"] = (
+            f"attention of layer {config.teacher_layer} of {context.teacher.dims.num_layers} (from 0)"
+        )
+    return facts
 
 
 def export_command(run: Path, pick: str) -> str:

@@ -14,6 +14,7 @@ from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import Candidate, SubSpace
+from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.superlm import SuperLM
@@ -96,7 +97,12 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return rank(problem, losses, scores)
+    return refined_candidates(context, rank(problem, losses, scores))
+
+
+def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFrame:
+    """The candidates with what refining left in the run folder."""
+    return with_refinements(ranked, read_refinements(context.folder.refined_path), context.config.refine_top)
 
 
 def write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:
@@ -128,5 +134,6 @@ def budget_notes(problem: SearchProblem) -> list[str]:
 
 def skipped_notes(context: RunContext, needed: Sequence[SubSpace]) -> list[str]:
     """What to say about sub-spaces that no budget admits."""
-    skipped = [sub.name for sub in context.space.sub_spaces if sub not in needed and not context.is_trained(sub)]
+    used = context.with_assistant(needed)
+    skipped = [sub.name for sub in context.space.sub_spaces if sub not in used and not context.is_trained(sub)]
     return [f"no student of {', '.join(skipped)} meets the budgets: not trained"] if skipped else []

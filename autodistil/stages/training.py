@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autodistil.config import RunConfig
@@ -11,6 +11,7 @@ from autodistil.context import RunContext
 from autodistil.errors import RunError
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import SubSpace
+from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
@@ -24,7 +25,11 @@ _UNBOUNDED = 1_000_000
 
 
 def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: bool) -> None:
-    """Train those of `sub_spaces` that are not trained yet, side by side."""
+    """Train those of `sub_spaces` that are not trained yet, side by side.
+
+    Those that an assistant teaches come after it; it is trained first, whether it is one of them or not.
+    """
+    sub_spaces = context.with_assistant(sub_spaces)
     missing = [sub for sub in sub_spaces if not context.is_trained(sub)]
     trained = [sub.name for sub in sub_spaces if sub not in missing]
     if trained:
@@ -44,9 +49,31 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
     )
     metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
     try:
-        train_with_checkpoints(context, trainers, context.folder.superlm_folder, metrics.append)
+        for group in _rounds(context, trainers):
+            train_with_checkpoints(context, group, context.folder.superlm_folder, metrics.append)
     finally:
         metrics.close()
+
+
+def _rounds(context: RunContext, trainers: Sequence[SuperLMTrainer]) -> Iterator[list[SuperLMTrainer]]:
+    """SuperLMs that are trained side by side: those of the teacher, and when they are done, those of the assistant."""
+    by_teacher = [trainer for trainer in trainers if trainer.name not in context.taught]
+    by_assistant = [trainer for trainer in trainers if trainer.name in context.taught]
+    if by_teacher:
+        yield by_teacher
+    if by_assistant:
+        names = ", ".join(trainer.name for trainer in by_assistant)
+        foreign = context.assistant_model is not None and context.objective.compares_dimensions
+        context.progress.say(f"assistant {context.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
+        for trainer in by_assistant:
+            trainer.targets = context.targets_for(trainer.name)
+        yield by_assistant
+
+
+_FOREIGN = (
+    ", who are compared with it dimension by dimension: right where it is a student of this teacher in this importance "
+    "order, wrong for any other model (use relation-kl+embedding-similarity there)"
+)
 
 
 def train_with_checkpoints(
@@ -54,6 +81,7 @@ def train_with_checkpoints(
     trainers: Sequence[SuperLMTrainer],
     folder_of: Callable[[str], Path],
     record: Callable[[list[StepMetrics]], None],
+    first_step: int = 0,
 ) -> None:
     """Train to the end or to an interrupt, saving now and then, when a SuperLM is finished, and when stopped.
 
@@ -62,6 +90,7 @@ def train_with_checkpoints(
         trainers: SuperLMs with names of their own.
         folder_of: name -> folder of the checkpoint.
         record: called with the metrics of each step.
+        first_step: step of the run's text that the first one reads.
     """
     last_save = time.monotonic()
     total = sum(trainer.recipe.steps - trainer.steps_done for trainer in trainers)
@@ -80,13 +109,30 @@ def train_with_checkpoints(
         train_superlms(
             trainers,
             context.ordered_teacher,
-            context.text.micro_batches,
+            lambda step: context.text.micro_batches(first_step + step),
             on_step,
             context.config.teacher_layer,
             lambda: stop.requested,
         )
     if stop.requested:
         raise KeyboardInterrupt
+
+
+def memory_groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
+    """Cut into runs of at most so many parameters, or of one SuperLM that has more: what is trained side by side."""
+    group: list[SuperLM] = []
+    for superlm in superlms:
+        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
+            yield group
+            group = []
+        group.append(superlm)
+    if group:
+        yield group
+
+
+def num_parameters(superlm: SuperLM) -> int:
+    """Entries of the shared parameters."""
+    return sum(parameter.numel() for parameter in superlm.parameters.values())
 
 
 def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
@@ -109,13 +155,19 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
 def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
     trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
+    # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
+    rounds = [
+        group
+        for taught in (False, True)
+        if (group := [trainer for trainer in trainers if (trainer.name in context.taught) == taught])
+    ]
     begun = time.perf_counter()
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
         start = time.perf_counter()
-        train_step(
-            trainers, context.ordered_teacher, context.text.micro_batches(len(timed)), context.config.teacher_layer
-        )
+        for group in rounds:
+            batches = context.text.micro_batches(len(timed))
+            train_step(group, context.ordered_teacher, batches, context.config.teacher_layer)
         timed.append(time.perf_counter() - start)
     step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
     steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))

@@ -90,11 +90,38 @@ def standing(ranked: pd.DataFrame, top: int) -> list[str]:
     return [str(student_id) for student_id in order.index[: top or None]]
 
 
-def best_id(ranked: pd.DataFrame) -> str:
-    """The feasible student of the lowest held-out loss, or of the highest task score (the cheapest of equals)."""
+def front_order(ranked: pd.DataFrame) -> pd.DataFrame:
+    """The front from the lowest held-out loss (or the highest task score) up, the cheaper of equals first."""
     front = ranked[ranked["pareto"]]
     order = front.assign(badness=badness(front)).sort_values(["badness", "flops"], kind="stable")
-    return str(order.index[0])
+    return front.loc[order.index]
+
+
+def finalists(ranked: pd.DataFrame) -> pd.DataFrame:
+    """The refined finalists of the front, best first; empty where none are marked.
+
+    They are ranked by the loss that they are exported with: `refined_loss`, or `loss` where refining did not lower it.
+    """
+    if "finalist" not in ranked:
+        return ranked.iloc[:0]
+    chosen = front_order(ranked[ranked["finalist"]])
+    order = chosen.assign(exported=chosen[["loss", "refined_loss"]].min(axis=1))
+    return chosen.loc[order.sort_values(["exported", "flops"], kind="stable").index]
+
+
+def ranks_flipped(ranked: pd.DataFrame) -> bool:
+    """Whether refining changed the order of the finalists."""
+    after = finalists(ranked)
+    return list(after.index) != list(front_order(after).index)
+
+
+def best_id(ranked: pd.DataFrame) -> str:
+    """The feasible student of the lowest held-out loss, or of the highest task score (the cheapest of equals).
+
+    Where finalists were refined, the best of these.
+    """
+    refined = finalists(ranked)
+    return str((refined if len(refined) else front_order(ranked)).index[0])
 
 
 def knee_id(ranked: pd.DataFrame) -> str:

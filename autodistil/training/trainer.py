@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -44,6 +45,13 @@ class StepMetrics:
     """Spent on this SuperLM in this step, its share of the teacher left out."""
 
 
+class Targets(Protocol):
+    """What a SuperLM may be distilled from instead of the run's teacher."""
+
+    def states(self, batch: Batch, layer: int | None, output: bool, hidden: bool) -> ModelStates:
+        """As `Teacher.states`; `layer` is None, the last."""
+
+
 @dataclass
 class SuperLMTrainer:
     """One SuperLM with its optimiser and the number of steps done."""
@@ -52,6 +60,8 @@ class SuperLMTrainer:
     recipe: Recipe
     objective: Objective
     steps_done: int = 0
+    targets: Targets | None = None
+    """What it is distilled from; None: the run's teacher."""
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,24 +160,36 @@ def train(
 def train_step(
     trainers: Sequence[SuperLMTrainer], teacher: Teacher, batches: Iterator[Batch], layer: int | None
 ) -> list[StepMetrics]:
-    """One step of each trainer on the same micro-batches and teacher states."""
-    recipe = trainers[0].recipe
-    output = any(trainer.objective.needs_output for trainer in trainers)
-    hidden = any(trainer.objective.needs_hidden for trainer in trainers)
+    """One step of each trainer on the same micro-batches, and on the same states where they have one teacher."""
     losses: list[list[Tensor]] = [[] for _ in trainers]
     seconds = [0.0] * len(trainers)
     tokens = 0
     for batch in batches:
-        with autocast(teacher.model.device, recipe.precision):
-            states = teacher.states(batch, layer, output, hidden)
+        targets = _target_states(trainers, teacher, batch, layer)
         tokens += count_tokens(batch)
         for i, trainer in enumerate(trainers):
             start = time.perf_counter()
-            losses[i].append(trainer.add_gradients(batch, states))
+            losses[i].append(trainer.add_gradients(batch, targets[i]))
             seconds[i] += time.perf_counter() - start
     return [
         _finish_step(trainer, torch.stack(losses[i]).mean(0), tokens, seconds[i]) for i, trainer in enumerate(trainers)
     ]
+
+
+def _target_states(
+    trainers: Sequence[SuperLMTrainer], teacher: Teacher, batch: Batch, layer: int | None
+) -> list[ModelStates]:
+    """What each trainer's students are compared with; one forward for all trainers of one source."""
+    output = any(trainer.objective.needs_output for trainer in trainers)
+    hidden = any(trainer.objective.needs_hidden for trainer in trainers)
+    sources: list[Targets] = [trainer.targets or teacher for trainer in trainers]
+    states: dict[int, ModelStates] = {}
+    with autocast(teacher.model.device, trainers[0].recipe.precision):
+        for source in sources:
+            if id(source) not in states:
+                own = layer if source is teacher else None
+                states[id(source)] = source.states(batch, own, output, hidden)
+    return [states[id(source)] for source in sources]
 
 
 def _finish_step(trainer: SuperLMTrainer, losses: Tensor, tokens: int, seconds: float) -> StepMetrics:

@@ -14,10 +14,11 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from autodistil import cli, pipeline
 from autodistil.certificate import read_measured
-from autodistil.certify import _groups, certify, draw_shares, num_parameters
+from autodistil.certify import certify, draw_shares
 from autodistil.context import RunContext
 from autodistil.errors import ConfigError, RunError
 from autodistil.spaces import SubSpace
+from autodistil.stages.training import memory_groups, num_parameters
 from autodistil.student_sets import JoinedSubSpaces
 from autodistil.superlm import SuperLM
 
@@ -281,7 +282,7 @@ def test_groups_keep_the_order_and_the_limit():
     teacher = random_teacher("bert")
     superlms = [SuperLM.from_teacher(teacher, SubSpace.of_student("x", s)) for s in small_space(teacher).students[:5]]
     limit = 2 * max(map(num_parameters, superlms))
-    groups = list(_groups(superlms, limit))
+    groups = list(memory_groups(superlms, limit))
     assert [superlm for group in groups for superlm in group] == superlms
     assert all(sum(map(num_parameters, group)) <= limit for group in groups)
-    assert [len(group) for group in _groups(superlms, 1)] == [1] * 5
+    assert [len(group) for group in memory_groups(superlms, 1)] == [1] * 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil import pipeline
-from autodistil.config import MACHINE_OPTIONS, OPTIONS, RunConfig, layered
+from autodistil.config import OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
 from autodistil.context import RunContext
 from autodistil.data import DEFAULT_CORPUS
 from autodistil.evaluation.tasks import Split, TaskData, load_task
@@ -87,10 +87,18 @@ class Bench:
     @cached_property
     def key(self) -> str:
         """Stands for everything that decides the SuperLMs: where the text lies does not."""
+        corpus = self.text.content if self.text else DEFAULT_CORPUS
+        return digest({**self._given(RUN_OPTIONS), "corpus": corpus})
+
+    @cached_property
+    def search_key(self) -> str:
+        """Stands for the options of search and refinement, which a run may change."""
+        return digest(self._given(SEARCH_OPTIONS))
+
+    def _given(self, names: Container[str]) -> dict[str, Any]:
+        """Options that are not at their defaults: so a new option of a later version renames nothing."""
         config, plain = layered(self.training).to_dict(), RunConfig().to_dict()
-        # Those at their defaults are left out, so that a new option of a later version renames nothing.
-        decisive = {key: value for key, value in config.items() if key not in MACHINE_OPTIONS and value != plain[key]}
-        return digest({**decisive, "corpus": self.text.content if self.text else config["corpus"]})
+        return {key: value for key, value in config.items() if key in names and value != plain[key]}
 
     @property
     def folder(self) -> Path:
@@ -134,7 +142,7 @@ class Bench:
             budget: percent of the teacher's FLOPs.
             proxy: a labelled task to rank by, beside the held-out loss.
         """
-        name = f"search-{percent(budget)}" + (f"-{proxy}" if proxy else "")
+        name = "-".join(["search", percent(budget), *([proxy] if proxy else []), self.search_key])
         path = self.folder / f"{name}.json"
         if name not in self._found:
             if not path.is_file():

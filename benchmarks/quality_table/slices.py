@@ -8,19 +8,23 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from autodistil.config import OPTIONS
 from autodistil.layer_maps import first_layers
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.superlm import SuperLM
 from quality_table.bench import Bench, Skip
-from quality_table.compute import run_cost
+from quality_table.compute import own_step_cost, run_cost
 from quality_table.drafts import Draft, budget_of
 from quality_table.rows import RowSpec
 from quality_table.shapes import truncated
 
 USED = 0.8
 """Share of the budget that a random pick uses at least: at equal cost it could use less only by being smaller."""
+
+_REFINING = "autodistil.stages.refining"
+"""Looked for by name, so that the benchmark also judges versions without it."""
 
 
 # ---- slices of our SuperLMs
@@ -63,10 +67,20 @@ def pick_proxy_draft(bench: Bench, spec: RowSpec) -> Draft:
 
 
 def pick_refined_draft(bench: Bench, spec: RowSpec) -> Draft:
-    """The pick after `autodistil refine`, once there is such a command."""
-    if importlib.util.find_spec("autodistil.refine") is None:
+    """The pick after `autodistil refine`, and in the same place: neither does it again."""
+    if importlib.util.find_spec(_REFINING) is None:
         raise Skip("this version has no autodistil refine")
-    raise Skip("autodistil refine is not called from here yet")
+    refining: Any = importlib.import_module(_REFINING)
+    found, context, candidate = bench.found(budget_of(spec)), bench.context, bench.pick(budget_of(spec))
+    losses = pd.DataFrame({"loss": found.losses})
+    with context.folder.locked():
+        refinement = refining.refine_students(context, [candidate], losses, resume=True)[candidate.id]
+    effort = _effort(bench)
+    effort["steps"] += refinement.steps
+    effort["tokens"] = effort["steps"] * context.resolved()["tokens_a_step"]
+    effort["training_flops"] += refinement.steps * own_step_cost(context, {candidate.config: 1.0})
+    superlm = refining.refined_superlm(context, candidate)
+    return Draft(context, superlm, candidate, {**effort, "search_loss": refinement.loss_after})
 
 
 def random_pick_draft(bench: Bench, spec: RowSpec) -> Draft:

@@ -51,7 +51,14 @@ class Made:
 
 def row_key(bench: Bench, spec: RowSpec) -> str:
     """Stands for what decides a row's student."""
-    return digest([bench.key, spec.id, {name: value(bench) for name, value in _EXTRA.get(spec.kind, {}).items()}])
+    return digest(
+        [
+            bench.key,
+            bench.search_key,
+            spec.id,
+            {name: value(bench) for name, value in _EXTRA.get(spec.kind, {}).items()},
+        ]
+    )
 
 
 _RATE: Mapping[str, Callable[[Bench], Any]] = MappingProxyType({"rate": lambda bench: bench.settings.hand_made_rate})

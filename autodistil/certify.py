@@ -29,15 +29,14 @@ from autodistil.errors import ConfigError, RunError
 from autodistil.pipeline import report
 from autodistil.run_certificate import score_unknown, write_certificate
 from autodistil.spaces import Candidate, StudentConfig, SubSpace
+from autodistil.stages.alone import train_apart
 from autodistil.stages.searching import search_problem, searched_candidates
-from autodistil.stages.training import memory_groups, num_parameters, recipe_of, train_with_checkpoints
+from autodistil.stages.training import check_interrupted, recipe_of
 from autodistil.student_search.pick import best_id
 from autodistil.student_sets import JoinedSubSpaces, StudentSet
 from autodistil.superlm import SuperLM
-from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
-from autodistil.training.trainer import SuperLMTrainer
 
 ONE = "one"
 """Name of the SuperLM over all sub-spaces; ids of students hold a hyphen."""
@@ -78,7 +77,7 @@ def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False
         chosen = _sample(context, sub_spaces, sample, ranked)
         joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
         missing = _missing(chosen, joined, measured)
-        _check_interrupted(context, missing, resume)
+        check_interrupted(context, [students.name for students in missing], partial(_folder, context), resume)
         recipe = recipe_of(context.config, context.resolved()["train_steps"])
         measured = measured.merged(
             in_superlm=score_unknown(context, chosen, ranked, measured),
@@ -86,7 +85,7 @@ def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False
             **_effort(context, recipe, sub_spaces, chosen, joined),
         )
         found = write_certificate(context, ranked, measured)
-        for superlm in _trained(context, missing, recipe, _parameters(context, sub_spaces)):
+        for superlm in _trained(context, missing, recipe):
             measured = measured.merged(**_scores(context, superlm, chosen))
             found = write_certificate(context, ranked, measured)
         return Certified(found, context.folder.certificate_path, report(context))
@@ -137,40 +136,16 @@ def _folder(context: RunContext, name: str) -> Path:
     return context.folder.one_folder if name == ONE else context.folder.alone_folder(name)
 
 
-def _check_interrupted(context: RunContext, missing: Sequence[StudentSet], resume: bool) -> None:
-    half = [students.name for students in missing if (_folder(context, students.name) / CHECKPOINT).is_file()]
-    if half and not resume:
-        raise RunError(
-            f"training of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; go on with --resume"
-        )
-
-
-def _trained(
-    context: RunContext, sets: Sequence[StudentSet], recipe: Recipe, most_parameters: int
-) -> Iterator[SuperLM]:
-    """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did."""
-    for group in memory_groups((context.new_superlm(students) for students in sets), most_parameters):
-        trainers = [_trainer(context, superlm, recipe) for superlm in group]
-        for trainer in trainers:
-            restore_checkpoint(trainer, _folder(context, trainer.name))
-        unfinished = [trainer for trainer in trainers if not trainer.finished]
-        if unfinished:
-            names = ", ".join(trainer.name for trainer in unfinished)
-            context.progress.say(f"training to compare with: {names}; {recipe.steps} steps each")
-            train_with_checkpoints(context, unfinished, partial(_folder, context), lambda rows: None)
-        yield from group
-
-
-def _trainer(context: RunContext, superlm: SuperLM, recipe: Recipe) -> SuperLMTrainer:
-    """A trainer with the same teacher, or assistant, as the student's SuperLM; the one over all has the teacher."""
-    name = superlm.sub_space.name
-    targets = None if name == ONE else context.targets_for(name)
-    return SuperLMTrainer(superlm, recipe, context.objective, targets=targets)
-
-
-def _parameters(context: RunContext, sub_spaces: Sequence[SubSpace]) -> int:
-    """Parameters of the run's SuperLMs, which it trained side by side."""
-    return sum(num_parameters(context.trained_superlm(sub)) for sub in sub_spaces)
+def _trained(context: RunContext, sets: Sequence[StudentSet], recipe: Recipe) -> Iterator[SuperLM]:
+    """SuperLMs trained to the end, each by what taught the student's own; the one over all by the teacher."""
+    return train_apart(
+        context,
+        (context.new_superlm(students) for students in sets),
+        recipe,
+        partial(_folder, context),
+        ("training to compare with", f"{recipe.steps} steps each"),
+        lambda name: None if name == ONE else context.targets_for(name),
+    )
 
 
 # ---- measuring

@@ -13,6 +13,9 @@ import yaml
 
 from autodistil.errors import ConfigError, suggest
 
+LARGEST_FIRST = ("sandwich", "progressive")
+"""Ways of sampling that draw the largest student in every step, first, which in-place distillation needs."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -112,10 +115,10 @@ class RunConfig:
             value = _coerce(field.name, getattr(self, field.name), _HINTS[field.name])
             object.__setattr__(self, field.name, value)
             _check_range(field.name, value)
-        if self.in_place and self.sampling not in ("sandwich", "progressive"):
+        if self.in_place and self.sampling not in LARGEST_FIRST:
             raise ConfigError(
                 f"in_place = true needs the largest student in every step, sampling = {self.sampling!r} does not draw "
-                "it; allowed: sandwich, progressive"
+                f"it; allowed: {', '.join(LARGEST_FIRST)}"
             )
         if self.refine_top and self.proxy not in (None, "none"):
             raise ConfigError(

@@ -18,6 +18,7 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
 from autodistil.model_card import model_card
+from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.pruned_tokenizer import prune_tokenizer
 from autodistil.spaces import Candidate
 from autodistil.superlm import SuperLM
@@ -25,9 +26,6 @@ from autodistil.teacher import Teacher
 
 PARITY_TOLERANCE = 1e-5
 """Largest allowed difference of last hidden states between the SuperLM's student and the reloaded export."""
-
-_SENTENCE_MODULES = ("Transformer", "Pooling", "Normalize")
-"""sentence-transformers modules that take any embedding size."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +162,11 @@ def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int
 
 def _write_sentence_pipeline(teacher: Teacher, embedding_size: int, folder: Path) -> bool:
     """Carry a sentence-transformers pipeline over to a student; False where the teacher has none that fits."""
-    if not teacher.is_sentence_transformer:
+    kinds = module_kinds(teacher.folder)
+    if not kinds or not PLAIN_MODULES.issuperset(kinds):
         return False
     assert teacher.folder is not None
     modules = json.loads((teacher.folder / "modules.json").read_text(encoding="utf-8"))
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
-    if any(kind not in _SENTENCE_MODULES for kind in kinds):
-        return False
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         if (teacher.folder / name).is_file():
             shutil.copyfile(teacher.folder / name, folder / name)

@@ -209,7 +209,7 @@ def importance_by_gradient(teacher: Teacher, batches: Sequence[Batch]) -> Import
 
 
 def importance_by_both(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
-    """Energy of the residual dimensions, saliency of heads and FFN units: the best of those measured (LOG.md)."""
+    """Energy of the residual dimensions, saliency of heads and FFN units: the best of these three (LOG.md)."""
     energy, saliency = energy_scores(teacher, batches), saliency_scores(teacher, batches)
     return _importance(teacher, saliency, energy, block_influence(teacher, batches))
 

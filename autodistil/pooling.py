@@ -62,6 +62,15 @@ def read_modules(folder: Path | None) -> tuple[str, ...]:
         ) from error
 
 
+def module_kinds(folder: Path | None) -> tuple[str, ...]:
+    """Kinds of a sentence-transformers folder's modules, such as `Pooling`; none where it is no such folder.
+
+    Raises:
+        TeacherError: modules.json is damaged.
+    """
+    return tuple(kind.rsplit(".", 1)[-1] for kind in read_modules(folder))
+
+
 def read_pooling(folder: Path | None) -> str | None:
     """The pooling of a sentence-transformers folder (a key of `POOLINGS`); None where it is no such folder.
 

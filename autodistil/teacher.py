@@ -70,11 +70,6 @@ class Teacher:
         return self.family.max_length(self.model.config)
 
     @property
-    def is_sentence_transformer(self) -> bool:
-        """The folder holds a sentence-transformers pipeline."""
-        return self.folder is not None and (self.folder / "modules.json").is_file()
-
-    @property
     def pooling(self) -> str | None:
         """How it pools sentence embeddings (a key of `pooling.POOLINGS`), None where it is no sentence encoder."""
         return read_pooling(self.folder)

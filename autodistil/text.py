@@ -131,12 +131,15 @@ class RunText:
     def sample_sequences(self, count: int) -> np.ndarray:
         """Some packed sequences of the training text (at most `count`, seq_len), whatever the unit."""
         packed = PackedSequences(self.corpus.train, self.config.seq_len, *special_affixes(self.tokenizer))
-        return packed.take(batch_indices(len(packed), min(count, len(packed)), 0, self.config.seed))
+        return self._draw(packed, count)
 
     def sample(self, count: int) -> np.ndarray:
         """Some training texts (at most `count`, tokens), the same each time."""
-        wanted = min(count, len(self.train))
-        return self.train.take(batch_indices(len(self.train), wanted, 0, self.config.seed))
+        return self._draw(self.train, count)
+
+    def _draw(self, texts: PackedSequences | Sentences, count: int) -> np.ndarray:
+        """At most `count` of the texts, by the seed."""
+        return texts.take(batch_indices(len(texts), min(count, len(texts)), 0, self.config.seed))
 
     def draw_heldout(self, path: Path) -> np.ndarray:
         """Held-out texts (num_heldout, tokens), drawn once and kept at `path`, so that scores never change.
@@ -162,4 +165,4 @@ class RunText:
                 f"{self.num_heldout} are needed (heldout_sequences = {self.config.heldout_sequences}); "
                 "give more text, or lower heldout_sequences or --seq-len"
             )
-        return texts.take(batch_indices(len(texts), self.num_heldout, 0, self.config.seed))
+        return self._draw(texts, self.num_heldout)

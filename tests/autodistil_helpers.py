@@ -14,7 +14,6 @@ from autodistil.training.recipe import Recipe
 
 RECIPE = Recipe(
     steps=6,
-    batch_size=4,
     accumulate=1,
     learning_rate=1e-3,
     warmup=0.2,
@@ -72,3 +71,12 @@ def small_space(teacher, name="small"):
 def objective_of(text, relation_heads=4, pooling="mean"):
     """An objective with options given."""
     return Objective(parse_objective(text), TermOptions(relation_heads, pooling))
+
+
+def own_inputs(superlm, student, generator):
+    """Random ids of a student's own vocabulary, a mask, and the same batch in the teacher's numbering."""
+    kept = superlm.kept_tokens(student)
+    ids = torch.randint(0, student.vocab_size or 97, (3, 12), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = 0
+    return ids, mask, {"input_ids": ids if kept is None else kept[ids], "attention_mask": mask}

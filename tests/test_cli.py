@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from run_helpers import one_line, save_random_bert, write_corpus
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
 from autodistil import cli
 
-SENTENCES = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
 STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
 
 
@@ -25,22 +25,15 @@ STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
 def teacher_dir(tmp_path_factory, quickstart_teacher_dir):
     """A small random BERT with the real tokenizer, 4 layers x 64."""
     folder = tmp_path_factory.mktemp("teacher") / "small-bert"
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=256, max_position_embeddings=128
-    )
-    BertModel(config).save_pretrained(folder)
+    save_random_bert(folder, quickstart_teacher_dir)
     tokenizer = AutoTokenizer.from_pretrained(quickstart_teacher_dir)
     assert isinstance(tokenizer, BertTokenizerFast) or tokenizer.is_fast
-    tokenizer.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "corpus.txt"
-    path.write_text("\n\n".join(SENTENCES.format(i, 7 * i) * 5 for i in range(600)))
-    return path
+    return write_corpus(tmp_path_factory.mktemp("text") / "corpus.txt")
 
 
 def inputs(teacher_dir, corpus):
@@ -168,14 +161,6 @@ def test_ctrl_c_saves_and_prints_the_line_that_resumes(tmp_path, teacher_dir, co
     assert process.returncode == 130
     assert "--resume" in stderr
     assert len(list((tmp_path / "run").rglob("checkpoint.safetensors"))) >= 1
-
-
-def one_line(capsys):
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1, captured.err
-    assert lines[0].startswith("autodistil: ")
-    return lines[0]
 
 
 @pytest.mark.parametrize(

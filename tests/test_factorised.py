@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
+from autodistil_helpers import RECIPE, objective_of, own_inputs, random_teacher, small_space
 from tokenizers_helpers import TEXTS, packaged
 from torch.nn.functional import layer_norm, linear
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ElectraModel
@@ -138,12 +138,8 @@ def test_sliced_is_extracted_is_reloaded(kind, tmp_path):
     generator = torch.Generator().manual_seed(0)
     for student in superlm.sub_space.students[::5]:
         model = superlm.extract(student)
-        kept = superlm.kept_tokens(student)
-        ids = torch.randint(0, student.vocab_size or 97, (3, 12), generator=generator)
-        mask = torch.ones_like(ids)
-        mask[1, 6:] = 0
+        ids, mask, batch = own_inputs(superlm, student, generator)
         theirs = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        batch = {"input_ids": ids if kept is None else kept[ids], "attention_mask": mask}
         assert torch.equal(theirs, superlm.forward(student, batch, output=True).output)
         assert model.config.embedding_size == student.embedding_size
     model.save_pretrained(tmp_path)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 import yaml
-from transformers import AutoTokenizer, BertConfig, BertModel
+from run_helpers import run_options
 
 from autodistil import cli, pipeline
 from autodistil.context import RunContext
@@ -22,24 +21,17 @@ from autodistil.progress import Progress
 from autodistil.stages.proxy import _Students
 from autodistil.stages.searching import search_problem
 
+pytestmark = pytest.mark.usefixtures("no_picture")
+
 SPACE = """
 sub_spaces:
   lone: {num_layers: 2, hidden_size: 16, head_size: 16, mlp_ratio: 2.0}
   many: {num_layers: [2, 3], hidden_size: [32, 64], head_size: 16, mlp_ratio: 2.0, vocab_size: [whole, 4000]}
 """
-SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
 PAIRS = [
     (f"a man walks in town {i}", f"people walk in {'town' if i % 3 else 'Quito'}", f"{i % 6}.5") for i in range(20)
 ]
 SINGLE = [(f"a {'good' if i % 2 else 'dreadful'} day in town {i}", str(i % 2)) for i in range(24)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_picture():
-    """A browser for the picture takes longer than everything else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
-        yield
 
 
 def write_rows(path, rows):
@@ -52,20 +44,20 @@ def write_rows(path, rows):
 def options(tmp_path_factory, quickstart_teacher_dir):
     """Options of a run: a random BERT of 4 layers x 64 with a real tokenizer, a space of 1 + 8 students, two tasks."""
     folder = tmp_path_factory.mktemp("inputs")
-    torch.manual_seed(0)
-    size = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
-    BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(folder / "teacher")
-    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder / "teacher")
-    (folder / "corpus.txt").write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
-    (folder / "space.yaml").write_text(SPACE)
     write_rows(folder / "tasks" / "glue" / "stsb" / "train.tsv", PAIRS)
     write_rows(folder / "tasks" / "mine" / "train.tsv", SINGLE)
     (folder / "tasks" / "glue" / "stsb" / "dev.tsv").write_text("no columns: not to be read\n")
     write_rows(folder / "tasks" / "dev-only" / "dev.tsv", SINGLE)
-    paths = {"teacher": str(folder / "teacher"), "corpus": [str(folder / "corpus.txt")]}
-    shape = {"train_steps": 2, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4}
-    where = {"space": str(folder / "space.yaml"), "data": str(folder / "tasks")}
-    return {**paths, **shape, **where, "budgets": ["1GFLOPs"], "proxy": "stsb", "proxy_top": 4}
+    return run_options(
+        folder,
+        quickstart_teacher_dir,
+        SPACE,
+        train_steps=2,
+        data=str(folder / "tasks"),
+        budgets=["1GFLOPs"],
+        proxy="stsb",
+        proxy_top=4,
+    )
 
 
 @pytest.fixture(scope="module")

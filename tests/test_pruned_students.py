@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from autodistil_helpers import FAMILY_CONFIGS, RECIPE, random_teacher, small_space
+from autodistil_helpers import FAMILY_CONFIGS, RECIPE, own_inputs, random_teacher, small_space
 from tokenizers_helpers import TEXTS, byte_level_bpe, packaged, unigram, vocabulary_of
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
 
@@ -51,12 +51,8 @@ def test_sliced_on_the_teachers_ids_is_extracted_on_its_own(kind, tmp_path):
     generator = torch.Generator().manual_seed(0)
     for student in superlm.sub_space.students[::4]:
         model = superlm.extract(student)
-        kept = superlm.kept_tokens(student)
-        ids = torch.randint(0, student.vocab_size or 97, (3, 12), generator=generator)
-        mask = torch.ones_like(ids)
-        mask[1, 6:] = 0
+        ids, mask, batch = own_inputs(superlm, student, generator)
         theirs = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        batch = {"input_ids": ids if kept is None else kept[ids], "attention_mask": mask}
         ours = superlm.forward(student, batch, output=True).output
         assert torch.equal(theirs[mask == 1], ours[mask == 1])
     model.save_pretrained(tmp_path)

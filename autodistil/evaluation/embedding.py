@@ -30,7 +30,7 @@ from autodistil.evaluation.metrics import score
 from autodistil.evaluation.models import EvaluatedModel, loading_errors, usable_length
 from autodistil.evaluation.tasks import Split, TaskData
 from autodistil.inputs import Batch
-from autodistil.pooling import PLAIN_MODULES, POOLINGS, read_modules, read_pooling
+from autodistil.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 
@@ -81,8 +81,8 @@ def folder_encoder(
     Raises:
         TeacherError: it cannot be loaded.
     """
-    kinds = {kind.rsplit(".", 1)[-1] for kind in read_modules(model.folder)}
-    if kinds - PLAIN_MODULES:
+    kinds = module_kinds(model.folder)
+    if not PLAIN_MODULES.issuperset(kinds):
         return _library_encoder(model, device, max_length)
     encoder, tokenizer = model.encoder(torch.device(device)), model.tokenizer()
     return PooledEncoder(

@@ -25,7 +25,7 @@ from autodistil.evaluation.proxy import ProxyTask, load_proxy
 from autodistil.evaluation.proxy_scores import ProxyScores
 from autodistil.export import student_tokenizer
 from autodistil.interrupt import stop_on_interrupt
-from autodistil.pooling import PLAIN_MODULES, read_modules
+from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.run_certificate import write_certificate
 from autodistil.spaces import Candidate
 from autodistil.stages.searching import rank, superlm_of
@@ -138,9 +138,10 @@ class _Student:
 
     def encoder(self) -> Encoder:
         superlm = superlm_of(self.context, self.candidate)
-        kinds = {kind.rsplit(".", 1)[-1] for kind in read_modules(self.context.teacher.folder)}
-        pooling = self.context.teacher.pooling if kinds <= PLAIN_MODULES else None  # as `export` carries it over
-        return student_encoder(superlm, self.candidate.config, self.batches, pooling or "mean", "Normalize" in kinds)
+        kinds = module_kinds(self.context.teacher.folder)
+        carried_over = PLAIN_MODULES.issuperset(kinds)  # as `export` does it
+        pooling = (self.context.teacher.pooling if carried_over else None) or "mean"
+        return student_encoder(superlm, self.candidate.config, self.batches, pooling, "Normalize" in kinds)
 
     @contextmanager
     def exported(self) -> Iterator[EvaluatedModel]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,14 +20,14 @@ from autodistil.context import RunContext
 from autodistil.errors import RunError
 from autodistil.files import write_text
 from autodistil.spaces import Candidate
+from autodistil.stages.alone import train_apart
 from autodistil.stages.refined import Refinement, choose_finalists, read_refinements, write_refinement
 from autodistil.stages.searching import refined_candidates, superlm_of, write_candidates
-from autodistil.stages.training import memory_groups, num_parameters, recipe_of, train_with_checkpoints
+from autodistil.stages.training import check_interrupted, recipe_of
 from autodistil.student_search.study import SearchProblem
 from autodistil.superlm import SuperLM
-from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint
+from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights
 from autodistil.training.recipe import Recipe
-from autodistil.training.trainer import SuperLMTrainer
 
 SETTINGS = "settings.json"
 """What a refinement was begun with."""
@@ -56,7 +57,8 @@ def refine_students(
     missing = [candidate for candidate in candidates if candidate.id not in known]
     for candidate in candidates:
         _check_settings(_folder(context, candidate.id), recipe)
-    _check_interrupted(context, missing, resume)
+    names = [candidate.id for candidate in missing]
+    check_interrupted(context, names, partial(_folder, context), resume, "refining")
     reused = [candidate.id for candidate in candidates if candidate.id in known]
     if reused:
         context.progress.say(f"refined before: {', '.join(reused)}")
@@ -106,7 +108,7 @@ def _folder(context: RunContext, student_id: str) -> Path:
 def _check_settings(folder: Path, recipe: Recipe) -> None:
     """Refuse a folder whose weights were trained otherwise."""
     path = folder / SETTINGS
-    if not any((folder / name).is_file() for name in (CHECKPOINT, WEIGHTS)):
+    if not _has_weights(folder):
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -122,43 +124,29 @@ def _check_settings(folder: Path, recipe: Recipe) -> None:
         )
 
 
-def _check_interrupted(context: RunContext, missing: Sequence[Candidate], resume: bool) -> None:
-    half = [candidate.id for candidate in missing if (_folder(context, candidate.id) / CHECKPOINT).is_file()]
-    if half and not resume:
-        raise RunError(
-            f"refining of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; go on with --resume"
-        )
-
-
 def _trained(context: RunContext, candidates: Sequence[Candidate], recipe: Recipe) -> Iterator[SuperLM]:
-    """Students trained to the end, in groups that share teacher forwards and need no more memory than the run did."""
+    """Students trained to the end; what taught a student's SuperLM goes on teaching it."""
     if not candidates:
         return
     _ = context.training_text  # refuses another text
-    trained = [context.trained_superlm(sub) for sub in context.space.sub_spaces if context.is_trained(sub)]
-    alone = (superlm_of(context, candidate).alone(candidate.config, candidate.id) for candidate in candidates)
-    for group in memory_groups(alone, sum(map(num_parameters, trained))):
-        trainers = [_trainer(context, superlm, recipe) for superlm in group]
-        unfinished = [trainer for trainer in trainers if not trainer.finished]
-        if unfinished:
-            names = ", ".join(trainer.name for trainer in unfinished)
-            context.progress.say(f"refining alone: {names}; {recipe.steps} steps at {recipe.learning_rate:g}")
-            train_with_checkpoints(
-                context,
-                unfinished,
-                lambda student_id: _folder(context, student_id),
-                lambda rows: None,
-                first_step=context.resolved()["train_steps"],
-            )
-        yield from group
+    yield from train_apart(
+        context,
+        (_begun(context, candidate, recipe) for candidate in candidates),
+        recipe,
+        partial(_folder, context),
+        ("refining alone", f"{recipe.steps} steps at {recipe.learning_rate:g}"),
+        first_step=context.resolved()["train_steps"],
+    )
 
 
-def _trainer(context: RunContext, superlm: SuperLM, recipe: Recipe) -> SuperLMTrainer:
-    """A trainer at the step that its student was refined to; what taught its SuperLM goes on teaching."""
-    targets = context.targets_for(superlm.sub_space.name)
-    trainer = SuperLMTrainer(superlm, recipe, context.objective, targets=targets)
-    folder = _folder(context, trainer.name)
-    if restore_checkpoint(trainer, folder) == 0:
+def _begun(context: RunContext, candidate: Candidate, recipe: Recipe) -> SuperLM:
+    """A student as a SuperLM of its own; its folder says what it is refined with before anything is trained there."""
+    folder = _folder(context, candidate.id)
+    if not _has_weights(folder):
         settings = {"steps": recipe.steps, "learning_rate": recipe.learning_rate}
         write_text(folder / SETTINGS, json.dumps(settings) + "\n")
-    return trainer
+    return superlm_of(context, candidate).alone(candidate.config, candidate.id)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (CHECKPOINT, WEIGHTS))

@@ -11,7 +11,6 @@ from autodistil.context import RunContext
 from autodistil.errors import RunError
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import SubSpace
-from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
@@ -37,7 +36,9 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
     if not missing:
         context.record()
         return
-    _check_interrupted(context, missing, resume)
+    names_missing = [sub.name for sub in missing]
+    another = ", or give another --run folder"
+    check_interrupted(context, names_missing, context.folder.superlm_folder, resume, otherwise=another)
     recipe = _recipe(context, missing)
     trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
     done = {
@@ -57,17 +58,20 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
 
 def _rounds(context: RunContext, trainers: Sequence[SuperLMTrainer]) -> Iterator[list[SuperLMTrainer]]:
     """SuperLMs that are trained side by side: those of the teacher, and when they are done, those of the assistant."""
-    by_teacher = [trainer for trainer in trainers if trainer.name not in context.taught]
-    by_assistant = [trainer for trainer in trainers if trainer.name in context.taught]
-    if by_teacher:
-        yield by_teacher
-    if by_assistant:
-        names = ", ".join(trainer.name for trainer in by_assistant)
-        foreign = context.assistant_model is not None and context.objective.compares_dimensions
-        context.progress.say(f"assistant {context.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
-        for trainer in by_assistant:
-            trainer.targets = context.targets_for(trainer.name)
-        yield by_assistant
+    for group in _by_source(context, trainers):
+        if group[0].name in context.taught:
+            names = ", ".join(trainer.name for trainer in group)
+            foreign = context.assistant_model is not None and context.objective.compares_dimensions
+            context.progress.say(f"assistant {context.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
+            for trainer in group:
+                trainer.targets = context.targets_for(trainer.name)
+        yield group
+
+
+def _by_source(context: RunContext, trainers: Sequence[SuperLMTrainer]) -> list[list[SuperLMTrainer]]:
+    """Those that the teacher teaches, then those of the assistant; no empty group."""
+    groups = ([t for t in trainers if (t.name in context.taught) == by_assistant] for by_assistant in (False, True))
+    return [group for group in groups if group]
 
 
 _FOREIGN = (
@@ -118,23 +122,6 @@ def train_with_checkpoints(
         raise KeyboardInterrupt
 
 
-def memory_groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
-    """Cut into runs of at most so many parameters, or of one SuperLM that has more: what is trained side by side."""
-    group: list[SuperLM] = []
-    for superlm in superlms:
-        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
-            yield group
-            group = []
-        group.append(superlm)
-    if group:
-        yield group
-
-
-def num_parameters(superlm: SuperLM) -> int:
-    """Entries of the shared parameters."""
-    return sum(parameter.numel() for parameter in superlm.parameters.values())
-
-
 def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
     config = context.config
@@ -156,11 +143,7 @@ def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, 
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
     trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
     # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
-    rounds = [
-        group
-        for taught in (False, True)
-        if (group := [trainer for trainer in trainers if (trainer.name in context.taught) == taught])
-    ]
+    rounds = _by_source(context, trainers)
     begun = time.perf_counter()
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
@@ -175,10 +158,22 @@ def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, 
     return steps
 
 
-def _check_interrupted(context: RunContext, missing: Sequence[SubSpace], resume: bool) -> None:
-    half = [sub.name for sub in missing if (context.folder.superlm_folder(sub.name) / CHECKPOINT).is_file()]
+def check_interrupted(
+    context: RunContext,
+    names: Iterable[str],
+    folder_of: Callable[[str], Path],
+    resume: bool,
+    doing: str = "training",
+    otherwise: str = "",
+) -> None:
+    """Refuse to begin where a training was interrupted, unless asked to go on with it.
+
+    Raises:
+        RunError: names what was interrupted; `doing` and `otherwise` word it.
+    """
+    half = [name for name in names if (folder_of(name) / CHECKPOINT).is_file()]
     if half and not resume:
         raise RunError(
-            f"training of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; "
-            "go on with --resume, or give another --run folder"
+            f"{doing} of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; "
+            f"go on with --resume{otherwise}"
         )

@@ -11,8 +11,6 @@ class Recipe:
 
     steps: int
     """Optimiser steps."""
-    batch_size: int
-    """Sequences per step, over all micro-batches and workers."""
     accumulate: int
     """Micro-batches that a step is cut into (gradient accumulation)."""
     learning_rate: float

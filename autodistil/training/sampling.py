@@ -64,8 +64,6 @@ def progressive(draw: Draw) -> list[StudentConfig]:
 SAMPLINGS: Mapping[str, Sampling] = MappingProxyType(
     {"sandwich": sandwich, "uniform": uniform, "inverse-cost": inverse_cost, "progressive": progressive}
 )
-LARGEST_FIRST = frozenset({"sandwich", "progressive"})
-"""Those that draw the largest student in every step, which in-place distillation needs."""
 
 
 def draw_students(students: StudentSet, recipe: Recipe, step: int) -> list[StudentConfig]:

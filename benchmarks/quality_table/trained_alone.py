@@ -16,10 +16,9 @@ from autodistil import pipeline
 from autodistil.context import RunContext
 from autodistil.files import write_text
 from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace, space_to_dict
-from autodistil.stages.training import recipe_of, train_with_checkpoints
+from autodistil.stages.alone import train_apart
+from autodistil.stages.training import recipe_of
 from autodistil.teacher import Teacher
-from autodistil.training.checkpoint import restore_checkpoint
-from autodistil.training.trainer import SuperLMTrainer
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost, step_cost
 from quality_table.drafts import Draft, budget_of
@@ -42,13 +41,11 @@ HAND_MADE_RECIPE: Mapping[str, Any] = MappingProxyType(
 def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As `autodistil certify` trains a student alone, and in the same place: neither does it again."""
     context, candidate = bench.context, bench.pick(budget_of(spec))
-    superlm = context.new_superlm(SubSpace.of_student(candidate.id, candidate.config))
-    trainer = SuperLMTrainer(superlm, recipe_of(context.config, bench.steps), context.objective)
-    folder = context.folder.alone_folder(candidate.id)
-    restore_checkpoint(trainer, folder)
-    if not trainer.finished:
-        with context.folder.locked():
-            train_with_checkpoints(context, [trainer], lambda _: folder, lambda _: None)
+    start = context.new_superlm(SubSpace.of_student(candidate.id, candidate.config))
+    recipe = recipe_of(context.config, bench.steps)
+    said = ("training alone", f"{bench.steps} steps")
+    with context.folder.locked():
+        (superlm,) = train_apart(context, [start], recipe, context.folder.alone_folder, said)
     cost = bench.steps * own_step_cost(context, {candidate.config: 1.0})
     loss = context.heldout_for(candidate.config).loss(superlm, candidate.config)
     facts = {"steps": bench.steps, "tokens": bench.tokens, "training_flops": cost, "search_loss": loss}

@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from autodistil_helpers import RECIPE, random_teacher, small_space
+from run_helpers import run_options, stop_after
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, BertConfig, BertModel
 
 from autodistil import cli, pipeline
 from autodistil.certificate import read_measured
@@ -18,39 +17,26 @@ from autodistil.certify import certify, draw_shares
 from autodistil.context import RunContext
 from autodistil.errors import ConfigError, RunError
 from autodistil.spaces import SubSpace
-from autodistil.stages.training import memory_groups, num_parameters
+from autodistil.stages.alone import memory_groups, num_parameters
 from autodistil.student_sets import JoinedSubSpaces
 from autodistil.superlm import SuperLM
+
+pytestmark = pytest.mark.usefixtures("no_picture")
 
 SPACE = """
 sub_spaces:
   lone: {num_layers: 2, hidden_size: 16, head_size: 16, mlp_ratio: 2.0}
   many: {num_layers: [2, 3], hidden_size: [32, 64], head_size: 16, mlp_ratio: 2.0}
 """
-SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_picture():
-    """A browser for the picture takes longer than everything else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory, quickstart_teacher_dir):
     """Options of a run: a random BERT of 4 layers x 64 with a real tokenizer, some text, a space of 1 + 4 students."""
     folder = tmp_path_factory.mktemp("inputs")
-    torch.manual_seed(0)
-    size = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
-    BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(folder / "teacher")
-    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder / "teacher")
-    (folder / "corpus.txt").write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
-    (folder / "space.yaml").write_text(SPACE)
-    paths = {"teacher": str(folder / "teacher"), "corpus": [str(folder / "corpus.txt")]}
-    shape = {"train_steps": 4, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, "checkpoint_seconds": 0.0}
-    return {**paths, **shape, "space": str(folder / "space.yaml"), "budgets": ["1MFLOPs"]}
+    return run_options(
+        folder, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0, budgets=["1MFLOPs"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +143,7 @@ def test_nothing_is_trained_twice(certified, monkeypatch):
         raise AssertionError("trained again")
 
     before = (certified / "certificate.json").read_bytes()
-    monkeypatch.setattr("autodistil.certify.train_with_checkpoints", refuse)
+    monkeypatch.setattr("autodistil.stages.alone.train_with_checkpoints", refuse)
     certify(RunContext.open(certified), one=True)
     assert (certified / "certificate.json").read_bytes() == before
     (certified / "certificate.json").unlink()  # the weights are still there
@@ -167,30 +153,12 @@ def test_nothing_is_trained_twice(certified, monkeypatch):
     assert ours["in_one"] == theirs["in_one"]
 
 
-@dataclass
-class _StopAfter:
-    """Asks to stop at the n-th question."""
-
-    questions: int
-
-    @property
-    def requested(self):
-        self.questions -= 1
-        return self.questions <= 0
-
-
 def test_an_interrupted_certification_resumes_to_the_same_bits(searched, certified, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     shutil.copytree(searched, folder)
 
-    stop = _StopAfter(8)  # in the second group
-
-    @contextmanager
-    def stop_soon():
-        yield stop
-
     with monkeypatch.context() as patch:
-        patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
+        stop_after(patch, 8)  # in the second group
         with pytest.raises(KeyboardInterrupt):
             certify(RunContext.open(folder), one=True)
     assert list(folder.rglob("checkpoint.safetensors"))

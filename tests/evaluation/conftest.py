@@ -1,6 +1,5 @@
 import pytest
-import torch
-from transformers import AutoTokenizer, BertConfig, BertModel
+from run_helpers import save_random_bert
 
 
 @pytest.fixture
@@ -22,10 +21,5 @@ def write_task(tmp_path):
 def tiny_bert(tmp_path_factory, quickstart_teacher_dir):
     """Folder of a random BERT, 2 layers x 32, with the real tokenizer and 32 positions."""
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    torch.manual_seed(0)
-    config = BertConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=32
-    )
-    BertModel(config).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder)
-    return folder
+    size = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64, "positions": 32}
+    return save_random_bert(folder, quickstart_teacher_dir, **size)

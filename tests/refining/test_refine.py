@@ -2,16 +2,15 @@
 
 import json
 import shutil
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from autodistil_helpers import random_teacher, small_space
+from run_helpers import run_options, stop_after
 from safetensors.torch import load_file
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+from transformers import AutoModel
 
 from autodistil import cli, pipeline
 from autodistil.context import RunContext
@@ -24,36 +23,23 @@ from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import load_weights, save_checkpoint
 from autodistil.training.trainer import SuperLMTrainer, train
 
+pytestmark = pytest.mark.usefixtures("no_picture")
+
 SPACE = """
 sub_spaces:
   tiny: {num_layers: [2], hidden_size: [16, 64], head_size: 16, mlp_ratio: [2.0]}
   base: {num_layers: [2, 3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
 """
-SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
 STEPS = 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_picture():
-    """A browser for the picture takes longer than everything else here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.stages.reporting.write_png", lambda *_: None)
-        yield
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, quickstart_teacher_dir):
     """A run that was searched without refining: a random BERT of 4 layers x 64, a space of 2 + 2 students."""
     folder = tmp_path_factory.mktemp("refining")
-    torch.manual_seed(0)
-    size = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 256}
-    BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(folder / "teacher")
-    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(folder / "teacher")
-    (folder / "corpus.txt").write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
-    (folder / "space.yaml").write_text(SPACE)
-    paths = {"teacher": str(folder / "teacher"), "corpus": [str(folder / "corpus.txt")]}
-    shape = {"train_steps": 4, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, "checkpoint_seconds": 0.0}
-    options = {**paths, **shape, "space": str(folder / "space.yaml"), "budgets": ["100MFLOPs"]}
+    options = run_options(
+        folder, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0, budgets=["100MFLOPs"]
+    )
     pipeline.search(RunContext.open(folder / "run", options))
     return folder / "run"
 
@@ -86,28 +72,6 @@ def run(*arguments):
 
 def candidate_of(context, student_id):
     return next(candidate for candidate in context.space.candidates if candidate.id == student_id)
-
-
-@dataclass
-class _StopAfter:
-    """Asks to stop at the n-th question."""
-
-    questions: int
-
-    @property
-    def requested(self):
-        self.questions -= 1
-        return self.questions <= 0
-
-
-def stop_after(patch, questions):
-    stop = _StopAfter(questions)
-
-    @contextmanager
-    def stop_soon():
-        yield stop
-
-    patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
 
 
 # ---- one student
@@ -181,7 +145,7 @@ def test_nothing_is_refined_twice(refined, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("autodistil.stages.refining.train_with_checkpoints", refuse)
+    monkeypatch.setattr("autodistil.stages.alone.train_with_checkpoints", refuse)
     assert pipeline.refine(open_run(folder), "best")[0] == refinement
     result = folder / "refined" / refinement.student / "result.json"
     before = result.read_bytes()
@@ -288,7 +252,7 @@ def test_a_second_search_reuses_what_is_refined(run_folder, monkeypatch):
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("autodistil.stages.refining.train_with_checkpoints", refuse)
+        patch.setattr("autodistil.stages.alone.train_with_checkpoints", refuse)
         again = pipeline.search(RunContext.open(run_folder))  # the options are remembered
         assert again.best == first.best
         pd.testing.assert_frame_equal(again.candidates, first.candidates)

@@ -1,0 +1,75 @@
+"""What tests of whole runs share: a random teacher with a real tokenizer, some text, a search space, error lines."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
+
+
+def save_random_bert(
+    folder, tokenizer_dir, hidden_size=64, num_layers=4, num_heads=4, intermediate_size=256, positions=128
+):
+    """A random BERT with the tokenizer of another folder."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=num_heads,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=positions,
+    )
+    BertModel(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
+    return folder
+
+
+def write_corpus(path):
+    """600 short documents of one sentence five times over."""
+    path.write_text("\n\n".join(SENTENCE.format(i, 7 * i) * 5 for i in range(600)))
+    return path
+
+
+def run_options(folder, tokenizer_dir, space, **options):
+    """Options of a short run, with its teacher, text and search space (YAML) written into `folder`."""
+    (folder / "space.yaml").write_text(space)
+    inputs = {
+        "teacher": str(save_random_bert(folder / "teacher", tokenizer_dir)),
+        "corpus": [str(write_corpus(folder / "corpus.txt"))],
+        "space": str(folder / "space.yaml"),
+    }
+    return {**inputs, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, **options}
+
+
+@dataclass
+class _StopAfter:
+    """Asks to stop at the n-th question."""
+
+    questions: int
+
+    @property
+    def requested(self):
+        self.questions -= 1
+        return self.questions <= 0
+
+
+def stop_after(patch, questions):
+    """Let the next trainings be interrupted, as by Ctrl-C, at the n-th time that they ask."""
+    stop = _StopAfter(questions)
+
+    @contextmanager
+    def stop_soon():
+        yield stop
+
+    patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
+
+
+def one_line(capsys):
+    """What a refused command says, which must be one line."""
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("autodistil: ")
+    return lines[0]

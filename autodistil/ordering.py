@@ -7,7 +7,8 @@ the teacher's parameters: at full size the function stays what it was. Scores co
 - energy: variance of an activation times the squared norm of the weights that read it (Wanda's criterion, arXiv
   2306.11695, with the mean taken out, which a bias can replace);
 - saliency: squared first-order change of the sentence embedding when the activation is zeroed, by random probes of it
-  (Taylor criterion, Molchanov et al. 2017; of a Gauss-Newton form, as a loss has no gradient at the teacher itself).
+  (Taylor criterion, Molchanov et al. 2017; of a Gauss-Newton form, as a loss has no gradient at the teacher itself),
+  times the same norm, which measured a point better (LOG.md).
 """
 
 from __future__ import annotations
@@ -147,13 +148,12 @@ def energy_scores(teacher: Teacher, batches: Sequence[Batch]) -> Scores:
         for name, value in inputs.items():
             tokens = value[real].double()
             sums[name] = sums.get(name, 0) + torch.stack([tokens.sum(0), tokens.square().sum(0)])
-    weights = dict(_linears(teacher))
     variance = {name: (square - total.square() / count) / count for name, (total, square) in sums.items()}
-    return {name: value * weights[name].weight.double().square().sum(0) for name, value in variance.items()}
+    return _times_weights(teacher, variance)
 
 
 def saliency_scores(teacher: Teacher, batches: Sequence[Batch], seed: int = 0) -> Scores:
-    """Mean over sequences and probes v of (sum over tokens of x * d(v . embedding)/dx)^2 for each input x."""
+    """Sum over sequences and probes v of (sum over tokens of x * d(v . embedding)/dx)^2 for each input x, weighted."""
     pool = POOLINGS[teacher.pooling or "mean"]
     generator = torch.Generator().manual_seed(seed)
     scores: dict[str, Tensor] = {}
@@ -167,7 +167,13 @@ def saliency_scores(teacher: Teacher, batches: Sequence[Batch], seed: int = 0) -
             for (name, value), gradient in zip(inputs.items(), gradients, strict=True):
                 change = (value.detach() * gradient).double().sum(1).square().sum(0)
                 scores[name] = scores.get(name, 0) + change
-    return scores
+    return _times_weights(teacher, scores)
+
+
+def _times_weights(teacher: Teacher, scores: Scores) -> Scores:
+    """Times the squared norm of the weights that read each input."""
+    linears = dict(_linears(teacher))
+    return {name: score * linears[name].weight.detach().double().square().sum(0) for name, score in scores.items()}
 
 
 @torch.no_grad()

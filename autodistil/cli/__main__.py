@@ -1,0 +1,5 @@
+"""`python -m autodistil.cli`."""
+
+from autodistil.cli import main
+
+main()

@@ -1,0 +1,51 @@
+"""From the words of a command to an open run. Heavy imports happen inside, so that help is quick."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autodistil.context import RunContext
+
+
+def given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
+    """The options that were given on the command line."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in arguments.items()
+        if name not in skip and value is not None and value != []
+    }
+
+
+def open_run(run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False) -> RunContext:
+    """Open a run with options from a file and from the command line, and set the process up for it."""
+    from autodistil.config import read_config
+    from autodistil.console import TerminalProgress, quiet_libraries
+    from autodistil.run import RunFolder
+
+    layers = [read_config(config)] if config else []
+    if run is not None:
+        RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
+    quiet_libraries()
+    from autodistil.context import RunContext
+
+    context = RunContext.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
+    set_threads(context.config.threads)
+    return context
+
+
+def open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> RunContext:
+    """Open a run that is there, with its own options."""
+    from autodistil.run import RunFolder
+
+    RunFolder(run).record()
+    return open_run(run, None, options or {}, quiet)
+
+
+def set_threads(threads: int | None) -> None:
+    """CPU threads of this process; all cores unless given."""
+    import torch
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)

@@ -1,0 +1,87 @@
+"""`autodistil search`."""
+
+from __future__ import annotations
+
+from autodistil.cli.app import app
+from autodistil.cli.opening import given, open_run
+from autodistil.cli.options import (
+    Assistant,
+    BatchSize,
+    Budgets,
+    ConfigFile,
+    Corpus,
+    Device,
+    Json,
+    ObjectiveName,
+    Precision,
+    ProxyData,
+    ProxyMethod,
+    ProxyTask,
+    ProxyTop,
+    RefineSteps,
+    RefineTop,
+    ReportDir,
+    Resume,
+    Run,
+    Sampler,
+    Seed,
+    SeqLen,
+    Space,
+    Teacher,
+    TeacherLayer,
+    Threads,
+    TrainMinutes,
+    TrainSteps,
+    Trials,
+)
+
+
+@app.command(epilog="Example: `autodistil search --budget 500MFLOPs --budget 12Mparams --train-minutes 30`")
+def search(
+    budget: Budgets = None,
+    teacher: Teacher = None,
+    corpus: Corpus = None,
+    space: Space = None,
+    run: Run = None,
+    objective: ObjectiveName = None,
+    assistant: Assistant = None,
+    teacher_layer: TeacherLayer = None,
+    train_steps: TrainSteps = None,
+    train_minutes: TrainMinutes = None,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    sampler: Sampler = None,
+    trials: Trials = None,
+    proxy: ProxyTask = None,
+    data: ProxyData = None,
+    proxy_method: ProxyMethod = None,
+    proxy_top: ProxyTop = None,
+    refine_top: RefineTop = None,
+    refine_steps: RefineSteps = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    device: Device = None,
+    precision: Precision = None,
+    resume: Resume = False,
+    config: ConfigFile = None,
+    report: ReportDir = None,
+    json: Json = False,
+) -> None:
+    """Train what is not trained yet, search under the budgets, report, and export the best student."""
+    options = given(locals(), skip=("budget", "run", "resume", "config", "report", "json"))
+    if budget:
+        options["budgets"] = tuple(budget)
+    context = open_run(run, config, options, quiet=json)
+    if not context.config.budgets:
+        from autodistil.errors import BudgetError
+
+        raise BudgetError("no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB; add one")
+    from autodistil import console, pipeline
+    from autodistil.stages.proxy import check_options
+
+    check_options(options, context.config.proxy)
+    result = pipeline.search(context, resume, report)
+    if json:
+        console.print_json(result)
+    else:
+        console.print_search(result)

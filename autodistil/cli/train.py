@@ -1,0 +1,59 @@
+"""`autodistil train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autodistil.cli.app import app
+from autodistil.cli.opening import given, open_run
+from autodistil.cli.options import (
+    Assistant,
+    BatchSize,
+    ConfigFile,
+    Corpus,
+    Device,
+    ObjectiveName,
+    Precision,
+    Resume,
+    Seed,
+    SeqLen,
+    Space,
+    Teacher,
+    TeacherLayer,
+    Threads,
+    TrainMinutes,
+    TrainSteps,
+)
+
+
+@app.command(
+    epilog="Example: `autodistil train --run runs/mine --teacher bert-base-uncased --corpus wiki/ --train-minutes 600`"
+)
+def train(
+    run: Annotated[Path, typer.Option(help="Run folder.", metavar="DIR")],
+    teacher: Teacher = None,
+    corpus: Corpus = None,
+    space: Space = None,
+    objective: ObjectiveName = None,
+    assistant: Assistant = None,
+    teacher_layer: TeacherLayer = None,
+    train_steps: TrainSteps = None,
+    train_minutes: TrainMinutes = None,
+    batch_size: BatchSize = None,
+    seq_len: SeqLen = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    device: Device = None,
+    precision: Precision = None,
+    resume: Resume = False,
+    config: ConfigFile = None,
+) -> None:
+    """Train the SuperLMs of all sub-spaces."""
+    context = open_run(run, config, given(locals(), skip=("run", "resume", "config")))
+    from autodistil import pipeline
+
+    pipeline.train(context, resume)
+    typer.echo(f"trained; search it with: autodistil search --run {run} --budget 500MFLOPs")

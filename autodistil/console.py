@@ -167,7 +167,8 @@ def print_export(student_id: str, exported: ExportedStudent) -> None:
         markup=False,
     )
     loader = "SentenceTransformer" if exported.sentence_transformers else "AutoModel.from_pretrained"
-    print_line(f'load it with: {loader}("{exported.path}")', markup=False)
+    options = ", trust_remote_code=True" if exported.own_architecture else ""
+    print_line(f'load it with: {loader}("{exported.path}"{options})', markup=False)
 
 
 def print_refined(refinement: Refinement, report: Path, run: Path) -> None:

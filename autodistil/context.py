@@ -26,7 +26,7 @@ from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.factorised import check_factorisable
-from autodistil.families import family_of
+from autodistil.families import check_widenable, family_of
 from autodistil.inputs import PADDING, Batch, as_batch
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.objectives import Objective, resolve_objective
@@ -127,6 +127,8 @@ class RunContext:
         space = space_for(self.config.space, self.teacher.dims)
         if space.factorises_embeddings:
             check_factorisable(self.teacher.family, self.teacher.model.config)
+        if space.frees_attention:
+            check_widenable(self.teacher.family, space.factorises_embeddings)
         if space.prunes_vocabulary:
             space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self._check_unchanged("space", space_to_dict(space), "search space")

@@ -39,6 +39,8 @@ class ExportedStudent:
     """Of `model.safetensors`, in 1e6 bytes."""
     sentence_transformers: bool
     """`SentenceTransformer(path)` loads it."""
+    own_architecture: bool = False
+    """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
 
 
 def export_student(
@@ -87,7 +89,7 @@ def export_student(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     size = (to / "model.safetensors").stat().st_size / 1e6
-    return ExportedStudent(to, difference, size, pipeline)
+    return ExportedStudent(to, difference, size, pipeline, candidate.config.free_attention)
 
 
 def student_tokenizer(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> PreTrainedTokenizerBase:

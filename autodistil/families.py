@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from transformers import PretrainedConfig
 
+from autodistil.architectures import wide_bert_config
 from autodistil.costs import EncoderShape
 from autodistil.errors import TeacherError, suggest
 from autodistil.spaces import StudentConfig
@@ -82,6 +83,8 @@ class Family:
             result.embedding_size = student.hidden_size
         if student.embedding_size is not None:
             result.embedding_size = student.embedding_size
+        if student.free_attention:
+            return wide_bert_config(result, student.head_size)
         return result
 
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
@@ -194,6 +197,24 @@ def family_of(config: PretrainedConfig) -> Family:
         f"model type {config.model_type!r}{suggest(config.model_type, supported)} has no family table; "
         f"supported: {', '.join(supported)}; to add one, write its table in autodistil/families.py"
     )
+
+
+def check_widenable(family: Family, factorised: bool) -> None:
+    """Check that students of a teacher may have attention that is wider or narrower than their hidden size.
+
+    Args:
+        family: the teacher's.
+        factorised: whether they have factorised embeddings.
+
+    Raises:
+        TeacherError: there is no such architecture.
+    """
+    if family is not BERT or factorised:
+        what = "students with an embedding_size" if factorised else f"{family.model_types[0]} teachers"
+        raise TeacherError(
+            f"free_attention is not for {what}; allowed: bert teachers, without embedding_size; leave it out of the "
+            "search space"
+        )
 
 
 def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -> torch.Tensor:

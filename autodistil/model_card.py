@@ -31,7 +31,7 @@ def model_card(
             f"A student of `{teacher.source}`, found by autodistil without training each candidate: a slice of a "
             "weight-sharing SuperLM that was trained by task-agnostic distillation.",
             "",
-            *_usage(sentence_transformers),
+            *_usage(sentence_transformers, candidate.config.free_attention),
             "",
             "## Architecture and costs",
             "",
@@ -80,12 +80,22 @@ def _teacher_front_matter(folder: Path | None) -> dict[str, Any]:
     return matter if isinstance(matter, dict) else {}
 
 
-def _usage(sentence_transformers: bool) -> list[str]:
+def _usage(sentence_transformers: bool, own_architecture: bool) -> list[str]:
+    options = ", trust_remote_code=True" if own_architecture else ""
     if sentence_transformers:
-        code = ["from sentence_transformers import SentenceTransformer", 'model = SentenceTransformer("PATH")']
+        code = [
+            "from sentence_transformers import SentenceTransformer",
+            f'model = SentenceTransformer("PATH"{options})',
+        ]
     else:
-        code = ["from transformers import AutoModel, AutoTokenizer", 'model = AutoModel.from_pretrained("PATH")']
-    return ["```python", *code, "```"]
+        load = f'model = AutoModel.from_pretrained("PATH"{options})'
+        code = ["from transformers import AutoModel, AutoTokenizer", load]
+    why = (
+        "",
+        "Its attention is wider or narrower than its hidden size, which no plain Hugging Face class has: the code of its "
+        "architecture is in this folder (`modeling_wide_bert.py`), and runs when you say `trust_remote_code=True`.",
+    )
+    return ["```python", *code, "```", *(why if own_architecture else ())]
 
 
 def _architecture_rows(candidate: Candidate, teacher: Teacher) -> list[str]:

@@ -2,8 +2,9 @@
 
 AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transformer search space into K sub-spaces of
 homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
-of layers, hidden size, MLP ratio, and number of heads or head size or both. Departure from the paper: a student must be
-a plain Hugging Face encoder, so combinations where heads x head size is not the hidden size are left out and counted.
+of layers, hidden size, MLP ratio, and number of heads or head size or both. A plain Hugging Face encoder has heads x
+head size = hidden size: combinations without that are left out and counted, unless the sub-space asks for them with
+`free_attention` (the paper does); such students are of an architecture of ours (architectures/).
 Two further axes make the word embeddings smaller: `vocab_size` prunes them (vocabulary.py), and `embedding_size`
 factorises them (factorised.py). Students that differ in the vocabulary alone share all weights, so training draws
 architectures: students without that axis.
@@ -90,6 +91,11 @@ class StudentConfig:
         return self.num_heads * self.head_size
 
     @property
+    def free_attention(self) -> bool:
+        """Whether attention is wider or narrower than the hidden size, which no plain Hugging Face encoder has."""
+        return self.attention_width != self.hidden_size
+
+    @property
     def encoder_weights(self) -> int:
         """Matrix entries of all layers (no biases, norms or embeddings); orders students by size."""
         attention, mlp = 4 * self.hidden_size * self.attention_width, 2 * self.hidden_size * self.intermediate_size
@@ -102,7 +108,7 @@ class StudentConfig:
         `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
         factorised, `...-V8000` where the vocabulary is pruned.
         """
-        head_size = "" if self.attention_width == self.hidden_size else f"x{self.head_size}"
+        head_size = f"x{self.head_size}" if self.free_attention else ""
         shape = f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
         sizes = (("E", self.embedding_size), ("V", self.vocab_size))
         return shape + "".join(f"-{letter}{size}" for letter, size in sizes if size is not None)
@@ -140,6 +146,8 @@ class SubSpace:
     """Vocabulary sizes, None in it for the teacher's whole vocabulary; None instead of it: that alone."""
     embedding_size: tuple[int, ...] | None = None
     """Sizes of factorised embeddings; those that are not below a hidden size are left out there."""
+    free_attention: bool = False
+    """Heads x head size may differ from the hidden size."""
 
     def __post_init__(self) -> None:
         """Refuse a grid without students."""
@@ -174,7 +182,8 @@ class SubSpace:
         """The sub-space that holds one student."""
         layers, hidden, heads, head_size, intermediate = (getattr(student, dim) for dim in DIMENSIONS)
         optional = {axis: (size,) for axis in OPTIONAL_AXES if (size := getattr(student, axis)) is not None}
-        return cls(name, (layers,), (hidden,), (heads,), (head_size,), (intermediate / hidden,), **optional)
+        attention = (heads,), (head_size,), (intermediate / hidden,)
+        return cls(name, (layers,), (hidden,), *attention, **optional, free_attention=student.free_attention)
 
     @property
     def num_combinations(self) -> int:
@@ -193,8 +202,10 @@ class SubSpace:
 
     @cached_property
     def _shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """The part of the attention grid that obeys the shape rule."""
-        return tuple(shape for shape in self._attention_grid() if shape[1] * shape[2] == shape[0])
+        """The part of the attention grid that obeys the shape rule; all of it where attention is free."""
+        return tuple(
+            shape for shape in self._attention_grid() if self.free_attention or shape[1] * shape[2] == shape[0]
+        )
 
     def _intermediate_sizes(self, hidden: int) -> set[int]:
         return {max(1, round(ratio * hidden)) for ratio in self.mlp_ratio}
@@ -244,7 +255,7 @@ class SubSpace:
         """The student at a point of the grid (one value for each of `axes`); None where there is none (`excluded`)."""
         heads = num_heads or hidden_size // cast(int, head_size)
         size = head_size or hidden_size // heads
-        if heads * size != hidden_size or (embedding_size or 0) >= hidden_size:
+        if (heads * size != hidden_size and not self.free_attention) or (embedding_size or 0) >= hidden_size:
             return None
         intermediate = max(1, round(mlp_ratio * hidden_size))
         return StudentConfig(num_layers, hidden_size, heads, size, intermediate, vocab_size, embedding_size)
@@ -308,6 +319,11 @@ class SearchSpace:
     def attention_widths(self) -> tuple[int, ...]:
         """Distinct attention widths of the students, ascending: what relation heads have to divide."""
         return tuple(sorted({candidate.config.attention_width for candidate in self.candidates}))
+
+    @property
+    def frees_attention(self) -> bool:
+        """Whether some student's attention is wider or narrower than its hidden size."""
+        return any(student.free_attention for sub in self.sub_spaces for student in sub.architectures)
 
     @property
     def prunes_vocabulary(self) -> bool:
@@ -400,6 +416,7 @@ def space_to_dict(space: SearchSpace) -> dict[str, Any]:
     """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
     sub_spaces = {
         sub.name: {axis: [WHOLE if v is None else v for v in values] for axis, values in sub.axes.items()}
+        | ({"free_attention": True} if sub.free_attention else {})
         for sub in space.sub_spaces
     }
     return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
@@ -437,13 +454,17 @@ def _sub_space(name: object, raw: object) -> SubSpace:
             "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
         )
     where = f"sub-space {name!r}"
-    required, optional = ("num_layers", "hidden_size", "mlp_ratio"), ("num_heads", "head_size", *OPTIONAL_AXES)
+    required = ("num_layers", "hidden_size", "mlp_ratio")
+    optional = ("num_heads", "head_size", *OPTIONAL_AXES, "free_attention")
     axes = read_mapping(raw, where, required=required, optional=optional)
     readers = {axis: read_axis_or_whole if axis in _OR_WHOLE else read_axis for axis in AXIS_BOUNDS}
     values = {
         axis: read(axes[axis], axis, f"{where}: {axis}") if axis in axes else None for axis, read in readers.items()
     }
-    return SubSpace(name, **cast(dict[str, Any], values))
+    free = axes.get("free_attention", False)
+    if not isinstance(free, bool):
+        raise SpaceError(f"{where}: free_attention: got {short(free)}; allowed: true or false; correct it")
+    return SubSpace(name, **cast(dict[str, Any], values), free_attention=free)
 
 
 # ---- spaces and teachers

@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+import autodistil.architectures  # noqa: F401  our own are known without remote code
 from autodistil.errors import TeacherError
 from autodistil.teacher import PACKAGED, resolve_folder
 

@@ -92,8 +92,8 @@ def _usage(sentence_transformers: bool, own_architecture: bool) -> list[str]:
         code = ["from transformers import AutoModel, AutoTokenizer", load]
     why = (
         "",
-        "Its attention is wider or narrower than its hidden size, which no plain Hugging Face class has: the code of its "
-        "architecture is in this folder (`modeling_wide_bert.py`), and runs when you say `trust_remote_code=True`.",
+        "Its attention is wider or narrower than its hidden size, which no plain Hugging Face class has: the code of "
+        "its architecture is in this folder (`modeling_wide_bert.py`), and runs when you say `trust_remote_code=True`.",
     )
     return ["```python", *code, "```", *(why if own_architecture else ())]
 

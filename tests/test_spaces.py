@@ -1,6 +1,7 @@
 """Every shipped space builds its ends; YAML is read strictly; derived spaces fit and leave no gap."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -41,8 +42,7 @@ def test_every_shipped_space_has_ends_that_obey_the_shape_rule(name):
     assert len({candidate.id for candidate in space.candidates}) == len(space.candidates)
     for sub in space.sub_spaces:
         assert sub.smallest.encoder_weights <= sub.largest.encoder_weights
-        for student in sub.students:
-            assert student.attention_width == student.hidden_size
+        assert sub.free_attention or not any(student.free_attention for student in sub.students)
     assert space_from_dict(space_to_dict(space), "copy") == space
 
 
@@ -57,10 +57,14 @@ def test_spaces_fit_their_teachers(name, teacher):
         assert space.largest == teacher
 
 
-def test_the_papers_grid_is_thinned_by_the_rule():
+def test_the_papers_grid_is_whole_and_without_free_attention_thinned_by_the_rule():
     space = load_space("autodistil-paper")
+    assert space.frees_attention
     for sub in space.sub_spaces:
-        assert len(sub.students) + sub.excluded == 256
+        assert (len(sub.students), sub.excluded) == (256, 0)
+        plain = replace(sub, head_size=None, free_attention=False)
+        assert len(plain.students) + plain.excluded == 256
+        assert not any(student.free_attention for student in plain.students)
 
 
 @given(st.integers(1, 24), st.integers(1, 16), st.sampled_from([16, 32, 64]), st.integers(2, 6), st.integers(1, 5))
@@ -90,6 +94,7 @@ def space_with(**changes):
         (space_with(hidden_size={"low": 64, "high": 128, "step": 0}), "step"),
         (space_with(hidden_size=[100]), "multiples of head_size"),
         (space_with(num_layers=[2.5]), "whole numbers"),
+        (space_with(free_attention="yes"), "free_attention: got 'yes'; allowed: true or false"),
         (space_with(num_layers=["two"]), "whole numbers"),
         (space_with(mlp_ratio=[-1]), "mlp_ratio"),
         (space_with(head_size=None), "num_heads"),
@@ -142,4 +147,6 @@ def test_a_point_of_the_grid_is_its_student():
     sub = load_space("minilm-l6-h384").sub_spaces[0]
     assert sub.student(num_layers=3, hidden_size=96, head_size=32, mlp_ratio=2.0) == StudentConfig(3, 96, 3, 32, 192)
     paper = load_space("autodistil-paper").sub_spaces[0]
-    assert paper.student(num_layers=4, hidden_size=128, num_heads=7, mlp_ratio=2.0) is None
+    point = {"num_layers": 4, "hidden_size": 128, "num_heads": 7, "mlp_ratio": 2.0}
+    assert paper.student(**point, head_size=64) == StudentConfig(4, 128, 7, 64, 256)
+    assert replace(paper, head_size=None, free_attention=False).student(**point) is None

@@ -1,7 +1,7 @@
 """BERT whose attention may be wider or narrower than its hidden size: the students of the AutoDistil paper.
 
 Those keep 64 dimensions a head whatever the hidden size (Xu et al., NeurIPS 2022, arXiv 2201.12507, and its code),
-which Hugging Face's BERT cannot be told. This file travels with exported students and needs torch and transformers only.
+which Hugging Face's BERT cannot be told. This file travels with exports and needs torch and transformers only.
 """
 
 from collections.abc import Iterator

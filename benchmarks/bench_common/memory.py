@@ -7,6 +7,7 @@ import resource
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 _UNIT = 1 if sys.platform == "darwin" else 1024
@@ -14,7 +15,14 @@ _UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def peak_rss() -> int:
-    """Largest resident set of this process so far, in bytes."""
+    """Largest resident set of this process so far, in bytes.
+
+    Linux hands `ru_maxrss` down to a child from the parent that forked it; `VmHWM` is the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
 
 

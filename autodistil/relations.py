@@ -12,12 +12,16 @@ Texts are taken without their padding, those of one length together.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 _CHUNK_ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Entries of a relation matrix formed at a time, by device: what stays in a CPU's cache, what fills a GPU."""
@@ -73,12 +77,28 @@ def row_weights(states: Tensor, mask: Tensor | None) -> Tensor:
 def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """KL(R_teacher || R_student), mean over relation heads and real tokens; differentiable in `student` only.
 
+    On a CUDA device it runs as a Triton kernel (`relations_triton.py`) where Triton is installed.
+
     Args:
         student: (batch, relation_heads, seq, d_student).
         teacher: (batch, relation_heads, seq, d_teacher); gets no gradient.
         mask: (batch, seq), True at real tokens; None where all are.
     """
-    return _RelationKL.apply(student, teacher, mask)
+    kernel = _triton_kernel() if student.is_cuda and student.dtype in _TRITON_TYPES else None
+    return (kernel or _RelationKL.apply)(student, teacher, mask)
+
+
+_TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@cache
+def _triton_kernel() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None:
+    try:
+        from autodistil.relations_triton import relation_kl_triton
+    except ImportError:
+        logger.info("Triton is not installed; relations are computed by PyTorch")
+        return None
+    return relation_kl_triton
 
 
 class _RelationKL(torch.autograd.Function):

@@ -33,8 +33,8 @@ class PeerEnvironment:
     name: str
     requirements: Sequence[str]
     """Installed with what they bring."""
-    alone: Sequence[str] = ()
-    """Installed without what they ask for (`pip install --no-deps`): say in the record why."""
+    remove: Sequence[str] = ()
+    """Taken away again, of what they brought."""
 
     def python(self, home: Path, install: bool) -> Path:
         """Its interpreter; made where it is missing and `install` is set.
@@ -44,7 +44,7 @@ class PeerEnvironment:
         """
         folder = (home / self.name).absolute()
         stamp = folder / "installed.txt"
-        wanted = "\n".join([*self.requirements, "--no-deps", *self.alone])
+        wanted = "\n".join([*self.requirements, "without", *self.remove])
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
             return folder / "bin" / "python"
         if not install:
@@ -55,10 +55,10 @@ class PeerEnvironment:
 
     def _create(self, folder: Path) -> None:
         venv.create(folder, with_pip=True, clear=True)
-        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        _run([*pip, *self.requirements])
-        if self.alone:
-            _run([*pip, "--no-deps", *self.alone])
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        _run([*pip, "install", *self.requirements])
+        if self.remove:
+            _run([*pip, "uninstall", "--yes", *self.remove])
 
 
 def _run(command: list[str]) -> None:

@@ -254,7 +254,7 @@ class SuperLM:
         return TokenRows.of(batch, self.base_config.pad_token_id)
 
     def _slices(self, student: StudentConfig) -> list[Slice]:
-        """For each parameter of the student: its name, the SuperLM's name, the slice and the student's shape; cached."""
+        """For each parameter of the student: its name, the slice and the shape; cached."""
         student = student.architecture
         if student not in self._plans:
             self._plans[student] = self._plan(student)

@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,8 +74,8 @@ def train_alone(name: str, setting: Setting, threads: int) -> None:
 def memory(setting: Setting) -> dict[str, int]:
     """Peak of each way of training in MB, Python and teacher included."""
     names = ("autodistil, K = 3", "the paper's recipe, the largest SuperLM alone")
-    threads = torch.get_num_threads()
-    return {name: round(peak_of(train_alone, name, setting, threads) / 1e6) for name in names}
+    fresh, threads = replace(setting), torch.get_num_threads()
+    return {name: round(peak_of(train_alone, name, fresh, threads) / 1e6) for name in names}
 
 
 def cases(setting: Setting) -> dict[str, Callable[[], None]]:

@@ -13,6 +13,7 @@ from autodistil.spaces import SearchSpace, StudentConfig, load_space
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_teacher
 from autodistil.training.recipe import Recipe
+from autodistil.training.sampling import draw_students
 from autodistil.training.trainer import SuperLMTrainer
 
 
@@ -71,4 +72,4 @@ class Setting:
     @cached_property
     def students(self) -> list[list[StudentConfig]]:
         """Of each SuperLM, those of the first step: every case and every round runs these."""
-        return [trainer.students() for trainer in self.trainers(self.superlms())]
+        return [draw_students(sub, self.recipe, 0) for sub in self.space.sub_spaces]

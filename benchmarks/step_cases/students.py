@@ -26,7 +26,7 @@ class Slices:
 
     def run(self) -> None:
         """All students of a step."""
-        for superlm, students in zip(self.superlms, self.setting.students, strict=True):
+        for superlm, students in zip(self.superlms, self.setting.students, strict=False):
             for parameter in superlm.parameters.values():
                 parameter.grad = None
             rows = superlm.token_rows(self.setting.inputs)
@@ -44,7 +44,7 @@ class PlainModules:
         self.setting, self.output = setting, output
         self.models = [
             (student, self._model(superlm, student))
-            for superlm, students in zip(superlms, setting.students, strict=True)
+            for superlm, students in zip(superlms, setting.students, strict=False)
             for student in students
         ]
 

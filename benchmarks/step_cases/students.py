@@ -16,6 +16,8 @@ def _backward(states: ModelStates, output: bool) -> None:
     """From a loss that costs next to nothing."""
     parts: list[Tensor] = [states.output] if output and states.output is not None else list(states.attention)
     torch.autograd.backward([part.square().mean() for part in parts])
+    if parts[0].is_cuda:
+        torch.cuda.synchronize()
 
 
 class Slices:

@@ -53,6 +53,10 @@ class TokenRows:
         return cls(rows, {**batch, "input_ids": swapped})
 
 
+Slice = tuple[str, str, tuple[slice, ...], torch.Size]
+"""A student's parameter: its name, the SuperLM's name, where it lies there and its own shape."""
+
+
 class SuperLM:
     """The shared parameters of one sub-space, and its students.
 
@@ -83,6 +87,7 @@ class SuperLM:
         self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
         self._layers = used_layers(sub_space, family.dimensions(base_config).num_layers, layer_map)
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
+        self._plans: dict[StudentConfig, list[Slice]] = {}
 
     @classmethod
     def from_teacher(
@@ -206,14 +211,15 @@ class SuperLM:
         return self._new_model(self.student_config(student), torch.device("meta")).eval()
 
     def leaf_weights(self, student: StudentConfig, rows: TokenRows | None) -> dict[str, Tensor]:
-        """Contiguous copies of the student's parameters that collect gradients of their own.
+        """The student's parameters as contiguous leaves that collect gradients of their own.
 
         Backward into views would fill a gradient of the SuperLM's full size for each student; leaves get just
-        theirs, and `accumulate` adds them where they belong.
+        theirs, and `accumulate` adds them where they belong. What is contiguous as it lies is shared, not copied:
+        leaves are for use before the next update.
 
         Args:
             student: a student of the sub-space.
-            rows: the word-embedding rows to copy, all where None; the forward then needs `rows.batch`.
+            rows: the word-embedding rows to take, all where None; the forward then needs `rows.batch`.
         """
         leaves = {}
         for name, own, index, shape in self._slices(student):
@@ -221,7 +227,7 @@ class SuperLM:
             if rows is not None and own == self.family.word_embeddings:
                 value = value[rows.rows]
                 shape = torch.Size((len(rows.rows), *shape[1:]))
-            leaves[name] = value[index].reshape(shape).clone(memory_format=torch.contiguous_format).requires_grad_()
+            leaves[name] = value[index].reshape(shape).contiguous().requires_grad_()
         return leaves
 
     def accumulate(self, student: StudentConfig, leaves: Mapping[str, Tensor], rows: TokenRows | None) -> None:
@@ -231,20 +237,30 @@ class SuperLM:
             if gradient is None:
                 continue
             parameter = self.parameters[own]
+            touched = rows.rows if rows is not None and own == self.family.word_embeddings else None
             if parameter.grad is None:
+                if touched is None and gradient.numel() == parameter.numel():
+                    parameter.grad = gradient.reshape(parameter.shape)
+                    continue
                 parameter.grad = torch.zeros_like(parameter)
             target = parameter.grad[index]
-            if rows is not None and own == self.family.word_embeddings:
-                target.index_add_(0, rows.rows, gradient)
-            else:
+            if touched is None:
                 target += gradient.reshape(target.shape)
+            else:
+                target.index_add_(0, touched, gradient)
 
     def token_rows(self, batch: Batch) -> TokenRows | None:
         """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`."""
         return TokenRows.of(batch, self.base_config.pad_token_id)
 
-    def _slices(self, student: StudentConfig) -> list[tuple[str, str, tuple[slice, ...], torch.Size]]:
-        """For each parameter of the student: its name, the SuperLM's name, the slice and the student's shape."""
+    def _slices(self, student: StudentConfig) -> list[Slice]:
+        """For each parameter of the student: its name, the slice and the shape; cached."""
+        student = student.architecture
+        if student not in self._plans:
+            self._plans[student] = self._plan(student)
+        return self._plans[student]
+
+    def _plan(self, student: StudentConfig) -> list[Slice]:
         slots = self._slots(student.num_layers)
         rows = []
         for name, value in self._skeleton(student).named_parameters():

@@ -5,6 +5,7 @@ import torch
 from autodistil_helpers import objective_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autodistil import relations
 from autodistil.attention import AttentionStates, ModelStates
@@ -42,11 +43,53 @@ def test_closed_form_equals_float64_autograd(seed, batch, heads, seq, d_student,
     expected.backward()
     ours = student.clone().requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relations, "_CHUNK_ENTRIES", chunk)
+        patch.setattr(relations, "_CHUNK_ENTRIES", {"cpu": chunk})
         loss = relation_kl(ours, teacher, mask)
     loss.backward()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_no_matrix_of_seq_by_seq_is_kept_or_made(padded):
+    """What is saved for backward, and every tensor made on the way, is linear in the length."""
+    most = {}
+    for seq in (512, 1024):
+        student, teacher, mask = random_case(0, 1, 2, seq, 4, 4, padded)
+        seen, saved = Sizes(), []
+        hooks = torch.autograd.graph.saved_tensors_hooks(lambda x, to=saved: to.append(x.numel()) or x, lambda x: x)
+        with hooks, seen, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(relations, "_CHUNK_ENTRIES", {"cpu": 1 << 12})
+            relation_kl(student.requires_grad_(), teacher, mask).backward()
+        most[seq] = max(seen.made)
+        assert sum(saved) <= student.numel()
+        assert most[seq] < seq * seq / 16
+    assert most[1024] <= 2 * most[512]
+
+
+class Sizes(TorchDispatchMode):
+    """Entries of every tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.made += [x.untyped_storage().nbytes() // 4 for x in (result,) if isinstance(x, torch.Tensor)]
+        return result
+
+
+def test_padded_tokens_are_never_read():
+    student, teacher, mask = random_case(3, 3, 2, 9, 4, 4, True)
+    holes = mask & (torch.rand(mask.shape, generator=torch.Generator().manual_seed(0)) < 0.7)
+    holes[:, 0] = True
+    holes[1] = False
+    ours = student.masked_fill(~holes[:, None, :, None], torch.nan).requires_grad_()
+    relation_kl(ours, teacher, holes).backward()
+    exact = student.double().requires_grad_()
+    relation_kl_autograd(exact, teacher.double(), holes).backward()
+    torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-3, atol=1e-6)
 
 
 def states_of(tensors):

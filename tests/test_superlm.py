@@ -213,3 +213,19 @@ def test_a_student_alone_is_the_student_of_its_superlm(teacher):
         fresh = SuperLM.from_teacher(teacher, alone.sub_space).state_dict()
         assert fresh.keys() >= alone.state_dict().keys()  # ELECTRA has no projection where both sizes agree
         assert all(torch.equal(fresh[name], value) for name, value in alone.state_dict().items())
+
+
+def test_whole_parameters_are_shared_and_slices_copied():
+    """Nothing is copied that lies in one piece; a backward through leaves leaves the parameters as they are."""
+    teacher = random_teacher("bert")
+    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
+    before = {name: value.clone() for name, value in superlm.state_dict().items()}
+    own = "encoder.layer.0.intermediate.dense.weight"
+    for student in (superlm.sub_space.largest, superlm.sub_space.smallest):
+        leaves = superlm.leaf_weights(student, None)
+        shared = leaves[own].data_ptr() == superlm.parameters[own].data_ptr()
+        assert shared == (student == superlm.sub_space.largest)
+        assert leaves[own].is_leaf
+        assert leaves[own].is_contiguous()
+    gradients_by(superlm, superlm.sub_space.largest, batch_of(teacher), teacher.states(batch_of(teacher)), leaves=True)
+    assert all(torch.equal(before[name], value) for name, value in superlm.state_dict().items())

@@ -1,0 +1,141 @@
+"""How long does our training take to reach the held-out loss that the paper's recipe reaches in a given time?
+
+    python benchmarks/until.py                              scaled down: 15 seconds of the paper's recipe
+    python benchmarks/until.py --size real --minutes 20     20 minutes of it
+
+Both train the three SuperLMs of the default space on the same batches of documentation prose, from the same start (the
+teacher in importance order, which the paper does not have) with the same objective. The paper's recipe is run at its
+published rate of 4e-5 and at ours of 1e-3, to tell speed from rate; rates are constant after ours has warmed up for
+ten steps. The loss is the mean over the largest and smallest students of all SuperLMs on held-out text; the time that
+it takes to score is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from bench_common.options import arguments, common_settings, parse, record_path
+from bench_common.record import Row, print_table, write_record
+from bench_common.timing import CLOCKS
+from step_cases.paper import PaperRecipe
+from step_cases.setting import Setting
+from torch import Tensor
+
+from autodistil.context import RunContext
+from autodistil.inputs import Batch
+from autodistil.superlm import SuperLM
+from autodistil.training.recipe import Recipe
+from autodistil.training.sampling import draw_students
+from autodistil.training.trainer import SuperLMTrainer, train_step
+
+Step = Callable[[int, Batch], None]
+SIZES = {"quick": {"batch_size": 2, "seq_len": 64, "heldout_sequences": 8}, "real": {"batch_size": 16}}
+SECONDS = {"quick": 15.0, "real": 1200.0}
+PAPER_RATE, OUR_RATE = 4e-5, 1e-3
+
+
+@dataclass
+class Race:
+    """One way of training, with the time that its steps took."""
+
+    superlms: list[SuperLM]
+    step: Step
+    clock: Callable[[], float]
+    seconds: float = 0.0
+    steps: int = 0
+    curve: list[tuple[float, float]] = field(default_factory=list)
+
+    def advance(self, context: RunContext) -> None:
+        """One step on the batch that every race sees at that step."""
+        (batch,) = context.text.micro_batches(self.steps)
+        begun = self.clock()
+        self.step(self.steps, batch)
+        self.seconds += self.clock() - begun
+        self.steps += 1
+
+    def score(self, context: RunContext) -> float:
+        """Held-out loss now."""
+        ends = [(s, student) for s in self.superlms for student in (s.sub_space.largest, s.sub_space.smallest)]
+        loss = sum(context.heldout.loss(superlm, student) for superlm, student in ends) / len(ends)
+        self.curve.append((round(self.seconds, 2), round(loss, 5)))
+        return loss
+
+
+def ours(context: RunContext, clock: Callable[[], float]) -> Race:
+    """Our training."""
+    superlms = [context.new_superlm(sub) for sub in context.space.sub_spaces]
+    recipe = Recipe(1_000_000, 1, OUR_RATE, 1e-5, 0.01, 1.0, "sandwich", False, 2, 0, "fp32")
+    trainers = [SuperLMTrainer(superlm, recipe, context.objective) for superlm in superlms]
+
+    def step(_: int, batch: Batch) -> None:
+        train_step(trainers, context.ordered_teacher, iter([batch]), None)
+
+    return Race(superlms, step, clock)
+
+
+def paper(context: RunContext, clock: Callable[[], float], learning_rate: float) -> Race:
+    """The paper's recipe."""
+    superlms = [context.new_superlm(sub) for sub in context.space.sub_spaces]
+    setting = Setting(context.text.batch_size, context.config.seq_len)
+    setting.__dict__.update(teacher=context.ordered_teacher, objective=context.objective)
+    training = PaperRecipe(setting, superlms, learning_rate)
+
+    def step(number: int, batch: Batch) -> None:
+        students = [draw_students(superlm.sub_space, setting.recipe, number) for superlm in superlms]
+        inputs: dict[str, Tensor] = dict(batch)
+        training.step(students, inputs)
+
+    return Race(superlms, step, clock)
+
+
+def run(context: RunContext, options: argparse.Namespace) -> tuple[list[Row], dict[str, list[tuple[float, float]]]]:
+    """The paper's races first, then ours until both are reached or its time is up."""
+    budget = 60 * options.minutes if options.minutes else SECONDS[options.size]
+    clock = CLOCKS[options.clock]
+    goals: dict[float, float] = {}
+    curves = {}
+    for rate in (PAPER_RATE, OUR_RATE):
+        race = paper(context, clock, rate)
+        race.score(context)
+        while race.seconds < budget:
+            race.advance(context)
+        goals[rate] = race.score(context)
+        curves[f"paper at {rate:g}"] = race.curve
+    own = ours(context, clock)
+    reached: dict[float, float] = {}
+    while own.seconds < budget and len(reached) < len(goals):
+        own.advance(context)
+        if own.steps % options.every == 0:
+            loss = own.score(context)
+            reached |= {rate: own.seconds for rate, goal in goals.items() if loss <= goal and rate not in reached}
+    curves["autodistil"] = own.curve
+    return [_row(rate, budget, goals[rate], reached.get(rate)) for rate in goals], curves
+
+
+def _row(rate: float, budget: float, goal: float, seconds: float | None) -> Row:
+    row = {"case": f"the paper's recipe at {rate:g}", "its seconds": budget, "its loss": goal, "goal": 0.2}
+    return row | ({"our seconds": seconds, "share": seconds / budget} if seconds else {"share": "not reached"})
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure, print and keep."""
+    layer = {**SIZES[options.size], "objective": "relation-kl", "text_unit": "sequences"}
+    with tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(0)
+        rows, curves = run(RunContext.open(Path(folder) / "run", layer), options)
+    print_table(rows)
+    print(write_record(record_path(options, "until"), rows, common_settings(options) | layer, curves=curves))
+    return 0
+
+
+if __name__ == "__main__":
+    parser = arguments(__doc__)
+    parser.add_argument("--minutes", type=float, metavar="M", help="of the paper's recipe [15 seconds, real: 20]")
+    parser.add_argument("--every", type=int, default=2, metavar="N", help="our steps between scores [%(default)s]")
+    sys.exit(main(parse(parser)))

@@ -138,16 +138,8 @@ class RunConfig:
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
-SEARCH_OPTIONS = REFINE_OPTIONS | {
-    "budgets",
-    "sampler",
-    "trials",
-    "racing",
-    "proxy",
-    "data",
-    "proxy_method",
-    "proxy_top",
-}
+PROXY_OPTIONS = frozenset({"proxy", "data", "proxy_method", "proxy_top"})
+SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | {"budgets", "sampler", "trials", "racing"}
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import torch
@@ -37,19 +37,16 @@ class Target:
 
     @cached_property
     def relations(self) -> tuple[tuple[Tensor, Tensor], ...] | None:
-        """For queries, keys and values: the teacher's relations (batch, heads, seq, seq), and the sum of R log R of
-        each text's real rows, (batch,). None where they are too large to keep.
-        """
+        """For queries, keys and values what `relation` gives; None where that is too large to keep."""
         batch, _, seq, _ = self.states.attention.query.shape
         if 3 * batch * self.options.relation_heads * seq * seq > MAX_RELATION_ENTRIES:
             return None
         return tuple(self.relation(part) for part in self.states.attention)
 
     def relation(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """One entry of `relations`; rows of padding are zero."""
-        log_relation = relation_log_softmax(
-            split_relation_heads(states.float(), self.options.relation_heads), self.mask
-        )
+        """The teacher's relation R (batch, heads, seq, seq), rows of padding zero, and the sum of R log R, (batch,)."""
+        heads = split_relation_heads(states.float(), self.options.relation_heads)
+        log_relation = relation_log_softmax(heads, self.mask)
         relation = log_relation.exp()
         if self.mask is not None:
             relation = relation * self.mask[:, None, :, None]
@@ -65,13 +62,8 @@ class Target:
 
 def text_losses(objective: Objective, student: ModelStates, target: Target) -> Tensor:
     """Loss of each text of a batch, (batch,); their mean is `objective` of the batch."""
-    terms = ((weight, _TEXT_TERMS.get(name), name) for weight, name in objective.terms)
-    return torch.stack(
-        [
-            weight * (term(student, target) if term else _one_by_one(name, student, target))
-            for weight, term, name in terms
-        ]
-    ).sum(0)
+    terms = ((weight, _TEXT_TERMS.get(name) or partial(_one_by_one, name)) for weight, name in objective.terms)
+    return torch.stack([weight * term(student, target) for weight, term in terms]).sum(0)
 
 
 # ---- terms that are fast for many texts at once

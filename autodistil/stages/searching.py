@@ -107,9 +107,7 @@ def rank(
 
 
 def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame:
-    """The candidates with the number of held-out texts that each was scored on; the losses of all others than those
-    that were scored on all text are estimates (`student_search.racing`).
-    """
+    """The candidates with the number of held-out texts of each score: where not all, `loss` is an estimate."""
     counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
     return ranked.assign(**{TEXTS: counts.astype("Int64")})
 

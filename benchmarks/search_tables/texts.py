@@ -1,0 +1,47 @@
+"""Held-out losses text by text, of every student of a run's space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autodistil.context import RunContext
+from autodistil.files import atomic_path
+from autodistil.inputs import PADDING
+from autodistil.spaces import Candidate
+from autodistil.stages.searching import search_problem, superlm_of
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Losses of students on texts."""
+
+    ids: list[str]
+    losses: NDArray[np.float64]
+    """(students, texts), in the order of the held-out text."""
+    tokens: NDArray[np.int64]
+    """Tokens of each text, (texts,)."""
+    flops: NDArray[np.int64]
+    """Multiply-adds of each student at the run's length, (students,)."""
+
+
+def text_table(context: RunContext, path: Path) -> TextTable:
+    """The table of all students, computed once and kept at `path` (.npz)."""
+    table = search_problem(context, []).table
+    if not path.is_file():
+        losses = [_losses(context, candidate) for candidate in context.space.candidates]
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, losses=np.array(losses))
+    losses = np.load(path)["losses"]
+    tokens = (context.heldout_texts != PADDING).sum(1)
+    return TextTable(list(table.index), losses, tokens, table["flops"].to_numpy())
+
+
+def _losses(context: RunContext, candidate: Candidate) -> NDArray[np.float64]:
+    superlm = superlm_of(context, candidate)
+    heldout, weights = context.heldout_for(candidate.config), superlm.weights(candidate.config)
+    numbers = range(len(heldout.batches))
+    return np.concatenate([heldout.text_losses(superlm, candidate.config, number, weights) for number in numbers])

@@ -4,8 +4,8 @@ A space with free layers (each skipped or with a width of its own; thousands of 
 real held-out losses in a table, so that the volume of full enumeration is known. Searches are replayed on the table:
 autodistil's (`gp`), random, Optuna's default NSGA-II and, in an environment of its own, those of whittle 0.6.0. A
 student that a search asks for again is free. Objectives: held-out loss and the logarithm of FLOPs (and FLOPs), scaled
-to [0, 1] over the space, reference point (1, 1). Goal: 95 % of the volume of full enumeration with a quarter of random's
-evaluations, ahead of NSGA-II. A search that ends before counts with all of its evaluations and is marked.
+to [0, 1] over the space, reference point (1, 1). Goal: 95 % of the volume of full enumeration with a quarter of
+random's evaluations, ahead of NSGA-II. A search that ends before counts with all of its evaluations and is marked.
 """
 
 from __future__ import annotations

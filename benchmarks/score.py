@@ -26,7 +26,7 @@ from search_tables.supernets import HOME, trained_run
 from search_tables.texts import TextTable, text_table
 
 from autodistil.context import RunContext
-from autodistil.evaluation.heldout import BATCH_SIZE, batch_sizes
+from autodistil.evaluation.heldout import BLOCK_SIZE, block_sizes
 from autodistil.inputs import as_batch, real_tokens
 from autodistil.layer_maps import LAYER_MAPS
 from autodistil.spaces import Candidate
@@ -52,7 +52,7 @@ def everything(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows
 
 def raced(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
     """As `autodistil search` does it."""
-    sizes = batch_sizes(table.losses.T)
+    sizes = block_sizes(table.losses.T)
     parts = np.split(table.losses[:, order], np.cumsum(sizes)[:-1], axis=1)
     cheapest = feasible[np.argsort(table.flops[feasible], kind="stable")]
     race = Race(sizes, {str(row): (float(table.flops[row]),) for row in feasible})
@@ -65,7 +65,7 @@ def raced(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Row
 
 def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
     """Successive halving: the better half goes on to twice the text; no bound, and no front."""
-    size, used, alive = BATCH_SIZE, 0, feasible
+    size, used, alive = BLOCK_SIZE, 0, feasible
     tokens = table.tokens[order]
     spent = int(tokens[:size].sum()) * len(alive)
     while size < len(order):
@@ -190,7 +190,7 @@ def main() -> None:
         "train_steps": steps,
         "texts": table.losses.shape[1],
         "tokens": int(table.tokens.sum()),
-        "batch": BATCH_SIZE,
+        "batch": BLOCK_SIZE,
     }
     write_record(path, rows, settings)
     write_picture(

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
 from autodistil.errors import RunError
-from autodistil.evaluation.heldout import batch_sizes
+from autodistil.evaluation.heldout import block_sizes
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
@@ -76,20 +75,16 @@ def race_of(context: RunContext, problem: SearchProblem) -> Race:
     """The race that the students of a search run against each other."""
     feasible = problem.budget_costs[problem.feasible]
     costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
-    return Race(batch_sizes(context.heldout_texts), costs, context.config.racing)
+    return Race(block_sizes(context.heldout_texts), costs, context.config.racing)
 
 
 def scorer(context: RunContext, race: Race) -> Callable[[Candidate, Score | None], Score]:
     """Scores students on held-out text, on as much as the race asks for."""
 
     def score(candidate: Candidate, known: Score | None) -> Score:
-        student, superlm = candidate.config, superlm_of(context, candidate)
-        heldout, weights = context.heldout_for(student), superlm.weights(student)
-
-        def losses(number: int) -> NDArray[np.float64]:
-            return heldout.text_losses(superlm, student, number, weights)
-
-        return race.score(candidate.id, losses, known.texts if known else ())
+        heldout = context.heldout_for(candidate.config)
+        forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
+        return race.score(candidate.id, partial(heldout.losses_of, forward), known.texts if known else ())
 
     return score
 

@@ -13,15 +13,12 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from autodistil.context import RunContext
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.evaluation.text_losses import Target, text_losses
 from autodistil.files import atomic_path
-from autodistil.inputs import real_tokens
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 
@@ -72,18 +69,15 @@ def _flops(choices: NDArray[np.int64], hidden: tuple[int, ...], seq_len: int) ->
     return np.asarray((layer * (ratios > 0)).sum(1))
 
 
-@torch.no_grad()
 def _loss(superlm: SuperLM, heldout: HeldOut, hidden: int, ranks: NDArray[np.int64]) -> float:
-    """Loss on the first batch of held-out text."""
+    """Loss on the first block of held-out text."""
     layers = [layer for layer, rank in enumerate(ranks) if rank]
     student = _widest(superlm, hidden, len(layers))
     superlm.layer_map = lambda depth, teacher_depth: tuple(layers)
     weights = superlm.weights(student)
     for place, layer in enumerate(layers):
         weights.update(_narrowed(weights, place, round(RATIOS[ranks[layer]] * hidden)))
-    states = superlm.forward(student, heldout.batches[0], weights, output=True)
-    target = Target(heldout.teacher_states[0], real_tokens(heldout.batches[0]), heldout.objective.options)
-    return float(text_losses(heldout.objective, states, target).mean())
+    return float(heldout.losses_of(lambda batch: superlm.forward(student, batch, weights, output=True), 0).mean())
 
 
 def _widest(superlm: SuperLM, hidden: int, depth: int) -> StudentConfig:

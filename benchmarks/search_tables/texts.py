@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.context import RunContext
+from autodistil.evaluation.heldout import block_sizes
 from autodistil.files import atomic_path
 from autodistil.inputs import PADDING
 from autodistil.spaces import Candidate
@@ -41,7 +42,7 @@ def text_table(context: RunContext, path: Path) -> TextTable:
 
 
 def _losses(context: RunContext, candidate: Candidate) -> NDArray[np.float64]:
-    superlm = superlm_of(context, candidate)
-    heldout, weights = context.heldout_for(candidate.config), superlm.weights(candidate.config)
-    numbers = range(len(heldout.batches))
-    return np.concatenate([heldout.text_losses(superlm, candidate.config, number, weights) for number in numbers])
+    heldout = context.heldout_for(candidate.config)
+    forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
+    blocks = range(len(block_sizes(context.heldout_texts)))
+    return np.concatenate([heldout.losses_of(forward, block) for block in blocks])

@@ -22,7 +22,7 @@ from autodistil.teacher import Teacher
 BLOCK_SIZE = 16
 """Texts of a block, after each of which a race may stop a student; a part of the measure where an objective compares
 texts with each other."""
-BATCH_SIZE = 4
+BATCH_SIZE = 8
 """Texts of a block that go through a model together: those of like length, so that little is padding."""
 
 

@@ -47,12 +47,8 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    everything = [] if config.racing else ["all text"]
-    name = "/".join([sampler, f"seed{config.seed}", *everything, *sorted(problem.budget_costs.columns)])
-    study = Search(problem, context.folder.study_url, name)
-    race = race_of(context, problem)
-    for student_id, known in study.mine.items():
-        race.add(student_id, known)
+    study = Search(problem, context.folder.study_url, study_name(context, problem, sampler))
+    score = scorer(context, race_of(context, problem, study.mine))
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
@@ -66,16 +62,28 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
             if stop.requested:
                 raise KeyboardInterrupt
 
-        scores = study.run(scorer(context, race), sampler, config.trials, config.seed, on_score)
-    ranked = rank(problem, {student_id: score.loss for student_id, score in scores.items()})
-    return with_texts(ranked, {student_id: len(score.texts) for student_id, score in scores.items()})
+        scores = study.run(score, sampler, config.trials, config.seed, on_score)
+    ranked = rank(problem, {student_id: found.loss for student_id, found in scores.items()})
+    ranked = with_texts(ranked, {student_id: len(found.texts) for student_id, found in scores.items()})
+    share = ranked[TEXTS].mean() / len(context.heldout_texts)
+    context.progress.say(f"scored on {share:.0%} of the held-out text on average")
+    return ranked
 
 
-def race_of(context: RunContext, problem: SearchProblem) -> Race:
-    """The race that the students of a search run against each other."""
+def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
+    """Names what decides which students a search asks for, and what it knows of them."""
+    everything = [] if context.config.racing else ["all text"]
+    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns)])
+
+
+def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
+    """The race that the students of a search run against each other, those scored before included."""
     feasible = problem.budget_costs[problem.feasible]
     costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
-    return Race(block_sizes(context.heldout_texts), costs, context.config.racing)
+    race = Race(block_sizes(context.heldout_texts), costs, context.config.racing)
+    for student_id, score in scored.items():
+        race.add(student_id, score)
+    return race
 
 
 def scorer(context: RunContext, race: Race) -> Callable[[Candidate, Score | None], Score]:

@@ -21,7 +21,8 @@ def distinct(settings: dict, table: dict, method: str, seed: int) -> list[int]:
         asked[row] = None
         return float(table["losses"][row]), float(table["costs"][row])
 
-    space = {f"axis{i}": randint(0, int(size) - 1) for i, size in enumerate(table["sizes"])}
+    sizes = enumerate(table["sizes"].tolist())
+    space = {f"axis{i}": randint(0, size - 1) if size > 1 else 0 for i, size in sizes}
     np.random.seed(seed)  # noqa: NPY002 - its local search draws the start from the global generator
     multi_objective_search(objective, space, method, num_samples=settings["evaluations"], seed=seed, verbose=False)
     return list(asked)

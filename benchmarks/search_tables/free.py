@@ -24,7 +24,7 @@ from autodistil.superlm import SuperLM
 
 SUB_SPACE = "tiny"
 SKIP = 0.0
-RATIOS = (SKIP, 1.0, 2.0, 4.0)
+RATIOS = (SKIP, 1.0, 4.0)
 """Choices of a layer: skipped, or the ratio of its intermediate width to the hidden size."""
 
 

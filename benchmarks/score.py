@@ -35,7 +35,7 @@ from autodistil.student_search.pareto import pareto_mask
 from autodistil.student_search.racing import Race
 
 GOAL = 5.0
-MFLOPS = (100, 200, 300, 500, 800, 1100)
+MFLOPS = (100, 200, 300, 400, 500)
 PLAIN_BATCH = 64
 """Texts of a forward in the plain way, as it was before there were races."""
 

@@ -1,4 +1,4 @@
-"""Held-out losses text by text, of every student of a run's space."""
+"""Held-out losses text by text, of every student that meets a run's budgets."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class TextTable:
 
 
 def text_table(context: RunContext, path: Path) -> TextTable:
-    """The table of all students, computed once and kept at `path` (.npz)."""
-    table = search_problem(context, []).table
+    """The table of all students within the run's budgets, computed once and kept at `path` (.npz)."""
+    problem = search_problem(context, context.config.budgets)
+    table = problem.table[problem.feasible]
     if not path.is_file():
-        losses = [_losses(context, candidate) for candidate in context.space.candidates]
+        losses = [_losses(context, problem.candidates[student_id]) for student_id in table.index]
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, losses=np.array(losses))
     losses = np.load(path)["losses"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
@@ -10,14 +11,19 @@ import pandas as pd
 from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
 from autodistil.errors import RunError
+from autodistil.evaluation.heldout import block_sizes
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
+from autodistil.student_search.racing import Race, Score
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.superlm import SuperLM
+
+TEXTS = "texts"
+"""Column of the candidates: the held-out texts that a student was scored on."""
 
 
 def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem:
@@ -41,13 +47,8 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns)])
-    study = Search(problem, context.folder.study_url, name)
-
-    def score(candidate: Candidate) -> float:
-        heldout = context.heldout_for(candidate.config)
-        return heldout.loss(superlm_of(context, candidate), candidate.config)
-
+    study = Search(problem, context.folder.study_url, study_name(context, problem, sampler))
+    score = scorer(context, race_of(context, problem, study.mine))
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
@@ -61,8 +62,39 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
             if stop.requested:
                 raise KeyboardInterrupt
 
-        losses = study.run(score, sampler, config.trials, config.seed, on_score)
-    return rank(problem, losses)
+        scores = study.run(score, sampler, config.trials, config.seed, on_score)
+    ranked = rank(problem, {student_id: found.loss for student_id, found in scores.items()})
+    ranked = with_texts(ranked, {student_id: len(found.texts) for student_id, found in scores.items()})
+    share = ranked[TEXTS].mean() / len(context.heldout_texts)
+    context.progress.say(f"scored on {share:.0%} of the held-out text on average")
+    return ranked
+
+
+def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
+    """Names what decides which students a search asks for, and what it knows of them."""
+    everything = [] if context.config.racing else ["all text"]
+    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns)])
+
+
+def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
+    """The race that the students of a search run against each other, those scored before included."""
+    feasible = problem.budget_costs[problem.feasible]
+    costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
+    race = Race(block_sizes(context.heldout_texts), costs, context.config.racing)
+    for student_id, score in scored.items():
+        race.add(student_id, score)
+    return race
+
+
+def scorer(context: RunContext, race: Race) -> Callable[[Candidate, Score | None], Score]:
+    """Scores students on held-out text, on as much as the race asks for."""
+
+    def score(candidate: Candidate, known: Score | None) -> Score:
+        heldout = context.heldout_for(candidate.config)
+        forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
+        return race.score(candidate.id, partial(heldout.losses_of, forward), known.texts if known else ())
+
+    return score
 
 
 def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
@@ -75,6 +107,12 @@ def rank(
 ) -> pd.DataFrame:
     """The candidates with losses, task scores if there are any, front and ranks."""
     return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs, scores)
+
+
+def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame:
+    """The candidates with the number of held-out texts of each score: where not all, `loss` is an estimate."""
+    counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
+    return ranked.assign(**{TEXTS: counts.astype("Int64")})
 
 
 def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
@@ -92,12 +130,13 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
         table = pd.read_csv(path).set_index("id", drop=False)
         losses = table["loss"].dropna().to_dict()
         scores = table[SCORE].dropna().to_dict() if SCORE in table else {}
+        texts = table[TEXTS].dropna().to_dict() if TEXTS in table else {}
         missing = set(losses) - set(problem.table.index)
         if missing:
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return refined_candidates(context, rank(problem, losses, scores))
+    return refined_candidates(context, with_texts(rank(problem, losses, scores), texts))
 
 
 def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autodistil.costs import Budget, EncoderShape, budget_cost, cost_table
 from autodistil.errors import BudgetError, RunError
-from autodistil.spaces import Candidate, SearchSpace
+from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate, SearchSpace
+from autodistil.student_search.racing import Score
+from autodistil.student_search.surrogate import Surrogate, student_features
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ _BARREN_TRIALS = 300
 """Trials in a row without a new feasible student after which a sampler has shown all it finds."""
 _STUDENT = "student"
 """Attribute of a trial: the id of its student, where it was evaluated."""
+_TEXTS = "text losses"
+"""Attribute of a trial beside it: the losses of the texts that its student was scored on."""
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
@@ -46,7 +50,7 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
         "random": lambda seed: RandomSampler(seed=seed),
     }
 )
-"""Samplers of large spaces; `exhaustive` needs none."""
+"""Optuna's own samplers of large spaces; `exhaustive` and `gp` (surrogate.py) choose students themselves."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,10 @@ def describe_cost(budget: Budget, value: float) -> str:
 
 
 def choose_sampler(sampler: str, num_feasible: int, trials: int | None) -> str:
-    """What `auto` means: enumerate where it is affordable, else NSGA-II."""
+    """What `auto` means: enumerate where it is affordable, else be guided by a surrogate."""
     if sampler != "auto":
         return sampler
-    return "exhaustive" if num_feasible <= max(ENUMERATE_UP_TO, trials or 0) else "nsga2"
+    return "exhaustive" if num_feasible <= max(ENUMERATE_UP_TO, trials or 0) else "gp"
 
 
 def num_evaluations(problem: SearchProblem, sampler: str, trials: int | None) -> int:
@@ -152,9 +156,9 @@ class Search:
     storage: str
     name: str
     study: optuna.Study = field(init=False)
-    known: dict[str, float] = field(init=False)
-    """Scores of all studies of the storage, by student id."""
-    mine: dict[str, float] = field(init=False)
+    known: dict[str, Score] = field(init=False)
+    """Scores of all studies of the storage, by student id; of several of one student the one of most texts."""
+    mine: dict[str, Score] = field(init=False)
     """Scores of the students evaluated in this study."""
 
     def __post_init__(self) -> None:
@@ -172,52 +176,74 @@ class Search:
         except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:150]
             raise RunError(f"study {self.storage!r} cannot be opened ({reason}); remove it to search again") from error
-        self.known = {t.user_attrs[_STUDENT]: t.values[0] for part in trials for t in _evaluated(part)}
-        self.mine = {t.user_attrs[_STUDENT]: t.values[0] for t in _evaluated(self.study.trials)}
+        every = sorted((pair for part in trials for pair in _scores(part)), key=lambda pair: len(pair[1].texts))
+        self.known, self.mine = dict(every), dict(_scores(self.study.trials))
 
     def run(
         self,
-        score: Callable[[Candidate], float],
+        score: Callable[[Candidate, Score | None], Score],
         sampler: str,
         trials: int | None,
         seed: int,
         on_score: Callable[[str, float], None] = lambda student_id, loss: None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Score]:
         """Search until the asked number of students is evaluated, those of an interrupted run included.
 
         Args:
-            score: student -> held-out loss; called for feasible students only, once each.
-            sampler: `exhaustive` or a key of `SAMPLERS`.
+            score: student, and what is known of it from another study -> its score; called for feasible students
+                only, once each.
+            sampler: `exhaustive`, `gp` or a key of `SAMPLERS`.
             trials: see `num_evaluations`.
             seed: decides every draw.
             on_score: called after each evaluated student.
 
         Returns:
-            Student id -> held-out loss of the students evaluated in this study.
+            Student id -> score of the students evaluated in this study, in the order of their evaluation.
         """
         wanted = num_evaluations(self.problem, sampler, trials)
-        asked = self._enumerate(wanted) if sampler == "exhaustive" else self._sample(sampler, seed, wanted)
-        for trial, candidate in asked:
-            loss = self.known[candidate.id] if candidate.id in self.known else score(candidate)
+        for trial, candidate in self._asked(sampler, seed, wanted):
             fresh = candidate.id not in self.mine
-            self.known[candidate.id] = self.mine[candidate.id] = loss
-            self._tell(trial, candidate.id, loss)
+            found = score(candidate, self.known.get(candidate.id)) if fresh else self.mine[candidate.id]
+            self.known[candidate.id] = self.mine[candidate.id] = found
+            self._tell(trial, candidate.id, found)
             if fresh:
-                on_score(candidate.id, loss)
+                on_score(candidate.id, found.loss)
         return self.mine
 
-    def _enumerate(self, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
-        """Feasible students, cheapest first."""
+    def _asked(self, sampler: str, seed: int, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
+        """The students to evaluate, each with its trial."""
+        if sampler in SAMPLERS:
+            return self._sample(sampler, seed, wanted)
+        chosen = self._cheapest(wanted) if sampler == "exhaustive" else self._guided(seed, wanted)
+        return self._trials_of(chosen)
+
+    def _cheapest(self, wanted: int) -> Iterator[str]:
+        """Feasible students, cheapest first in what the budgets limit, so that races stop as many as they can."""
+        costs = self.problem.budget_costs.assign(flops=self.problem.table["flops"])
+        order = costs[self.problem.feasible].sort_values(list(costs.columns), kind="stable").index[:wanted]
+        return (student_id for student_id in order if student_id not in self.mine)
+
+    def _guided(self, seed: int, wanted: int) -> Iterator[str]:
+        """Feasible students that a surrogate proposes, each in view of all before it."""
+        feasible = self.problem.feasible[self.problem.feasible].index
+        rows = {student_id: row for row, student_id in enumerate(feasible)}
+        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in self.problem.table]
+        features = student_features(self.problem.table.loc[feasible, ["sub_space", *axes]])
+        surrogate = Surrogate(features, self.problem.budget_costs.loc[feasible].to_numpy(dtype=float), seed)
+        while len(self.mine) < wanted:
+            losses = [score.loss for score in self.mine.values()]
+            yield feasible[surrogate.propose([rows[student_id] for student_id in self.mine], losses)]
+
+    def _trials_of(self, chosen: Iterator[str]) -> Iterator[tuple[Trial, Candidate]]:
+        """Trials in which the study is told to draw the chosen students."""
         parameters = _grid_parameters(self.problem.space)
-        order = self.problem.table[self.problem.feasible].sort_values("flops", kind="stable").index[:wanted]
-        for student_id in order:
-            if student_id not in self.mine:
-                self.study.enqueue_trial(parameters[student_id])
-                trial = self.study.ask()
-                candidate = _suggest_student(trial, self.problem.space)
-                assert candidate is not None
-                assert candidate.id == student_id
-                yield trial, candidate
+        for student_id in chosen:
+            self.study.enqueue_trial(parameters[student_id])
+            trial = self.study.ask()
+            candidate = _suggest_student(trial, self.problem.space)
+            assert candidate is not None
+            assert candidate.id == student_id
+            yield trial, candidate
 
     def _sample(self, sampler: str, seed: int, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
         """Feasible students that the sampler draws, repeated ones too (their score is known)."""
@@ -230,12 +256,12 @@ class Search:
             if candidate is not None and self.problem.feasible[candidate.id]:
                 yield trial, candidate
             else:
-                self._tell(trial, candidate.id if candidate else None, math.inf)
+                self._tell(trial, candidate.id if candidate else None, None)
             barren = 0 if len(self.mine) > before else barren + 1
         if len(self.mine) < wanted:
             logger.warning("%s found %d of %d students; the rest it never drew", sampler, len(self.mine), wanted)
 
-    def _tell(self, trial: Trial, student_id: str | None, loss: float) -> None:
+    def _tell(self, trial: Trial, student_id: str | None, score: Score | None) -> None:
         """Report a student's loss and costs; infinite ones with its violation where it was not run."""
         if student_id is None:
             trial.set_constraint("shape rule", 1.0)
@@ -243,9 +269,10 @@ class Search:
             return
         for text, excess in self.problem.excess.loc[student_id].items():
             trial.set_constraint(str(text), float(excess))
-        if math.isfinite(loss):
+        if score is not None and math.isfinite(score.loss):
+            trial.set_user_attr(_TEXTS, score.texts)
             trial.set_user_attr(_STUDENT, student_id)
-        self.study.tell(trial, [loss, *self.problem.budget_costs.loc[student_id].tolist()])
+        self.study.tell(trial, [score.loss if score else math.inf, *self.problem.budget_costs.loc[student_id].tolist()])
 
     def _clear_interrupted(self) -> None:
         """Mark what a killed process left running as failed."""
@@ -253,8 +280,12 @@ class Search:
             self.study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _evaluated(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
-    return (trial for trial in trials if trial.state == TrialState.COMPLETE and _STUDENT in trial.user_attrs)
+def _scores(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, Score]]:
+    """Students that were evaluated, with their scores; those of older releases, without text losses, do not compare."""
+    for trial in trials:
+        attributes = trial.user_attrs
+        if trial.state == TrialState.COMPLETE and _STUDENT in attributes and _TEXTS in attributes:
+            yield attributes[_STUDENT], Score(trial.values[0], tuple(attributes[_TEXTS]))
 
 
 def _suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from autodistil.cli.app import app
 from autodistil.cli.opening import given, open_run
 from autodistil.cli.options import (
+    Address,
     Assistant,
     BatchSize,
     Budgets,
     ConfigFile,
     Corpus,
+    CpusPerWorker,
     Device,
+    GpusPerWorker,
     Json,
+    Layout,
+    MaxFailures,
     ObjectiveName,
     Precision,
     ProxyData,
@@ -28,12 +33,14 @@ from autodistil.cli.options import (
     Seed,
     SeqLen,
     Space,
+    Storage,
     Teacher,
     TeacherLayer,
     Threads,
     TrainMinutes,
     TrainSteps,
     Trials,
+    Workers,
 )
 
 
@@ -64,6 +71,13 @@ def search(
     threads: Threads = None,
     device: Device = None,
     precision: Precision = None,
+    workers: Workers = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
+    layout: Layout = None,
+    address: Address = None,
+    storage: Storage = None,
+    max_failures: MaxFailures = None,
     resume: Resume = False,
     config: ConfigFile = None,
     report: ReportDir = None,

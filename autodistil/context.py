@@ -116,7 +116,7 @@ class RunContext:
         layer, depth = self.config.teacher_layer, teacher.dims.num_layers
         if layer is not None and layer >= depth:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
-        positions = teacher.model.config.max_position_embeddings
+        positions = teacher.max_length
         if self.config.seq_len > positions:
             raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
         return teacher

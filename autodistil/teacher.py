@@ -91,6 +91,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     location = str(folder) if folder else source
     config = load_config(source, trust_remote_code)
     family = family_of(config)
+    family.dimensions(config)  # refuses heads that do not divide before the weights are read
     if getattr(config, "is_decoder", False):
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders")
     model, has_pooler = _load_model(location, source, trust_remote_code)
@@ -98,7 +99,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise TeacherError(f"teacher {source!r} has no usable tokenizer: {_one_line(error)}") from error
-    use_tapped_attention(model)
+    use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
     model.requires_grad_(False).eval().to(device)
     return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
 

@@ -1,34 +1,37 @@
 """What the engine must know of a model family: which config field is which axis, which tensor dimension is which axis.
 
 A SuperLM keeps every parameter of a Hugging Face encoder as a tensor whose dimensions are *atoms*: fields of
-`StudentConfig` (sliced to the student's value, whole where that is None) or `None` (kept whole). The query weight of
-BERT, for example, has the layout `("num_heads", "head_size", "hidden_size")`: a student takes the leading heads, of
-each head the leading dimensions, and the leading residual dimensions. A family is one `Family` value; adding one is
-adding a table.
+`StudentConfig` (sliced to the student's value, whole where that is None), `None` (kept whole) or a number (that many
+equal parts, all kept). The query weight of BERT, for example, has the layout `("num_heads", "head_size",
+"hidden_size")`: a student takes the leading heads, of each head the leading dimensions, and the leading residual
+dimensions. A fused projection of queries, keys and values starts with a 3. A family is one `Family` value; adding one
+is adding a table (docs/families.md).
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from transformers import PretrainedConfig
 
-from autodistil.costs import EncoderShape
-from autodistil.errors import TeacherError, suggest
+from autodistil.costs import EncoderShape, LayerTerms
+from autodistil.errors import TeacherError
 from autodistil.spaces import StudentConfig
 
 if TYPE_CHECKING:
     import torch
 
-Atoms = tuple[str | None, ...]
+Atoms = tuple[str | int | None, ...]
 HIDDEN: Atoms = ("hidden_size",)
 EMBEDDING: Atoms = ("embedding_size",)
 HEADS: Atoms = ("num_heads", "head_size")
+ROTARY_HEADS: Atoms = ("num_heads", 2, "rotary_pairs")
+"""Heads under rotary positions, which turn dimension i together with i + half the head size: slices keep both."""
 FFN: Atoms = ("intermediate_size",)
 WHOLE: Atoms = (None,)
 
@@ -45,8 +48,18 @@ class Family:
     """Dotted path of the `ModuleList` of Transformer layers."""
     linears: Mapping[str, tuple[Atoms, Atoms]]
     """Suffix of a `Linear` module -> (atoms of its outputs, atoms of its inputs); the first match counts."""
+    others: Mapping[str, Atoms] = field(default_factory=lambda: MappingProxyType({}))
+    """Suffix of a parameter of something else than a `Linear` -> its atoms; (..., residual stream) if not listed."""
     value: str = "attention.self.value"
     """Suffix of the `Linear` that makes the values."""
+    projections: tuple[str, str, str] | None = None
+    """Suffixes of the `Linear` modules of Q, K, V where the model does not use transformers' `AttentionInterface`."""
+    layer_fields: tuple[str, ...] = ()
+    """Fields of the config that list one entry a layer; a student has those of the teacher layers it keeps."""
+    layer_terms: Callable[[PretrainedConfig], LayerTerms] = lambda _: LayerTerms()
+    """What one layer has beside matrices that BERT's has too, for the closed-form costs."""
+    position_table: bool = True
+    """Positions are rows of a table; not with rotary positions."""
     word_embeddings: str = "embeddings.word_embeddings.weight"
     """Name of the word embedding parameter, (vocabulary, hidden)."""
     fields: Mapping[str, str] = field(
@@ -69,15 +82,35 @@ class Family:
         return int(config.max_position_embeddings - first)
 
     def dimensions(self, config: PretrainedConfig) -> StudentConfig:
-        """The axes of a model, read off its config."""
+        """The axes of a model, read off its config.
+
+        Raises:
+            TeacherError: the number of heads does not divide the hidden size.
+        """
         axes = {axis: int(getattr(config, self.fields[axis])) for axis in _AXES}
+        if axes["num_heads"] < 1 or axes["hidden_size"] % axes["num_heads"]:
+            raise TeacherError(
+                f"{self.fields['num_heads']} = {axes['num_heads']} of a {config.model_type} teacher does not divide "
+                f"{self.fields['hidden_size']} = {axes['hidden_size']}; allowed: a divisor; give a config.json that "
+                "fits the weights"
+            )
         return StudentConfig(**axes, head_size=axes["hidden_size"] // axes["num_heads"])
 
-    def student_config(self, config: PretrainedConfig, student: StudentConfig) -> PretrainedConfig:
-        """The Hugging Face config of a student: the teacher's with the axes replaced."""
+    def student_config(
+        self, config: PretrainedConfig, student: StudentConfig, layers: Sequence[int]
+    ) -> PretrainedConfig:
+        """The Hugging Face config of a student: the teacher's with the axes replaced.
+
+        Args:
+            config: the teacher's.
+            student: the axes.
+            layers: the teacher's layers that the student keeps.
+        """
         result = copy.deepcopy(config)
         for axis in _AXES:
             setattr(result, self.fields[axis], getattr(student, axis))
+        for name in self.layer_fields:
+            setattr(result, name, [getattr(config, name)[layer] for layer in layers])
         if _embedding_follows_hidden(config):
             result.embedding_size = student.hidden_size
         if student.embedding_size is not None:
@@ -87,19 +120,24 @@ class Family:
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
         """The constants that the closed-form costs need beside the axes."""
         factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
+        positions = config.max_position_embeddings if self.position_table else 0
         return EncoderShape(
             vocab_size=config.vocab_size,
-            other_embedding_rows=config.max_position_embeddings + (getattr(config, "type_vocab_size", 0) or 0),
+            other_embedding_rows=positions + (getattr(config, "type_vocab_size", 0) or 0),
             embedding_size=config.embedding_size if factorised else None,
             pooler=pooler,
+            layer=self.layer_terms(config),
         )
 
     def layout(self, name: str, ndim: int, config: PretrainedConfig) -> Atoms:
-        """Atoms of the parameter `name`: of a linear map by the table, else (..., residual stream)."""
+        """Atoms of the parameter `name`: by the tables, else (..., residual stream)."""
         module, kind = name.rsplit(".", 1)
         atoms = self.linear_atoms(module)
         if atoms is not None:
             return atoms[0] + atoms[1] if kind == "weight" else atoms[0]
+        for suffix, listed in self.others.items():
+            if name.endswith(suffix):
+                return listed
         factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
         last = EMBEDDING if factorised and name.startswith("embeddings.") else HIDDEN
         return WHOLE * (ndim - 1) + last
@@ -107,6 +145,16 @@ class Family:
     def linear_atoms(self, module: str) -> tuple[Atoms, Atoms] | None:
         """Atoms of the outputs and the inputs of the `Linear` called `module`, None where it is none of the table's."""
         return next((atoms for suffix, atoms in self.linears.items() if module.endswith(suffix)), None)
+
+    @property
+    def shares_heads(self) -> bool:
+        """Whether all layers share something by head, so that heads have one order."""
+        return any("num_heads" in atoms for atoms in self.others.values())
+
+    @property
+    def rotary(self) -> bool:
+        """Whether queries and keys are rotated in pairs of dimensions, so that head sizes are even."""
+        return any("rotary_pairs" in (*outputs, *inputs) for outputs, inputs in self.linears.values())
 
     def carries_values(self, name: str) -> bool:
         """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""
@@ -129,86 +177,13 @@ def _embedding_follows_hidden(config: PretrainedConfig) -> bool:
     return getattr(config, "embedding_size", None) == config.hidden_size
 
 
-_BERT_LINEARS = MappingProxyType(
-    {
-        "attention.self.query": (HEADS, HIDDEN),
-        "attention.self.key": (HEADS, HIDDEN),
-        "attention.self.value": (HEADS, HIDDEN),
-        "attention.output.dense": (HIDDEN, HEADS),
-        "intermediate.dense": (FFN, HIDDEN),
-        "output.dense": (HIDDEN, FFN),
-        "pooler.dense": (HIDDEN, HIDDEN),
-    }
-)
-
-BERT = Family(model_types=("bert",), layers="encoder.layer", linears=_BERT_LINEARS)
-ROBERTA = Family(
-    model_types=("roberta", "xlm-roberta", "camembert"),
-    layers="encoder.layer",
-    linears=_BERT_LINEARS,
-    positions_after_padding=True,
-)
-ELECTRA = Family(
-    model_types=("electra",),
-    layers="encoder.layer",
-    linears=MappingProxyType({**_BERT_LINEARS, "embeddings_project": (HIDDEN, EMBEDDING)}),
-)
-DISTILBERT = Family(
-    model_types=("distilbert",),
-    layers="transformer.layer",
-    value="attention.v_lin",
-    linears=MappingProxyType(
-        {
-            "attention.q_lin": (HEADS, HIDDEN),
-            "attention.k_lin": (HEADS, HIDDEN),
-            "attention.v_lin": (HEADS, HIDDEN),
-            "attention.out_lin": (HIDDEN, HEADS),
-            "ffn.lin1": (FFN, HIDDEN),
-            "ffn.lin2": (HIDDEN, FFN),
-        }
-    ),
-    fields=MappingProxyType(
-        {"num_layers": "n_layers", "hidden_size": "dim", "num_heads": "n_heads", "intermediate_size": "hidden_dim"}
-    ),
-)
-
-FAMILIES: tuple[Family, ...] = (BERT, ROBERTA, ELECTRA, DISTILBERT)
-
-
-def supported_model_types() -> tuple[str, ...]:
-    """All `model_type` values that some family describes."""
-    return tuple(model_type for family in FAMILIES for model_type in family.model_types)
-
-
-def family_of(config: PretrainedConfig) -> Family:
-    """The family of a Hugging Face config.
-
-    Raises:
-        TeacherError: no table describes `config.model_type`.
-    """
-    for family in FAMILIES:
-        if config.model_type in family.model_types:
-            return family
-    supported = supported_model_types()
-    raise TeacherError(
-        f"model type {config.model_type!r}{suggest(config.model_type, supported)} has no family table; "
-        f"supported: {', '.join(supported)}; to add one, write its table in autodistil/families.py"
-    )
-
-
 def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -> torch.Tensor:
     """Reshape a Hugging Face parameter so that each atom is a dimension of its own."""
-    sizes = iter(tensor.shape)
-    expanded = []
-    for atom in layout:
-        if atom == "head_size":  # Hugging Face merges it with num_heads into one dimension, read just before
-            expanded.append(dims.head_size)
-            continue
-        size = next(sizes)
-        expanded.append(size if atom is None else getattr(dims, atom) or size)
-    return tensor.reshape(expanded)
+    if len(layout) == tensor.dim():
+        return tensor
+    return tensor.reshape([atom if isinstance(atom, int) else getattr(dims, str(atom)) for atom in layout])
 
 
 def leading(layout: Atoms, dims: StudentConfig) -> tuple[slice, ...]:
     """Index of the leading sub-tensor that a student of `dims` uses."""
-    return tuple(slice(None) if atom is None else slice(getattr(dims, atom)) for atom in layout)
+    return tuple(slice(getattr(dims, atom)) if isinstance(atom, str) else slice(None) for atom in layout)

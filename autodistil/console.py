@@ -330,7 +330,8 @@ def print_doctor() -> None:
     import torch
 
     from autodistil.run import installed_versions
-    from autodistil.teacher import DEFAULT_TEACHER, load_config
+    from autodistil.packaged import DEFAULT_TEACHER
+    from autodistil.teacher import load_config
 
     console = _console()
 

@@ -125,6 +125,7 @@ class RunContext:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.dims)
+        self.teacher.family.check_space(space)
         if space.factorises_embeddings:
             check_factorisable(self.teacher.family, self.teacher.model.config)
         if space.prunes_vocabulary:

@@ -115,11 +115,13 @@ def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
         (s.num_layers, s.hidden_size, s.num_heads, s.attention_width, s.intermediate_size, *_table_sizes(s, shape))
         for s in students
     ]
-    *layer_axes, vocabulary, embedding = np.array(rows, dtype=np.int64).reshape(-1, 7).T
-    hidden = layer_axes[1]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 7).T
+    layers, hidden, heads, width, intermediate, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return _Axes(*layer_axes, vocabulary, embedding, embedding != hidden, pooler)
+    return _Axes(
+        layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler
+    )
 
 
 def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:

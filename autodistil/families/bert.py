@@ -16,7 +16,12 @@ _LINEARS = MappingProxyType(
     }
 )
 
-BERT = Family(model_types=("bert",), layers="encoder.layer", linears=_LINEARS)
+BERT = Family(
+    model_types=("bert",),
+    layers="encoder.layer",
+    linears=_LINEARS,
+    tried_on=("all-MiniLM-L6-v2", "antiberty"),
+)
 ROBERTA = Family(
     model_types=("roberta", "xlm-roberta", "camembert"),
     layers="encoder.layer",

@@ -1,8 +1,8 @@
 """ModernBERT (arXiv 2412.13663): rotary positions, local and global attention in turn, gated FFN, norms before blocks.
 
 A student's layers attend as far as the teacher's that they come from. Under SDPA a local layer computes all scores and
-masks the far ones, which is what its FLOPs count. A head size below the teacher's keeps rotary pairs together, but Hugging Face
-spreads the frequencies over what pairs there are: such students start farther from the teacher.
+masks the far ones, which is what its FLOPs count. A head size below the teacher's keeps rotary pairs together, but
+Hugging Face spreads the frequencies over what pairs there are: such students start farther from the teacher.
 """
 
 from types import MappingProxyType

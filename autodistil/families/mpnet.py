@@ -34,4 +34,5 @@ MPNET = Family(
     projections=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
     layer_terms=_terms,
     positions_after_padding=True,
+    tried_on=("mpnet-base",),
 )

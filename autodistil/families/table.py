@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from transformers import PretrainedConfig
 
 from autodistil.costs import EncoderShape, LayerTerms
-from autodistil.errors import TeacherError
-from autodistil.spaces import StudentConfig
+from autodistil.errors import SpaceError, TeacherError
+from autodistil.spaces import SearchSpace, StudentConfig
 
 if TYPE_CHECKING:
     import torch
@@ -60,6 +60,8 @@ class Family:
     """What one layer has beside matrices that BERT's has too, for the closed-form costs."""
     position_table: bool = True
     """Positions are rows of a table; not with rotary positions."""
+    tried_on: tuple[str, ...] = ()
+    """Packaged teachers on whose real weights the family was tried; tests use random ones for every family."""
     word_embeddings: str = "embeddings.word_embeddings.weight"
     """Name of the word embedding parameter, (vocabulary, hidden)."""
     fields: Mapping[str, str] = field(
@@ -155,6 +157,19 @@ class Family:
     def rotary(self) -> bool:
         """Whether queries and keys are rotated in pairs of dimensions, so that head sizes are even."""
         return any("rotary_pairs" in (*outputs, *inputs) for outputs, inputs in self.linears.values())
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Check what a family asks of its students beside being no larger than the teacher.
+
+        Raises:
+            SpaceError: an odd head size under rotary positions.
+        """
+        odd = sorted({c.config.head_size for c in space.candidates if self.rotary and c.config.head_size % 2})
+        if odd:
+            raise SpaceError(
+                f"search space {space.name!r}: head_size: got {', '.join(map(str, odd))}; allowed: even numbers, as "
+                f"{self.model_types[0]} turns pairs of dimensions by their position; correct it"
+            )
 
     def carries_values(self, name: str) -> bool:
         """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""

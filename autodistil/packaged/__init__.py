@@ -1,9 +1,11 @@
 """Teachers whose weights install with a Python package, by name. No pickle is read to load one."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
-from autodistil.packaged.antiberty import ANTIBERTY
+from autodistil.errors import TeacherError
+from autodistil.packaged.antiberty import ANTIBERTY, PickledBert
 from autodistil.packaged.mpnet import MPNET_BASE
 from autodistil.packaged.package import PackagedModel, Packages, PlainPackage
 
@@ -18,4 +20,23 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
 )
 """Name -> where its folder comes from."""
 
-__all__ = ["DEFAULT_TEACHER", "PACKAGED", "PackagedModel"]
+
+
+def convert(name: str) -> Path:
+    """Convert the pickle of a packaged teacher to safetensors, once.
+
+    Returns:
+        Its Hugging Face folder.
+
+    Raises:
+        TeacherError: no such teacher, its package is not installed, or its weights are not the expected ones.
+        CorpusError: the cache cannot be written.
+    """
+    model = PACKAGED.get(name)
+    if not isinstance(model, PickledBert):
+        pickled = ", ".join(key for key, value in PACKAGED.items() if isinstance(value, PickledBert))
+        raise TeacherError(f"{name!r} is no packaged teacher that comes as a pickle; allowed: {pickled}; correct it")
+    return model.convert(name)
+
+
+__all__ = ["DEFAULT_TEACHER", "PACKAGED", "PackagedModel", "convert"]

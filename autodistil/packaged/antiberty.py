@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
@@ -46,9 +46,15 @@ class PickledBert:
         if read_entry(self._entry(name)) is None:
             raise TeacherError(
                 f"teacher {name!r} comes as a pickle, which is not read unasked; convert it to safetensors once with: "
-                f"autodistil teachers --convert {name}"
+                f"{_command(name)}"
             )
         return self._entry(name) / _MODEL
+
+    def status(self, name: str) -> str:
+        """Whether its package is installed and it is converted."""
+        status = self.packages.status()
+        waits = status == "installed" and not self._entry(name).is_dir()
+        return f"{status}; convert it once: {_command(name)}" if waits else status
 
     def convert(self, name: str) -> Path:
         """Write the folder into the cache; does nothing where it is there.
@@ -81,25 +87,30 @@ class PickledBert:
                 f"'autodistil[{self.packages.extra}]'"
             )
         state = torch.load(path, map_location="cpu", weights_only=True)
-        config = BertConfig(**_architecture(path.with_name("config.json")))
-        model = BertModel(config)
+        model = BertModel(_config(path.with_name("config.json")))
         prefix = "bert."
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         model.load_state_dict({key: own[key] for key in model.state_dict()})
         return model
 
 
-def _architecture(path: Path) -> dict[str, object]:
-    """The fields of a config.json that a BERT of today has too; not whose folder it was saved from."""
+def _command(name: str) -> str:
+    return f"autodistil teachers --convert {name}"
+
+
+def _config(path: Path) -> BertConfig:
+    """The architecture in a config.json; not whose folder it was saved from."""
     fields = json.loads(path.read_text(encoding="utf-8"))
-    return {name: value for name, value in fields.items() if name in BertConfig().to_dict() and name[0] != "_"}
+    known = BertConfig().to_dict().keys() - {"architectures", "transformers_version"}
+    return BertConfig.from_dict({name: value for name, value in fields.items() if name in known})
 
 
 def character_tokenizer(vocabulary: Path, config: BertConfig) -> PreTrainedTokenizerFast:
-    """One token a character, upper case; `_` is read as the mask. White space between characters is left out."""
+    """One token a capital letter, and `_` for the mask, as AntiBERTy's own code reads; white space is left out."""
     tokens = vocabulary.read_text(encoding="utf-8").split()
     ids = {token: number for number, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Replace("_", "[MASK]")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"\[[A-Z]+\]|."), "isolated")]
     )

@@ -55,13 +55,22 @@ class SplitArchive:
             TeacherError: parts are missing, or the archive is not the expected one.
             CorpusError: the cache cannot be written.
         """
-        entry = default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
+        entry = self._entry(name)
         if read_entry(entry) is None:
             parts = self._parts(name)
             with new_entry(entry) as building:
                 self._unpack(name, parts, building)
                 seal(building, {"sha256": self.sha256})
         return entry / _MODEL
+
+    def status(self, name: str) -> str:
+        """Whether its packages are installed and it is unpacked."""
+        status = self.packages.status()
+        waits = status == "installed" and not self._entry(name).is_dir()
+        return f"{status}; unpacked into {default_cache_dir()} when first used" if waits else status
+
+    def _entry(self, name: str) -> Path:
+        return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
 
     def _parts(self, name: str) -> list[Path]:
         folders = self.packages.folders(name)

@@ -25,6 +25,10 @@ class PackagedModel(Protocol):
         """
         ...
 
+    def status(self, name: str) -> str:
+        """Whether it is there, or the line that brings it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Packages:
@@ -42,6 +46,11 @@ class Packages:
             TeacherError: one is not.
         """
         return tuple(self._folder(module, name) for module in self.modules)
+
+    def status(self) -> str:
+        """`installed`, or the line that installs them."""
+        there = all(importlib.util.find_spec(module) for module in self.modules)
+        return "installed" if there else f"pip install 'autodistil[{self.extra}]'"
 
     def _folder(self, module: str, name: str) -> Path:
         spec = importlib.util.find_spec(module)
@@ -65,6 +74,10 @@ class PlainPackage:
         """The folder inside the package."""
         (package,) = self.packages.folders(name)
         return package / self.inner
+
+    def status(self, name: str) -> str:
+        """Whether its package is installed."""
+        return self.packages.status()
 
 
 def chunks(paths: Iterable[Path], size: int = 1 << 20) -> Iterator[bytes]:

@@ -329,8 +329,8 @@ def print_doctor() -> None:
     """Versions, threads, accelerators, defaults, and what is missing with the line that installs it."""
     import torch
 
-    from autodistil.run import installed_versions
     from autodistil.packaged import DEFAULT_TEACHER
+    from autodistil.run import installed_versions
     from autodistil.teacher import load_config
 
     console = _console()

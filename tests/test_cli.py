@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from run_helpers import one_line, save_random_bert, write_corpus
+from run_helpers import one_line, save_random, save_random_bert, small_modernbert, write_corpus
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
@@ -115,7 +115,10 @@ def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus):
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus, family):
+    if family == "modernbert":
+        teacher_dir = save_random(tmp_path / "modernbert", teacher_dir, small_modernbert())
     config = tmp_path / "options.yaml"
     config.write_text("checkpoint_seconds: 0\ntrain_steps: 12\nbatch_size: 4\nseq_len: 32\n")
     options = [*inputs(teacher_dir, corpus), "--config", str(config)]
@@ -284,7 +287,19 @@ def test_bad_teachers_are_refused(damage, tmp_path, teacher_dir, corpus, capsys)
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["search"], ["train"], ["report"], ["certify"], ["export"], ["evaluate"], ["spaces"], ["doctor"]]
+    "command",
+    [
+        [],
+        ["search"],
+        ["train"],
+        ["report"],
+        ["certify"],
+        ["export"],
+        ["evaluate"],
+        ["spaces"],
+        ["doctor"],
+        ["teachers"],
+    ],
 )
 def test_every_help_answers(command, capsys):
     assert run(*command, "--help") == 0

@@ -23,19 +23,38 @@ def teachers(
         str | None,
         typer.Option(help="Convert a packaged teacher that comes as a pickle to safetensors, once.", metavar="NAME"),
     ] = None,
+    check: Annotated[
+        str | None,
+        typer.Option(help="Check the family table of a model on random weights of its config.", metavar="ID|DIR"),
+    ] = None,
 ) -> None:
     """List the families of teachers with what each was tried on, and the teachers that install by name."""
     from rich.console import Console
 
-    from autodistil import packaged
-
     console = Console(highlight=False, soft_wrap=True)
     if convert is not None:
-        folder = packaged.convert(convert)
-        console.print(f"{convert}: safetensors in {folder}; give it as --teacher {convert}", markup=False)
-        return
-    console.print(_family_table())
-    console.print(_packaged_table())
+        console.print(_converted(convert), markup=False)
+    if check is not None:
+        console.print(_checked(check), markup=False)
+    if convert is None and check is None:
+        console.print(_family_table())
+        console.print(_packaged_table())
+
+
+def _converted(name: str) -> str:
+    from autodistil.packaged import convert
+
+    return f"{name}: safetensors in {convert(name)}; give it as --teacher {name}"
+
+
+def _checked(source: str) -> str:
+    from autodistil.console import quiet_libraries
+    from autodistil.family_contract import check_family
+    from autodistil.teacher import load_config
+
+    quiet_libraries()
+    config = load_config(source)
+    return "\n".join([f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config))])
 
 
 def _family_table() -> Table:

@@ -119,9 +119,7 @@ def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
     layers, hidden, heads, width, intermediate, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return _Axes(
-        layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler
-    )
+    return _Axes(layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
 
 
 def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:

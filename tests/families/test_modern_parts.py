@@ -46,7 +46,7 @@ def test_odd_head_sizes_are_refused_under_rotary_positions():
     [(BERT, BertConfig), (MODERNBERT, ModernBertConfig)],
 )
 def test_heads_that_do_not_divide_are_refused(family, config):
-    with pytest.raises(TeacherError, match="num_attention_heads = 5 .* does not divide hidden_size = 64"):
+    with pytest.raises(TeacherError, match=r"num_attention_heads = 5 .* does not divide hidden_size = 64"):
         family.dimensions(config(hidden_size=64, num_attention_heads=5))
 
 

@@ -7,7 +7,7 @@ is an equality; the first that fails is named. Gradients and captured relations 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -72,7 +72,7 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
     """
     family = family_of(config)
     depth = min(_AXES.num_layers, family.dimensions(config).num_layers)
-    axes = StudentConfig(depth, *(getattr(_AXES, axis) for axis in ("hidden_size", "num_heads", "head_size")), 128)
+    axes = replace(_AXES, num_layers=depth)
     auto_model: Any = AutoModel  # its class methods are not annotated
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -81,7 +81,8 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
             parameter.add_(0.02 * torch.randn_like(parameter))
     use_tapped_attention(model, family.projections, axes.num_heads)
     model.requires_grad_(False)
-    return Teacher("random", None, model, family, None, getattr(model, "pooler", None) is not None, "")
+    no_tokenizer: Any = None
+    return Teacher("random", None, model, family, no_tokenizer, getattr(model, "pooler", None) is not None, "")
 
 
 def _random_batch(teacher: Teacher) -> Batch:

@@ -23,9 +23,10 @@ from autodistil.attention import ModelStates
 from autodistil.errors import ConfigError, suggest
 from autodistil.inputs import Batch
 from autodistil.objectives import Objective
+from autodistil.packaged import PACKAGED
 from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
-from autodistil.teacher import PACKAGED, Teacher, load_teacher
+from autodistil.teacher import Teacher, load_teacher
 
 
 @dataclass(frozen=True)

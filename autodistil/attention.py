@@ -1,16 +1,18 @@
 """Queries, keys and values of one attention layer of any Hugging Face model, taken where the model computes attention.
 
 Transformers sends every layer's query, key and value through `AttentionInterface`. The implementation registered here
-is SDPA with a tap: inside `tap_attention` it hands over the states of one layer and, when nothing behind them is
-needed, ends the forward there. Outside it is plain SDPA, so one model serves both uses.
+is SDPA with a tap: inside `run_tapped` it hands over the states of one layer and, when nothing behind them is
+needed, ends the forward there. Outside it is plain SDPA, so one model serves both uses. Models that compute attention
+by themselves (MPNet) have forward hooks on their three projections instead, which see the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -63,6 +65,7 @@ class _Tap:
     stop: bool
     calls: int = 0
     captured: list[AttentionStates] = field(default_factory=list)
+    parts: list[Tensor] = field(default_factory=list)
 
     def see(self, query: Tensor, key: Tensor, value: Tensor) -> None:
         if self.calls == self.layer:
@@ -70,6 +73,14 @@ class _Tap:
             if self.stop:
                 raise _Finished
         self.calls += 1
+
+    def see_part(self, part: Tensor) -> None:
+        """The next of query, key and value, in this order."""
+        self.parts.append(part)
+        if len(self.parts) == 3:
+            query, key, value = self.parts
+            self.parts = []
+            self.see(query, key, value)
 
 
 _active_tap: ContextVar[_Tap | None] = ContextVar("autodistil_attention_tap", default=None)
@@ -117,6 +128,24 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     return ModelStates(tap.captured[0], result.last_hidden_state, result.hidden_states[1:] if hidden else ())
 
 
-def use_tapped_attention(model: PreTrainedModel) -> None:
-    """Switch a loaded model to the tapped attention."""
-    model.set_attn_implementation(TAPPED_SDPA)
+def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:
+    """Switch a loaded model to the tapped attention.
+
+    Args:
+        model: any Hugging Face model.
+        projections: suffixes of the modules that make Q, K and V, each (batch, seq, heads * head_size), of a model
+            that does not use `AttentionInterface`; None for one that does.
+        heads: of each layer, for `projections`.
+    """
+    if projections is None:
+        model.set_attn_implementation(TAPPED_SDPA)
+        return
+    for name, module in model.named_modules():
+        if name.endswith(tuple(projections)):
+            module.register_forward_hook(partial(_see_projection, heads))
+
+
+def _see_projection(heads: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    tap = _active_tap.get()
+    if tap is not None:
+        tap.see_part(output.unflatten(-1, (heads, -1)).transpose(1, 2))

@@ -330,8 +330,9 @@ def print_doctor() -> None:
     """Versions, threads, accelerators, defaults, and what is missing with the line that installs it."""
     import torch
 
+    from autodistil.packaged import DEFAULT_TEACHER
     from autodistil.run import installed_versions
-    from autodistil.teacher import DEFAULT_TEACHER, load_config
+    from autodistil.teacher import load_config
 
     console = _console()
 

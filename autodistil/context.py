@@ -26,7 +26,7 @@ from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.factorised import check_factorisable
-from autodistil.families import check_widenable, family_of
+from autodistil.families import family_of
 from autodistil.inputs import PADDING, Batch, as_batch
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.objectives import Objective, resolve_objective
@@ -116,7 +116,7 @@ class RunContext:
         layer, depth = self.config.teacher_layer, teacher.dims.num_layers
         if layer is not None and layer >= depth:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
-        positions = teacher.model.config.max_position_embeddings
+        positions = teacher.max_length
         if self.config.seq_len > positions:
             raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
         return teacher
@@ -125,10 +125,9 @@ class RunContext:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.dims)
+        self.teacher.family.check_space(space)
         if space.factorises_embeddings:
             check_factorisable(self.teacher.family, self.teacher.model.config)
-        if space.frees_attention:
-            check_widenable(self.teacher.family, space.factorises_embeddings)
         if space.prunes_vocabulary:
             space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self._check_unchanged("space", space_to_dict(space), "search space")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from autodistil.errors import RunError
-from autodistil.families import FFN, HEADS, HIDDEN, split_dimensions
+from autodistil.families import HIDDEN, split_dimensions
 from autodistil.files import atomic_path
 from autodistil.inputs import Batch, real_tokens
 from autodistil.pooling import POOLINGS
@@ -72,10 +72,13 @@ class ImportanceOrder:
     """Layers by their influence; they keep their places in the model."""
 
     def of_layer(self, layer: int | None) -> dict[str, Tensor]:
-        """Atom -> order that holds for the parameters of a layer (None: those outside the layers)."""
+        """Atom -> order that holds for the parameters of a layer.
+
+        None: those outside the layers; by head only where all layers share their order of heads.
+        """
         shared = {"hidden_size": self.hidden_size}
         if layer is None:
-            return shared
+            return {**shared, "num_heads": self.num_heads[0]}
         return {**shared, "num_heads": self.num_heads[layer], "intermediate_size": self.intermediate_size[layer]}
 
     def influential_layers(self, depth: int, teacher_depth: int) -> tuple[int, ...]:
@@ -191,15 +194,18 @@ def block_influence(teacher: Teacher, batches: Sequence[Batch]) -> Tensor:
 def _importance(teacher: Teacher, scores: Scores, hidden_scores: Scores, influence: Tensor) -> Importance:
     """Gather the scores of linear maps by what they read: FFN units, heads, or the residual stream."""
     dims = teacher.dims
-    by_input: dict[object, list[Tensor]] = {HIDDEN: [], HEADS: [], FFN: []}
+    by_input: dict[object, list[Tensor]] = {"hidden_size": [], "num_heads": [], "intermediate_size": []}
     for name, _ in _linears(teacher):
         atoms = teacher.family.linear_atoms(name)
         assert atoms is not None, f"{name} is in no family table"
         reads = atoms[1]
-        by_input[reads].append((hidden_scores if reads == HIDDEN else scores)[name])
-    values = torch.stack(by_input[HEADS]).reshape(dims.num_layers, dims.num_heads, dims.head_size)
-    hidden = torch.stack([score / score.sum() for score in by_input[HIDDEN]]).sum(0)  # each map counts alike
-    return Importance(hidden, values.sum(-1), values, torch.stack(by_input[FFN]), influence)
+        by_input[reads[0]].append((hidden_scores if reads == HIDDEN else scores)[name])
+    values = torch.stack(by_input["num_heads"]).reshape(dims.num_layers, dims.num_heads, dims.head_size)
+    hidden = torch.stack([score / score.sum() for score in by_input["hidden_size"]]).sum(0)  # each map counts alike
+    heads = values.sum(-1)
+    if teacher.family.shares_heads:
+        heads = (heads / heads.sum(-1, keepdim=True)).sum(0).expand_as(heads).contiguous()
+    return Importance(hidden, heads, values, torch.stack(by_input["intermediate_size"]), influence)
 
 
 def importance_by_activation(teacher: Teacher, batches: Sequence[Batch]) -> Importance:

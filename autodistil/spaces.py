@@ -96,6 +96,11 @@ class StudentConfig:
         return self.attention_width != self.hidden_size
 
     @property
+    def rotary_pairs(self) -> int:
+        """Pairs of a head's dimensions that rotary positions turn."""
+        return self.head_size // 2
+
+    @property
     def encoder_weights(self) -> int:
         """Matrix entries of all layers (no biases, norms or embeddings); orders students by size."""
         attention, mlp = 4 * self.hidden_size * self.attention_width, 2 * self.hidden_size * self.intermediate_size

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from autodistil.attention import TAPPED_SDPA, ModelStates, run_tapped
+from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.factorised import electra_config, factorise
 from autodistil.families import ELECTRA, Atoms, Family, leading, split_dimensions
 from autodistil.inputs import Batch
@@ -85,7 +85,8 @@ class SuperLM:
         self.pooler = pooler
         self.vocabulary = vocabulary
         self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
-        self._layers = used_layers(sub_space, family.dimensions(base_config).num_layers, layer_map)
+        self._teacher_depth = family.dimensions(base_config).num_layers
+        self._layers = used_layers(sub_space, self._teacher_depth, layer_map)
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
         self._plans: dict[StudentConfig, list[Slice]] = {}
 
@@ -155,7 +156,8 @@ class SuperLM:
 
     def student_config(self, student: StudentConfig) -> PretrainedConfig:
         """The Hugging Face config of a student, with token ids in its own numbering."""
-        config = self.family.student_config(self.base_config, student)
+        layers = self.layer_map(student.num_layers, self._teacher_depth)
+        config = self.family.student_config(self.base_config, student, layers)
         if student.vocab_size is not None:
             assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
             renumber_config(config, self.vocabulary, student.vocab_size)
@@ -272,8 +274,7 @@ class SuperLM:
 
     def _slots(self, depth: int) -> tuple[int, ...]:
         """Which of the SuperLM's layers a student of this depth uses."""
-        teacher_depth = self.family.dimensions(self.base_config).num_layers
-        return tuple(self._layers.index(layer) for layer in self.layer_map(depth, teacher_depth))
+        return tuple(self._layers.index(layer) for layer in self.layer_map(depth, self._teacher_depth))
 
     def _layout(self, name: str, ndim: int) -> Atoms:
         return self.family.layout(name, ndim, self.base_config)
@@ -282,9 +283,9 @@ class SuperLM:
         """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""
         student = student.architecture
         if student not in self._skeletons:
-            config = self.student_config(student)
-            config._attn_implementation = TAPPED_SDPA
-            self._skeletons[student] = self._new_model(config, self.device).eval()
+            model = self._new_model(self.student_config(student), self.device).eval()
+            use_tapped_attention(model, self.family.projections, student.num_heads)
+            self._skeletons[student] = model
         return self._skeletons[student]
 
     def _new_model(self, config: PretrainedConfig, device: torch.device) -> PreTrainedModel:

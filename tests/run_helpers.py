@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, ModernBertConfig, MPNetConfig
 
 SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
 
@@ -13,7 +13,6 @@ def save_random_bert(
     folder, tokenizer_dir, hidden_size=64, num_layers=4, num_heads=4, intermediate_size=256, positions=128
 ):
     """A random BERT with the tokenizer of another folder."""
-    torch.manual_seed(0)
     config = BertConfig(
         hidden_size=hidden_size,
         num_hidden_layers=num_layers,
@@ -21,9 +20,45 @@ def save_random_bert(
         intermediate_size=intermediate_size,
         max_position_embeddings=positions,
     )
-    BertModel(config).save_pretrained(folder)
+    return save_random(folder, tokenizer_dir, config)
+
+
+def save_random(folder, tokenizer_dir, config):
+    """A random model of a config with the tokenizer of another folder."""
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
     return folder
+
+
+def small_modernbert():
+    """The config of a ModernBERT, 4 layers x 64, for BERT's tokenizer."""
+    return ModernBertConfig(
+        vocab_size=30522,
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=256,
+        max_position_embeddings=128,
+        local_attention=8,
+        pad_token_id=0,
+        bos_token_id=101,
+        cls_token_id=101,
+        eos_token_id=102,
+        sep_token_id=102,
+    )
+
+
+def small_mpnet():
+    """The config of an MPNet, 4 layers x 64, with as many tokens as BERT's tokenizer."""
+    return MPNetConfig(
+        vocab_size=30522,
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=256,
+        max_position_embeddings=130,
+    )
 
 
 def write_corpus(path):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from run_helpers import one_line, save_random_bert, write_corpus
+from run_helpers import one_line, save_random, save_random_bert, small_modernbert, small_mpnet, write_corpus
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
@@ -127,7 +127,10 @@ def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir
 
 
 @pytest.mark.slow
-def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus):
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus, family):
+    if family == "modernbert":
+        teacher_dir = save_random(tmp_path / "modernbert", teacher_dir, small_modernbert())
     config = tmp_path / "options.yaml"
     config.write_text("checkpoint_seconds: 0\ntrain_steps: 12\nbatch_size: 4\nseq_len: 32\n")
     options = [*inputs(teacher_dir, corpus), "--config", str(config)]
@@ -296,7 +299,19 @@ def test_bad_teachers_are_refused(damage, tmp_path, teacher_dir, corpus, capsys)
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["search"], ["train"], ["report"], ["certify"], ["export"], ["evaluate"], ["spaces"], ["doctor"]]
+    "command",
+    [
+        [],
+        ["search"],
+        ["train"],
+        ["report"],
+        ["certify"],
+        ["export"],
+        ["evaluate"],
+        ["spaces"],
+        ["doctor"],
+        ["teachers"],
+    ],
 )
 def test_every_help_answers(command, capsys):
     assert run(*command, "--help") == 0
@@ -316,6 +331,38 @@ def test_spaces_and_doctor(capsys):
     assert "768" in capsys.readouterr().out
     assert run("doctor") == 0
     assert "default teacher" in capsys.readouterr().out
+
+
+def test_teachers_are_listed_and_their_tables_checked(capsys, teacher_dir):
+    assert run("teachers") == 0
+    output = capsys.readouterr().out
+    assert "none: random weights only" in output
+    assert "mpnet-base" in output
+    assert run("teachers", "--check", teacher_dir) == 0
+    assert "bert: all hold" in capsys.readouterr().out
+    assert run("teachers", "--convert", "all-MiniLM-L6-v2") == 2
+    assert "allowed: antiberty" in one_line(capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["modernbert", "mpnet"])
+def test_an_export_of_another_family_loads_in_a_fresh_process(tmp_path, teacher_dir, corpus, family):
+    config = {"modernbert": small_modernbert, "mpnet": small_mpnet}[family]()
+    folder = save_random(tmp_path / family, teacher_dir, config)
+    options = ["--budget", "10MFLOPs", "--run", tmp_path / "run", *inputs(folder, corpus), *STEPS]
+    assert run("search", *options) == 0
+    (student,) = (tmp_path / "run" / "students").iterdir()
+    ids = torch.arange(3, 43)[None]
+    ours = AutoModel.from_pretrained(student).eval()(ids).last_hidden_state
+    torch.save(ours.detach(), tmp_path / "states.pt")
+    code = (
+        "import sys, torch; from transformers import AutoModel; model = AutoModel.from_pretrained(sys.argv[1]).eval();"
+        "assert 'autodistil' not in sys.modules; states = torch.load(sys.argv[2], weights_only=True);"
+        "print(model.config.model_type, torch.equal(model(torch.arange(3, 43)[None]).last_hidden_state, states))"
+    )
+    command = [sys.executable, "-c", code, str(student), str(tmp_path / "states.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=110)
+    assert done.stdout.split() == [family, "True"]
 
 
 def test_the_example_runs(teacher_dir, corpus, tmp_path):

@@ -13,10 +13,10 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 from autodistil.architectures import WideBertConfig, WideBertForSequenceClassification, WideBertModel
 from autodistil.costs import flops, parameters
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.errors import TeacherError
-from autodistil.families import BERT, ROBERTA, check_widenable
+from autodistil.errors import SpaceError
+from autodistil.families import BERT, ROBERTA
 from autodistil.model_card import _usage
-from autodistil.spaces import StudentConfig, SubSpace, load_space
+from autodistil.spaces import SearchSpace, StudentConfig, SubSpace, load_space
 from autodistil.superlm import SuperLM
 
 SPACE = SubSpace("wide", (2, 4), (32, 64), (2, 4), (16,), (1.0, 2.0), free_attention=True)
@@ -93,11 +93,12 @@ def test_loads_in_a_process_that_does_not_know_us(superlm, tmp_path):
 
 
 def test_only_bert_teachers_and_whole_embeddings():
-    check_widenable(BERT, factorised=False)
-    with pytest.raises(TeacherError, match="free_attention is not for roberta teachers"):
-        check_widenable(ROBERTA, factorised=False)
-    with pytest.raises(TeacherError, match="with an embedding_size"):
-        check_widenable(BERT, factorised=True)
+    space = SearchSpace("mine", "", (SPACE,))
+    BERT.check_space(space)
+    with pytest.raises(SpaceError, match="free_attention: got it for roberta"):
+        ROBERTA.check_space(space)
+    with pytest.raises(SpaceError, match="students with an embedding_size"):
+        BERT.check_space(SearchSpace("mine", "", (replace(SPACE, embedding_size=(16,)),)))
 
 
 def test_heads_that_divide_the_hidden_size_stay_plain_in_the_paper_grid():

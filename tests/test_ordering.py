@@ -28,7 +28,10 @@ def random_order(teacher, seed):
         "intermediate_size": (dims.num_layers, dims.intermediate_size),
         "num_layers": (dims.num_layers,),
     }
-    return Importance(**{name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}).order()
+    scores = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
+    if teacher.family.shares_heads:
+        scores["num_heads"][:] = scores["num_heads"][0]
+    return Importance(**scores).order()
 
 
 @settings(deadline=None, max_examples=15)

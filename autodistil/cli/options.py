@@ -16,7 +16,8 @@ def panel_option(panel: str, flag: str, metavar: str, text: str) -> Any:
 
 
 Teacher = Annotated[
-    str | None, typer.Option(help="Hugging Face id, folder, or the packaged all-MiniLM-L6-v2.", metavar="ID|DIR")
+    str | None,
+    typer.Option(help="Hugging Face id, folder, or a packaged one: `autodistil teachers`.", metavar="ID|DIR"),
 ]
 Corpus = Annotated[
     list[str] | None,

@@ -5,12 +5,22 @@ FLOPs by tracing; it is not imported here, since it needs torch and fvcore.
 """
 
 from autodistil.costs.budget import Budget, parse_budget
-from autodistil.costs.closed_form import COST_COLUMNS, EncoderShape, budget_cost, cost_table, flops, parameters, size_mb
+from autodistil.costs.closed_form import (
+    COST_COLUMNS,
+    EncoderShape,
+    LayerTerms,
+    budget_cost,
+    cost_table,
+    flops,
+    parameters,
+    size_mb,
+)
 
 __all__ = [
     "COST_COLUMNS",
     "Budget",
     "EncoderShape",
+    "LayerTerms",
     "budget_cost",
     "cost_table",
     "flops",

@@ -2,11 +2,13 @@
 
 With S tokens, L layers, hidden size H, attention width W = heads x head size, intermediate size F, embedding size E:
 
-    FLOPs = L (S (4 H W + 2 H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
+    FLOPs = L (S (4 H W + M H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
 
-counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per element of a LayerNorm; biases, softmax
-and GELU are free; the pooler sees one token. Checked against fvcore and real parameter counts for BERT, RoBERTa,
-ELECTRA and DistilBERT in tests/costs. Holds for post-norm encoders with absolute positions, biases and a two-layer MLP.
+with M = 2 matrices in the FFN, or 3 where it is gated; counted as fvcore does: multiply-adds of matrix products, batch
+1, plus 5 per element of a LayerNorm; biases, softmax, GELU and rotary positions are free; the pooler sees one token.
+Masked scores count like others: a layer of local attention costs what a global one does, as SDPA computes it. What
+families differ in beside M is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family in
+tests/costs.
 """
 
 from __future__ import annotations
@@ -39,8 +41,33 @@ BYTES_PER_PARAMETER = 4
 # Upper bounds of the safetensors header: an entry has a name, a type, a shape and two offsets.
 _HEADER_BYTES = 512
 _ENTRY_BYTES = 160
-_TENSORS_PER_LAYER = 16
 _OTHER_TENSORS = 10
+
+
+@dataclass(frozen=True)
+class LayerTerms:
+    """What one layer of a family has; BERT's unless given. All counts."""
+
+    ffn_matrices: int = 2
+    """Matrices between hidden and intermediate size: 3 where the FFN is gated."""
+    width_biases: int = 3
+    """Biases as long as the attention width: of queries, keys and values."""
+    hidden_biases: int = 2
+    """Biases as long as the hidden size: of the attention's and the FFN's output."""
+    ffn_biases: int = 1
+    """Biases as long as the intermediate size."""
+    norms: int = 2
+    """Normalisations of the hidden size; one behind all layers may stand for one that the first layer lacks."""
+    norm_vectors: int = 2
+    """Parameters per normalised dimension, here and in the embeddings: gain and shift, or the gain alone."""
+    position_buckets: int = 0
+    """Rows of a table of relative positions that all layers share, with one column a head."""
+
+    @property
+    def tensors(self) -> int:
+        """Tensors of one layer at most, where none are fused."""
+        biases = self.width_biases + self.hidden_biases + self.ffn_biases
+        return 4 + self.ffn_matrices + biases + self.norms * self.norm_vectors
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,8 @@ class EncoderShape:
 
     That of a student with an embedding size of its own never does.
     """
+    layer: LayerTerms = LayerTerms()
+    """What a layer has."""
 
 
 class _Axes(NamedTuple):
@@ -68,6 +97,7 @@ class _Axes(NamedTuple):
 
     layers: Ints
     hidden: Ints
+    heads: Ints
     width: Ints
     intermediate: Ints
     vocabulary: Ints
@@ -75,20 +105,21 @@ class _Axes(NamedTuple):
     factorised: NDArray[np.bool_]
     pooler: NDArray[np.bool_]
 
-    @property
-    def layer_weights(self) -> Ints:
-        """Matrix entries of one layer: Q, K, V, output, and both of the MLP."""
-        return self.hidden * (4 * self.width + 2 * self.intermediate)
+    def layer_weights(self, terms: LayerTerms) -> Ints:
+        """Matrix entries of one layer: Q, K, V, output, and those of the FFN."""
+        return self.hidden * (4 * self.width + terms.ffn_matrices * self.intermediate)
 
 
 def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
     rows = [
-        (s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size, *_table_sizes(s, shape)) for s in students
+        (s.num_layers, s.hidden_size, s.num_heads, s.attention_width, s.intermediate_size, *_table_sizes(s, shape))
+        for s in students
     ]
-    layers, hidden, width, intermediate, vocabulary, embedding = np.array(rows, dtype=np.int64).reshape(-1, 6).T
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 7).T
+    layers, hidden, heads, width, intermediate, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return _Axes(layers, hidden, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
+    return _Axes(layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
 
 
 def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:
@@ -106,8 +137,8 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
     axes = _axes(students, shape)
-    norms = LAYER_NORM_FLOPS * (2 * axes.layers * axes.hidden + axes.embedding)
-    projections = axes.layers * axes.layer_weights + axes.factorised * axes.embedding * axes.hidden
+    norms = LAYER_NORM_FLOPS * (shape.layer.norms * axes.layers * axes.hidden + axes.embedding)
+    projections = axes.layers * axes.layer_weights(shape.layer) + axes.factorised * axes.embedding * axes.hidden
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
     total: Ints = seq_len * (projections + norms) + attention + axes.pooler * axes.hidden**2
     return total
@@ -121,18 +152,17 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
         shape: The constants of their family and vocabulary.
         embeddings: Also count the embedding tables with their LayerNorm and, where factorised, projection.
     """
-    axes = _axes(students, shape)
-    biases = 3 * axes.width + axes.intermediate + 2 * axes.hidden
-    norms = 4 * axes.hidden
-    layers = axes.layers * (axes.layer_weights + biases + norms)
+    axes, terms = _axes(students, shape), shape.layer
+    biases = terms.width_biases * axes.width + terms.ffn_biases * axes.intermediate + terms.hidden_biases * axes.hidden
+    norms = terms.norms * terms.norm_vectors * axes.hidden
+    layers = axes.layers * (axes.layer_weights(terms) + biases + norms)
     pooler = axes.pooler * (axes.hidden + 1) * axes.hidden
-    encoder: Ints = layers + pooler
+    encoder: Ints = layers + pooler + terms.position_buckets * axes.heads
     return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
 def _embedding_parameters(axes: _Axes, shape: EncoderShape) -> Ints:
-    norm = 2
-    tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
+    tables = (axes.vocabulary + shape.other_embedding_rows + shape.layer.norm_vectors) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
     return tables + projection
 
@@ -142,7 +172,7 @@ def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
 
     The header's length depends on names and offsets; an upper bound of it is counted, a few kB.
     """
-    entries = _TENSORS_PER_LAYER * _axes(students, shape).layers + _OTHER_TENSORS
+    entries = shape.layer.tensors * _axes(students, shape).layers + _OTHER_TENSORS
     header = _HEADER_BYTES + _ENTRY_BYTES * entries
     size: Floats = (BYTES_PER_PARAMETER * parameters(students, shape) + header) / 1e6
     return size

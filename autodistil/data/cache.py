@@ -39,7 +39,7 @@ def cache_errors(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CorpusError(
-            f"the token cache {str(folder)!r} cannot be written: {error.strerror or error}; "
+            f"the cache {str(folder)!r} cannot be written: {error.strerror or error}; "
             f"free space there, or set {CACHE_VARIABLE} to a folder that you may write to"
         ) from error
 
@@ -66,7 +66,8 @@ def new_entry(folder: Path) -> Iterator[Path]:
 
 def seal(folder: Path, meta: Mapping[str, Any]) -> None:
     """Write `meta` beside the files of a folder, with what is needed to check them."""
-    files = {path.name: _size_and_digest(path) for path in sorted(folder.iterdir())}
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = {str(path.relative_to(folder)): _size_and_digest(path) for path in paths}
     (folder / _META).write_text(json.dumps({**meta, "files": files}, indent=1), encoding="utf-8")
 
 

@@ -24,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 import autodistil.architectures  # noqa: F401  our own are known without remote code
 from autodistil.errors import TeacherError
-from autodistil.teacher import PACKAGED, resolve_folder
+from autodistil.packaged import PACKAGED
+from autodistil.teacher import resolve_folder
 
 CARD = "README.md"
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)

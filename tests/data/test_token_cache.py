@@ -289,7 +289,7 @@ def test_entry_of_a_faster_writer_stays(tmp_path):
 
 def test_cache_of_which_a_part_is_a_file(corpus, tmp_path):
     (tmp_path / "cache").write_text("in the way")
-    with pytest.raises(CorpusError, match=r"token cache .* cannot be written: .*AUTODISTIL_CACHE") as caught:
+    with pytest.raises(CorpusError, match=r"the cache .* cannot be written: .*AUTODISTIL_CACHE") as caught:
         corpus()
     assert "\n" not in str(caught.value)
 
@@ -309,7 +309,7 @@ def test_disk_that_fills_up_is_not_blamed_on_the_source(corpus, monkeypatch, tmp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tokens, "seal", full)
-    with pytest.raises(CorpusError, match=r"token cache .*No space left"):
+    with pytest.raises(CorpusError, match=r"the cache .*No space left"):
         corpus()
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []
 

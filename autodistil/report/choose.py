@@ -6,7 +6,6 @@ scored students only, so that each step of one can change the choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
@@ -94,34 +93,15 @@ def _rounded(value: Any) -> float | None:
     return None if pd.isna(value) else float(f"{value:.6g}")
 
 
-# ---- marks in the figures
+def never_dimmed(figure: Spec) -> Spec:
+    """The figure with points that look the same when plotly takes them for not selected, as it does after a brush."""
+    return {**figure, "data": [_never_dimmed(trace) for trace in figure["data"]]}
 
 
-def with_marks(figure: Spec) -> Spec:
-    """The figure with hidden shapes that the browser moves: what is out of the limits, the brush, the two students.
-
-    Moving a shape redraws that shape only, whereas a trace of its own would redraw every student.
-    """
-    layout = figure["layout"]
-    return {**figure, "layout": {**layout, "shapes": [*layout["shapes"], *_marks()]}}
-
-
-def _marks() -> Iterator[Spec]:
-    hidden = {"visible": False, "layer": "above"}
-    out = {"fillcolor": "var(--paper)", "opacity": 0.72, "line": {"width": 0}}
-    edge = {"color": "var(--ink)", "width": 1, "dash": "dash"}
-    band = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "x0": 1, "x1": 1}
-    yield {**hidden, **band, "name": "limit", **out}
-    yield {**hidden, **band, "yref": "y", "name": "brush", "line": edge, "fillcolor": "rgba(128,128,128,0.08)"}
-    for name, radius, dash in (("held", 11, "dot"), ("chosen", 9, "solid")):
-        line = {"color": "var(--ink)", "width": 2.5, "dash": dash}
-        yield {**hidden, **_ring(radius), "name": name, "line": line}
-
-
-def _ring(radius: int) -> Spec:
-    """A circle of this many pixels around a point."""
-    ends = {"x0": -radius, "x1": radius, "y0": -radius, "y1": radius}
-    return {"type": "circle", "xsizemode": "pixel", "ysizemode": "pixel", "xanchor": 1, "yanchor": 1, **ends}
+def _never_dimmed(trace: Spec) -> Spec:
+    if "marker" not in trace:
+        return trace
+    return {**trace, "unselected": {"marker": {"opacity": trace["marker"].get("opacity", 1)}}}
 
 
 # ---- HTML

@@ -54,7 +54,7 @@ def page(data: ReportData) -> str:
     """The page as HTML."""
     training = training_figures(data)
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
-    front = {cost: choose.with_marks(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
+    front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
     return Template(_resource("page.html")).substitute(
         title=escape(data.title),
         headline=escape(headline(data)),
@@ -74,8 +74,7 @@ def page(data: ReportData) -> str:
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
         css=_resource("page.css") + _resource("choose.css"),
-        script=_resource("page.js"),
-        choose_script=_resource("choose.js"),
+        script=_resource("choose.js") + _resource("page.js"),
         plotly=get_plotlyjs(),
         json=_json(
             {

@@ -133,7 +133,8 @@ def chosen(driver):
 def slide(driver, number, share):
     """Move a slider to a share of its way, as a pointer does."""
     driver.execute_script(
-        "const dial = document.getElementById(`dial-${arguments[0]}`); dial.value = Math.floor(dial.max * arguments[1]);"
+        "const dial = document.getElementById(`dial-${arguments[0]}`);"
+        "dial.value = Math.floor(dial.max * arguments[1]);"
         "dial.dispatchEvent(new Event('input', { bubbles: true }));",
         number,
         share,

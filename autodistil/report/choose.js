@@ -184,7 +184,7 @@
     count("Embedding size", "embedding_size"),
     count("Tokens", "vocab_size"),
     ...dials.map((dial) => [dial.name, dial.column, (number) => words(dial, number) + share(dial, number), relative]),
-    quality("Task score", "score"),
+    quality("Score on the task", "score"),
     quality("Held-out loss", "loss"),
     quality("Loss refined alone", "refined_loss"),
     count("Rank", "rank"),
@@ -222,13 +222,14 @@
   // ---- sketches
 
   const widths = (i) => ["hidden_size", "intermediate_size", "embedding_size"].map((name) => get(i, name) ?? 0);
+  const SVG = document.querySelector("#sketch-chosen svg").namespaceURI; // a page without addresses needs no network
   const WIDTH = 320;
   const LAYER = 26; // of few layers; many share TALLEST
   const TALLEST = 320;
   const EMBEDDINGS = 20;
 
   function shape(name, attributes, text = "") {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    const element = document.createElementNS(SVG, name);
     for (const [key, item] of Object.entries(attributes)) element.setAttribute(key, item);
     element.textContent = text;
     return element;

@@ -160,12 +160,12 @@ def comparison(data: ReportData) -> str:
         return ""
     return (
         '<section aria-labelledby="compare-title">\n<h2 id="compare-title">Two students side by side</h2>\n'
-        '<div class="sketches"><figure><div id="sketch-chosen"></div></figure>'
+        '<div class="sketches"><figure><div id="sketch-chosen"><svg></svg></div></figure>'
         '<figure><div id="sketch-held"></div></figure></div>\n'
         '<div class="scroll" tabindex="0" role="region" aria-label="Comparison of two students">'
         '<table id="comparison"><thead><tr><th scope="col" class="text">Fact</th><th scope="col">Chosen</th>'
         '<th scope="col">Compared with</th><th scope="col">Difference</th></tr></thead><tbody></tbody></table></div>\n'
-        '<p class="dim">Sketches are on one scale: a layer is a bar as wide as the hidden size, cut into its heads, over '
-        "one as wide as the feed-forward network; below are the embeddings. Differences are of the chosen student from "
-        "the other.</p>\n</section>"
+        '<p class="dim">Sketches are on one scale: a layer is a bar as wide as the hidden size, cut into its heads, '
+        "under one as wide as the feed-forward network; below are the embeddings. Differences are of the chosen "
+        "student from the other.</p>\n</section>"
     )

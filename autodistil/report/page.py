@@ -55,7 +55,7 @@ def page(data: ReportData) -> str:
     training = training_figures(data)
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
-    return Template(_resource("page.html")).substitute(
+    return Template(resource("page.html")).substitute(
         title=escape(data.title),
         headline=escape(headline(data)),
         key_figures=markup.key_figures(key_figures(data)),
@@ -73,10 +73,10 @@ def page(data: ReportData) -> str:
         provenance=markup.facts(data.provenance),
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
-        css=_resource("page.css") + _resource("choose.css"),
-        script=_resource("choose.js") + _resource("page.js"),
+        css=resource("page.css") + resource("choose.css"),
+        script=resource("choose.js") + resource("page.js"),
         plotly=get_plotlyjs(),
-        json=_json(
+        json=json_text(
             {
                 "figures": {**front, **panels, **trust.figures(data)},
                 "students": _facts(data),
@@ -104,11 +104,12 @@ _MEASURED = {
 
 
 @cache
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A file of this package as text."""
     return files("autodistil.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON that can stand inside a script element: no `<`, and no NaN."""
     text = json.dumps(_without_nan(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -249,7 +249,9 @@ def test_a_clicked_point_is_chosen(usual_page, usual):
     knee = usual_page.find_element("css selector", '[data-figure="flops"] .marks .held')
     usual_page.execute_script("arguments[0].scrollIntoView({ block: 'center' })", knee)
     ActionChains(usual_page).move_to_element(knee).click().perform()
-    assert chosen(usual_page) == usual.knee
+    table = usual.candidates.set_index("id")[["flops", "loss"]]
+    assert chosen(usual_page) != usual.best
+    assert table.loc[chosen(usual_page)].tolist() == table.loc[usual.knee].tolist()  # students may lie on one another
 
 
 @needs_browser
@@ -316,10 +318,12 @@ def test_the_dark_scheme_keeps_the_choice_and_recolours_the_figures(usual_page):
 @needs_browser
 @pytest.mark.slow
 def test_a_narrow_screen_scrolls_one_way_only(usual_page):
+    from selenium.webdriver.support.ui import WebDriverWait
+
     size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     usual_page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    settled(usual_page)
-    assert usual_page.execute_script("return document.documentElement.scrollWidth") <= 360
+    width = "return document.documentElement.scrollWidth"
+    WebDriverWait(usual_page, 60).until(lambda page: page.execute_script(width) <= 360)
     usual_page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 

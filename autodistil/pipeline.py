@@ -28,7 +28,7 @@ from autodistil.stages.exporting import export_candidate
 from autodistil.stages.proxy import open_proxy, rank_by_task
 from autodistil.stages.refined import Refinement, rank_notes
 from autodistil.stages.refining import refine_finalists, refine_students
-from autodistil.stages.reporting import export_command, write_report
+from autodistil.stages.reporting import export_command, write_formats, write_report
 from autodistil.stages.searching import (
     budget_notes,
     refined_candidates,
@@ -165,6 +165,17 @@ def report(context: RunContext, report_dir: Path | None = None) -> Path:
     """
     problem = search_problem(context, context.config.budgets)
     return write_report(context, problem, searched_candidates(context, problem), (), report_dir)
+
+
+def report_as(context: RunContext, formats: Sequence[str], report_dir: Path | None = None) -> list[Path]:
+    """Write the report of the last search in these formats: `html`, `png`, `pdf`, `md`.
+
+    Raises:
+        ConfigError: there is no such format.
+        RunError: the run was never searched, or a picture is asked for and there is no browser to draw it.
+    """
+    problem = search_problem(context, context.config.budgets)
+    return write_formats(context, problem, searched_candidates(context, problem), formats, report_dir)
 
 
 def export(

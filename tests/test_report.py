@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
+from report_helpers import EVIL, TEACHER, hostile_report, many, report_of, usual_report
 
-from autodistil.costs import EncoderShape, cost_table
 from autodistil.errors import RunError
-from autodistil.report import BudgetLine, ReportData, find_chrome, picture, write_html, write_png
+from autodistil.report import BudgetLine, find_chrome, picture, write_html, write_png
 from autodistil.report.curves import training_figures
 from autodistil.report.front import front_figure
 from autodistil.report.page import page
@@ -38,53 +38,12 @@ from autodistil.report.rows import (
 )
 from autodistil.report.style import Scale, as_text
 from autodistil.report.units import COSTS, scaled, share
-from autodistil.spaces import Candidate, StudentConfig, load_space
-from autodistil.student_search.pick import best_id, knee_id, rank_candidates
-
-SHAPE = EncoderShape(30522, 514, None, pooler=True)
-TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}
-EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
-
-
-def report_of(candidates, limit=5e8, training=True, scored=True, tasked=()):
-    table = cost_table(candidates, SHAPE, 128).set_index("id", drop=False)
-    table["feasible"] = table["flops"] <= limit
-    losses = {i: 1.0 + 1e7 / table.loc[i, "flops"] for i in table.index[table["feasible"]]} if scored else {}
-    ranked = rank_candidates(table, losses, table[["flops"]], {i: 0.9 - 2e7 / table.loc[i, "flops"] for i in tasked})
-    steps = [
-        {"sub_space": sub, "step": step, "loss": 2 / step, "largest_loss": 1 / step, "smallest_loss": 3 / step}
-        for sub in dict.fromkeys(table["sub_space"])
-        for step in range(1, 9)
-    ]
-    columns = ["sub_space", "step", "loss", "largest_loss", "smallest_loss"]
-    some = ranked["pareto"].any()
-    return ReportData(
-        title="teacher · space",
-        candidates=ranked.reset_index(drop=True),
-        training=pd.DataFrame(steps if training else [], columns=columns),
-        budgets=(BudgetLine("500MFLOPs", "flops", limit), BudgetLine("20Mparams", "params", 2e7)),
-        best=best_id(ranked) if some else None,
-        knee=knee_id(ranked) if some else None,
-        teacher_costs=TEACHER,
-        seq_len=128,
-        objective="relation-kl",
-        provenance={"teacher": "all-MiniLM-L6-v2"},
-        notes=("a note",),
-        export_command="autodistil export --run runs/x --pick best --to y",
-        score_name="stsb spearman" if tasked else None,
-    )
-
-
-def many(count):
-    return [
-        Candidate("base", StudentConfig(n % 50 + 1, 32 * (n // 50 % 10 + 1), n // 50 % 10 + 1, 32, 64 + n))
-        for n in range(count)
-    ]
+from autodistil.spaces import load_space
 
 
 @pytest.fixture(scope="module")
 def usual():
-    return report_of(load_space("minilm-l6-h384").candidates)
+    return usual_report()
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +54,8 @@ def tasked(usual):
 
 
 @pytest.fixture(scope="module")
-def hostile(usual):
-    candidates = usual.candidates.assign(sub_space=EVIL)
-    candidates.loc[candidates["id"] == usual.best, "id"] = EVIL
-    return replace(
-        usual,
-        title=EVIL,
-        candidates=candidates,
-        training=usual.training.assign(sub_space=EVIL),
-        best=EVIL,
-        notes=(EVIL,),
-        provenance={EVIL: EVIL},
-        export_command=EVIL,
-        budgets=(BudgetLine(EVIL, "flops", 5e8),),
-        objective=EVIL,
-    )
+def hostile():
+    return hostile_report()
 
 
 @pytest.fixture(scope="module")

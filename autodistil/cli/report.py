@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from autodistil.cli.app import app
@@ -9,10 +11,23 @@ from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, ReportDir
 
 
-@app.command(epilog="Example: `autodistil report --run runs/mine`")
-def report(run: ExistingRun, report_dir: ReportDir = None) -> None:
+@app.command(epilog="Example: `autodistil report --run runs/mine --format pdf --format md`")
+def report(
+    run: ExistingRun,
+    report_dir: ReportDir = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="html, png, pdf or md; the pictures need a Chrome. Repeatable [default: html, and png if it can].",
+            metavar="NAME",
+        ),
+    ] = None,
+) -> None:
     """Write the report of the last search again."""
     context = open_existing(run)
     from autodistil import pipeline
 
-    typer.echo(f"report: {pipeline.report(context, report_dir)}")
+    files = pipeline.report_as(context, form, report_dir) if form else [pipeline.report(context, report_dir)]
+    for file in files:
+        typer.echo(f"report: {file}")

@@ -1,4 +1,4 @@
-"""Draws one plotly figure by kaleido, in a process of its own: JSON on standard input, PNG on standard output.
+"""Draws one plotly figure by kaleido, in a process of its own: JSON on standard input, the picture on standard output.
 
 A process can be ended whatever Chrome does, and Chrome ends with the pipe to it. Started by path, see `picture`; not
 imported. Standard output is only the picture: whatever else writes there is sent to standard error.

@@ -82,6 +82,11 @@ def badges(names: Iterable[str]) -> str:
     return "".join(f'<span class="badge">{escape(name)}</span>' for name in names)
 
 
+def pick(student: str) -> str:
+    """A student's name that chooses it."""
+    return f'<button type="button" class="pick" data-pick>{escape(student)}</button>'
+
+
 def key_figures(figures: Sequence[KeyFigure]) -> str:
     """Cards with a number each."""
     cards = "".join(
@@ -103,13 +108,13 @@ def facts(pairs: Mapping[str, str]) -> str:
     return f'<dl class="facts">{items}</dl>'
 
 
-def command(title: str, line: str) -> str:
-    """A section with a command to copy."""
+def command(line: str) -> str:
+    """A command to copy."""
     return (
-        f'<section>\n<h2>{escape(title)}</h2>\n<div class="command"><pre id="export-command">{escape(line)}</pre>'
+        f'<div class="command"><pre id="export-command">{escape(line)}</pre>'
         '<button type="button" data-copy="export-command">Copy</button></div>\n'
         '<p class="dim"><code>--pick</code> takes <code>best</code>, <code>knee</code> or the id of any scored student.'
-        "</p>\n</section>"
+        "</p>\n"
     )
 
 

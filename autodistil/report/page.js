@@ -7,7 +7,7 @@
   const config = {
     displaylogo: false,
     responsive: true,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"], // a report stays where it is
+    modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "sendChartToCloud"], // a report stays where it is
     toImageButtonOptions: { filename: "autodistil-front", scale: 2 },
   };
 
@@ -34,16 +34,21 @@
     trace.y = students.map((i) => (y === null ? 0 : facts[i][y]));
   }
 
+  const dragmode = (plot) => (plot.hasAttribute("data-brush") ? "select" : "zoom");
+
   function draw() {
     const style = getComputedStyle(document.documentElement);
     const coarse = matchMedia("(pointer: coarse)").matches;
     const drawn = plots.map((plot) => {
       const figure = resolved(data.figures[plot.dataset.figure], "", style);
       // On touch screens a finger over a figure scrolls the page.
-      const layout = { ...figure.layout, dragmode: coarse ? false : "zoom" };
+      const layout = { ...figure.layout, dragmode: coarse ? false : dragmode(plot) };
       return Plotly.react(plot, figure.data, layout, { ...config, displayModeBar: plot.classList.contains("tall") });
     });
-    Promise.all(drawn).then(() => { document.documentElement.dataset.drawn = drawn.length; });
+    Promise.all(drawn).then(() => {
+      document.documentElement.dataset.drawn = drawn.length;
+      document.dispatchEvent(new Event("drawn"));
+    });
   }
 
   function sortBy(header) {

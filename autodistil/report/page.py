@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from autodistil.certificate import verdict
 from autodistil.files import write_text
-from autodistil.report import markup, trust
+from autodistil.report import choose, markup, trust
 from autodistil.report.curves import training_figures
 from autodistil.report.data import ReportData
 from autodistil.report.front import HOVER_COLUMNS, front_figure
@@ -32,7 +32,6 @@ from autodistil.report.rows import (
     key_figures,
     measure,
     sentences,
-    student,
     sub_space_rows,
 )
 from autodistil.report.style import Spec
@@ -55,14 +54,15 @@ def page(data: ReportData) -> str:
     """The page as HTML."""
     training = training_figures(data)
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
-    front = {cost: _without_points(front_figure(data, cost)) for cost in ("flops", "params")}
-    return Template(_resource("page.html")).substitute(
+    front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
+    return Template(resource("page.html")).substitute(
         title=escape(data.title),
         headline=escape(headline(data)),
         key_figures=markup.key_figures(key_figures(data)),
         sentences=markup.paragraphs([*sentences(data), verdict(trust.certificate(data))]),
         budgets=markup.budgets(budget_rows(data)),
-        take_it=_take_it(data),
+        choose=choose.controls(data),
+        comparison=choose.comparison(data),
         seq_len=f"{data.seq_len:,}",
         **_MEASURED[measure(data).name],
         front=_front_table(data),
@@ -73,10 +73,16 @@ def page(data: ReportData) -> str:
         provenance=markup.facts(data.provenance),
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
-        css=_resource("page.css"),
-        script=_resource("page.js"),
+        css=resource("page.css") + resource("choose.css"),
+        script=resource("choose.js") + resource("page.js"),
         plotly=get_plotlyjs(),
-        json=_json({"figures": {**front, **panels, **trust.figures(data)}, "students": _facts(data)}),
+        json=json_text(
+            {
+                "figures": {**front, **panels, **trust.figures(data)},
+                "students": _facts(data),
+                "choose": choose.facts(data),
+            }
+        ),
     )
 
 
@@ -98,11 +104,12 @@ _MEASURED = {
 
 
 @cache
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A file of this package as text."""
     return files("autodistil.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON that can stand inside a script element: no `<`, and no NaN."""
     text = json.dumps(_without_nan(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -141,11 +148,6 @@ def _plain(value: Any) -> Any:
 
 
 # ---- sections
-
-
-def _take_it(data: ReportData) -> str:
-    """The export command; nothing where there is no student to export."""
-    return "" if student(data, data.best) is None else markup.command("Take it", data.export_command)
 
 
 def _front_table(data: ReportData) -> str:
@@ -225,7 +227,7 @@ def _columns(data: ReportData) -> tuple[Column, ...]:
 
 def _name(data: ReportData, row: Mapping[str, Any]) -> str:
     picks = [label for label, student in (("best", data.best), ("knee", data.knee)) if row["id"] == student]
-    return f"{markup.glyph(row['series'])}{escape(str(row['id']))}{markup.badges(picks)}"
+    return f"{markup.glyph(row['series'])}{markup.pick(str(row['id']))}{markup.badges(picks)}"
 
 
 def _score(row: Mapping[str, Any], none: str = "") -> str:

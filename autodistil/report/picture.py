@@ -1,4 +1,4 @@
-"""The static picture of the front, for READMEs: drawn by kaleido where a Chrome is found, left out where not."""
+"""The static picture of the front, for READMEs and papers: PNG or PDF, drawn by kaleido where a Chrome is found."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from autodistil.errors import RunError
 from autodistil.files import atomic_path
 from autodistil.report.data import ReportData
 from autodistil.report.front import front_figure
@@ -26,7 +27,8 @@ TIMEOUT_SECONDS = 60.0
 _SIZE = {"width": 875, "height": 500, "scale": 1.6}
 """1400 x 800 pixels, drawn as a figure of 875 x 500 so that text stays legible where the picture is shrunk."""
 _CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_PNG = b"\x89PNG\r\n\x1a\n"
+_MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-"}
+"""Formats and what their files begin with."""
 
 
 def write_png(data: ReportData, path: Path) -> Path | None:
@@ -36,12 +38,28 @@ def write_png(data: ReportData, path: Path) -> Path | None:
         `path`, or None where there is no Chrome or kaleido or they fail; the reason is logged.
     """
     try:
-        picture = drawn(picture_figure(data))
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(picture)
+        _write(drawn(picture_figure(data)), path)
     except Exception as error:  # a page without a picture is still a report
         logger.info("no picture of the front: %s", error)
         return None
+    return path
+
+
+def write_picture(data: ReportData, path: Path) -> Path:
+    """Write the front over FLOPs as PNG or PDF, by the ending of `path`, which is returned.
+
+    Raises:
+        RunError: there is no Chrome or kaleido, they fail, or the disk refuses; an older picture is untouched.
+    """
+    try:
+        return _write(drawn(picture_figure(data), path.suffix[1:]), path)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        raise RunError(f"cannot draw {str(path)!r}: {error}; --format html and md need no browser") from error
+
+
+def _write(picture: bytes, path: Path) -> Path:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(picture)
     return path
 
 
@@ -76,8 +94,8 @@ def _subtitle(data: ReportData) -> str:
     return " · ".join([data.title, *costs])
 
 
-def drawn(figure: Spec) -> bytes:
-    """The figure as PNG.
+def drawn(figure: Spec, form: str = "png") -> bytes:
+    """The figure as PNG or PDF.
 
     Raises:
         RuntimeError: Chrome or kaleido is missing, or fails.
@@ -88,7 +106,7 @@ def drawn(figure: Spec) -> bytes:
         raise RuntimeError("no Chrome is found; install Chromium or set BROWSER_PATH")
     if importlib.util.find_spec("kaleido") is None:
         raise RuntimeError("kaleido is missing; install it with: pip install 'autodistil[png]'")
-    task = json.dumps({"figure": figure, "options": {"format": "png", **_SIZE}, "chrome": str(chrome)})
+    task = json.dumps({"figure": figure, "options": {"format": form, **_SIZE}, "chrome": str(chrome)})
     # -P: modules beside the script must not shadow others of the same name.
     command = [sys.executable, "-P", str(Path(__file__).with_name("kaleido_process.py"))]
     with tempfile.TemporaryDirectory(prefix="autodistil-", ignore_cleanup_errors=True) as folder:
@@ -100,7 +118,7 @@ def drawn(figure: Spec) -> bytes:
             env={**os.environ, "TMPDIR": folder},
             check=False,
         )
-    if done.returncode or not done.stdout.startswith(_PNG):
+    if done.returncode or not done.stdout.startswith(_MAGIC[form]):
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit status {done.returncode}"]
         raise RuntimeError(f"kaleido failed: {lines[-1]}")
     return done.stdout

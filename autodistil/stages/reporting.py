@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import torch
 
 from autodistil.context import RunContext
+from autodistil.errors import ConfigError, suggest
 from autodistil.files import copy_file
-from autodistil.report import BudgetLine, ReportData, write_html, write_png
+from autodistil.report import BudgetLine, ReportData, write_html, write_markdown, write_picture, write_png
 from autodistil.run import installed_versions
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.proxy import proxy_words, score_name
@@ -35,6 +37,34 @@ def write_report(
     if picture is not None:
         copy_file(picture, copy.with_suffix(".png"))
     return copy
+
+
+WRITERS: Mapping[str, Callable[[ReportData, Path], Path]] = MappingProxyType(
+    {"html": write_html, "png": write_picture, "pdf": write_picture, "md": write_markdown}
+)
+"""What writes a report, by format, which is also the ending of its file."""
+
+
+def write_formats(
+    context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, formats: Sequence[str], report_dir: Path | None
+) -> list[Path]:
+    """Write the report in these formats; returns the files (in `report_dir` if given).
+
+    Raises:
+        ConfigError: there is no such format.
+        RunError: a picture is asked for and cannot be drawn, or the disk refuses.
+    """
+    unknown = [name for name in formats if name not in WRITERS]
+    if unknown:
+        hint = suggest(unknown[0], WRITERS)
+        raise ConfigError(f"report format {unknown[0]!r}{hint} is unknown; allowed: {', '.join(WRITERS)}")
+    data = report_data(context, problem, ranked, ())
+    base = context.folder.report_path
+    files = [WRITERS[name](data, base.with_suffix(f".{name}")) for name in dict.fromkeys(formats)]
+    if report_dir is None:
+        return files
+    name = context.folder.path.resolve().name
+    return [copy_file(file, report_dir / f"{name}{file.suffix}") for file in files]
 
 
 def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -42,3 +44,40 @@ def knee_index(points: np.ndarray) -> int:
     spread = np.ptp(points, axis=0)
     scaled = (points - points.min(axis=0)) / np.where(spread > 0, spread, 1.0)
     return int(np.argmin(scaled.sum(axis=1)))
+
+
+REFERENCE = 1.1
+"""Where both objectives of `hypervolumes` end, once scaled: beyond the worst, so that the ends of a front count."""
+
+
+def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
+    """Area that a two-objective front dominates, up to a reference point (Zitzler and Thiele, 1998).
+
+    Args:
+        points: (points, 2); those beyond the reference add nothing.
+        reference: (2,).
+    """
+    points = np.asarray(points, dtype=float).reshape(-1, 2)
+    inside = points[(points < reference).all(axis=1)]
+    front = inside[pareto_mask(inside)]
+    front = front[np.argsort(front[:, 0], kind="stable")]
+    widths = np.diff([*front[:, 0], reference[0]])
+    return float(widths @ (reference[1] - front[:, 1]))
+
+
+def hypervolumes(fronts: Sequence[np.ndarray]) -> list[float]:
+    """Hypervolume of each of several fronts as a share of the largest possible, with one scale and reference for all.
+
+    Objectives are scaled to [0, 1] over all fronts together (costs should come as logarithms), so the shares compare
+    within one call only.
+
+    Args:
+        fronts: arrays (points, 2) without NaN; an empty one has 0.
+    """
+    together = np.vstack([np.asarray(front, dtype=float).reshape(-1, 2) for front in fronts])
+    if not len(together):
+        return [0.0] * len(fronts)
+    low, spread = together.min(axis=0), np.ptp(together, axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    reference = np.array([REFERENCE, REFERENCE])
+    return [hypervolume((np.reshape(front, (-1, 2)) - low) / scale, reference) / REFERENCE**2 for front in fronts]

@@ -1,0 +1,171 @@
+"""The part of the page where a person chooses: limits to move, a front to brush, two students side by side.
+
+Here is what the browser gets to know and the controls as HTML; `choose.js` does the rest. Sliders stop at the costs of
+scored students only, so that each step of one can change the choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from autodistil.report import markup
+from autodistil.report.data import ReportData
+from autodistil.report.front import HOVER_COLUMNS
+from autodistil.report.rows import by_rank, front_rows, measure
+from autodistil.report.style import Spec
+from autodistil.report.units import COSTS
+
+LATENCY_PREFIX = "ms@"
+"""Of columns that hold a student's latency in ms on a device, which is named behind it."""
+_MORE = ("embedding_size", "vocab_size", "refined_loss")
+"""Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""
+_PICK = " --pick best "
+"""In the export command: what another choice replaces."""
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A cost with a slider of its own."""
+
+    column: str
+    name: str
+    unit: str
+    """What stands behind a number, `{}` being the SI prefix."""
+    limit: float | None
+    """The tightest budget of the search, None where it had none."""
+    teacher: float | None
+    """The teacher's cost, where known."""
+
+
+def dials(data: ReportData) -> list[Dial]:
+    """The costs to choose by: FLOPs, parameters and size, and each device's latency where candidates have it."""
+    units = {column: (cost.name, cost.unit) for column, cost in COSTS.items()}
+    return [
+        Dial(column, *units.get(column, _latency_words(column)), _limit(data, column), data.teacher_costs.get(column))
+        for column in (*COSTS, *latency_columns(data.candidates))
+    ]
+
+
+def latency_columns(candidates: pd.DataFrame) -> list[str]:
+    """Columns that hold a latency."""
+    return [str(name) for name in candidates.columns if str(name).startswith(LATENCY_PREFIX)]
+
+
+def _latency_words(column: str) -> tuple[str, str]:
+    return f"Latency on {column.removeprefix(LATENCY_PREFIX)}", "ms"
+
+
+def _limit(data: ReportData, column: str) -> float | None:
+    return min((budget.limit for budget in data.budgets if budget.cost == column), default=None)
+
+
+def choosable(data: ReportData) -> pd.DataFrame:
+    """Scored students, best first by what they are exported with: refined weights count where they are better."""
+    known, by = by_rank(data), measure(data)
+    if by.column != "loss" or "refined_loss" not in known:
+        return known
+    return known.assign(exported=known[["loss", "refined_loss"]].min(axis=1)).sort_values("exported", kind="stable")
+
+
+def facts(data: ReportData) -> dict[str, Any]:
+    """What `choose.js` needs beside the students' `HOVER_COLUMNS`; rows are named by their number."""
+    more = [name for name in (*_MORE, *latency_columns(data.candidates)) if name in data.candidates]
+    head, found, tail = data.export_command.partition(_PICK)
+    numbers = {name: row for row, name in enumerate(data.candidates["id"])}
+    return {
+        "columns": list(HOVER_COLUMNS),
+        "more": {name: [_rounded(value) for value in data.candidates[name]] for name in more},
+        "order": choosable(data).index.tolist(),
+        "front": front_rows(data).index.tolist(),
+        "dials": [asdict(dial) for dial in dials(data)],
+        "measure": asdict(measure(data)),
+        "best": numbers.get(data.best),
+        "knee": numbers.get(data.knee),
+        "command": [head, tail] if found else None,
+    }
+
+
+def _rounded(value: Any) -> float | None:
+    return None if pd.isna(value) else float(f"{value:.6g}")
+
+
+def never_dimmed(figure: Spec) -> Spec:
+    """The figure with points that look the same when plotly takes them for not selected, as it does after a brush."""
+    return {**figure, "data": [_never_dimmed(trace) for trace in figure["data"]]}
+
+
+def _never_dimmed(trace: Spec) -> Spec:
+    if "marker" not in trace:
+        return trace
+    return {**trace, "unselected": {"marker": {"opacity": trace["marker"].get("opacity", 1)}}}
+
+
+# ---- HTML
+
+
+def controls(data: ReportData) -> str:
+    """Sliders, brush and what they choose, with the command; nothing where no student was scored."""
+    if not len(choosable(data)):
+        return ""
+    sliders = "".join(_slider(i, dial) for i, dial in enumerate(dials(data)))
+    return (
+        '<section id="choose" aria-labelledby="choose-title">\n<h2 id="choose-title">Choose a student</h2>\n'
+        f'<fieldset class="dials"><legend>Costs at most</legend>{sliders}</fieldset>\n{_brush(data)}\n'
+        '<output id="choice" class="choice" aria-live="polite" aria-atomic="true"></output>\n'
+        f"{_CHOOSER}{_command(data)}</section>"
+    )
+
+
+def _slider(number: int, dial: Dial) -> str:
+    return (
+        f'<div class="dial"><label for="dial-{number}">{escape(dial.name)}</label>'
+        f'<output for="dial-{number}"></output>'
+        f'<input type="range" id="dial-{number}" data-dial="{number}" min="0" max="0" step="1" value="0"></div>'
+    )
+
+
+def _brush(data: ReportData) -> str:
+    options = "".join(f'<option value="{i}">{escape(dial.name)}</option>' for i, dial in enumerate(dials(data)))
+    return (
+        '<fieldset class="brush"><legend>Brush: drag over the front, or type</legend>'
+        f'<label>Cost <select id="brush-cost">{options}</select></label>'
+        '<label>from <input type="number" id="brush-from" min="0" step="any" inputmode="decimal"></label>'
+        '<label>to <input type="number" id="brush-to" min="0" step="any" inputmode="decimal"></label>'
+        '<span id="brush-unit" class="dim"></span>'
+        '<button type="button" class="plain" id="brush-clear">Clear brush</button>'
+        '<button type="button" class="plain" id="reset">Back to the search’s budgets</button></fieldset>'
+    )
+
+
+_CHOOSER = (
+    '<div class="picks">'
+    '<label>Chosen <input type="text" id="pick-chosen" list="pick-names" autocomplete="off" spellcheck="false"></label>'
+    '<label>Compare with <input type="text" id="pick-held" list="pick-names" autocomplete="off" spellcheck="false">'
+    '</label><button type="button" class="plain" id="hold">Hold the chosen to compare</button>'
+    '<datalist id="pick-names"></datalist></div>\n'
+)
+
+
+def _command(data: ReportData) -> str:
+    return f"<h3>Take it</h3>\n{markup.command(data.export_command)}"
+
+
+def comparison(data: ReportData) -> str:
+    """Where the two students stand side by side, filled by the browser."""
+    if not len(choosable(data)):
+        return ""
+    return (
+        '<section aria-labelledby="compare-title">\n<h2 id="compare-title">Two students side by side</h2>\n'
+        '<div class="sketches"><figure><div id="sketch-chosen"><svg></svg></div></figure>'
+        '<figure><div id="sketch-held"></div></figure></div>\n'
+        '<div class="scroll" tabindex="0" role="region" aria-label="Comparison of two students">'
+        '<table id="comparison"><thead><tr><th scope="col" class="text">Fact</th><th scope="col">Chosen</th>'
+        '<th scope="col">Compared with</th><th scope="col">Difference</th></tr></thead><tbody></tbody></table></div>\n'
+        '<p class="dim">Sketches are on one scale: a layer is a bar as wide as the hidden size, cut into its heads, '
+        "under one as wide as the feed-forward network; below are the embeddings. Differences are of the chosen "
+        "student from the other.</p>\n</section>"
+    )

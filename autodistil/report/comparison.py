@@ -1,0 +1,241 @@
+"""Several runs on one page: their fronts over one another, and tables of how good they are and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from string import Template
+
+import pandas as pd
+from plotly.offline import get_plotlyjs
+
+from autodistil.files import write_text
+from autodistil.report import markup
+from autodistil.report.markup import Column
+from autodistil.report.page import json_text, resource
+from autodistil.report.palette import DARK, LIGHT, SYMBOLS, css_variables, series_colour
+from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
+from autodistil.report.units import COSTS, Cost, three_digits
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A run as a comparison shows it."""
+
+    name: str
+    path: str
+    students: pd.DataFrame
+    """The scored ones, by id: the columns of `candidates.csv` and `value`, the loss or score that ranks."""
+    total: int
+    best: str | None
+    """The run's own pick, under its own budgets."""
+    hypervolume: Mapping[str, float]
+    """By cost: share of the largest possible, on the scale of this comparison."""
+    on_joint_front: int
+    """Students on the front of all runs together, over FLOPs."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """An option that is not the same in all runs."""
+
+    group: str
+    option: str
+    values: tuple[str, ...]
+    """One a run."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs beside each other."""
+
+    runs: tuple[ComparedRun, ...]
+    measure: str
+    """`loss`, or `score` where all runs rank by the same task."""
+    comparable: bool
+    """Whether the values mean the same in all runs."""
+    costs: tuple[str, ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        names = [run.name for run in self.runs]
+        return {
+            "measure": self.measure,
+            "comparable": self.comparable,
+            "runs": [_run_dict(run, self.measure) for run in self.runs],
+            "changed": [
+                {"group": change.group, "option": change.option, "values": dict(zip(names, change.values, strict=True))}
+                for change in self.changes
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def _run_dict(run: ComparedRun, measure: str) -> dict[str, object]:
+    best = None if run.best is None else run.students.loc[run.best]
+    costs = {} if best is None else {cost: float(best[cost]) for cost in run.hypervolume}
+    return {
+        "name": run.name,
+        "path": run.path,
+        "students": run.total,
+        "scored": len(run.students),
+        "best": None if best is None else {"id": run.best, measure: float(best["value"]), "costs": costs},
+        "hypervolume": {cost: round(share, 6) for cost, share in run.hypervolume.items()},
+        "on_joint_front": run.on_joint_front,
+    }
+
+
+def write_comparison(found: Comparison, path: Path) -> Path:
+    """Write the page, whole or not at all. Returns `path`.
+
+    Raises:
+        RunError: the disk refuses; an older page is untouched.
+    """
+    return write_text(path, comparison_page(found))
+
+
+def comparison_page(found: Comparison) -> str:
+    """The page as HTML, in one file that needs no network."""
+    figures = {cost: overlay_figure(found, cost) for cost in found.costs}
+    return Template(resource("compare.html")).substitute(
+        title=escape(" · ".join(run.name for run in found.runs)),
+        headline=escape(headline(found)),
+        notes=markup.paragraphs(found.notes),
+        runs=markup.table(found.runs, _run_columns(found), "Runs"),
+        fronts="\n".join(_panel(cost, found.measure) for cost in figures),
+        changes=_changes_table(found),
+        light=css_variables(LIGHT),
+        dark=css_variables(DARK),
+        css=resource("page.css"),
+        script=resource("page.js"),
+        plotly=get_plotlyjs(),
+        json=json_text({"figures": figures, "students": []}),
+    )
+
+
+def headline(found: Comparison) -> str:
+    """Who is ahead, in one sentence."""
+    if not found.comparable:
+        return "These runs differ in what their losses are measured on."
+    first = max(found.runs, key=lambda run: run.hypervolume["flops"])
+    level = [run.name for run in found.runs if run.hypervolume["flops"] == first.hypervolume["flops"]]
+    if len(level) > 1:
+        return f"{' and '.join(level)} are level over FLOPs."
+    return f"{first.name} has the largest hypervolume of {found.measure} over FLOPs."
+
+
+# ---- figures
+
+
+def cost_words(column: str) -> Cost:
+    """A cost's name and unit; latencies are `ms@DEVICE`."""
+    return COSTS.get(column) or Cost(column, f"Latency on {column.partition('@')[2]}", "ms")
+
+
+def overlay_figure(found: Comparison, cost: str) -> Spec:
+    """The fronts of all runs over one cost, their other students faint behind them."""
+    values = pd.concat([run.students["value"] for run in found.runs])
+    costs = pd.concat([run.students[cost] for run in found.runs])
+    x, y = Scale.over(costs), Scale.over(values, pad_low=0.08, pad_high=0.06, may_be_log=found.measure == "loss")
+    layout = base_layout(
+        margin={"l": 68, "r": 20, "t": 34, "b": 60},
+        xaxis=x.axis(cost_words(cost).name, tickformat="~s"),
+        yaxis=y.axis("Held-out loss" if found.measure == "loss" else "Task score"),
+        legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 13, "color": "var(--ink)"}},
+    )
+    traces = [trace for i, run in enumerate(found.runs) for trace in _traces(run, cost, i, found.measure)]
+    return {"data": sorted(traces, key=lambda trace: trace["mode"] != "markers"), "layout": layout}
+
+
+def _traces(run: ComparedRun, cost: str, number: int, measure: str) -> list[Spec]:
+    front = front_over(run.students, cost, -1 if measure == "score" else 1)
+    style = {"symbol": SYMBOLS[number % len(SYMBOLS)], "color": series_colour(number)}
+    others = run.students[~run.students.index.isin(front.index)]
+    faint = {"marker": {**style, "size": 5, "opacity": 0.3}, "showlegend": False, "mode": "markers"}
+    strong = {"marker": {**style, "size": 9}, "mode": "lines+markers"}
+    line = {"line": {"color": series_colour(number), "width": 1.5, "shape": "hv"}}
+    return [_trace(run, others, cost, faint), _trace(run, front, cost, {**strong, **line})]
+
+
+def _trace(run: ComparedRun, rows: pd.DataFrame, cost: str, style: Spec) -> Spec:
+    return {
+        "type": "scatter",
+        "x": rounded(rows[cost]),
+        "y": rounded(rows["value"]),
+        "name": as_text(run.name, 28),
+        "legendgroup": run.path,
+        "customdata": [[as_text(name)] for name in rows.index],
+        "hovertemplate": f"<b>%{{customdata[0]}}</b><br>{as_text(run.name)}: %{{y:.4f}} at %{{x:.3~s}}<extra></extra>",
+        **style,
+    }
+
+
+def front_over(students: pd.DataFrame, cost: str, sign: int) -> pd.DataFrame:
+    """The front of `value` (times `sign`, lower is better) over one cost, cheapest first."""
+    ordered = students.assign(badness=sign * students["value"]).sort_values([cost, "badness"], kind="stable")
+    return ordered[ordered["badness"] < ordered["badness"].astype(float).cummin().shift(fill_value=float("inf"))]
+
+
+# ---- HTML
+
+
+def _panel(cost: str, measure: str) -> str:
+    name = escape(cost_words(cost).name)
+    return (
+        f"<section>\n<h2>{escape(measure.capitalize())} over {name}</h2>\n"
+        f'<div class="plot tall" data-figure="{escape(cost)}" role="img" '
+        f'aria-label="Fronts of the runs over {name}; the table of runs sums them up"></div></section>'
+    )
+
+
+def _run_columns(found: Comparison) -> tuple[Column, ...]:
+    numbers = {run.path: number for number, run in enumerate(found.runs)}
+    volumes = [
+        Column(
+            f"Hypervolume over {cost_words(cost).name}",
+            lambda run, cost=cost: f"{run.hypervolume[cost]:.4f}",  # type: ignore[misc]
+            lambda run, cost=cost: run.hypervolume[cost],  # type: ignore[misc]
+        )
+        for cost in found.costs
+    ]
+    return (
+        Column("Run", lambda run: markup.glyph(numbers[run.path]) + escape(run.name), lambda run: run.name, text=True),
+        Column("Scored", lambda run: f"{len(run.students):,} of {run.total:,}", lambda run: len(run.students)),
+        Column("Its best student", lambda run: escape(run.best or "–"), lambda run: run.best or "", text=True),
+        Column(
+            found.measure.capitalize(),
+            lambda run: best_value(run, "value", ".4f"),
+            lambda run: best_value(run, "value", ".9f", ""),
+        ),
+        Column("MFLOPs", _mflops, lambda run: best_value(run, "flops", "f", "")),
+        *volumes,
+        Column("On the joint front", lambda run: f"{run.on_joint_front:,}", lambda run: run.on_joint_front),
+    )
+
+
+def best_value(run: ComparedRun, column: str, form: str, none: str = "–") -> str:
+    """A number of the run's best student as text."""
+    return none if run.best is None else format(run.students.loc[run.best, column], form)
+
+
+def _mflops(run: ComparedRun) -> str:
+    return "–" if run.best is None else three_digits(run.students.loc[run.best, "flops"] / 1e6)
+
+
+def _changes_table(found: Comparison) -> str:
+    if not found.changes:
+        return "<p>Nothing: options, teacher, text, device and versions are the same.</p>"
+    kind = Column("Kind", lambda change: escape(change.group), text=True)
+    option = Column("Option", lambda change: escape(change.option), text=True)
+    return markup.table(found.changes, (kind, option, *_value_columns(found.runs)), "What differs")
+
+
+def _value_columns(runs: Sequence[ComparedRun]) -> list[Column]:
+    return [
+        Column(run.name, lambda change, i=i: escape(change.values[i]), text=True)  # type: ignore[misc]
+        for i, run in enumerate(runs)
+    ]

@@ -1,0 +1,206 @@
+"""Runs beside each other: whose front is better, and what differs between them.
+
+Fronts are of all scored students, over one cost at a time, whatever the budgets were. Their hypervolumes share one
+scale and one reference point, so they compare within one comparison. Losses compare only where teacher, objective and
+text are the same; where they are not, a note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig
+from autodistil.costs import COST_COLUMNS
+from autodistil.errors import ConfigError, RunError
+from autodistil.report.choose import latency_columns
+from autodistil.report.comparison import Change, ComparedRun, Comparison
+from autodistil.run import RunFolder
+from autodistil.student_search.pareto import hypervolumes, pareto_mask
+from autodistil.student_search.pick import SCORE, badness, best_id
+
+_TEACHER = (
+    "teacher",
+    "teacher_fingerprint",
+    "teacher_layer",
+    "assistant",
+    "assistant_fingerprint",
+    "trust_remote_code",
+)
+_TEXT = ("corpus", "corpus_content", "text_unit", "seq_len", "heldout_sequences")
+_SCORED_BY = ("teacher_fingerprint", "objective", "relation_heads", "teacher_layer", *_TEXT[1:])
+"""What must be equal for losses to compare."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    name: str
+    path: Path
+    facts: Mapping[str, Any]
+    """Options and what they were resolved to, by name; axes of sub-spaces as `space.NAME`; versions."""
+    candidates: pd.DataFrame
+    """As in `candidates.csv`, by id."""
+
+    def points(self, cost: str, by_score: bool) -> np.ndarray:
+        """Logarithm of a cost and what ranks, lower is better (students, 2); NaN where a student has none."""
+        return np.column_stack([np.log(self.candidates[cost].astype(float)), self.badness(by_score)])
+
+    def front(self, cost: str, by_score: bool) -> np.ndarray:
+        """The points that none of this run dominates."""
+        points = self.points(cost, by_score)
+        return points[pareto_mask(points)]
+
+    def badness(self, by_score: bool) -> pd.Series:
+        """What ranks, lower is better: the negative score, or the loss that the student is exported with."""
+        if by_score:
+            return badness(self.candidates)
+        losses = [name for name in ("loss", "refined_loss") if name in self.candidates]
+        return self.candidates[losses].min(axis=1).where(np.isfinite(self.candidates["loss"]))
+
+
+def compare_runs(paths: Sequence[Path]) -> Comparison:
+    """Compare searched runs.
+
+    Args:
+        paths: run folders, at least two.
+
+    Raises:
+        ConfigError: fewer than two, or one twice.
+        RunError: one is no run folder, was not searched or is damaged.
+    """
+    runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    by_score = all(SCORE in run.candidates for run in runs) and not _differing(runs, ["proxy", "proxy_method"])
+    costs = _common_costs(runs)
+    volumes = pd.DataFrame({cost: hypervolumes([run.front(cost, by_score) for run in runs]) for cost in costs})
+    joint = _joint_front([run.points("flops", by_score) for run in runs])
+    compared = zip(runs, volumes.to_dict("records"), joint, strict=True)
+    return Comparison(
+        tuple(_compared(run, by_score, shares, count) for run, shares, count in compared),
+        "score" if by_score else "loss",
+        by_score or not _differing(runs, _SCORED_BY),
+        tuple(costs),
+        tuple(_changes(runs)),
+        tuple(_notes(runs, by_score)),
+    )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Names of folders, or their paths where names are not unique."""
+    if len(paths) < 2:
+        raise ConfigError(f"compare got {len(paths)} run folder; give two or more: autodistil compare RUN RUN")
+    whole = [path.resolve() for path in paths]
+    twice = next((path for path in whole if whole.count(path) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"run folder {str(twice)!r} is given twice; give each once")
+    names = [path.name for path in whole]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _read(path: Path, name: str) -> _Run:
+    folder = RunFolder(path)
+    record, config = folder.record(), folder.config()
+    file = folder.candidates_path
+    if not file.is_file():
+        raise RunError(f"run {str(path)!r} was not searched yet; run: autodistil search --run {path}")
+    try:
+        table = pd.read_csv(file).set_index("id", drop=False)
+        table = table.assign(pareto=table["pareto"].astype(bool), loss=table["loss"].astype(float))
+        _ = table[["sub_space", *COST_COLUMNS]]
+    except (ValueError, KeyError, pd.errors.ParserError) as error:
+        raise RunError(f"{str(file)!r} is damaged ({error}); search again to write it anew") from error
+    return _Run(name, path, _facts(config, record), table)
+
+
+def _facts(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
+    resolved = dict(record["resolved"])
+    space = resolved.pop("space", {})
+    axes = {f"space.{name}": _axes_text(sub) for name, sub in space.get("sub_spaces", {}).items()}
+    versions = {f"version of {name}": number for name, number in record.get("versions", {}).items()}
+    return {**config.to_dict(), **resolved, "space": space.get("name", config.space), **axes, **versions}
+
+
+def _axes_text(axes: Mapping[str, Sequence[Any]]) -> str:
+    return "; ".join(f"{axis} {', '.join(map(str, values))}" for axis, values in axes.items())
+
+
+# ---- fronts
+
+
+def _common_costs(runs: Sequence[_Run]) -> list[str]:
+    """FLOPs first; latencies where all runs have them for the device."""
+    latencies = [name for name in latency_columns(runs[0].candidates) if all(name in run.candidates for run in runs)]
+    return ["flops", "params", "size_mb", *latencies]
+
+
+def _joint_front(points: Sequence[np.ndarray]) -> list[int]:
+    """How many students of each run are on the front of all runs together."""
+    ends = np.cumsum([len(run) for run in points])[:-1]
+    return [int(part.sum()) for part in np.split(pareto_mask(np.vstack(points)), ends)]
+
+
+def _compared(run: _Run, by_score: bool, hypervolume: Mapping[str, float], on_joint_front: int) -> ComparedRun:
+    value = run.badness(by_score) * (-1 if by_score else 1)
+    table = run.candidates.assign(value=value)
+    return ComparedRun(
+        name=run.name,
+        path=str(run.path),
+        students=table[np.isfinite(value)],
+        total=len(table),
+        best=best_id(table) if table["pareto"].any() else None,
+        hypervolume=hypervolume,
+        on_joint_front=on_joint_front,
+    )
+
+
+# ---- what changed
+
+
+def _changes(runs: Sequence[_Run]) -> list[Change]:
+    names = list(dict.fromkeys(name for run in runs for name in run.facts))
+    differing = set(_differing(runs, names))
+    grouped = [(group, name) for group in _GROUPS for name in names if name in differing and _group(name) == group]
+    return [Change(group, name, tuple(_text(run.facts.get(name)) for run in runs)) for group, name in grouped]
+
+
+def _differing(runs: Sequence[_Run], names: Sequence[str]) -> list[str]:
+    return [name for name in names if any(run.facts.get(name) != runs[0].facts.get(name) for run in runs)]
+
+
+_GROUPS: Mapping[str, Callable[[str], bool]] = {
+    "teacher": lambda name: name in _TEACHER,
+    "space": lambda name: name == "space" or name.startswith("space."),
+    "seed": lambda name: name == "seed",
+    "text": lambda name: name in _TEXT,
+    "device": lambda name: name in MACHINE_OPTIONS,
+    "recipe": lambda name: name in RUN_OPTIONS,
+    "search": lambda name: name in SEARCH_OPTIONS,
+    "versions": lambda name: name.startswith("version of "),
+    "resolved": lambda name: True,
+}
+"""Kinds of options, the first that holds."""
+
+
+def _group(name: str) -> str:
+    return next(group for group, holds in _GROUPS.items() if holds(name))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def _notes(runs: Sequence[_Run], by_score: bool) -> list[str]:
+    notes = []
+    if not by_score and (names := _differing(runs, _SCORED_BY)):
+        notes.append(f"Losses do not compare: the runs differ in {', '.join(names)}.")
+    if _differing(runs, ["seq_len"]):
+        notes.append("FLOPs do not compare: they are counted at different lengths.")
+    if not by_score and any(SCORE in run.candidates for run in runs):
+        notes.append("Task scores are left out: not every run has them from the same task.")
+    return notes

@@ -52,6 +52,10 @@ class ExportError(AutodistilError):
     """A student that cannot be picked or written."""
 
 
+class ProfileError(AutodistilError):
+    """A measurement that cannot be made, or a latency table that cannot be used."""
+
+
 class IntegrityError(AutodistilError):
     """A check of our own failed: the numbers of two independent ways differ. Always a defect of ours."""
 

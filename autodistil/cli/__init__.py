@@ -6,7 +6,17 @@ stopped by Ctrl-C (the line that resumes is printed).
 
 # isort: off
 # ruff: noqa: F401  commands register when they are imported: in the order in which help lists them
-from autodistil.cli import search, train, report, compare, refine, export, evaluate, certify, info, teachers
+from autodistil.cli import search
+from autodistil.cli import train
+from autodistil.cli import report
+from autodistil.cli import compare
+from autodistil.cli import refine
+from autodistil.cli import export
+from autodistil.cli import evaluate
+from autodistil.cli import profile
+from autodistil.cli import certify
+from autodistil.cli import info
+from autodistil.cli import teachers
 
 # isort: on
 from autodistil.cli.app import app

@@ -63,7 +63,7 @@ class EncoderShape:
     """
 
 
-class _Axes(NamedTuple):
+class Axes(NamedTuple):
     """Columns of int64, one entry a student, in the letters of the module docstring."""
 
     layers: Ints
@@ -81,14 +81,14 @@ class _Axes(NamedTuple):
         return self.hidden * (4 * self.width + 2 * self.intermediate)
 
 
-def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
+def encoder_axes(students: Sequence[StudentConfig], shape: EncoderShape) -> Axes:
     rows = [
         (s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size, *_table_sizes(s, shape)) for s in students
     ]
     layers, hidden, width, intermediate, vocabulary, embedding = np.array(rows, dtype=np.int64).reshape(-1, 6).T
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return _Axes(layers, hidden, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
+    return Axes(layers, hidden, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
 
 
 def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:
@@ -105,7 +105,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     """
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
-    axes = _axes(students, shape)
+    axes = encoder_axes(students, shape)
     norms = LAYER_NORM_FLOPS * (2 * axes.layers * axes.hidden + axes.embedding)
     projections = axes.layers * axes.layer_weights + axes.factorised * axes.embedding * axes.hidden
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
@@ -121,7 +121,7 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
         shape: The constants of their family and vocabulary.
         embeddings: Also count the embedding tables with their LayerNorm and, where factorised, projection.
     """
-    axes = _axes(students, shape)
+    axes = encoder_axes(students, shape)
     biases = 3 * axes.width + axes.intermediate + 2 * axes.hidden
     norms = 4 * axes.hidden
     layers = axes.layers * (axes.layer_weights + biases + norms)
@@ -130,7 +130,7 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
-def _embedding_parameters(axes: _Axes, shape: EncoderShape) -> Ints:
+def _embedding_parameters(axes: Axes, shape: EncoderShape) -> Ints:
     norm = 2
     tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
@@ -142,7 +142,7 @@ def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
 
     The header's length depends on names and offsets; an upper bound of it is counted, a few kB.
     """
-    entries = _TENSORS_PER_LAYER * _axes(students, shape).layers + _OTHER_TENSORS
+    entries = _TENSORS_PER_LAYER * encoder_axes(students, shape).layers + _OTHER_TENSORS
     header = _HEADER_BYTES + _ENTRY_BYTES * entries
     size: Floats = (BYTES_PER_PARAMETER * parameters(students, shape) + header) / 1e6
     return size

@@ -81,6 +81,10 @@ class RunConfig:
     # What is searched: may change from search to search in one run.
     budgets: tuple[str, ...] = ()
     """Budgets that hold together, such as `500MFLOPs` or `12Mparams`."""
+    latency_tables: tuple[str, ...] = ()
+    """Latency tables by name, such as `laptop=table.json`, for budgets such as `8ms@laptop`."""
+    force_table: bool = False
+    """Also take latency tables of other devices; students are then not measured again."""
     sampler: str = "auto"
     """Search algorithm (`student_search.study.SAMPLERS`)."""
     trials: int | None = None
@@ -136,7 +140,10 @@ class RunConfig:
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
-SEARCH_OPTIONS = REFINE_OPTIONS | {"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"}
+DEVICE_OPTIONS = frozenset({"latency_tables", "force_table"})
+SEARCH_OPTIONS = (
+    REFINE_OPTIONS | DEVICE_OPTIONS | {"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"}
+)
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""

@@ -125,9 +125,7 @@ def _part(load: Workload, chosen: NDArray[np.bool_]) -> Workload:
     return Workload(students, load.shape, load.batch, load.seq_len)
 
 
-def _fit(
-    cost: str, load: Workload, known: Floats, kernel: Any = None
-) -> tuple[pd.Series, GaussianProcessRegressor]:
+def _fit(cost: str, load: Workload, known: Floats, kernel: Any = None) -> tuple[pd.Series, GaussianProcessRegressor]:
     """Prices, and the process of what they leave over; a given kernel is not fitted again."""
     features = load.features(cost)
     prices = _prices(features, known)

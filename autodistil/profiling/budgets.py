@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from autodistil.axes import short
-from autodistil.costs import Budget
+from autodistil.costs import Budget, parse_budget
 from autodistil.errors import BudgetError, ProfileError, suggest
 from autodistil.profiling.setting import (
     DEVICES,
@@ -160,3 +160,12 @@ def _of_budget(read: Callable[[], Value], text: str) -> Value:
         return read()
     except ProfileError as error:
         raise BudgetError(f"budget {short(text)}: {error}") from None
+
+
+def read_budget(text: str) -> Budget:
+    """Read a budget of a device or a closed-form one.
+
+    Raises:
+        BudgetError: it is neither.
+    """
+    return parse_device_budget(text) if is_device_budget(text) else parse_budget(text)

@@ -50,6 +50,8 @@ class DeviceCost:
     """Measured as exported."""
     candidates: tuple[Candidate, ...]
     shape: EncoderShape
+    measurable: bool = True
+    """This machine is the device."""
 
     @cached_property
     def load(self) -> Workload:
@@ -100,7 +102,8 @@ class DeviceCost:
     @property
     def on_finalists(self) -> Accuracy | None:
         """How well finalists were predicted before they were measured; None where none was."""
-        known = {entry.student: typical_value(entry, self.budget.cost) for entry in self.finalists}
+        unseen = (entry for entry in self.finalists if entry not in self.design)
+        known = {entry.student: typical_value(entry, self.budget.cost) for entry in unseen}
         pairs = [
             (float(self.table.loc[candidate.id, "predicted"]), value)
             for candidate in self.candidates

@@ -8,12 +8,14 @@ from types import MappingProxyType
 import pandas as pd
 
 from autodistil.context import RunContext
-from autodistil.costs import Budget, parse_budget
+from autodistil.costs import Budget
 from autodistil.errors import RunError
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
+from autodistil.profiling.budgets import DeviceBudget, read_budget
 from autodistil.spaces import Candidate, SubSpace
+from autodistil.stages.profiles import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
@@ -28,10 +30,14 @@ def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem
     """
     parsed: dict[str, Budget] = {}
     for text in budgets:
-        budget = parse_budget(text)
+        budget = read_budget(text)
         parsed.setdefault(budget.text, budget)
     problem = SearchProblem(
-        context.space, context.teacher.encoder_shape, tuple(parsed.values()), context.config.seq_len
+        context.space,
+        context.teacher.encoder_shape,
+        tuple(parsed.values()),
+        context.config.seq_len,
+        device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
     )
     problem.check_feasible()
     return problem
@@ -41,7 +47,7 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns)])
+    name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns), *problem.revision])
     study = Search(problem, context.folder.study_url, name)
 
     def score(candidate: Candidate) -> float:

@@ -24,9 +24,9 @@ from autodistil.context import RunContext
 from autodistil.errors import BudgetError
 from autodistil.export import ExportedStudent
 from autodistil.run_certificate import score_ends
+from autodistil.stages.device_tables import Measure, measure_here, profile_devices
 from autodistil.stages.exporting import export_candidate
 from autodistil.stages.on_device import device_notes, hold_budgets
-from autodistil.stages.profiles import Measure, no_measuring, profile_devices
 from autodistil.stages.proxy import open_proxy, rank_by_task
 from autodistil.stages.refined import Refinement, rank_notes
 from autodistil.stages.refining import refine_finalists, refine_students
@@ -80,7 +80,7 @@ class SearchResult:
 
 
 def search(
-    context: RunContext, resume: bool = False, report_dir: Path | None = None, measure: Measure = no_measuring
+    context: RunContext, resume: bool = False, report_dir: Path | None = None, measure: Measure | None = None
 ) -> SearchResult:
     """Train what is not trained yet, search under the budgets, report, and export the best student.
 
@@ -88,12 +88,13 @@ def search(
         context: an open run; its configuration holds the budgets.
         resume: go on with an interrupted training.
         report_dir: also leave the report there, under the run's name.
-        measure: the stopwatch of budgets of a device.
+        measure: the stopwatch for budgets of a device; this machine's unless given.
 
     Raises:
         AutodistilError: wrong input; what was done before is kept.
     """
     start = time.perf_counter()
+    measure = measure or measure_here(context)
     profile_devices(context, measure)
     problem = search_problem(context, context.config.budgets)
     with context.folder.locked():

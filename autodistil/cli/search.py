@@ -11,7 +11,9 @@ from autodistil.cli.options import (
     ConfigFile,
     Corpus,
     Device,
+    ForceTable,
     Json,
+    LatencyTables,
     ObjectiveName,
     Precision,
     ProxyData,
@@ -39,6 +41,8 @@ from autodistil.cli.options import (
 @app.command(epilog="Example: `autodistil search --budget 500MFLOPs --budget 12Mparams --train-minutes 30`")
 def search(
     budget: Budgets = None,
+    latency_tables: LatencyTables = None,
+    force_table: ForceTable = None,
     teacher: Teacher = None,
     corpus: Corpus = None,
     space: Space = None,
@@ -75,7 +79,9 @@ def search(
     if not context.config.budgets:
         from autodistil.errors import BudgetError
 
-        raise BudgetError("no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB; add one")
+        raise BudgetError(
+            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB or 8ms@cpu; add one"
+        )
     from autodistil import console, pipeline
     from autodistil.stages.proxy import check_options
 

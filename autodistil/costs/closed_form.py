@@ -82,6 +82,7 @@ class Axes(NamedTuple):
 
 
 def encoder_axes(students: Sequence[StudentConfig], shape: EncoderShape) -> Axes:
+    """The sizes of students as columns."""
     rows = [
         (s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size, *_table_sizes(s, shape)) for s in students
     ]

@@ -1,9 +1,9 @@
-"""Budgets that hold on a device: `8ms@cpu,threads=1,runtime=onnx,seq=128`, `8ms@laptop,batch=8`, `200MBram`, `25MBfile`.
+"""Budgets that hold on a device: `8ms@cpu,threads=1,runtime=onnx,seq=128`, `200MBram`, `25MBfile`.
 
-A number, a unit, and after @ a device with settings. The device is `cpu` or `cuda`, measured here; the name of a latency
-table that is given along; or the path of one. Units: `ms` and `s` for one forward of the whole batch, `MBram` for the
-peak memory, `MBfile` for the file that the runtime loads (1 MB = 1,000,000 bytes). Settings left out are the table's,
-else ONNX Runtime on one thread, batch 1 and the run's length.
+A number, a unit, and after @ a device with settings. The device is `cpu` or `cuda`, measured here; the name of a
+latency table that is given along; or the path of one. Units: `ms` and `s` for one forward of the whole batch, `MBram`
+for the peak memory, `MBfile` for the file that the runtime loads (1 MB = 1,000,000 bytes). Settings left out are the
+table's, else ONNX Runtime on one thread, batch 1 and the run's length.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _where(where: str | None, cost: str, text: str) -> tuple[str, dict[str, str]
     """The device, and the settings as typed."""
     if where is None and cost == "ms":  # memory and files differ little between devices, times do
         raise BudgetError(f"budget: got {short(text)} without a device; allowed: {_ALLOWED}; add @ and the device")
-    device, *rest = (part.strip() for part in (where or "cpu").split(","))
+    device, *rest = (part.strip() for part in ("cpu" if where is None else where).split(","))
     if not device:
         raise BudgetError(f"budget: got {short(text)} without a device after @; allowed: {_ALLOWED}; add the device")
     return device, dict(_setting(part, text) for part in rest)

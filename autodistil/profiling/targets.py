@@ -106,7 +106,7 @@ def _setting(budget: DeviceBudget, table: LatencyTable, seq_len: int) -> Runtime
         there = sorted({(entry.batch, entry.seq_len) for entry in table.entries})
         pairs = ", ".join(f"batch={batch},seq={length}" for batch, length in there[:8])
         raise BudgetError(
-            f"budget {short(budget.text)}: got batch={budget.batch},seq={length}; allowed: {pairs or 'none'}, which its "
-            "latency table has; correct it, or profile with more"
+            f"budget {short(budget.text)}: got batch={budget.batch},seq={length}; allowed: {pairs or 'none'}, which "
+            "its latency table has; correct it, or profile with more"
         )
     return setting

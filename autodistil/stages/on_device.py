@@ -1,8 +1,8 @@
 """Budgets of devices hold in the end: finalists are extracted, exported and measured, and the search goes on until.
 
-A model only prunes. Of the ranked students the best ones are measured as they are exported; where one breaks a budget it
-is out, its measurement corrects the model, and students are ranked again under the corrected costs. That ends when the
-best, the knee and those that are to be refined are measured and within budget, or when there were too many rounds.
+A model only prunes. Of the ranked students the best ones are measured as they are exported; where one breaks a budget
+it is out, its measurement corrects the model, and students are ranked again under the corrected costs. That ends when
+the best, the knee and those that are to be refined are measured and within budget, or after too many rounds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from autodistil.context import RunContext
 from autodistil.errors import BudgetError
 from autodistil.profiling.costing import UNITS, DeviceCost
-from autodistil.stages.profiles import Measure, add_finalists, exported_students, targets_of
+from autodistil.stages.device_tables import Measure, add_finalists, by_setting, source_of, targets_of
 from autodistil.stages.searching import search_problem, superlm_of
 from autodistil.student_search.pick import best_id, front_order, knee_id
 from autodistil.student_search.study import SearchProblem
@@ -75,17 +75,12 @@ def _unmeasured(problem: SearchProblem) -> set[str]:
 
 def _measure(context: RunContext, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
     """Extract, export and measure finalists in every setting that a budget asks for, and keep it."""
-    candidates = [problem.candidates[student_id] for student_id in chosen]
-    students = {candidate.config: superlm_of(context, candidate) for candidate in candidates}
-    budgets = [cost.budget for cost in _measurable(problem)]
-    targets = {target.key: target for target in targets_of(context, budgets)}
-    with (
-        exported_students(students) as folders,
-        context.progress.track("measuring finalists", len(targets)) as advance,
-    ):
-        for target in targets.values():
-            add_finalists(context, target, measure(folders, target.setting))
-            advance(1, ", ".join(chosen))
+    candidates = {problem.candidates[student_id].config: problem.candidates[student_id] for student_id in chosen}
+    sources = [source_of(context, superlm_of(context, one), one) for one in candidates.values()]
+    targets = targets_of(context, [cost.budget for cost in _measurable(problem)])
+    context.progress.say(f"measuring finalists: {', '.join(chosen)}")
+    for target, memory in by_setting(targets):
+        add_finalists(context, target, measure(sources, target.setting, memory))
 
 
 def _measured_only(

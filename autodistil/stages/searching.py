@@ -15,7 +15,7 @@ from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.profiling.budgets import DeviceBudget, read_budget
 from autodistil.spaces import Candidate, SubSpace
-from autodistil.stages.profiles import device_costs
+from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations

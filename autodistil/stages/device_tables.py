@@ -9,26 +9,26 @@ that is given along takes the place of the first file. Nothing is measured twice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from autodistil.context import RunContext
-from autodistil.errors import ProfileError, RunError
+from autodistil.errors import RunError
 from autodistil.profiling.budgets import DeviceBudget, read_budget
 from autodistil.profiling.costing import DeviceCost, at_setting, check_peak_memory
-from autodistil.profiling.design import choose_students, design_size
+from autodistil.profiling.design import choose_students
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
+from autodistil.profiling.profile import Source, profile_students, table_header
+from autodistil.profiling.session import Plan
 from autodistil.profiling.setting import RuntimeSetting
 from autodistil.profiling.table import LatencyEntry, LatencyTable, check_device, read_table, write_table
 from autodistil.profiling.targets import Target, named_tables, resolve_target
-from autodistil.spaces import StudentConfig, SubSpace
+from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 
-Measure = Callable[[Mapping[StudentConfig, Path], RuntimeSetting], LatencyTable]
-"""Exported students in their folders, and how to run them -> their measurements on this machine."""
+Measure = Callable[[Sequence[Source], RuntimeSetting, bool], LatencyTable]
+"""Students, how to run them, and whether to measure their peak memory too -> their measurements on this machine."""
 
 
 def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Target, ...]:
@@ -64,38 +64,44 @@ def profile_devices(context: RunContext, measure: Measure) -> None:
     """
     parsed = [read_budget(text) for text in context.config.budgets]
     targets = targets_of(context, [budget for budget in parsed if isinstance(budget, DeviceBudget)])
-    for target in _distinct(target for target in targets if target.table is None):
-        path = _table_path(context, target)
-        if path.is_file():
-            check_device(read_table(path), device_here(target.setting.device), context.config.force_table)
-            context.progress.say(f"latency: reusing {path.name}")
-        else:
-            _profile(context, target, measure, path)
+    for target, memory in by_setting(target for target in targets if target.table is None):
+        if not _is_profiled(context, target, memory):
+            _profile(context, target, memory, measure)
 
 
-def _distinct(targets: Iterable[Target]) -> list[Target]:
-    """One target a setting: budgets of time and memory share it."""
-    return list({target.key: target for target in targets}.values())
+def by_setting(targets: Iterable[Target]) -> list[tuple[Target, bool]]:
+    """A target for each setting, and whether some budget of that setting is one of memory, which takes longer."""
+    targets = list(targets)
+    in_memory = {target.key for target in targets if target.budget.cost == "ram_mb"}
+    return [(target, key in in_memory) for key, target in {target.key: target for target in targets}.items()]
 
 
-def _profile(context: RunContext, target: Target, measure: Measure, path: Path) -> None:
-    total = len({candidate.config for candidate in context.space.candidates})
-    context.progress.say(f"latency: measuring {design_size(total)} of {total} students by design ({target.setting})")
-    with context.folder.locked(), _stand_ins(context) as folders:
+def _is_profiled(context: RunContext, target: Target, memory: bool) -> bool:
+    path = _table_path(context, target)
+    if not path.is_file():
+        return False
+    table = read_table(path)
+    check_device(table, device_here(target.setting.device), context.config.force_table)
+    return not memory or all(entry.peak_memory_mb is not None for entry in table.entries)
+
+
+def _profile(context: RunContext, target: Target, memory: bool, measure: Measure) -> None:
+    students = {candidate.config for candidate in context.space.candidates}
+    chosen = choose_students(list(students))
+    context.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
+    with context.folder.locked():
         context.record()
-        write_table(measure(folders, target.setting), path)
+        write_table(measure(_stand_ins(context, chosen), target.setting, memory), _table_path(context, target))
 
 
-@contextmanager
-def _stand_ins(context: RunContext) -> Iterator[dict[StudentConfig, Path]]:
-    """The students of the design, exported from the teacher's own slices into a folder that goes away."""
-    homes: dict[StudentConfig, SubSpace] = {}
-    for sub in context.space.sub_spaces:
-        homes |= dict.fromkeys((student for student in sub.students if student not in homes), sub)
-    chosen = choose_students(list(homes))
-    superlms = {home.name: _untrained(context, home) for home in homes.values() if home in {homes[s] for s in chosen}}
-    with exported_students({student: superlms[homes[student].name] for student in chosen}) as folders:
-        yield folders
+def _stand_ins(context: RunContext, students: Sequence[StudentConfig]) -> list[Source]:
+    """Students cut from the teacher as it is."""
+    homes = {candidate.config: candidate for candidate in reversed(context.space.candidates)}
+    superlms: dict[str, SuperLM] = {}
+    for candidate in (homes[student] for student in students):
+        if candidate.sub_space not in superlms:
+            superlms[candidate.sub_space] = _untrained(context, context.space.sub_space(candidate.sub_space))
+    return [source_of(context, superlms[homes[one].sub_space], homes[one]) for one in students]
 
 
 def _untrained(context: RunContext, sub_space: SubSpace) -> SuperLM:
@@ -103,14 +109,11 @@ def _untrained(context: RunContext, sub_space: SubSpace) -> SuperLM:
     return SuperLM.from_teacher(context.teacher, sub_space, vocabulary=vocabulary)
 
 
-@contextmanager
-def exported_students(students: Mapping[StudentConfig, SuperLM]) -> Iterator[dict[StudentConfig, Path]]:
-    """Hugging Face folders of students, which go away afterwards."""
-    with TemporaryDirectory(prefix="autodistil-") as root:
-        folders = {student: Path(root) / str(i) for i, student in enumerate(students)}
-        for student, superlm in students.items():
-            superlm.extract(student).save_pretrained(folders[student])
-        yield folders
+def source_of(context: RunContext, superlm: SuperLM, candidate: Candidate) -> Source:
+    """A student to measure, extracted from a SuperLM when its turn comes."""
+    student, teacher = candidate.config, context.teacher
+    vocab_size = student.vocab_size or teacher.model.config.vocab_size
+    return Source(candidate.id, student, vocab_size, teacher.max_length, lambda: superlm.extract(student))
 
 
 # ---- what is known
@@ -179,10 +182,17 @@ def _finalists_path(context: RunContext, target: Target) -> Path:
     return context.folder.latency_path / f"{target.key}-finalists.json"
 
 
-def no_measuring(folders: Mapping[StudentConfig, Path], setting: RuntimeSetting) -> LatencyTable:
-    """Where nothing may be measured.
+# ---- this machine's stopwatch
 
-    Raises:
-        ProfileError: always.
-    """
-    raise ProfileError(f"{len(folders)} students are to be measured ({setting}), but nothing here can")
+
+def measure_here(context: RunContext) -> Measure:
+    """Measure students of a run in fresh processes of this machine."""
+    config = context.teacher.model.config
+    header = table_header(config.model_type, config.vocab_size)
+
+    def measure(sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
+        shapes = ((setting.batch, setting.seq_len),)
+        plan = Plan(setting.runtime, setting.device, setting.threads, shapes, memory=memory)
+        return profile_students(sources, plan, header, context.progress).table
+
+    return measure

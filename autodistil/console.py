@@ -364,4 +364,6 @@ _OPTIONAL = (
     ("pyarrow", "data", "parquet corpora"),
     ("zstandard", "data", ".zst corpora"),
     ("kaleido", "png", "the report's PNG"),
+    ("onnxruntime", "onnx", "profiling in ONNX Runtime"),
+    ("openvino", "openvino", "profiling in OpenVINO"),
 )

@@ -1,0 +1,138 @@
+"""`autodistil profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autodistil.cli.app import app
+from autodistil.cli.options import Json
+
+if TYPE_CHECKING:
+    from autodistil.profiling.profile import Source
+    from autodistil.profiling.session import Plan
+
+RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder: a choice of its students.", metavar="DIR")]
+Students = Annotated[
+    list[Path] | None,
+    typer.Option("--student", help="An exported student, or another encoder. Repeatable.", metavar="DIR"),
+]
+Count = Annotated[int, typer.Option("--students", help="Of a run: students to measure at most.", metavar="N")]
+ProfileDevice = Annotated[
+    str, typer.Option("--device", help="cpu, cuda, or ray:LABEL for a node of a Ray cluster.", metavar="NAME")
+]
+RuntimeName = Annotated[
+    str, typer.Option("--runtime", help="torch, torch-compile, onnx, onnx-int8 or openvino.", metavar="NAME")
+]
+ProfileThreads = Annotated[int, typer.Option("--threads", help="CPU threads.", metavar="N")]
+Batches = Annotated[str, typer.Option("--batch", help="Sequences of a batch, separated by commas.", metavar="N,...")]
+Lengths = Annotated[str, typer.Option("--seq-len", help="Tokens of a sequence, separated by commas.", metavar="N,...")]
+Rounds = Annotated[int, typer.Option("--rounds", help="Timed rounds, 30 or more.", metavar="N")]
+Memory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too (a process a student).")]
+Out = Annotated[Path, typer.Option("--out", help="Where the table goes.", metavar="table.json")]
+Emit = Annotated[
+    Path | None,
+    typer.Option(
+        "--emit", help="Measure nothing: write the ONNX set and its one-file runner for another device.", metavar="DIR"
+    ),
+]
+
+
+@app.command(epilog="Example: `autodistil profile --run runs/mine --runtime onnx --threads 1 --seq-len 32,128`")
+def profile(
+    run: RunFolder = None,
+    student: Students = None,
+    students: Count = 12,
+    device: ProfileDevice = "cpu",
+    runtime: RuntimeName = "onnx",
+    threads: ProfileThreads = 1,
+    batch: Batches = "1",
+    seq_len: Lengths = "128",
+    rounds: Rounds = 30,
+    memory: Memory = True,
+    out: Out = Path("table.json"),
+    emit: Emit = None,
+    json: Json = False,
+) -> None:
+    """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""
+    from autodistil.profiling.session import Plan
+
+    shapes = tuple((b, s) for b in _numbers("--batch", batch) for s in _numbers("--seq-len", seq_len))
+    label, kind = _device(device)
+    plan = Plan(runtime, kind, threads, shapes, rounds, memory)
+    sources, header = _sources(run, student or [], students, json)
+    from autodistil.cli import profile_output
+    from autodistil.console import TerminalProgress
+
+    progress = TerminalProgress(stderr=json)
+    if emit:
+        from autodistil.profiling.emit import emit_set
+
+        profile_output.print_emitted(emit_set(sources, plan, header, emit, progress))
+        return
+    from autodistil.profiling.table import write_table
+
+    profiled = _profile(label, plan, sources, header, progress)
+    write_table(profiled.table, out)
+    (profile_output.print_profile_json if json else profile_output.print_profile)(profiled, out)
+
+
+def _device(name: str) -> tuple[str | None, str]:
+    """Label of the node of a Ray cluster, None for this machine, and the kind of the device."""
+    from autodistil.errors import ProfileError
+    from autodistil.profiling.setting import DEVICES
+
+    words = name.split(":")
+    label, kind = (None, words) if words[0] != "ray" else (words[1:2], words[2:] or ["cpu"])
+    if len(kind) != 1 or kind[0] not in DEVICES or label in ([], [""]):
+        raise ProfileError(
+            f"device: got {name[:80]!r}; allowed: {', '.join(DEVICES)}, ray:LABEL, ray:LABEL:cuda; choose one"
+        )
+    return label[0] if label else None, kind[0]
+
+
+def _profile(label: str | None, plan: Plan, sources: list[Source], header: dict[str, Any], progress: Any) -> Any:
+    from functools import partial
+
+    from autodistil.profiling.profile import profile_students
+
+    if label is None:
+        return profile_students(sources, plan, header, progress)
+    from autodistil.profiling.remote import measure_on
+
+    return profile_students(sources, plan, header, progress, run=partial(measure_on, label))
+
+
+def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> tuple[list[Source], dict[str, Any]]:
+    from autodistil.cli.opening import open_existing
+    from autodistil.errors import ProfileError
+    from autodistil.profiling.setting import check_whole
+
+    if (run is None) == (not folders):
+        raise ProfileError("profile: got neither --run nor --student, or both; give one of them")
+    check_whole("--students", count, 10_000)
+    if run is not None:
+        context = open_existing(run, quiet)
+        from autodistil.stages.profiling import run_sources
+
+        return run_sources(context, count)
+    from autodistil.console import quiet_libraries
+
+    quiet_libraries()
+    from autodistil.stages.profiling import folder_sources
+
+    return folder_sources(folders)
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    """Whole numbers separated by commas, each once."""
+    from autodistil.errors import ProfileError
+
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() and len(word) < 9 for word in words):
+        raise ProfileError(
+            f"{flag}: got {text[:80]!r}; allowed: whole numbers separated by commas, such as 1,8; correct it"
+        )
+    return list(dict.fromkeys(map(int, words)))

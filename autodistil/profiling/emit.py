@@ -1,0 +1,90 @@
+"""An ONNX set to carry to a phone or an edge box: the students, what their outputs must be, and a one-file runner.
+
+The runner is a zip of this package's own measuring modules (Python runs such a file), so that a device far away is
+measured by the code that measures here.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autodistil.errors import ProfileError
+from autodistil.files import atomic_path, make_folder, write_text
+from autodistil.profiling.profile import Source, check_lengths, prepare_students
+from autodistil.profiling.runner import SET
+from autodistil.profiling.runtimes import runtime_named
+from autodistil.profiling.session import Plan, Prepared
+from autodistil.progress import Progress
+
+RUNNER = "profile.pyz"
+RUNNER_MODULES = (
+    "errors.py",
+    "parity.py",
+    "profiling/__init__.py",
+    "profiling/fingerprint.py",
+    "profiling/memory.py",
+    "profiling/reference.py",
+    "profiling/runner.py",
+    "profiling/runtimes.py",
+    "profiling/session.py",
+    "profiling/setting.py",
+    "profiling/stopwatch.py",
+    "profiling/worker.py",
+)
+"""What the runner is made of; they import nothing else of this package."""
+
+
+def emit_set(
+    sources: Sequence[Source], plan: Plan, header: Mapping[str, Any], to: Path, progress: Progress | None = None
+) -> Path:
+    """Write the ONNX set of students; returns the path of the runner.
+
+    Args:
+        sources: the students.
+        plan: its runtime (`onnx` or `onnx-int8`), threads, shapes and rounds are what the runner takes.
+        header: `table_header` of where they come from.
+        to: a folder that does not exist yet, or is empty.
+        progress: told what happens.
+
+    Raises:
+        ProfileError: the runtime needs more than ONNX Runtime, a length does not fit, or the folder is taken.
+        RunError: the disk refuses.
+    """
+    check_lengths(sources, plan)
+    if runtime_named(plan.runtime).libraries != ("onnxruntime",):
+        raise ProfileError(f"runtime: got {plan.runtime!r} with --emit; allowed: onnx, onnx-int8; choose one")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ProfileError(f"emit target {str(to)!r} exists and is not an empty folder; give --emit a new folder")
+    make_folder(to)
+    students = prepare_students(sources, plan.runtime, to / "students", progress)
+    content = {
+        "header": dict(header),
+        "runtime": plan.runtime,
+        "threads": plan.threads,
+        "shapes": plan.shapes,
+        "rounds": plan.rounds,
+        "students": [_row(student, to) for student in students],
+    }
+    runner = write_runner(to / RUNNER)
+    write_text(to / SET, json.dumps(content, indent=1) + "\n")  # last: a set without it is not whole
+    return runner
+
+
+def write_runner(path: Path) -> Path:
+    """Write the runner; returns `path`."""
+    package = Path(__file__).parents[1]
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__main__.py", "from autodistil.profiling.runner import main\n\nmain()\n")
+        archive.writestr("autodistil/__init__.py", '"""The measuring part of autodistil."""\n')
+        for module in RUNNER_MODULES:
+            archive.write(package / module, f"autodistil/{module}")
+    return path
+
+
+def _row(student: Prepared, folder: Path) -> dict[str, Any]:
+    paths = {name: getattr(student, name).relative_to(folder).as_posix() for name in ("path", "cases")}
+    return {"name": student.name, "student": dict(student.student), **paths, "vocab_size": student.vocab_size}

@@ -1,0 +1,140 @@
+"""From extracted students to a latency table: export what a runtime loads, check it, measure it in fresh processes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from autodistil.errors import ProfileError
+from autodistil.onnx_export import export_onnx, parity_cases, quantise_onnx
+from autodistil.parity import save_cases
+from autodistil.profiling.runtimes import runtime_named
+from autodistil.profiling.session import Plan, Prepared, measure, probe
+from autodistil.profiling.table import FORMAT, LatencyTable, table_from_dict
+from autodistil.progress import Progress
+from autodistil.run import installed_versions
+from autodistil.spaces import StudentConfig
+
+
+@dataclass(frozen=True)
+class Source:
+    """A student to measure, extracted when its turn comes."""
+
+    name: str
+    config: StudentConfig
+    vocab_size: int
+    """Tokens that it knows."""
+    max_length: int
+    """Tokens of the longest sequence that it takes."""
+    load: Callable[[], PreTrainedModel] = field(repr=False)
+    """The ordinary Hugging Face model, on the CPU, in eval mode, with scaled-dot-product attention."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A measured table and how close its runtime came to PyTorch."""
+
+    table: LatencyTable
+    mean_cosine: float
+    """Of tokens, the smallest of all students; 1 up to rounding except in `onnx-int8`."""
+
+
+def profile_students(
+    sources: Sequence[Source],
+    plan: Plan,
+    header: Mapping[str, Any],
+    progress: Progress | None = None,
+    run: Callable[..., Any] = measure,
+) -> Profile:
+    """Export students, check their outputs, and measure them in fresh processes.
+
+    Args:
+        sources: the students.
+        plan: runtime, device, threads, shapes, rounds.
+        header: `table_header` of where they come from.
+        progress: told what happens.
+        run: measures what is prepared: `session.measure`, or the same elsewhere (`remote.measure_on`).
+
+    Raises:
+        ProfileError: a library or the device is not there, a length does not fit, or the measuring failed.
+        IntegrityError: outputs differ from PyTorch's.
+    """
+    progress = progress or Progress()
+    check_lengths(sources, plan)
+    if run is measure:
+        probe(plan)  # before the students are exported
+    with tempfile.TemporaryDirectory(prefix="autodistil-profile-") as folder:
+        students = prepare_students(sources, plan.runtime, Path(folder), progress)
+        with progress.track("measuring", plan.rounds) as advance:
+            session = run(plan, students, header, on_round=lambda: advance(1))
+    return Profile(table_from_dict(session.table), session.mean_cosine)
+
+
+def table_header(family: str, vocab_size: int) -> dict[str, Any]:
+    """What a table says of the students beside their dimensions."""
+    return {
+        "version": FORMAT,
+        "family": family,
+        "vocab_size": vocab_size,
+        "versions": installed_versions(["autodistil"]),
+    }
+
+
+def check_lengths(sources: Sequence[Source], plan: Plan) -> None:
+    """Refuse lengths that a student has no positions for.
+
+    Raises:
+        ProfileError: one is too long, or there are no students or no lengths.
+    """
+    if not sources or not plan.shapes:
+        raise ProfileError("profile: got no students, batches or lengths; give at least one of each")
+    longest, most = max(seq_len for _, seq_len in plan.shapes), min(source.max_length for source in sources)
+    if longest > most:
+        raise ProfileError(f"sequence length: got {longest}; allowed: at most the students' {most} positions; lower it")
+
+
+def prepare_students(
+    sources: Sequence[Source], runtime: str, folder: Path, progress: Progress | None = None
+) -> list[Prepared]:
+    """Write what a runtime loads of each student into `folder`, with cases to check it by."""
+    build = ARTEFACTS[runtime_named(runtime).artefact]
+    prepared = []
+    with (progress or Progress()).track(f"exporting for {runtime}", len(sources)) as advance:
+        for number, source in enumerate(sources):
+            own = folder / f"{number:03d}"
+            own.mkdir(parents=True)
+            model = source.load()
+            cases = save_cases(parity_cases(model), own / "cases.npz")
+            student = {name: size for name, size in asdict(source.config).items() if size is not None}
+            prepared.append(Prepared(source.name, student, build(model, own), cases, source.vocab_size))
+            advance(1, source.name)
+    return prepared
+
+
+def _write_folder(model: PreTrainedModel, folder: Path) -> Path:
+    model.save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def _write_onnx(model: PreTrainedModel, folder: Path) -> Path:
+    export_onnx(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def _write_int8(model: PreTrainedModel, folder: Path) -> Path:
+    whole = _write_onnx(model, folder)
+    quantise_onnx(whole, folder / "model-int8.onnx")
+    whole.unlink()
+    return folder / "model-int8.onnx"
+
+
+ARTEFACTS: Mapping[str, Callable[[PreTrainedModel, Path], Path]] = MappingProxyType(
+    {"folder": _write_folder, "onnx": _write_onnx, "onnx-int8": _write_int8}
+)
+"""`Runtime.artefact` -> what writes it into a folder and returns its path."""

@@ -1,0 +1,90 @@
+"""Measuring on a node of a Ray cluster, one profile at a time on each.
+
+A device offers a custom resource of one under its label (`ray start --address=HEAD --resources '{"laptop": 1}'`), and a
+profile takes all of it: that finds the node, and keeps a second profile waiting until the first is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autodistil.errors import AutodistilError, IntegrityError, ProfileError
+from autodistil.profiling.session import WORKER, Plan, Prepared, Session, measure
+
+Files = Mapping[str, bytes]
+"""Path inside a folder -> content."""
+
+
+def measure_on(
+    label: str,
+    plan: Plan,
+    students: Sequence[Prepared],
+    header: Mapping[str, Any],
+    on_round: Callable[[], None] = lambda: None,
+) -> Session:
+    """As `session.measure`, on the node with the resource `label`; rounds are not reported from there.
+
+    Raises:
+        ProfileError: there is no cluster or no such node, or the measuring failed there.
+        IntegrityError: a student's outputs differ from PyTorch's there.
+    """
+    ray = _connect()
+    offered = ray.cluster_resources()
+    if offered.get(label, 0) < 1:
+        own = sorted(name for name in offered if ":" not in name and not name.islower()) or ["none"]
+        raise ProfileError(
+            f"device: got 'ray:{label}', which no node of the cluster offers (resources: {', '.join(own)}); "
+            f"""start one with: ray start --address=HEAD --resources '{{"{label}": 1}}'"""
+        )
+    task = ray.remote(num_cpus=0, max_retries=0, resources={label: 1})(_measure_here)
+    answer = ray.get(task.remote(plan, [(student, _read(student)) for student in students], dict(header)))
+    if "error" in answer:
+        raise (IntegrityError if answer["exit_code"] == 1 else ProfileError)(f"on {label}: {answer['error']}")
+    return Session(answer["table"], answer["mean_cosine"])
+
+
+def _connect() -> Any:
+    """Ray, connected to the cluster that this machine is part of or that RAY_ADDRESS names."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ProfileError("device: ray:LABEL needs ray, which is not installed; run: pip install 'ray'") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
+        except ConnectionError as error:
+            raise ProfileError(
+                "device: ray:LABEL found no Ray cluster; start one with: ray start --head, or set RAY_ADDRESS"
+            ) from error
+    return ray
+
+
+def _read(student: Prepared) -> Files:
+    """The files of a student, by their path beside its cases."""
+    root = student.cases.parent
+    files = [student.cases, *([student.path] if student.path.is_file() else sorted(student.path.rglob("*")))]
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_file()}
+
+
+def _measure_here(plan: Plan, students: Sequence[tuple[Prepared, Files]], header: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs on the node. Errors travel as data: Ray would wrap them in a trace."""
+    with tempfile.TemporaryDirectory(prefix="autodistil-profile-") as folder:
+        landed = [_write(*student, Path(folder) / str(number)) for number, student in enumerate(students)]
+        try:
+            return vars(measure(replace(plan, worker=WORKER), landed, header))
+        except AutodistilError as error:
+            return {"error": str(error), "exit_code": error.exit_code}
+
+
+def _write(student: Prepared, files: Files, folder: Path) -> Prepared:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    root = student.cases.parent
+    paths = {name: folder / getattr(student, name).relative_to(root) for name in ("path", "cases")}
+    return replace(student, **paths)

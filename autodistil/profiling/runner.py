@@ -1,0 +1,86 @@
+"""The runner of an emitted ONNX set: one file for a phone or an edge box that needs only ONNX Runtime and NumPy.
+
+`python profile.pyz` beside `set.json` measures the set as `autodistil profile` would, and writes the same `table.json`.
+It starts itself once more as the worker. Nothing here or below imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autodistil.errors import AutodistilError, ProfileError
+from autodistil.profiling.session import Plan, Prepared, measure
+from autodistil.profiling.stopwatch import MIN_ROUNDS
+
+SET = "set.json"
+"""What the set holds: runtime, shapes, header of the table, students."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `profile.pyz`; exit status as that of `autodistil`."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--worker"]:
+        from autodistil.profiling import worker
+
+        worker.main()
+        return
+    try:
+        _run(_parser().parse_args(arguments))
+    except AutodistilError as error:
+        sys.stderr.write(f"profile: {error}\n")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        sys.stderr.write(
+            f"profile: {error.filename!r}: {error.strerror}; run it beside {SET}, in a folder to write to\n"
+        )
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("profile", description="Measure an ONNX set and write the device's latency table.")
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: as the set says)")
+    parser.add_argument("--rounds", type=int, default=None, help=f"timed rounds, at least {MIN_ROUNDS}")
+    parser.add_argument(
+        "--out", type=Path, default=Path("table.json"), help="where the table goes (default: table.json)"
+    )
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    folder = Path(sys.argv[0]).resolve().parent
+    content = json.loads((folder / SET).read_text(encoding="utf-8"))
+    students = [_prepared(folder, row) for row in content["students"]]
+    missing = [student for student in students if not student.path.is_file()]
+    if missing:
+        raise ProfileError(f"the set has no {missing[0].path}; copy the whole folder")
+    plan = Plan(
+        runtime=content["runtime"],
+        threads=content["threads"] if arguments.threads is None else arguments.threads,
+        shapes=tuple((batch, seq_len) for batch, seq_len in content["shapes"]),
+        rounds=content["rounds"] if arguments.rounds is None else arguments.rounds,
+        worker=(sys.executable, os.path.abspath(sys.argv[0]), "--worker"),
+    )
+    session = measure(plan, students, content["header"], _Dots())
+    arguments.out.write_text(json.dumps(session.table, indent=1) + "\n", encoding="utf-8")
+    busy = sum(entry["busy"] for entry in session.table["entries"])
+    words = f"; the machine was busy for {busy}: close other programs and run again" if busy else ""
+    sys.stderr.write(f"\n{len(session.table['entries'])} entries in {arguments.out}{words}\n")
+
+
+def _prepared(folder: Path, row: Mapping[str, Any]) -> Prepared:
+    paths = {name: folder / row[name] for name in ("path", "cases")}
+    return Prepared(row["name"], row["student"], paths["path"], paths["cases"], row["vocab_size"])
+
+
+class _Dots:
+    """A dot on stderr for each round."""
+
+    def __call__(self) -> None:
+        sys.stderr.write(".")
+        sys.stderr.flush()

@@ -1,0 +1,239 @@
+"""A session on one device: starts fresh processes that measure students, and puts their answers into a table's JSON.
+
+Only the standard library, since the runner for phones and edge boxes holds this file too; `table` reads the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from autodistil.errors import IntegrityError, ProfileError
+from autodistil.profiling.setting import (
+    MAX_BATCH,
+    MAX_SEQ_LEN,
+    MAX_THREADS,
+    check_runtime,
+    check_whole,
+)
+from autodistil.profiling.stopwatch import MIN_ROUNDS
+
+WORKER = (sys.executable, "-m", "autodistil.profiling.worker")
+"""The command that starts a worker."""
+MAX_ROUNDS = 10_000
+_MB_A_PROCESS, _STUDENTS_A_PROCESS = 1_500.0, 32
+"""Students are timed beside each other as far as they fit into memory together."""
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of each student, and how.
+
+    Raises:
+        ProfileError: the runtime is unknown, or a number is out of bounds.
+    """
+
+    runtime: str = "onnx"
+    device: str = "cpu"
+    threads: int = 1
+    shapes: tuple[tuple[int, int], ...] = ((1, 128),)
+    """(batch, length)"""
+    rounds: int = MIN_ROUNDS
+    memory: bool = True
+    """Also measure peak memory, which takes a process a student."""
+    worker: tuple[str, ...] = WORKER
+
+    def __post_init__(self) -> None:
+        """Refuse what no process can run."""
+        check_runtime(self.runtime)
+        check_whole("threads", self.threads, MAX_THREADS)
+        check_whole("rounds", self.rounds, MAX_ROUNDS, MIN_ROUNDS)
+        for batch, seq_len in self.shapes:
+            check_whole("batch", batch, MAX_BATCH)
+            check_whole("sequence length", seq_len, MAX_SEQ_LEN)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A student on disk, ready to be measured."""
+
+    name: str
+    student: Mapping[str, int]
+    """Its `StudentConfig` as JSON."""
+    path: Path
+    """The artefact that the runtime loads."""
+    cases: Path
+    """Inputs and PyTorch's answers (`parity`)."""
+    vocab_size: int
+    """Tokens that it knows."""
+
+    @property
+    def file_mb(self) -> float:
+        """Size of the file with the weights, in 1e6 bytes."""
+        weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
+        return weights.stat().st_size / 1e6
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What a worker has to know."""
+        return {
+            "name": self.name,
+            "path": str(self.path.resolve()),
+            "cases": str(self.cases.resolve()),
+            "vocab_size": self.vocab_size,
+        }
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a session measured."""
+
+    table: dict[str, Any]
+    """As `table.table_from_dict` reads it."""
+    mean_cosine: float
+    """The smallest of all students, with PyTorch."""
+
+
+def probe(plan: Plan) -> dict[str, Any]:
+    """The `device` and the `versions`, asked of a worker: before anything is prepared for it.
+
+    Raises:
+        ProfileError: the runtime or the device is not there.
+    """
+    answer: dict[str, Any] = _ask(plan, "probe", [])
+    return answer
+
+
+def measure(
+    plan: Plan, students: Sequence[Prepared], header: Mapping[str, Any], on_round: Callable[[], None] = lambda: None
+) -> Session:
+    """Measure students in fresh processes.
+
+    Args:
+        plan: how.
+        students: at least one.
+        header: `version`, `family`, `vocab_size` and `versions` of the table.
+        on_round: told after each round of each process.
+
+    Raises:
+        ProfileError: the runtime is not there, or a process failed.
+        IntegrityError: a student's outputs differ from PyTorch's.
+    """
+    facts = probe(plan)
+    answers = [_ask(plan, "latency", part, on_round) for part in portions(students)]
+    timings = [timing for answer in answers for timing in answer["timings"]]
+    peaks = [peak for student in students for peak in _peaks(plan, student)]
+    keys = [(student, shape) for student in students for shape in plan.shapes]
+    entries = [
+        {
+            "student": dict(student.student),
+            "batch": batch,
+            "seq_len": seq_len,
+            **timing,
+            "peak_memory_mb": peak,
+            "file_mb": student.file_mb,
+        }
+        for (student, (batch, seq_len)), timing, peak in zip(keys, timings, peaks, strict=True)
+    ]
+    table = {
+        **header,
+        "device": facts["device"],
+        "runtime": plan.runtime,
+        "threads": plan.threads,
+        "versions": {**facts["versions"], **header["versions"]},
+        "reference_ms": min(answer["reference_ms"] for answer in answers),
+        "entries": entries,
+    }
+    return Session(table, min(close["mean_cosine"] for answer in answers for close in answer["agreements"]))
+
+
+def portions(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
+    """The students in groups that fit into memory together."""
+    part: list[Prepared] = []
+    for student in students:
+        full = len(part) == _STUDENTS_A_PROCESS or sum(s.file_mb for s in [*part, student]) > _MB_A_PROCESS
+        if part and full:
+            yield part
+            part = []
+        part.append(student)
+    if part:
+        yield part
+
+
+def _peaks(plan: Plan, student: Prepared) -> list[float | None]:
+    if not plan.memory:
+        return [None for _ in plan.shapes]
+    peaks: list[float | None] = _ask(plan, "memory", [student])
+    return peaks
+
+
+def _ask(plan: Plan, task: str, students: Sequence[Prepared], on_round: Callable[[], None] = lambda: None) -> Any:
+    """Start a worker, give it a job, and return its answer."""
+    job = {
+        "task": task,
+        "runtime": plan.runtime,
+        "device": plan.device,
+        "threads": plan.threads,
+        "shapes": plan.shapes,
+        "rounds": plan.rounds,
+        "students": [student.job for student in students],
+    }
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        worker = subprocess.Popen(
+            plan.worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=_environment(plan), text=True
+        )
+        try:
+            return _answer(worker, json.dumps(job), errors, on_round)
+        finally:
+            worker.kill()
+            worker.communicate()
+
+
+def _environment(plan: Plan) -> dict[str, str]:
+    """The worker's: threads fixed before a library reads them, no network, and these modules to import."""
+    quiet = {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(plan.threads))
+    return {**os.environ, **quiet, **threads, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _answer(worker: subprocess.Popen[str], job: str, errors: IO[str], on_round: Callable[[], None]) -> Any:
+    stdin, stdout = worker.stdin, worker.stdout
+    assert stdin is not None
+    assert stdout is not None
+    with suppress(BrokenPipeError):  # it ended at once; why is read below
+        stdin.write(job)
+        stdin.close()
+    worker.stdin = None
+    for line in stdout:
+        message = json.loads(line)
+        if "answer" in message:
+            return message["answer"]
+        if "error" in message:
+            raise (IntegrityError if message["exit_code"] == 1 else ProfileError)(message["error"])
+        on_round()
+    raise ProfileError(_crash(worker.wait(), errors))
+
+
+def _crash(status: int, errors: IO[str]) -> str:
+    """Why a worker ended without an answer."""
+    if status == -9:
+        return "the measuring process was killed, perhaps for memory; measure fewer or smaller batches or lengths"
+    errors.seek(0)
+    last = ([line for line in errors.read().splitlines() if line.strip()] or ["nothing"])[-1]
+    return f"the measuring process ended with status {status} and said: {' '.join(last.split())[:300]}"

@@ -1,0 +1,191 @@
+"""A stopwatch for latencies that can be trusted: warm, interleaved, wall clock, and aware of its neighbours.
+
+1. Warm-up: each call is repeated until the median of the last five differs from that of the five before by at most 5 %
+   (50 calls or 5 seconds at most).
+2. Rounds: every round times every call once, in an order of its own, so that drift and the cache that a call inherits
+   hit all calls alike. Short calls run once untimed before, as a model that is in use has its weights in the cache.
+3. The figure is the median, with the confidence interval that order statistics give without assumptions.
+4. Contention: one reference kernel is timed before, in each sample, and after. A sample is disturbed where the kernel
+   took more than 1.3 times its fastest, or where kernel or call waited for the processor (wall-clock time above 1.1
+   times the processor time of all threads). Disturbed samples are taken again, three times at most. Where more than a
+   fifth of a call's samples stay disturbed, its figure is marked busy.
+
+Only the standard library, since the runner for phones and edge boxes holds this file too.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Call = Callable[[], "float | None"]
+"""Does the work once, and may return its seconds where it has a better clock than ours (CUDA events)."""
+
+MIN_ROUNDS = 30
+SLOW, WAITED = 1.3, 1.1
+MAX_DISTURBED = 0.2
+"""Share of a call's samples that may stay disturbed."""
+_WINDOW, _STEADY, _MAX_WARM_UP, _MAX_WARM_UP_SECONDS = 5, 0.05, 50, 5.0
+_SHORT_SECONDS = 0.02
+"""Calls below it run once untimed before they are timed; above it, what a cache holds makes no difference."""
+_REFERENCES = 10
+"""Times that the reference kernel runs before and after the rounds."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What is read: both in seconds."""
+
+    wall: Callable[[], float] = time.perf_counter
+    processor: Callable[[], float] | None = None if os.name == "nt" else time.process_time
+    """Time that all threads of this process ran; None where the system counts it too coarsely."""
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The figure of one call."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    rounds: int
+    busy: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of all calls, in their order."""
+
+    timings: tuple[Timing, ...]
+    reference_ms: float
+    """Fastest time of the reference kernel."""
+
+
+@dataclass(frozen=True)
+class _Lap:
+    """One timed run."""
+
+    seconds: float
+    waited: bool
+
+
+@dataclass(frozen=True)
+class _Sample:
+    lap: _Lap
+    reference: _Lap
+
+    def disturbed(self, fastest: float) -> bool:
+        return self.lap.waited or _disturbed(self.reference, fastest)
+
+
+def _disturbed(reference: _Lap, fastest: float) -> bool:
+    return reference.waited or reference.seconds > SLOW * fastest
+
+
+@dataclass
+class Stopwatch:
+    """Times calls beside each other.
+
+    Args:
+        reference: a kernel of constant work, on the same threads as the calls.
+        rounds: samples of each call.
+        repeats: times that disturbed samples are taken again at most.
+        clock: what is read.
+        on_round: told after each round.
+    """
+
+    reference: Call
+    rounds: int = MIN_ROUNDS
+    repeats: int = 3
+    clock: Clock = Clock()
+    on_round: Callable[[], None] = lambda: None
+
+    def measure(self, calls: Sequence[Call]) -> Measured:
+        """Time all calls."""
+        self.warm_up(self.reference)
+        short = [self.warm_up(call) < _SHORT_SECONDS for call in calls]
+        edges = [self._lap(self.reference) for _ in range(_REFERENCES)]
+        samples: list[list[_Sample]] = [[] for _ in calls]
+        for number in range(self.rounds):
+            order = list(range(len(calls)))
+            random.Random(number).shuffle(order)
+            for i in order:
+                samples[i].append(self._sample(calls[i], short[i]))
+            self.on_round()
+        edges += [self._lap(self.reference) for _ in range(_REFERENCES)]
+        fastest = min([lap.seconds for lap in edges] + [s.reference.seconds for row in samples for s in row])
+        for _ in range(self.repeats):
+            fastest = self._repeat_disturbed(calls, short, samples, fastest)
+        return Measured(tuple(_timing(row, fastest) for row in samples), 1e3 * fastest)
+
+    def warm_up(self, call: Call) -> float:
+        """Run a call until it is steady; returns its median seconds at the end."""
+        start, laps = self.clock.wall(), []
+        while True:
+            laps.append(self._lap(call).seconds)
+            last, before = laps[-_WINDOW:], laps[-2 * _WINDOW : -_WINDOW]
+            median = statistics.median(last)
+            if len(before) == _WINDOW and abs(median / statistics.median(before) - 1) <= _STEADY:
+                return median
+            if len(laps) >= _MAX_WARM_UP or self.clock.wall() - start > _MAX_WARM_UP_SECONDS:
+                return median
+
+    def _repeat_disturbed(
+        self, calls: Sequence[Call], short: Sequence[bool], samples: list[list[_Sample]], fastest: float
+    ) -> float:
+        """Take the disturbed samples again, in place; returns the reference's fastest time by now."""
+        again = [(k, i) for i, row in enumerate(samples) for k, s in enumerate(row) if s.disturbed(fastest)]
+        for k, i in sorted(again):  # round by round, so that calls stay interleaved
+            self.clock.sleep(0.001)  # the scheduler gives a new time slice to who slept
+            samples[i][k] = self._sample(calls[i], short[i])
+            fastest = min(fastest, samples[i][k].reference.seconds)
+        return fastest
+
+    def _sample(self, call: Call, short: bool) -> _Sample:
+        self.reference()  # its data are in the cache when it is timed
+        reference = self._lap(self.reference)
+        if short:
+            call()
+        return _Sample(self._lap(call), reference)
+
+    def _lap(self, call: Call) -> _Lap:
+        read = self.clock.processor
+        processor, start = read() if read else 0.0, self.clock.wall()
+        own = call()
+        wall = self.clock.wall() - start
+        waited = read is not None and own is None and wall > WAITED * (read() - processor) + 1e-4
+        return _Lap(max(wall if own is None else own, 1e-9), waited)
+
+
+def _timing(samples: Sequence[_Sample], fastest: float) -> Timing:
+    milliseconds = sorted(1e3 * sample.lap.seconds for sample in samples)
+    low, high = median_interval(milliseconds)
+    disturbed = sum(sample.disturbed(fastest) for sample in samples)
+    busy = disturbed > MAX_DISTURBED * len(samples)
+    return Timing(statistics.median(milliseconds), low, high, len(samples), busy)
+
+
+def median_interval(ordered: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Confidence interval of the median from order statistics, whatever the distribution.
+
+    The number of samples below the median is binomial with p = 1/2, so the k-th smallest and the k-th largest enclose
+    the median with probability 1 - 2 P(B < k). Too few samples for `confidence` give their extremes.
+
+    Args:
+        ordered: samples, ascending; at least one.
+        confidence: at least this.
+    """
+    n, k, below = len(ordered), 0, 0.0
+    while True:
+        below += math.comb(n, k) / 2**n
+        if 2 * below > 1 - confidence or 2 * k >= n:
+            break
+        k += 1
+    k = max(k, 1)
+    return ordered[k - 1], ordered[n - k]

@@ -1,0 +1,121 @@
+"""Which students of a run to measure, and the students of folders, as what `profiling` measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from transformers import AutoModel, PreTrainedModel
+
+from autodistil.context import RunContext
+from autodistil.errors import ProfileError
+from autodistil.profiling.profile import Source, table_header
+from autodistil.spaces import Candidate, StudentConfig
+from autodistil.teacher import Teacher, load_teacher
+
+
+def run_sources(context: RunContext, count: int) -> tuple[list[Source], dict[str, Any]]:
+    """Students of a run to measure, and the header of their table.
+
+    Args:
+        context: an open run; SuperLMs that were not trained are cut from the teacher as they start.
+        count: students at most.
+    """
+    config = context.teacher.model.config
+    chosen = choose(context.space.candidates, _front(context), count)
+    return [_candidate_source(context, one) for one in chosen], table_header(config.model_type, config.vocab_size)
+
+
+def choose(candidates: Sequence[Candidate], front: Iterable[str], count: int) -> list[Candidate]:
+    """The largest and the smallest student of each sub-space, then the front: `count` architectures at most.
+
+    Args:
+        candidates: all students of a space.
+        front: ids of the front, cheapest first; spread evenly where there are too many.
+        count: at least one.
+    """
+    by_id = {candidate.id: candidate for candidate in candidates}
+    subs: dict[str, list[Candidate]] = {}
+    for one in candidates:
+        subs.setdefault(one.sub_space, []).append(one)
+    extremes = [pick(subs[name], key=_size) for pick in (max, min) for name in subs]
+    first = _distinct(extremes)[:count]
+    rest = _distinct([*first, *(by_id[student_id] for student_id in front if student_id in by_id)])[len(first) :]
+    room = min(count - len(first), len(rest))
+    return [*first, *(rest[i * len(rest) // room] for i in range(room))]
+
+
+def _size(candidate: Candidate) -> tuple[int, StudentConfig]:
+    return candidate.config.encoder_weights, candidate.config
+
+
+def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The first candidate of each architecture."""
+    seen: dict[StudentConfig, Candidate] = {}
+    for candidate in candidates:
+        seen.setdefault(candidate.config, candidate)
+    return list(seen.values())
+
+
+def _front(context: RunContext) -> list[str]:
+    """Ids of the front, cheapest first; none where the run was not searched."""
+    path = context.folder.candidates_path
+    if not path.is_file():
+        return []
+    try:
+        table = pd.read_csv(path)
+        return [str(student_id) for student_id in table[table["pareto"]].sort_values("flops")["id"]]
+    except (ValueError, KeyError, pd.errors.ParserError) as error:
+        raise ProfileError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
+
+
+def _candidate_source(context: RunContext, candidate: Candidate) -> Source:
+    sub_space = context.space.sub_space(candidate.sub_space)
+
+    def load() -> PreTrainedModel:
+        vocabulary = context.vocabulary if sub_space.vocab_size else None
+        trained = context.is_trained(sub_space)
+        superlm = context.trained_superlm(sub_space) if trained else context.new_superlm(sub_space, vocabulary)
+        return superlm.extract(candidate.config)
+
+    vocab_size = candidate.config.vocab_size or context.teacher.model.config.vocab_size
+    return Source(candidate.id, candidate.config, vocab_size, context.teacher.max_length, load)
+
+
+def folder_sources(folders: Sequence[Path]) -> tuple[list[Source], dict[str, Any]]:
+    """Hugging Face encoders to measure, and the header of their table.
+
+    Raises:
+        TeacherError: one cannot be loaded, or its family is not supported.
+        ProfileError: they are of several families, or two of one architecture.
+    """
+    loaded = [load_teacher(str(folder)) for folder in folders]
+    families = sorted({one.model.config.model_type for one in loaded})
+    if len(families) > 1:
+        raise ProfileError(f"profile: got students of the families {', '.join(families)}; measure each on its own")
+    vocab_size = max(one.model.config.vocab_size for one in loaded)
+    sources = [_folder_source(folder, one, vocab_size) for folder, one in zip(folders, loaded, strict=True)]
+    if len({source.config for source in sources}) < len(sources):
+        raise ProfileError("profile: got one architecture twice; leave one of the folders out")
+    return sources, table_header(families[0], vocab_size)
+
+
+def _folder_source(folder: Path, student: Teacher, whole: int) -> Source:
+    own = student.model.config.vocab_size
+    config = replace(
+        student.dims,
+        vocab_size=None if own == whole else own,
+        embedding_size=student.encoder_shape.embedding_size,
+    )
+    return Source(folder.name, config, own, student.max_length, _loader(student.folder or folder))
+
+
+def _loader(folder: Path) -> Callable[[], PreTrainedModel]:
+    def load() -> PreTrainedModel:
+        model: PreTrainedModel = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
+        return model
+
+    return load

@@ -1,4 +1,4 @@
-"""Searches under budgets of a device, with a stopwatch of our own: only what is measured counts, and errors are one line."""
+"""Searches under budgets of a device, with a stopwatch of our own: only what is measured counts; errors are one line."""
 
 from dataclasses import replace
 
@@ -40,7 +40,16 @@ def entry_of(student, setting, factor=1.0, memory=True):
     ms = factor * (0.2 + 0.1 * student.num_layers + 1e-5 * student.encoder_weights)
     peak = 30 + 1e-5 * student.encoder_weights if memory else None
     return LatencyEntry(
-        student, setting.batch, setting.seq_len, ms, 0.99 * ms, 1.01 * ms, 30, False, peak, 1e-6 * student.encoder_weights
+        student,
+        setting.batch,
+        setting.seq_len,
+        ms,
+        0.99 * ms,
+        1.01 * ms,
+        30,
+        False,
+        peak,
+        1e-6 * student.encoder_weights,
     )
 
 

@@ -64,8 +64,10 @@ class CostModel:
     """Logarithm of measured over priced, over `_coordinates`."""
     spread: float
     """Half of the interval, as the logarithm of a factor."""
-    cross_validated: Accuracy
+    left_out: tuple[float, ...]
     """Each measured student, predicted from the others."""
+    cross_validated: Accuracy
+    """How good these predictions are."""
 
     def predict(self, load: Workload) -> pd.DataFrame:
         """`value`, `low` and `high`, one row a student of a workload of the same batch and length."""
@@ -100,7 +102,7 @@ def fit_cost_model(cost: str, load: Workload, values: Sequence[float]) -> CostMo
     guesses = _left_out(cost, load, known, residuals.kernel_)
     errors = np.sort(np.abs(np.log(guesses / known)))
     spread = errors[min(len(errors) - 1, math.ceil(COVERAGE * (len(errors) + 1)) - 1)]
-    return CostModel(cost, prices, residuals, float(spread), accuracy(guesses, known))
+    return CostModel(cost, prices, residuals, float(spread), tuple(guesses.tolist()), accuracy(guesses, known))
 
 
 def accuracy(predicted: Sequence[float] | Floats, measured: Sequence[float] | Floats) -> Accuracy:

@@ -100,10 +100,19 @@ class DeviceCost:
         return self.model.shares(self.load).set_index(self.table.index)
 
     @property
+    def unseen(self) -> tuple[LatencyEntry, ...]:
+        """Measurements of finalists that the model was not fitted to."""
+        return tuple(entry for entry in self.finalists if entry not in self.design)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine did something else during some measurement of a time."""
+        return self.budget.cost == "ms" and any(entry.busy for entry in (*self.design, *self.finalists))
+
+    @property
     def on_finalists(self) -> Accuracy | None:
         """How well finalists were predicted before they were measured; None where none was."""
-        unseen = (entry for entry in self.finalists if entry not in self.design)
-        known = {entry.student: typical_value(entry, self.budget.cost) for entry in unseen}
+        known = {entry.student: typical_value(entry, self.budget.cost) for entry in self.unseen}
         pairs = [
             (float(self.table.loc[candidate.id, "predicted"]), value)
             for candidate in self.candidates

@@ -13,7 +13,11 @@ SPACES = st.sampled_from(["", " ", "  "])
 
 
 @given(
-    st.decimals("0.001", 9999, places=3), st.integers(1, 64), st.sampled_from(RUNTIME_NAMES), st.integers(1, 512), SPACES
+    st.decimals("0.001", 9999, places=3),
+    st.integers(1, 64),
+    st.sampled_from(RUNTIME_NAMES),
+    st.integers(1, 512),
+    SPACES,
 )
 def test_settings_come_in_any_order_and_spacing(number, threads, runtime, length, space):
     parts = [f"threads={threads}", f"runtime={runtime}", f"seq = {length}"]
@@ -51,7 +55,7 @@ def test_other_budgets_are_what_they_were(text, cost):
     [
         ("-8ms@cpu", "above zero"), ("0ms@cpu", "above zero"), ("1e999ms@cpu", "finite"), ("8ms", "without a device"),
         ("8ms@", "without a device"), ("8ms@cpu,", "the setting"), ("8ms@cpu,thread=1", "did you mean 'threads'"),
-        ("8ms@cpu,threads=0", "1 to"), ("8ms@cpu,threads=-1", "whole numbers"), ("8ms@cpu,threads=1.5", "whole numbers"),
+        ("8ms@cpu,threads=0", "1 to"), ("8ms@cpu,threads=-1", "whole numbers"), ("8ms@cpu,threads=1.5", "whole"),
         ("8ms@cpu,threads=" + "9" * 200, "whole numbers"), ("8ms@cpu,runtime=onxx", "did you mean 'onnx'"),
         ("8ms@cpu,runtime=", "allowed: torch"), ("8ms@cpu,seq=100001", "1 to 100,000"), ("8ms@cpu,batch=x", "whole"),
         ("8ms@cpu,seq=٣", "whole numbers"), ("eightms@cpu", "allowed"), ("8mss@cpu", "allowed"),
@@ -68,10 +72,15 @@ def test_anything_else_is_refused_on_one_bounded_line(text, words):
 @given(st.text(max_size=30) | st.from_regex(r"[0-9]{1,3} ?[a-z]{1,5}@[a-z=,0-9]{0,30}", fullmatch=True))
 def test_no_text_is_more_than_an_error_line(text):
     for read in (read_budget, parse_device_budget):
-        try:
-            assert read(text).limit > 0
-        except AutodistilError as error:
-            assert "\n" not in str(error)
+        assert "\n" not in _error_of(read, text)
+
+
+def _error_of(read, text):
+    """What reading says; nothing where it reads a budget."""
+    try:
+        return "" if read(text).limit > 0 else "no limit\n"
+    except AutodistilError as error:
+        return str(error)
 
 
 def test_a_limit_holds_up_to_itself():

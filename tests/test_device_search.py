@@ -1,4 +1,4 @@
-"""Searches under budgets of a device, with a stopwatch of our own: only what is measured counts; errors are one line."""
+"""Searches under budgets of a device, with a stopwatch of our own: what is measured counts; errors are one line."""
 
 from dataclasses import replace
 

@@ -30,7 +30,7 @@ def tiny_bert():
 
 
 def lookup_graph(path, table, weight):
-    """An ONNX file with a student's inputs and output that looks up an embedding and projects it; exporting takes long."""
+    """An ONNX file with a student's inputs and output of a looked-up and projected embedding; exporting takes long."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     nodes = [

@@ -102,5 +102,7 @@ def test_what_a_runtime_makes_of_padding_does_not_matter_and_nan_does():
 
 def test_a_missing_library_is_named_with_the_line_that_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ProfileError, match=r"onnxscript, which is not installed; run: pip install 'autodistil\[onnx\]'"):
+    with pytest.raises(
+        ProfileError, match=r"onnxscript, which is not installed; run: pip install 'autodistil\[onnx\]'"
+    ):
         require("onnxscript")

@@ -73,7 +73,8 @@ def test_more_threads_than_cores_are_refused():
 
 
 def test_what_a_runtime_prints_does_not_disturb_the_answer():
-    program = "from autodistil.profiling import worker; import os; worker.TASKS = {'probe': lambda *_: os.system('echo noise')}; worker.main()"
+    program = "import os; from autodistil.profiling import worker; "
+    program += "worker.TASKS = {'probe': lambda *_: os.system('echo noise')}; worker.main()"
     assert probe(replace(PLAN, worker=(sys.executable, "-c", program))) == 0
 
 
@@ -157,7 +158,7 @@ def test_students_that_do_not_fit_together_are_measured_in_turn(tmp_path):
 
 
 def test_the_runner_is_made_of_modules_that_need_no_pytorch():
-    names = "errors parity profiling.session profiling.worker profiling.runner profiling.runtimes".split()
+    names = ["errors", "parity", "profiling.session", "profiling.worker", "profiling.runner", "profiling.runtimes"]
     program = "import sys\n" + "\n".join(f"import autodistil.{name}" for name in names)
     program += "\nprint([m for m in sys.modules if m.split('.')[0] in ('torch', 'transformers', 'yaml', 'pandas')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

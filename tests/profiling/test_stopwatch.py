@@ -1,4 +1,4 @@
-"""The stopwatch on an injected clock: medians, intervals, interleaving, warm-up, and neighbours that take the processor."""
+"""The stopwatch on an injected clock: medians, intervals, interleaving, warm-up, neighbours that take the processor."""
 
 import random
 import statistics
@@ -55,7 +55,9 @@ def test_medians_of_constant_calls_are_those_constants(world):
 def test_calls_are_interleaved_in_changing_order_and_short_ones_are_warm(world):
     rounds = []
     calls = [world.call(name, 0.03) for name in "abc"] + [world.call("short", 0.001)]
-    stopwatch = world.stopwatch(on_round=lambda: (rounds.append([n for n in world.log if n != "reference"]), world.log.clear()))
+    stopwatch = world.stopwatch(
+        on_round=lambda: (rounds.append([n for n in world.log if n != "reference"]), world.log.clear())
+    )
     world.log.clear()
     stopwatch.measure(calls)
     assert len(rounds) == 30
@@ -161,8 +163,6 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says():
     draw = random.Random(1)
     covered = [
         low <= 1.0 <= high
-        for low, high in (
-            median_interval(sorted(2 ** draw.gauss(0, 1) for _ in range(30))) for _ in range(2000)
-        )
+        for low, high in (median_interval(sorted(2 ** draw.gauss(0, 1) for _ in range(30))) for _ in range(2000))
     ]
     assert 0.94 < statistics.mean(covered) < 0.98

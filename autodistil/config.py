@@ -81,6 +81,10 @@ class RunConfig:
     # What is searched: may change from search to search in one run.
     budgets: tuple[str, ...] = ()
     """Budgets that hold together, such as `500MFLOPs` or `12Mparams`."""
+    latency_tables: tuple[str, ...] = ()
+    """Latency tables by name, such as `laptop=table.json`, for budgets such as `8ms@laptop`."""
+    force_table: bool = False
+    """Also take latency tables of other devices; students are then not measured again."""
     sampler: str = "auto"
     """Search algorithm (`student_search.study.SAMPLERS`)."""
     trials: int | None = None
@@ -154,7 +158,8 @@ _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
 PROXY_OPTIONS = frozenset({"proxy", "data", "proxy_method", "proxy_top"})
-SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | {"budgets", "sampler", "trials", "racing"}
+DEVICE_OPTIONS = frozenset({"latency_tables", "force_table"})
+SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | DEVICE_OPTIONS | {"budgets", "sampler", "trials", "racing"}
 CLUSTER_OPTIONS = frozenset(
     {"workers", "cpus_per_worker", "gpus_per_worker", "layout", "address", "storage", "max_failures"}
 )

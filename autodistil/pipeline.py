@@ -24,7 +24,9 @@ from autodistil.context import RunContext
 from autodistil.errors import BudgetError
 from autodistil.export import ExportedStudent
 from autodistil.run_certificate import score_ends
+from autodistil.stages.device_tables import Measure, measure_here, profile_devices
 from autodistil.stages.exporting import export_candidate
+from autodistil.stages.on_device import device_notes, hold_budgets
 from autodistil.stages.proxy import open_proxy, rank_by_task
 from autodistil.stages.refined import Refinement, rank_notes
 from autodistil.stages.refining import refine_finalists, refine_students
@@ -77,18 +79,23 @@ class SearchResult:
         return self.candidates[self.candidates["pareto"]].sort_values(["flops", "loss"], kind="stable")
 
 
-def search(context: RunContext, resume: bool = False, report_dir: Path | None = None) -> SearchResult:
+def search(
+    context: RunContext, resume: bool = False, report_dir: Path | None = None, measure: Measure | None = None
+) -> SearchResult:
     """Train what is not trained yet, search under the budgets, report, and export the best student.
 
     Args:
         context: an open run; its configuration holds the budgets.
         resume: go on with an interrupted training.
         report_dir: also leave the report there, under the run's name.
+        measure: the stopwatch for budgets of a device; this machine's unless given.
 
     Raises:
         AutodistilError: wrong input; what was done before is kept.
     """
     start = time.perf_counter()
+    measure = measure or measure_here(context)
+    profile_devices(context, measure)
     problem = search_problem(context, context.config.budgets)
     with context.folder.locked():
         needed = [
@@ -101,7 +108,9 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         _ = read_measured(context.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(context)
         train_missing(context, needed, resume)
-        ranked = rank_by_task(context, problem, run_search(context, problem), task)
+        problem, ranked = hold_budgets(
+            context, problem, lambda costed: rank_by_task(context, costed, run_search(context, costed), task), measure
+        )
         write_candidates(context, ranked)
         ranked = refine_finalists(context, problem, ranked, resume)
         refined = rank_notes(ranked)
@@ -113,7 +122,8 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         student = export_candidate(
             context, problem, ranked, best, context.folder.student_folder(best), replace_existing=True
         )
-        report = write_report(context, problem, ranked, skipped, report_dir)
+        held = device_notes(problem, best)
+        report = write_report(context, problem, ranked, [*held, *skipped], report_dir)
     return SearchResult(
         context.folder.path,
         tuple(budget.text for budget in problem.budgets),
@@ -122,7 +132,7 @@ def search(context: RunContext, resume: bool = False, report_dir: Path | None = 
         ranked,
         report,
         student,
-        (*notes, *refined),
+        (*notes, *refined, *held),
         time.perf_counter() - start,
     )
 

@@ -7,6 +7,7 @@ heldout.npy, vocabulary.npz     what students are scored on, and which tokens th
 study.db, candidates.csv        search
 proxy.json                      task scores of students, where a proxy task ranks them
 report.html, report.png         report
+latency/                        measured students, where a budget is one of a device
 certificate.json                how far to trust the search
 refined/<id>/                   students refined alone: superlm.safetensors and result.json
 alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
@@ -103,6 +104,11 @@ class RunFolder:
     def refined_path(self) -> Path:
         """`refined`: a folder for each student that was refined alone, by its id."""
         return self.path / "refined"
+
+    @property
+    def latency_path(self) -> Path:
+        """`latency`: what students were measured to take, a table for each way of running them."""
+        return self.path / "latency"
 
     def student_folder(self, student_id: str) -> Path:
         """Folder of one exported student."""

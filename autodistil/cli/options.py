@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-TRAINING, PROXY, REFINING, MACHINE, CLUSTER = "Training", "Proxy task", "Refining", "Machine", "Cluster"
+TRAINING, PROXY, REFINING, MACHINE = "Training", "Proxy task", "Refining", "Machine"
+CLUSTER, DEVICES = "Cluster", "Budgets of devices"
 
 
 def panel_option(panel: str, flag: str, metavar: str, text: str) -> Any:
@@ -32,9 +33,16 @@ ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search
 Budgets = Annotated[
     list[str] | None,
     typer.Option(
-        "--budget", help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB. Repeatable: all hold together.", metavar="B"
+        "--budget",
+        help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 8ms@cpu,threads=1,runtime=onnx, 200MBram. "
+        "Repeatable: all hold together.",
+        metavar="B",
     ),
 ]
+_TABLE_HELP = "Latency table for budgets such as 8ms@laptop. Repeatable."
+_FORCE_HELP = "Also take tables of other devices; students are then not measured again."
+LatencyTables = Annotated[list[str] | None, panel_option(DEVICES, "--latency-table", "NAME=FILE", _TABLE_HELP)]
+ForceTable = Annotated[bool | None, typer.Option("--force-table", help=_FORCE_HELP, rich_help_panel=DEVICES)]
 ObjectiveName = Annotated[
     str | None,
     typer.Option(

@@ -57,11 +57,14 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""
+    from autodistil.errors import ProfileError
     from autodistil.profiling.session import Plan
 
     shapes = tuple((b, s) for b in _numbers("--batch", batch) for s in _numbers("--seq-len", seq_len))
     label, kind = _device(device)
     plan = Plan(runtime, kind, threads, shapes, rounds, memory)
+    if out.is_dir():
+        raise ProfileError(f"--out: got {str(out)!r}, which is a folder; give it the name of a file")
     sources, header = _sources(run, student or [], students, json)
     from autodistil.cli import profile_output
     from autodistil.console import TerminalProgress

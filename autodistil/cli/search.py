@@ -13,8 +13,10 @@ from autodistil.cli.options import (
     Corpus,
     CpusPerWorker,
     Device,
+    ForceTable,
     GpusPerWorker,
     Json,
+    LatencyTables,
     Layout,
     MaxFailures,
     ObjectiveName,
@@ -47,6 +49,8 @@ from autodistil.cli.options import (
 @app.command(epilog="Example: `autodistil search --budget 500MFLOPs --budget 12Mparams --train-minutes 30`")
 def search(
     budget: Budgets = None,
+    latency_tables: LatencyTables = None,
+    force_table: ForceTable = None,
     teacher: Teacher = None,
     corpus: Corpus = None,
     space: Space = None,
@@ -91,7 +95,9 @@ def search(
     if not context.config.budgets:
         from autodistil.errors import BudgetError
 
-        raise BudgetError("no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB; add one")
+        raise BudgetError(
+            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB or 8ms@cpu; add one"
+        )
     from autodistil import console, pipeline
     from autodistil.stages.proxy import check_options
 

@@ -37,7 +37,7 @@ _GRAMMAR = re.compile(
     r"\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]\s*[a-z]*)\s*(?:@\s*([0-9]{1,9})\s*)?"
 )
 _MAX_CHARACTERS = 64  # budgets are repeated in reports; and no pattern runs long on so little
-_ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams or 25MB"
+_ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB or 8ms@cpu"
 
 Value = TypeVar("Value", float, NDArray[np.float64])
 
@@ -47,9 +47,9 @@ class Budget:
     """An upper limit of one cost of a student."""
 
     cost: str
-    """`flops`, `params` or `size_mb`."""
+    """`flops`, `params` or `size_mb`; `ms`, `ram_mb` or `file_mb` of a device (`profiling.budgets`)."""
     limit: float
-    """In base units: multiply-adds, parameters, or MB of 1,000,000 bytes."""
+    """In base units: multiply-adds, parameters, MB of 1,000,000 bytes, or milliseconds."""
     seq_len: int | None
     """Sequence length in tokens at which FLOPs are counted; None: that of the run, or a cost without length."""
     text: str

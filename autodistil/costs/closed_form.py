@@ -92,7 +92,7 @@ class EncoderShape:
     """What a layer has."""
 
 
-class _Axes(NamedTuple):
+class Axes(NamedTuple):
     """Columns of int64, one entry a student, in the letters of the module docstring."""
 
     layers: Ints
@@ -110,7 +110,8 @@ class _Axes(NamedTuple):
         return self.hidden * (4 * self.width + terms.ffn_matrices * self.intermediate)
 
 
-def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
+def encoder_axes(students: Sequence[StudentConfig], shape: EncoderShape) -> Axes:
+    """The sizes of students as columns."""
     rows = [
         (s.num_layers, s.hidden_size, s.num_heads, s.attention_width, s.intermediate_size, *_table_sizes(s, shape))
         for s in students
@@ -119,7 +120,7 @@ def _axes(students: Sequence[StudentConfig], shape: EncoderShape) -> _Axes:
     layers, hidden, heads, width, intermediate, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return _Axes(layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
+    return Axes(layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
 
 
 def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:
@@ -136,7 +137,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     """
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
-    axes = _axes(students, shape)
+    axes = encoder_axes(students, shape)
     norms = LAYER_NORM_FLOPS * (shape.layer.norms * axes.layers * axes.hidden + axes.embedding)
     projections = axes.layers * axes.layer_weights(shape.layer) + axes.factorised * axes.embedding * axes.hidden
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
@@ -152,7 +153,7 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
         shape: The constants of their family and vocabulary.
         embeddings: Also count the embedding tables with their LayerNorm and, where factorised, projection.
     """
-    axes, terms = _axes(students, shape), shape.layer
+    axes, terms = encoder_axes(students, shape), shape.layer
     biases = terms.width_biases * axes.width + terms.ffn_biases * axes.intermediate + terms.hidden_biases * axes.hidden
     norms = terms.norms * terms.norm_vectors * axes.hidden
     layers = axes.layers * (axes.layer_weights(terms) + biases + norms)
@@ -161,7 +162,7 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
-def _embedding_parameters(axes: _Axes, shape: EncoderShape) -> Ints:
+def _embedding_parameters(axes: Axes, shape: EncoderShape) -> Ints:
     tables = (axes.vocabulary + shape.other_embedding_rows + shape.layer.norm_vectors) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
     return tables + projection
@@ -172,7 +173,7 @@ def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
 
     The header's length depends on names and offsets; an upper bound of it is counted, a few kB.
     """
-    entries = shape.layer.tensors * _axes(students, shape).layers + _OTHER_TENSORS
+    entries = shape.layer.tensors * encoder_axes(students, shape).layers + _OTHER_TENSORS
     header = _HEADER_BYTES + _ENTRY_BYTES * entries
     size: Floats = (BYTES_PER_PARAMETER * parameters(students, shape) + header) / 1e6
     return size

@@ -60,7 +60,11 @@ def emit_set(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ProfileError(f"emit target {str(to)!r} exists and is not an empty folder; give --emit a new folder")
     make_folder(to)
-    students = prepare_students(sources, plan.runtime, to / "students", progress)
+    return write_set(prepare_students(sources, plan.runtime, to / "students", progress), plan, header, to)
+
+
+def write_set(students: Sequence[Prepared], plan: Plan, header: Mapping[str, Any], to: Path) -> Path:
+    """Make a set of students that lie below `to`; returns the path of the runner."""
     content = {
         "header": dict(header),
         "runtime": plan.runtime,

@@ -1,12 +1,14 @@
 """Peak memory of a student: from before it is loaded until after it ran, in a process of its own.
 
-On a CPU the resident memory that Linux reports (`VmHWM`), which counts weights, activations and what the runtime takes
-for itself. Other systems have no counter that starts anew, so nothing is measured there. On CUDA what PyTorch
-allocated.
+On a CPU the resident memory that Linux reports (`VmHWM`): weights, activations, and what the runtime takes for them.
+The student is loaded, run and dropped once before, so that what libraries set up at first use does not count. Other
+systems have no counter that starts anew, so nothing is measured there. On CUDA what PyTorch allocated.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,8 +35,8 @@ def peak_memory_mb(
 def _cpu_peaks(load: Callable[[], Callable[[int, int], Call]], shapes: Sequence[tuple[int, int]]) -> list[float | None]:
     if not _STATUS.is_file():
         return [None for _ in shapes]
-    with suppress(OSError):
-        _CLEAR.write_text("5")  # forgets the peak of importing the libraries
+    load()(1, 1)()
+    _forget()
     before, call_of, peaks = _status_bytes("VmRSS"), load(), {}
     for shape in sorted(shapes, key=lambda shape: shape[0] * shape[1]):
         call = call_of(*shape)
@@ -42,6 +44,15 @@ def _cpu_peaks(load: Callable[[], Callable[[int, int], Call]], shapes: Sequence[
         call()
         peaks[shape] = (_status_bytes("VmHWM") - before) / 1e6
     return [peaks[shape] for shape in shapes]
+
+
+def _forget() -> None:
+    """Give freed memory back to the system, and let its counter of the peak start anew."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc's
+    with suppress(OSError):
+        _CLEAR.write_text("5")
 
 
 def _cuda_peaks(

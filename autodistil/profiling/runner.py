@@ -35,6 +35,9 @@ def main(arguments: list[str] | None = None) -> None:
     except AutodistilError as error:
         sys.stderr.write(f"profile: {error}\n")
         sys.exit(error.exit_code)
+    except (ValueError, KeyError, TypeError) as error:
+        sys.stderr.write(f"profile: {SET} is damaged ({error!r}); copy the whole folder again\n")
+        sys.exit(2)
     except OSError as error:
         sys.stderr.write(
             f"profile: {error.filename!r}: {error.strerror}; run it beside {SET}, in a folder to write to\n"
@@ -66,6 +69,8 @@ def _run(arguments: argparse.Namespace) -> None:
         rounds=content["rounds"] if arguments.rounds is None else arguments.rounds,
         worker=(sys.executable, os.path.abspath(sys.argv[0]), "--worker"),
     )
+    if not arguments.out.parent.is_dir():
+        raise ProfileError(f"--out: got {str(arguments.out)!r}; allowed: a file in a folder that is there")
     session = measure(plan, students, content["header"], _Dots())
     arguments.out.write_text(json.dumps(session.table, indent=1) + "\n", encoding="utf-8")
     busy = sum(entry["busy"] for entry in session.table["entries"])

@@ -105,7 +105,10 @@ class TorchRuntime(Runtime):
 
         torch.set_num_threads(threads)
         self.torch, self.device = torch, device
-        self.forward: Callable[..., Any] = AutoModel.from_pretrained(path, attn_implementation="sdpa").to(device).eval()
+        model = AutoModel.from_pretrained(path, attn_implementation="sdpa").to(device).eval()
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()  # memory of its own; before, pages of the file as they are touched
+        self.forward: Callable[..., Any] = model
 
     def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
         """Last hidden states (batch, seq, hidden)."""

@@ -7,8 +7,9 @@
 3. The figure is the median, with the confidence interval that order statistics give without assumptions.
 4. Contention: one reference kernel is timed before, in each sample, and after. A sample is disturbed where the kernel
    took more than 1.3 times its fastest, or where kernel or call waited for the processor (wall-clock time above 1.1
-   times the processor time of all threads). Disturbed samples are taken again, three times at most. Where more than a
-   fifth of a call's samples stay disturbed, its figure is marked busy.
+   times the processor time of all threads). Disturbed samples are taken again, three times at most. What then stays
+   disturbed does not count; where that is more than a fifth of a call's samples, its figure is marked busy, and where
+   fewer than ten are left, all of them count.
 
 Only the standard library, since the runner for phones and edge boxes holds this file too.
 """
@@ -30,6 +31,7 @@ MIN_ROUNDS = 30
 SLOW, WAITED = 1.3, 1.1
 MAX_DISTURBED = 0.2
 """Share of a call's samples that may stay disturbed."""
+_MIN_CLEAN = 10
 _WINDOW, _STEADY, _MAX_WARM_UP, _MAX_WARM_UP_SECONDS = 5, 0.05, 50, 5.0
 _SHORT_SECONDS = 0.02
 """Calls below it run once untimed before they are timed; above it, what a cache holds makes no difference."""
@@ -164,11 +166,12 @@ class Stopwatch:
 
 
 def _timing(samples: Sequence[_Sample], fastest: float) -> Timing:
-    milliseconds = sorted(1e3 * sample.lap.seconds for sample in samples)
+    clean = [sample for sample in samples if not sample.disturbed(fastest)]
+    busy = len(samples) - len(clean) > MAX_DISTURBED * len(samples)
+    counted = clean if len(clean) >= _MIN_CLEAN else samples
+    milliseconds = sorted(1e3 * sample.lap.seconds for sample in counted)
     low, high = median_interval(milliseconds)
-    disturbed = sum(sample.disturbed(fastest) for sample in samples)
-    busy = disturbed > MAX_DISTURBED * len(samples)
-    return Timing(statistics.median(milliseconds), low, high, len(samples), busy)
+    return Timing(statistics.median(milliseconds), low, high, len(counted), busy)
 
 
 def median_interval(ordered: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -40,7 +40,7 @@ class LatencyEntry:
     """Lower end of the median's 95 % confidence interval."""
     high_ms: float
     rounds: int
-    """Timed forwards that the median is of."""
+    """Undisturbed forwards that the median is of."""
     busy: bool
     """The machine did something else meanwhile: not a figure to rely on."""
     peak_memory_mb: float | None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from autodistil.certificate import Certificate
+from autodistil.profiling.costing import DeviceCost
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class BudgetLine:
     text: str
     """As typed."""
     cost: str
-    """`flops`, `params` or `size_mb`."""
+    """Column of the candidates: `flops`, `params`, `size_mb`, or one of a device such as `ms@laptop`."""
     limit: float
-    """Multiply-adds, parameters or MB of 1e6 bytes."""
+    """Multiply-adds, parameters, MB of 1e6 bytes, or milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,7 @@ class ReportData:
     export_command: str
     certificate: Certificate | None = None
     """How far to trust the search; what the candidates alone say where None."""
+    devices: tuple[DeviceCost, ...] = ()
+    """What students take on the devices of budgets; their columns are among those of the candidates."""
     score_name: str | None = None
     """What the candidates' `score` is, where a proxy task ranks them, such as `stsb spearman`."""

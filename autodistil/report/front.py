@@ -9,7 +9,7 @@ from autodistil.report.marks import ROW_PX, limits_on, marked_limits, marked_pic
 from autodistil.report.palette import SYMBOLS, series_colour
 from autodistil.report.rows import UNPLACED, measure, staircase, students, sub_spaces
 from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
-from autodistil.report.units import COSTS
+from autodistil.report.units import COSTS, cost_of
 
 HOVER_COLUMNS = (
     "id",
@@ -29,6 +29,12 @@ HOVER_COLUMNS = (
     "score",
 )
 """Facts of a student, in this order. A trace's `meta` says which rows (`students`) and columns (`x`, `y`) it draws."""
+
+
+def hover_columns(data: ReportData) -> tuple[str, ...]:
+    """`HOVER_COLUMNS`, and the costs on devices of this report."""
+    return (*HOVER_COLUMNS, *(device.budget.column for device in data.devices))
+
 
 _CONFIG = (
     "<b>%{customdata[0]}</b><br>"
@@ -111,7 +117,8 @@ _LEGEND: Spec = {
 def _axis_title(data: ReportData, column: str) -> str:
     if column == "flops":
         return f"FLOPs: multiply-adds of one sequence of {data.seq_len} tokens"
-    return COSTS[column].name
+    cost = cost_of(column)
+    return cost.name if column in COSTS else f"{cost.name}, {cost.unit}"
 
 
 def _in_the_middle(text: str) -> Spec:
@@ -151,7 +158,7 @@ def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, serie
         "legendrank": {"over": 1001, "untasked": 1002, "unscored": 1003}.get(state, 100 + series),
         "marker": _marker(state, series, small=len(data.candidates) >= _CROWD),
         "hovertemplate": _hover(data, state),
-        "meta": _meta(rows, column, state, value),
+        "meta": _meta(rows, hover_columns(data).index(column), state, value),
     }
 
 
@@ -162,9 +169,9 @@ def _hover(data: ReportData, state: str) -> str:
     return _HOVER[state].replace("loss %", "score %{customdata[14]:.4f} · loss %", 1)
 
 
-def _meta(rows: pd.DataFrame, column: str, state: str, value: str) -> Spec:
+def _meta(rows: pd.DataFrame, column: int, state: str, value: str) -> Spec:
     y = None if state in UNPLACED else HOVER_COLUMNS.index(value)
-    return {"state": state, "students": rows.index.tolist(), "x": HOVER_COLUMNS.index(column), "y": y}
+    return {"state": state, "students": rows.index.tolist(), "x": column, "y": y}
 
 
 def _marker(state: str, series: int, small: bool) -> Spec:

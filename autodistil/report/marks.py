@@ -12,7 +12,7 @@ import pandas as pd
 from autodistil.report.data import ReportData
 from autodistil.report.rows import UNPLACED, measure, student, students
 from autodistil.report.style import Scale, Spec, as_text
-from autodistil.report.units import COSTS
+from autodistil.report.units import cost_of
 
 _FAR = 4.0
 """A limit this many times beyond everything else is pointed at instead of drawn to scale."""
@@ -128,7 +128,7 @@ def limits_on(data: ReportData, column: str) -> list[Limit]:
     ]
     teacher = data.teacher_costs.get(column, math.nan)
     if teacher > 0:
-        limits.append(Limit(f"teacher {COSTS[column].text(teacher)}", teacher, "var(--dim)", "dot"))
+        limits.append(Limit(f"teacher {cost_of(column).text(teacher)}", teacher, "var(--dim)", "dot"))
     costs = data.candidates[column].astype(float)
     low, high = (min(costs) / _FAR, max(costs) * _FAR) if len(costs) else (0.0, math.inf)
     placed = [

@@ -18,10 +18,10 @@ from plotly.offline import get_plotlyjs
 
 from autodistil.certificate import verdict
 from autodistil.files import write_text
-from autodistil.report import choose, markup, trust
+from autodistil.report import choose, devices, markup, trust
 from autodistil.report.curves import training_figures
 from autodistil.report.data import ReportData
-from autodistil.report.front import HOVER_COLUMNS, front_figure
+from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.markup import Column
 from autodistil.report.palette import DARK, LIGHT, css_variables
 from autodistil.report.rows import (
@@ -55,6 +55,7 @@ def page(data: ReportData) -> str:
     training = training_figures(data)
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
+    on_devices = {key: _without_points(figure) for key, figure in devices.figures(data).items()}
     return Template(resource("page.html")).substitute(
         title=escape(data.title),
         headline=escape(headline(data)),
@@ -65,6 +66,7 @@ def page(data: ReportData) -> str:
         comparison=choose.comparison(data),
         seq_len=f"{data.seq_len:,}",
         **_MEASURED[measure(data).name],
+        devices=devices.section(data),
         front=_front_table(data),
         everyone=_everyone_table(data),
         trust=trust.section(data),
@@ -78,7 +80,7 @@ def page(data: ReportData) -> str:
         plotly=get_plotlyjs(),
         json=json_text(
             {
-                "figures": {**front, **panels, **trust.figures(data)},
+                "figures": {**front, **on_devices, **panels, **trust.figures(data)},
                 "students": _facts(data),
                 "choose": choose.facts(data),
             }
@@ -133,8 +135,8 @@ def _without_points(figure: Spec) -> Spec:
 
 
 def _facts(data: ReportData) -> list[list[Any]]:
-    """The students, a list of `HOVER_COLUMNS` each, once for all figures."""
-    columns = data.candidates.reindex(columns=list(HOVER_COLUMNS)).astype(object)
+    """The students, a list of `hover_columns` each, once for all figures."""
+    columns = data.candidates.reindex(columns=list(hover_columns(data))).astype(object)
     return [[_plain(value) for value in row] for row in columns.itertuples(index=False, name=None)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.report.data import ReportData
-from autodistil.report.units import COSTS, share
+from autodistil.report.units import COSTS, cost_of, share
 
 CURVE_POINTS = 400
 """Most points of a training curve; longer trainings are averaged over equal stretches of steps."""
@@ -108,7 +108,7 @@ def budget_rows(data: ReportData) -> list[BudgetRow]:
     best = student(data, data.best)
     rows = []
     for budget in data.budgets:
-        cost, values = COSTS[budget.cost], data.candidates[budget.cost]
+        cost, values = cost_of(budget.cost), data.candidates[budget.cost]
         spent = "–" if best is None else _spent(best[budget.cost], budget.limit, cost.text(best[budget.cost]))
         over = int((values > budget.limit).sum())
         rows.append(BudgetRow(budget.text, cost.text(budget.limit), spent, over, len(values)))
@@ -127,7 +127,7 @@ def _nearest_miss(data: ReportData) -> str:
     budget = data.budgets[int(excess.iloc[row].to_numpy().argmax())]
     nearest = data.candidates.iloc[row]
     return (
-        f"The nearest is {nearest['id']} with {COSTS[budget.cost].text(nearest[budget.cost])}, "
+        f"The nearest is {nearest['id']} with {cost_of(budget.cost).text(nearest[budget.cost])}, "
         f"{share(worst.iloc[row], 1)} over {budget.text}."
     )
 

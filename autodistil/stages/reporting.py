@@ -70,13 +70,15 @@ def write_formats(
 def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
     """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
     best = best_id(ranked)
-    lines = [b for b in problem.budgets if b.seq_len in (None, context.config.seq_len)]
+    lines = [
+        b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, context.config.seq_len)
+    ]
     rows = read_metrics(context.folder.metrics_path) if context.folder.metrics_path.is_file() else []
     return ReportData(
         title=f"{context.config.teacher} · {context.space.name}",
         candidates=ranked.reset_index(drop=True),
         training=pd.DataFrame(rows, columns=list(StepMetrics.__dataclass_fields__)),
-        budgets=tuple(BudgetLine(budget.text, budget.cost, budget.limit) for budget in lines),
+        budgets=tuple(BudgetLine(budget.text, budget.column, budget.limit) for budget in lines),
         best=best,
         knee=knee_id(ranked),
         teacher_costs=context.teacher_costs(),
@@ -86,6 +88,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         notes=(*rank_notes(ranked), *notes),
         export_command=export_command(context.folder.path, "best"),
         certificate=certificate_of(context, ranked, best),
+        devices=tuple(problem.device_costs.values()),
         score_name=(score_name(context) or "task score") if SCORE in ranked else None,
     )
 

@@ -9,13 +9,15 @@ from types import MappingProxyType
 import pandas as pd
 
 from autodistil.context import RunContext
-from autodistil.costs import Budget, parse_budget
+from autodistil.costs import Budget
 from autodistil.errors import RunError
 from autodistil.evaluation.heldout import block_sizes
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
+from autodistil.profiling.budgets import DeviceBudget, read_budget
 from autodistil.spaces import Candidate, SubSpace
+from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.racing import Race, Score
@@ -34,10 +36,14 @@ def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem
     """
     parsed: dict[str, Budget] = {}
     for text in budgets:
-        budget = parse_budget(text)
+        budget = read_budget(text)
         parsed.setdefault(budget.text, budget)
     problem = SearchProblem(
-        context.space, context.teacher.encoder_shape, tuple(parsed.values()), context.config.seq_len
+        context.space,
+        context.teacher.encoder_shape,
+        tuple(parsed.values()),
+        context.config.seq_len,
+        device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
     )
     problem.check_feasible()
     return problem
@@ -73,7 +79,7 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
 def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
     everything = [] if context.config.racing else ["all text"]
-    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns)])
+    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns), *problem.revision])
 
 
 def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:

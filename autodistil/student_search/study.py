@@ -7,6 +7,7 @@ A trial's sampler is seeded by the seed and the trial's number: an interrupted s
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import sqlite3
@@ -26,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from autodistil.costs import Budget, EncoderShape, budget_cost, cost_table
 from autodistil.errors import BudgetError, RunError
+from autodistil.profiling.costing import UNITS, DeviceCost
 from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate, SearchSpace
 from autodistil.student_search.racing import Score
 from autodistil.student_search.surrogate import Surrogate, student_features
@@ -62,6 +64,10 @@ class SearchProblem:
     budgets: tuple[Budget, ...]
     seq_len: int
     """Length at which FLOPs are counted for budgets that name none."""
+    device_costs: Mapping[str, DeviceCost] = field(default_factory=dict, compare=False)
+    """What students take on the device of each budget that is one of a device, by its text."""
+    excluded: frozenset[str] = frozenset()
+    """Ids that are out whatever they cost."""
 
     @cached_property
     def candidates(self) -> dict[str, Candidate]:
@@ -71,13 +77,18 @@ class SearchProblem:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The cost table of all students, by id."""
-        return cost_table(self.space.candidates, self.shape, self.seq_len).set_index("id", drop=False)
+        costs = cost_table(self.space.candidates, self.shape, self.seq_len).set_index("id", drop=False)
+        return pd.concat([costs, *(device.columns for device in self.device_costs.values())], axis=1)
 
     @cached_property
     def budget_costs(self) -> pd.DataFrame:
         """Per budget (columns: its text) the cost it limits, by id; FLOPs at `seq_len` where there is no budget."""
         students = [candidate.config for candidate in self.space.candidates]
-        costs = {b.text: budget_cost(b, students, self.shape, self.seq_len) for b in self.budgets}
+        known = {text: device.table["cost"].to_numpy() for text, device in self.device_costs.items()}
+        costs = {
+            b.text: known[b.text] if b.text in known else budget_cost(b, students, self.shape, self.seq_len)
+            for b in self.budgets
+        }
         return pd.DataFrame(costs or {"flops": self.table["flops"].to_numpy(dtype=float)}, index=self.table.index)
 
     @cached_property
@@ -89,7 +100,15 @@ class SearchProblem:
     @cached_property
     def feasible(self) -> pd.Series:
         """Which students meet every budget, by id."""
-        return (self.excess <= 0).all(axis=1)
+        return (self.excess <= 0).all(axis=1) & ~self.excess.index.isin(list(self.excluded))
+
+    @property
+    def revision(self) -> list[str]:
+        """Names the device costs, which measurements correct; none where all costs are closed forms."""
+        if not self.device_costs:
+            return []
+        digest = hashlib.sha256(self.budget_costs.to_numpy().tobytes() + repr(sorted(self.excluded)).encode())
+        return [digest.hexdigest()[:8]]
 
     def check_feasible(self) -> None:
         """Refuse budgets that no student meets.
@@ -114,10 +133,13 @@ class SearchProblem:
         return {text: bool((self.excess[text] > 0).any()) for text in self.excess.columns}
 
 
+_DECIMAL_UNITS = {"size_mb": "MB", **UNITS}
+
+
 def describe_cost(budget: Budget, value: float) -> str:
     """A cost in the unit of its budget, such as `412.3 MFLOPs`."""
-    if budget.cost == "size_mb":
-        return f"{value:.1f} MB"
+    if budget.cost in _DECIMAL_UNITS:
+        return f"{value:.1f} {_DECIMAL_UNITS[budget.cost]}"
     unit = {"flops": "FLOPs", "params": "params"}[budget.cost]
     for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= scale:

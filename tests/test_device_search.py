@@ -1,0 +1,198 @@
+"""Searches under budgets of a device, with a stopwatch of our own: what is measured counts; errors are one line."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from run_helpers import one_line, run_options
+
+from autodistil import cli, pipeline
+from autodistil.context import RunContext
+from autodistil.errors import BudgetError
+from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
+from autodistil.profiling.table import LatencyEntry, LatencyTable, read_table, write_table
+
+pytestmark = pytest.mark.usefixtures("no_picture")
+
+SPACE = """
+sub_spaces:
+  tiny: {num_layers: {low: 1, high: 4, step: 1}, hidden_size: [16, 32, 48, 64], head_size: 16, mlp_ratio: [1.0, 2.0]}
+"""
+
+
+class FakeStopwatch:
+    """Milliseconds and MB that are known; students that were trained are `slower` than their stand-ins."""
+
+    def __init__(self, slower=1.0):
+        self.slower, self.calls = slower, []
+
+    def __call__(self, sources, setting, memory):
+        finalists = bool(self.calls)
+        self.calls.append([source.name for source in sources])
+        for source in sources:
+            assert source.load().config.hidden_size == source.config.hidden_size
+        factor = self.slower if finalists else 1.0
+        entries = tuple(entry_of(source.config, setting, factor, memory) for source in sources)
+        return table_of(this_device(), setting, entries)
+
+
+def entry_of(student, setting, factor=1.0, memory=True):
+    ms = factor * (0.2 + 0.1 * student.num_layers + 1e-5 * student.encoder_weights)
+    peak = 30 + 1e-5 * student.encoder_weights if memory else None
+    return LatencyEntry(
+        student,
+        setting.batch,
+        setting.seq_len,
+        ms,
+        0.99 * ms,
+        1.01 * ms,
+        30,
+        False,
+        peak,
+        1e-6 * student.encoder_weights,
+    )
+
+
+def table_of(device, setting, entries):
+    return LatencyTable(device, setting.runtime, setting.threads, "bert", 30522, {}, 1.0, entries)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory, quickstart_teacher_dir):
+    folder = tmp_path_factory.mktemp("inputs")
+    return run_options(folder, quickstart_teacher_dir, SPACE, train_steps=2, order="none", text_unit="sequences")
+
+
+def opened(tmp_path, options, *budgets, **more):
+    return RunContext.open(tmp_path / "run", options, {"budgets": budgets, **more})
+
+
+def test_the_model_is_corrected_until_a_measured_student_holds(tmp_path, options):
+    watch = FakeStopwatch(slower=1.3)
+    result = pipeline.search(opened(tmp_path, options, "1ms@cpu"), measure=watch)
+    row = result.candidates.loc[result.best]
+    assert row["ms@cpu measured"] <= 1.0
+    assert row["ms@cpu"] == row["ms@cpu measured"]
+    broken = result.candidates["ms@cpu measured"] > 1.0
+    assert broken.any()
+    assert not result.candidates.loc[broken, "feasible"].any()
+    assert (result.candidates.loc[broken, "ms@cpu predicted"] < 1.0).any()
+    assert len(watch.calls[0]) == 8
+    assert len(watch.calls) > 2
+    measured = [student for call in watch.calls[1:] for student in call]
+    assert len(measured) == len(set(measured)) == result.candidates["ms@cpu measured"].notna().sum()
+    assert any("met, " in note and result.best in note for note in result.notes)
+    on_disk = pd.read_csv(result.run / "candidates.csv").set_index("id")
+    assert on_disk.loc[result.best, "ms@cpu measured"] == row["ms@cpu measured"]
+
+
+def test_a_second_search_measures_nothing_again(tmp_path, options):
+    first = pipeline.search(opened(tmp_path, options, "1ms@cpu"), measure=FakeStopwatch())
+    watch = FakeStopwatch()
+    second = pipeline.search(opened(tmp_path, options, "1ms@cpu"), resume=True, measure=watch)
+    assert watch.calls == []
+    pd.testing.assert_frame_equal(first.candidates, second.candidates)
+    exported = pipeline.export(opened(tmp_path, options, "1ms@cpu"), "best", tmp_path / "student")
+    assert exported[0] == second.best
+    assert pipeline.report(opened(tmp_path, options, "1ms@cpu")).is_file()
+
+
+def test_time_memory_and_file_hold_together_and_with_closed_forms(tmp_path, options):
+    budgets = ("1ms@cpu", "30.6MBram", "0.08MBfile@cpu", "25MB", "0.9ms@cpu,seq=8")
+    result = pipeline.search(opened(tmp_path, options, *budgets), measure=FakeStopwatch())
+    row = result.candidates.loc[result.best]
+    assert row["ram_mb@cpu measured"] <= 30.6
+    assert row["file_mb@cpu measured"] <= 0.08
+    assert row["ms@cpu,seq=8 measured"] <= 0.9
+    assert len(list((result.run / "latency").glob("*.json"))) == 4  # two settings, design and finalists
+
+
+def test_a_memory_budget_that_comes_later_measures_memory(tmp_path, options):
+    pipeline.search(opened(tmp_path, options, "1ms@cpu"), measure=FakeStopwatch())
+    watch = FakeStopwatch()
+    result = pipeline.search(opened(tmp_path, options, "30.6MBram"), measure=watch)
+    assert len(watch.calls[0]) == 8
+    assert result.candidates.loc[result.best, "ram_mb@cpu measured"] <= 30.6
+
+
+def test_when_no_measured_student_holds_the_search_says_so(tmp_path, options):
+    with pytest.raises(BudgetError, match=r"none of \d+ measured students|no student of space") as caught:
+        pipeline.search(opened(tmp_path, options, "0.5ms@cpu"), measure=FakeStopwatch(slower=50.0))
+    assert "\n" not in str(caught.value)
+
+
+# ---- tables from elsewhere
+
+
+def table_elsewhere(tmp_path, options, device, batch=1):
+    """A table of the design's students, as `autodistil profile` writes it, on another device."""
+    watch = FakeStopwatch()
+    context = opened(tmp_path / "elsewhere", options, f"9ms@cpu,batch={batch}")
+    pipeline.search(context, measure=watch)
+    design = read_table(next(path for path in context.folder.latency_path.glob("*.json") if "final" not in path.name))
+    return write_table(replace(design, device=device), tmp_path / "table.json")
+
+
+ELSEWHERE = DeviceFingerprint("Other CPU", 4, "Linux", "aarch64")
+
+
+def test_a_table_of_another_device_prunes_only_where_forced_and_nothing_there_is_called_met(tmp_path, options):
+    table = table_elsewhere(tmp_path, options, ELSEWHERE)
+    named = {"latency_tables": [f"laptop={table}"]}
+    with pytest.raises(Exception, match="another device"):
+        pipeline.search(opened(tmp_path, options, "1ms@laptop", **named), measure=FakeStopwatch())
+    watch = FakeStopwatch()
+    context = opened(tmp_path, options, "1ms@laptop", "0.9ms@cpu", **named, force_table=True)
+    result = pipeline.search(context, measure=watch)
+    assert (result.candidates.loc[result.candidates["feasible"], "ms@laptop"] <= 1.0).all()
+    assert result.candidates.loc[result.best, "ms@cpu measured"] <= 0.9
+    if pd.isna(result.candidates.loc[result.best, "ms@laptop measured"]):
+        assert any("not yet met" in note for note in result.notes)
+
+
+def test_a_table_of_this_device_is_used_and_its_finalists_are_measured_here(tmp_path, options):
+    table = table_elsewhere(tmp_path, options, this_device())
+    watch = FakeStopwatch()
+    context = opened(tmp_path, options, "1ms@laptop", latency_tables=[f"laptop={table}"])
+    result = pipeline.search(context, measure=watch)
+    assert len(watch.calls[0]) < 8
+    assert result.candidates.loc[result.best, "ms@laptop measured"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--budget", "-8ms@cpu"], "above zero"),
+        (["--budget", "8ms@cpu,runtime=onxx"], "did you mean 'onnx'"),
+        (["--budget", "8ms@labtop", "--latency-table", "laptop=x.json"], "did you mean 'laptop'"),
+        (["--budget", "8ms@laptop", "--latency-table", "laptop=missing.json"], "No such file"),
+        (["--budget", "8ms@laptop", "--latency-table", "laptop"], "NAME=PATH"),
+        (["--budget", "8ms@laptop", "--latency-table", "cpu=x.json"], "name of its own"),
+        (["--budget", "8ms@laptop", "--latency-table", "laptop={table}"], "another device"),
+        (["--budget", "8ms@{table}"], "another device"),
+        (["--budget", "8ms@laptop,batch=2", "--latency-table", "laptop={table}", "--force-table"], "batch=1,seq=16"),
+        (["--budget", "8ms@laptop,threads=2", "--latency-table", "laptop={table}", "--force-table"], "threads=2"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(tmp_path, options, capsys, arguments, words):
+    setting = opened(tmp_path, options).config
+    entries = tuple(entry_of(student, _Setting(1, setting.seq_len)) for student in students_of(tmp_path, options))
+    table = LatencyTable(ELSEWHERE, "onnx", 1, "bert", 30522, {}, 1.0, entries)
+    path = write_table(table, tmp_path / "table.json")
+    config = tmp_path / "config.yaml"
+    config.write_text("\n".join(f"{key}: {value!r}" for key, value in options.items()))
+    words_of = [argument.format(table=path) for argument in arguments]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["search", "--run", str(tmp_path / "run"), "--config", str(config), *words_of])
+    assert caught.value.code == 2
+    assert words in one_line(capsys)
+    assert not (tmp_path / "run" / "superlm").exists()
+
+
+class _Setting:
+    def __init__(self, batch, seq_len):
+        self.batch, self.seq_len = batch, seq_len
+
+
+def students_of(tmp_path, options):
+    return sorted({candidate.config for candidate in opened(tmp_path, options).space.candidates})[:8]

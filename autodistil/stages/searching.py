@@ -79,7 +79,8 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
 def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
     everything = [] if context.config.racing else ["all text"]
-    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns), *problem.revision])
+    costs = [*sorted(problem.budget_costs.columns), *problem.revision]
+    return "/".join([sampler, f"seed{context.config.seed}", *everything, *costs])
 
 
 def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:

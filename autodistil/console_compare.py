@@ -32,7 +32,7 @@ def _runs_table(found: Comparison) -> Table:
     )
     volumes = [f"hv {cost_words(cost).name}" for cost in found.costs]
     for name in ("run", "scored", "best", found.measure, "MFLOPs", *volumes, "joint front"):
-        table.add_column(name, justify="left" if name in ("run", "best") else "right")
+        table.add_column(name, justify="left" if name in ("run", "best") else "right", overflow="fold")
     for run in found.runs:
         flops = "–" if run.best is None else f"{run.students.loc[run.best, 'flops'] / 1e6:,.1f}"
         shares = [f"{run.hypervolume[cost]:.4f}" for cost in found.costs]

@@ -143,12 +143,18 @@ def overlay_figure(found: Comparison, cost: str) -> Spec:
     x, y = Scale.over(costs), Scale.over(values, pad_low=0.08, pad_high=0.06, may_be_log=found.measure == "loss")
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": 34, "b": 60},
-        xaxis=x.axis(cost_words(cost).name, tickformat="~s"),
+        xaxis=x.axis(_axis_title(cost), tickformat="~s"),
         yaxis=y.axis("Held-out loss" if found.measure == "loss" else "Task score"),
         legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 13, "color": "var(--ink)"}},
     )
     traces = [trace for i, run in enumerate(found.runs) for trace in _traces(run, cost, i, found.measure)]
     return {"data": sorted(traces, key=lambda trace: trace["mode"] != "markers"), "layout": layout}
+
+
+def _axis_title(cost: str) -> str:
+    """Where the prefixes of ticks are not of the unit itself, with the unit."""
+    words = cost_words(cost)
+    return words.name if "{}" in words.unit else f"{as_text(words.name)} in {words.unit}"
 
 
 def _traces(run: ComparedRun, cost: str, number: int, measure: str) -> list[Spec]:
@@ -196,7 +202,7 @@ def _run_columns(found: Comparison) -> tuple[Column, ...]:
     numbers = {run.path: number for number, run in enumerate(found.runs)}
     volumes = [
         Column(
-            f"Hypervolume over {cost_words(cost).name}",
+            f"HV {cost_words(cost).name}",
             lambda run, cost=cost: f"{run.hypervolume[cost]:.4f}",  # type: ignore[misc]
             lambda run, cost=cost: run.hypervolume[cost],  # type: ignore[misc]
         )

@@ -175,7 +175,7 @@ _GROUPS: Mapping[str, Callable[[str], bool]] = {
     "teacher": lambda name: name in _TEACHER,
     "space": lambda name: name == "space" or name.startswith("space."),
     "seed": lambda name: name == "seed",
-    "text": lambda name: name in _TEXT,
+    "text": lambda name: name in _TEXT or name.startswith("corpus"),
     "device": lambda name: name in MACHINE_OPTIONS,
     "recipe": lambda name: name in RUN_OPTIONS,
     "search": lambda name: name in SEARCH_OPTIONS,

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from autodistil.console import output
-from autodistil.report.comparison import Comparison, best_value, cost_words, headline
+from autodistil.report.comparison import Comparison, best_value, headline
+from autodistil.report.units import cost_of
 
 
 def print_comparison(found: Comparison, page: Path, as_json: bool) -> None:
@@ -30,7 +31,7 @@ def _runs_table(found: Comparison) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    volumes = [f"hv {cost_words(cost).name}" for cost in found.costs]
+    volumes = [f"hv {cost_of(cost).name}" for cost in found.costs]
     for name in ("run", "scored", "best", found.measure, "MFLOPs", *volumes, "joint front"):
         table.add_column(name, justify="left" if name in ("run", "best") else "right", overflow="fold")
     for run in found.runs:

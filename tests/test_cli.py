@@ -107,6 +107,17 @@ def test_the_report_can_be_written_again(searched, tmp_path):
     assert (searched / "report.html").is_file()
 
 
+def test_the_report_comes_in_other_formats(searched, tmp_path, capsys):
+    out = tmp_path / "reports"
+    assert run("report", "--run", searched, "--format", "md", "--format", "html", "--report", out) == 0
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        str(out / f"run.{form}") for form in ("md", "html")
+    ]
+    assert "## The Pareto front" in (out / "run.md").read_text()
+    assert run("report", "--run", searched, "--format", "doc") == 2
+    assert "allowed: html, png, pdf, md" in one_line(capsys)
+
+
 def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir, corpus):
     command = [sys.executable, "-m", "autodistil.cli", "search", "--budget", "10MFLOPs", "--run", str(tmp_path / "run")]
     subprocess.run([*command, *inputs(teacher_dir, corpus), *STEPS], check=True, capture_output=True, timeout=110)

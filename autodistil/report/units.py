@@ -34,6 +34,21 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
 )
 
 
+_DEVICE_COSTS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"ms": ("Latency", "ms"), "ram_mb": ("Peak memory", "MB"), "file_mb": ("File size", "MB")}
+)
+"""Of a device, whose columns are such as `ms@laptop`."""
+
+
+def cost_of(column: str) -> Cost:
+    """The cost in a column of the candidates; of a device too."""
+    kind, at, where = column.partition("@")
+    if not at:
+        return COSTS[column]
+    name, unit = _DEVICE_COSTS[kind]
+    return Cost(column, f"{name} on {where.replace(',', ', ')}", unit)
+
+
 def scaled(value: float) -> tuple[float, str]:
     """The value over its SI prefix, and the prefix; rounding never yields 1000 of the smaller one."""
     for power, prefix in _PREFIXES:

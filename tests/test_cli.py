@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from wsgiref.util import setup_testing_defaults
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ import torch
 import yaml
 from run_helpers import one_line, save_random_bert, write_corpus
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
 from autodistil import cli
@@ -116,6 +118,25 @@ def test_the_report_comes_in_other_formats(searched, tmp_path, capsys):
     assert "## The Pareto front" in (out / "run.md").read_text()
     assert run("report", "--run", searched, "--format", "doc") == 2
     assert "allowed: html, png, pdf, md" in one_line(capsys)
+
+
+def test_optuna_dashboard_serves_the_study(searched):
+    dashboard = pytest.importorskip("optuna_dashboard", reason="not installed: pip install optuna-dashboard")
+    answer = {}
+    asked = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies"}
+    setup_testing_defaults(asked)
+    body = b"".join(dashboard.wsgi(f"sqlite:///{searched / 'study.db'}")(asked, lambda *words: answer.update(ok=words)))
+    assert answer["ok"][0] == "200 OK"
+    assert any(study["directions"] == ["minimize", "minimize"] for study in json.loads(body)["study_summaries"])
+
+
+def test_tensorboard_reads_the_training(searched):
+    rows = [json.loads(line) for line in (searched / "metrics.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(searched / "tensorboard"))
+    events.Reload()
+    for name in {row["sub_space"] for row in rows}:
+        seen = [(event.step, event.value) for event in events.Scalars(f"{name}/loss")]
+        assert seen == [(row["step"], pytest.approx(row["loss"])) for row in rows if row["sub_space"] == name]
 
 
 def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir, corpus):

@@ -92,10 +92,14 @@ def _plain_lines(progress: TerminalProgress, description: str, total: int) -> Ad
     return advance
 
 
-def output() -> Console:
-    """Standard output: a terminal as wide as it is, anything else wide enough for tables."""
+def _console() -> Console:
     console = Console(highlight=False, soft_wrap=True)
     return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_PLAIN_WIDTH)
+
+
+def output() -> Console:
+    """Standard output, for what else prints: as wide as its terminal, and wide enough for tables where it is none."""
+    return _console()
 
 
 # ---- results
@@ -103,7 +107,7 @@ def output() -> Console:
 
 def print_search(result: SearchResult) -> None:
     """The front as a table, where the report lies and how to export."""
-    console = output()
+    console = _console()
     console.print(_front_table(result))
     best = result.candidates.loc[result.best]
     console.print(
@@ -161,7 +165,7 @@ def _front_table(result: SearchResult) -> Table:
 
 def print_export(student_id: str, exported: ExportedStudent) -> None:
     """What was written and how it was checked."""
-    print_line = output().print
+    print_line = _console().print
     print_line(
         f"exported {student_id} to {exported.path} (model.safetensors {exported.size_mb:.1f} MB; reloaded and compared "
         f"with the SuperLM's student: largest difference {exported.max_difference:.1e})",
@@ -176,7 +180,7 @@ def print_refined(refinement: Refinement, report: Path, run: Path) -> None:
     """What refining did, where the report lies and how to export."""
     from autodistil.stages.reporting import export_command
 
-    console = output()
+    console = _console()
     console.print(f"refined {refinement.student} {refinement}", markup=False)
     if not refinement.helped:
         console.print("that is no better: its slice of the SuperLM is what export writes", markup=False)
@@ -230,7 +234,7 @@ def print_evaluation(model: str, results: Sequence[TaskResult], path: Path | Non
         content = {"model": model, "results": [result.to_dict() for result in results], "written": kept}
         sys.stdout.write(json.dumps(content) + "\n")
         return
-    console = output()
+    console = _console()
     console.print(_task_table(model, results))
     console.print(f"written: {path}" if path else "not written into the model's folder (see --write)", markup=False)
 
@@ -258,7 +262,7 @@ def print_certified(certified: Certified) -> None:
     """How far to trust the search, in words."""
     from autodistil.certificate import sentences, verdict
 
-    console = output()
+    console = _console()
     for line in (verdict(certified.certificate), *sentences(certified.certificate)):
         console.print(line, markup=False)
     console.print(f"certificate: {certified.path}", markup=False)
@@ -279,7 +283,7 @@ def print_spaces(name: str | None) -> None:
     """All shipped spaces, or one in detail."""
     from autodistil.spaces import load_space, shipped_spaces
 
-    console = output()
+    console = _console()
     if name is None:
         table = Table(title="Search spaces", title_justify="left")
         for column in ("name", "sub-spaces", "students", "description"):
@@ -335,7 +339,7 @@ def print_doctor() -> None:
     from autodistil.run import installed_versions
     from autodistil.teacher import load_config
 
-    console = output()
+    console = _console()
 
     def line(key: str, value: str) -> None:
         console.print(f"{key:<20} {value}", markup=False)

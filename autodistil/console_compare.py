@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from autodistil.console import output
-from autodistil.report.comparison import Comparison, best_value, cost_words, headline
+from autodistil.report.comparison import Comparison, best_value, headline
+from autodistil.report.units import cost_of
 
 
 def print_comparison(found: Comparison, page: Path, as_json: bool) -> None:
@@ -30,9 +31,9 @@ def _runs_table(found: Comparison) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    volumes = [f"hv {cost_words(cost).name}" for cost in found.costs]
+    volumes = [f"hv {cost_of(cost).name}" for cost in found.costs]
     for name in ("run", "scored", "best", found.measure, "MFLOPs", *volumes, "joint front"):
-        table.add_column(name, justify="left" if name in ("run", "best") else "right")
+        table.add_column(name, justify="left" if name in ("run", "best") else "right", overflow="fold")
     for run in found.runs:
         flops = "–" if run.best is None else f"{run.students.loc[run.best, 'flops'] / 1e6:,.1f}"
         shares = [f"{run.hypervolume[cost]:.4f}" for cost in found.costs]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from wsgiref.util import setup_testing_defaults
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ import torch
 import yaml
 from run_helpers import one_line, save_random, save_random_bert, small_modernbert, small_mpnet, write_corpus
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
 from autodistil import cli
@@ -117,6 +119,36 @@ def test_the_report_can_be_written_again(searched, tmp_path):
     assert run("report", "--run", searched, "--report", tmp_path / "reports") == 0
     assert (tmp_path / "reports" / "run.html").is_file()
     assert (searched / "report.html").is_file()
+
+
+def test_the_report_comes_in_other_formats(searched, tmp_path, capsys):
+    out = tmp_path / "reports"
+    assert run("report", "--run", searched, "--format", "md", "--format", "html", "--report", out) == 0
+    assert [line.split(": ")[1] for line in capsys.readouterr().out.splitlines()] == [
+        str(out / f"run.{form}") for form in ("md", "html")
+    ]
+    assert "## The Pareto front" in (out / "run.md").read_text()
+    assert run("report", "--run", searched, "--format", "doc") == 2
+    assert "allowed: html, png, pdf, md" in one_line(capsys)
+
+
+def test_optuna_dashboard_serves_the_study(searched):
+    dashboard = pytest.importorskip("optuna_dashboard", reason="not installed: pip install optuna-dashboard")
+    answer = {}
+    asked = {"REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies"}
+    setup_testing_defaults(asked)
+    body = b"".join(dashboard.wsgi(f"sqlite:///{searched / 'study.db'}")(asked, lambda *words: answer.update(ok=words)))
+    assert answer["ok"][0] == "200 OK"
+    assert any(study["directions"] == ["minimize", "minimize"] for study in json.loads(body)["study_summaries"])
+
+
+def test_tensorboard_reads_the_training(searched):
+    rows = [json.loads(line) for line in (searched / "metrics.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(searched / "tensorboard"))
+    events.Reload()
+    for name in {row["sub_space"] for row in rows}:
+        seen = [(event.step, event.value) for event in events.Scalars(f"{name}/loss")]
+        assert seen == [(row["step"], pytest.approx(row["loss"])) for row in rows if row["sub_space"] == name]
 
 
 def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir, corpus):

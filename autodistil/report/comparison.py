@@ -17,7 +17,7 @@ from autodistil.report.markup import Column
 from autodistil.report.page import json_text, resource
 from autodistil.report.palette import DARK, LIGHT, SYMBOLS, css_variables, series_colour
 from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
-from autodistil.report.units import COSTS, Cost, three_digits
+from autodistil.report.units import cost_of, three_digits
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,6 @@ def headline(found: Comparison) -> str:
 # ---- figures
 
 
-def cost_words(column: str) -> Cost:
-    """A cost's name and unit; latencies are `ms@DEVICE`."""
-    return COSTS.get(column) or Cost(column, f"Latency on {column.partition('@')[2]}", "ms")
-
-
 def overlay_figure(found: Comparison, cost: str) -> Spec:
     """The fronts of all runs over one cost, their other students faint behind them."""
     values = pd.concat([run.students["value"] for run in found.runs])
@@ -143,12 +138,18 @@ def overlay_figure(found: Comparison, cost: str) -> Spec:
     x, y = Scale.over(costs), Scale.over(values, pad_low=0.08, pad_high=0.06, may_be_log=found.measure == "loss")
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": 34, "b": 60},
-        xaxis=x.axis(cost_words(cost).name, tickformat="~s"),
+        xaxis=x.axis(_axis_title(cost), tickformat="~s"),
         yaxis=y.axis("Held-out loss" if found.measure == "loss" else "Task score"),
         legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 13, "color": "var(--ink)"}},
     )
     traces = [trace for i, run in enumerate(found.runs) for trace in _traces(run, cost, i, found.measure)]
     return {"data": sorted(traces, key=lambda trace: trace["mode"] != "markers"), "layout": layout}
+
+
+def _axis_title(cost: str) -> str:
+    """Where the prefixes of ticks are not of the unit itself, with the unit."""
+    words = cost_of(cost)
+    return words.name if "{}" in words.unit else f"{as_text(words.name)} in {words.unit}"
 
 
 def _traces(run: ComparedRun, cost: str, number: int, measure: str) -> list[Spec]:
@@ -184,7 +185,7 @@ def front_over(students: pd.DataFrame, cost: str, sign: int) -> pd.DataFrame:
 
 
 def _panel(cost: str, measure: str) -> str:
-    name = escape(cost_words(cost).name)
+    name = escape(cost_of(cost).name)
     return (
         f"<section>\n<h2>{escape(measure.capitalize())} over {name}</h2>\n"
         f'<div class="plot tall" data-figure="{escape(cost)}" role="img" '
@@ -196,7 +197,7 @@ def _run_columns(found: Comparison) -> tuple[Column, ...]:
     numbers = {run.path: number for number, run in enumerate(found.runs)}
     volumes = [
         Column(
-            f"Hypervolume over {cost_words(cost).name}",
+            f"HV {cost_of(cost).name}",
             lambda run, cost=cost: f"{run.hypervolume[cost]:.4f}",  # type: ignore[misc]
             lambda run, cost=cost: run.hypervolume[cost],  # type: ignore[misc]
         )

@@ -11,7 +11,7 @@ from autodistil.certificate import sentences as certificate_sentences
 from autodistil.certificate import verdict
 from autodistil.files import write_text
 from autodistil.report import trust
-from autodistil.report.choose import latency_columns
+from autodistil.report.choose import device_columns
 from autodistil.report.data import ReportData
 from autodistil.report.rows import budget_rows, front_rows, headline, key_figures, sentences, student
 from autodistil.report.units import three_digits
@@ -73,7 +73,7 @@ def _front(data: ReportData) -> list[str]:
     front = front_rows(data)
     if not len(front):
         return ["The front is empty: no student was scored within every budget."]
-    latencies = latency_columns(front)
+    on_devices = device_columns(front)
     score = ["Score"] if data.score_name is not None else []
     head = (
         "Student",
@@ -84,17 +84,17 @@ def _front(data: ReportData) -> list[str]:
         "MFLOPs",
         "M params",
         "MB",
-        *latencies,
+        *on_devices,
         *score,
         "Loss",
         "Rank",
     )
-    rows = [_front_row(data, row, latencies) for row in front.to_dict("records")]
+    rows = [_front_row(data, row, on_devices) for row in front.to_dict("records")]
     note = f"FLOPs are multiply-adds, batch 1, at sequence length {data.seq_len:,}; MB are 1,000,000 bytes."
     return [_table(map(literal, head), rows), note]
 
 
-def _front_row(data: ReportData, row: Mapping[str, Any], latencies: Iterable[str]) -> tuple[str, ...]:
+def _front_row(data: ReportData, row: Mapping[str, Any], on_devices: Iterable[str]) -> tuple[str, ...]:
     picks = [label for label, name in (("best", data.best), ("knee", data.knee)) if row["id"] == name]
     return (
         f"{row['id']} ({', '.join(picks)})" if picks else str(row["id"]),
@@ -102,7 +102,7 @@ def _front_row(data: ReportData, row: Mapping[str, Any], latencies: Iterable[str
         three_digits(row["flops"] / 1e6),
         three_digits(row["params"] / 1e6),
         three_digits(row["size_mb"]),
-        *(three_digits(row[name]) for name in latencies),
+        *(three_digits(row[name]) for name in on_devices),
         *([f"{row['score']:.4f}"] if data.score_name is not None else []),
         f"{row['loss']:.4f}",
         str(int(row["rank"])),

@@ -7,7 +7,7 @@
   const config = {
     displaylogo: false,
     responsive: true,
-    modeBarButtonsToRemove: ["lasso2d", "autoScale2d", "sendChartToCloud"], // a report stays where it is
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "sendChartToCloud"], // a report stays where it is
     toImageButtonOptions: { filename: "autodistil-front", scale: 2 },
   };
 
@@ -34,7 +34,9 @@
     trace.y = students.map((i) => (y === null ? 0 : facts[i][y]));
   }
 
-  const dragmode = (plot) => (plot.hasAttribute("data-brush") ? "select" : "zoom");
+  // Figures to brush keep plotly's box; see choose.js.
+  const brushes = { ...config, modeBarButtonsToRemove: config.modeBarButtonsToRemove.slice(1) };
+  const isBrush = (plot) => plot.hasAttribute("data-brush");
 
   function draw() {
     const style = getComputedStyle(document.documentElement);
@@ -42,8 +44,9 @@
     const drawn = plots.map((plot) => {
       const figure = resolved(data.figures[plot.dataset.figure], "", style);
       // On touch screens a finger over a figure scrolls the page.
-      const layout = { ...figure.layout, dragmode: coarse ? false : dragmode(plot) };
-      return Plotly.react(plot, figure.data, layout, { ...config, displayModeBar: plot.classList.contains("tall") });
+      const layout = { ...figure.layout, dragmode: coarse ? false : isBrush(plot) ? "select" : "zoom" };
+      const options = isBrush(plot) ? brushes : config;
+      return Plotly.react(plot, figure.data, layout, { ...options, displayModeBar: plot.classList.contains("tall") });
     });
     Promise.all(drawn).then(() => {
       document.documentElement.dataset.drawn = drawn.length;

@@ -18,7 +18,7 @@ import pandas as pd
 from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig
 from autodistil.costs import COST_COLUMNS
 from autodistil.errors import ConfigError, RunError
-from autodistil.report.choose import latency_columns
+from autodistil.report.choose import device_columns
 from autodistil.report.comparison import Change, ComparedRun, Comparison
 from autodistil.run import RunFolder
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
@@ -132,9 +132,9 @@ def _axes_text(axes: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _common_costs(runs: Sequence[_Run]) -> list[str]:
-    """FLOPs first; latencies where all runs have them for the device."""
-    latencies = [name for name in latency_columns(runs[0].candidates) if all(name in run.candidates for run in runs)]
-    return ["flops", "params", "size_mb", *latencies]
+    """FLOPs first; those on devices where all runs have them."""
+    on_devices = [name for name in device_columns(runs[0].candidates) if all(name in run.candidates for run in runs)]
+    return ["flops", "params", "size_mb", *on_devices]
 
 
 def _joint_front(points: Sequence[np.ndarray]) -> list[int]:
@@ -175,7 +175,7 @@ _GROUPS: Mapping[str, Callable[[str], bool]] = {
     "teacher": lambda name: name in _TEACHER,
     "space": lambda name: name == "space" or name.startswith("space."),
     "seed": lambda name: name == "seed",
-    "text": lambda name: name in _TEXT,
+    "text": lambda name: name in _TEXT or name.startswith("corpus"),
     "device": lambda name: name in MACHINE_OPTIONS,
     "recipe": lambda name: name in RUN_OPTIONS,
     "search": lambda name: name in SEARCH_OPTIONS,

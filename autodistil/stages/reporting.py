@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -132,4 +133,4 @@ def _teaching(context: RunContext) -> dict[str, str]:
 
 def export_command(run: Path, pick: str) -> str:
     """The line that exports a student of this run."""
-    return f"autodistil export --run {run} --pick {pick} --to my-student"
+    return f"autodistil export --run {shlex.quote(str(run))} --pick {pick} --to my-student"

@@ -47,7 +47,6 @@ class Saved:
 News = Begun | Stepped | Saved
 
 
-@ray.remote(num_cpus=0)
 class Relay:
     """Keeps news until the driver asks for them."""
 
@@ -68,6 +67,11 @@ class Relay:
     def stop(self) -> None:
         """Ask the workers to stop after their step."""
         self._stop = True
+
+
+def start_relay() -> Any:
+    """A relay as an actor."""
+    return ray.remote(num_cpus=0)(Relay).remote()
 
 
 class SavedCallback(UserCallback):

@@ -25,11 +25,10 @@ from typing import Any
 import ray
 import ray.train
 from ray import tune
-from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from autodistil.cluster.relay import Begun, News, Relay, Saved, SavedCallback, Stepped
+from autodistil.cluster.relay import Begun, News, Saved, SavedCallback, Stepped, start_relay
 from autodistil.cluster.session import Session, check_resources, ray_session
 from autodistil.cluster.storage import Storage
 from autodistil.cluster.worker import TrainJob, train_worker
@@ -87,7 +86,7 @@ def _job(
         recipe=recipe,
         storage=context.config.storage or str(context.folder.path / "ray"),
         start=None,
-        relay=Relay.remote(),
+        relay=start_relay(),
         after_step=after_step,
     )
 
@@ -146,19 +145,21 @@ def _files(context: RunContext) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items()}
 
 
-def _fit(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
+def _fit(job: TrainJob, more_callbacks: Sequence[Any] = ()) -> None:
     """One Ray Train training, in a folder of its own of the job's."""
     config = job.config
     place = Storage.of(job.storage) / job.label
+    workers: Any = (1, config.workers)  # elastic; the annotation is that of Ray Train's first version
     resources = {"CPU": float(config.cpus_per_worker)}
     if config.gpus_per_worker:
         resources["GPU"] = config.gpus_per_worker
+    callbacks: Any = [SavedCallback(job.relay), *more_callbacks]
     TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=(1, config.workers),
+            num_workers=workers,
             use_gpu=bool(config.gpus_per_worker),
             resources_per_worker=resources,
         ),
@@ -168,7 +169,7 @@ def _fit(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
             storage_filesystem=place.filesystem,
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[SavedCallback(job.relay), *callbacks],
+            callbacks=callbacks,
         ),
     ).fit()
 

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Clock:
     def median_seconds(self) -> float:
         """Between two steps."""
         times = [float(line) for line in self.path.read_text().splitlines()][WARM_UP - 1 :]
-        return statistics.median(after - before for before, after in zip(times, times[1:], strict=False))
+        return statistics.median(after - before for before, after in pairwise(times))
 
 
 def main() -> None:

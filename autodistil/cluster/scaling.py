@@ -2,12 +2,11 @@
 
 A step of N workers takes t(N) = compute + exposed communication + fixed, where
 
-compute         of a worker's part of the batch: `step_seconds` where the batch grows with N (weak scaling); divided by N
-                where it stays (strong scaling), but for `floor_seconds`, which a step takes however little text it has
-communication   of a hierarchical ring all-reduce of G bytes: 2 (n-1)/n G / bandwidth over the n workers of a node, then
-                2 (m-1)/m G / bandwidth over m nodes, and 2 (n-1) + 2 (m-1) latencies (Thakur et al. 2005; NCCL does no
-                worse)
-exposed         all-reduces of the K SuperLMs overlap with what the next one computes; the last one overlaps with nothing
+compute         of a worker's part of the batch: `step_seconds` where the batch grows with N (weak scaling); divided by
+                N where it stays (strong scaling), but for `floor_seconds`, which a step takes with next to no text
+communication   of a hierarchical ring all-reduce of G bytes: 2 (n-1)/n G / bandwidth over the n workers of a node,
+                then 2 (m-1)/m G / bandwidth over m nodes, and 2 (n-1) + 2 (m-1) latencies (Thakur et al. 2005)
+exposed         all-reduces of the K SuperLMs overlap with what the next one computes; the last one with nothing
 fixed           Ray's part of a step, measured
 
 Assumptions: nodes are alike and nobody is late, the bandwidths are what a large all-reduce reaches (not the printed

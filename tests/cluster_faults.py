@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +48,13 @@ class Faults:
 
 def with_faults(patch, faults):
     """Let workers of the trainings to come have faults."""
-    from autodistil.cluster import training as on_ray  # imports ray
+    from ray import cloudpickle
 
+    from autodistil.cluster import training as on_ray
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know no module of the tests
     original = on_ray.train_on_cluster
     patch.setattr(on_ray, "train_on_cluster", lambda *arguments: original(*arguments, after_step=faults))
-
-
-def in_order(rows):
-    return sorted(rows, key=lambda row: (row["sub_space"], row["step"]))
 
 
 def assert_same_training(run, expected):

@@ -30,9 +30,7 @@ def test_two_workers_end_where_one_process_does(session, training_options, of_on
     assert_same_training(tmp_path / "run", of_one)
 
 
-def test_a_worker_that_raises_and_one_that_is_killed_change_nothing(
-    session, training_options, of_one, tmp_path, monkeypatch
-):
+def test_workers_that_raise_and_are_killed_change_nothing(session, training_options, of_one, tmp_path, monkeypatch):
     context = RunContext.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 2})
     faults = Faults(tmp_path, raises_at=(1, 2), killed_at=(0, 4))
     with_faults(monkeypatch, faults)
@@ -42,9 +40,7 @@ def test_a_worker_that_raises_and_one_that_is_killed_change_nothing(
     assert_same_training(tmp_path / "run", of_one)
 
 
-def test_too_many_failures_are_one_line_and_one_process_goes_on(
-    session, training_options, of_one, tmp_path, monkeypatch
-):
+def test_too_many_failures_are_one_line_and_can_be_resumed(session, training_options, of_one, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         with_faults(patch, Faults(tmp_path, raises_at=(0, 3)))
         with pytest.raises(ClusterError, match=r"more often than max_failures = 0 \(ValueError: a fault of the test"):

@@ -29,7 +29,8 @@ class Faults:
     """(rank, step)."""
     killed_at: tuple[int, int] | None = None
     waits_at: tuple[int, int] | None = None
-    """Until somebody ends it."""
+    seconds: float = 600.0
+    """That it waits: as good as for ever."""
 
     def __call__(self, rank, step):
         if (rank, step) == self.raises_at and self._first("raised"):
@@ -37,13 +38,24 @@ class Faults:
         if (rank, step) == self.killed_at and self._first("killed"):
             os.kill(os.getpid(), signal.SIGKILL)
         if (rank, step) == self.waits_at and self._first("waiting"):
-            time.sleep(600)
+            time.sleep(self.seconds)
 
     def _first(self, name):
         path = self.folder / name
         there = path.exists()
         path.touch()
         return not there
+
+
+@dataclass(frozen=True)
+class StopWhen:
+    """A wish to stop, as by Ctrl-C, once a file is there."""
+
+    path: Path
+
+    @property
+    def requested(self):
+        return self.path.exists()
 
 
 def with_faults(patch, faults):

@@ -258,7 +258,7 @@ class _Ledger:
         self._job = job
         self.done = {name: steps_saved(context.folder.superlm_folder(name)) for name in job.names}
         self._log: MetricsLog | None = None
-        self._speeds: dict[int, Stepped] = {}
+        self._speeds: dict[tuple[str, int], Stepped] = {}
         self._losses: dict[str, float] = {}
         self._entries: dict[type, Callable[[Any, Advance], None]] = {
             Begun: self._begin,
@@ -285,10 +285,11 @@ class _Ledger:
         self._context.progress.say(f"{news.workers} workers train {names}")
         folder = self._context.folder
         self._log = MetricsLog(folder.metrics_path, self.done, folder.path / "tensorboard")
-        self._speeds.clear()
+        again = "+".join(news.steps_done)
+        self._speeds = {key: speed for key, speed in self._speeds.items() if key[0] != again}
 
     def _step(self, news: Stepped, advance: Advance) -> None:
-        self._speeds[news.rank] = news
+        self._speeds[news.training, news.rank] = news
         if not news.rows:
             return
         assert self._log is not None, "steps before the training began"

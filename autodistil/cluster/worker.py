@@ -70,7 +70,7 @@ class _Training:
         self, job: TrainJob, context: RunContext, workers: DistributedWorkers, trainers: list[SuperLMTrainer]
     ) -> None:
         self.job, self.context, self.workers, self.trainers = job, context, workers, trainers
-        self.reporter = Reporter(job.relay, workers.rank)
+        self.reporter = Reporter(job.relay, "+".join(job.names), workers.rank)
         self.last_save = time.monotonic()
         self.stopped = False
 

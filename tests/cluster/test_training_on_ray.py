@@ -1,7 +1,9 @@
 """Trainings on an embedded Ray cluster end where one process does, in either layout and whatever happens to workers."""
 
+from contextlib import nullcontext
+
 import pytest
-from cluster_faults import Faults, assert_same_training, with_faults
+from cluster_faults import Faults, StopWhen, assert_same_training, with_faults
 
 from autodistil import pipeline
 from autodistil.cluster.session import check_resources, ray_session
@@ -45,6 +47,18 @@ def test_too_many_failures_are_one_line_and_can_be_resumed(session, training_opt
         with_faults(patch, Faults(tmp_path, raises_at=(0, 3)))
         with pytest.raises(ClusterError, match=r"more often than max_failures = 0 \(ValueError: a fault of the test"):
             pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 0}))
+    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 1}), resume=True)
+    assert_same_training(tmp_path / "run", of_one)
+
+
+def test_a_stopped_training_is_saved_and_one_process_goes_on(session, training_options, of_one, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop = StopWhen(tmp_path / "waiting")
+        patch.setattr("autodistil.cluster.training.stop_on_interrupt", lambda: nullcontext(stop))
+        with_faults(patch, Faults(tmp_path, waits_at=(1, 2), seconds=3.0))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))
+    assert len(list((tmp_path / "run").glob("superlm/*/checkpoint.safetensors"))) == 2
     pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 0}), resume=True)
     assert_same_training(tmp_path / "run", of_one)
 

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -220,7 +220,7 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
     with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
         while True:
             ended = not thread.is_alive()  # before the last news are taken
-            for news in ray.get(job.relay.take.remote()):
+            for news in _without_old_saves(ray.get(job.relay.take.remote())):
                 ledger.enter(news, advance)
             if ended:
                 break
@@ -232,6 +232,14 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
         raise KeyboardInterrupt
     if thread.error is not None:
         raise _failed(thread.error, job) from thread.error
+    missing = [name for name in job.names if not (context.folder.superlm_folder(name) / WEIGHTS).is_file()]
+    assert not missing, f"a training ended without the weights of {missing}"
+
+
+def _without_old_saves(news: Sequence[News]) -> list[News]:
+    """The news without checkpoints that a later one of the same training replaces."""
+    latest = {Path(each.path).parent: each for each in news if isinstance(each, Saved)}
+    return [each for each in news if not isinstance(each, Saved) or latest[Path(each.path).parent] is each]
 
 
 class _Fitting(threading.Thread):
@@ -308,9 +316,12 @@ class _Ledger:
         )
 
     def _save(self, news: Saved, advance: Advance) -> None:
-        """Bring a checkpoint into the run folder, each file whole."""
+        """Bring a checkpoint into the run folder, each file whole; one that Ray removed meanwhile has a successor."""
         checkpoint = ray.train.Checkpoint(news.path, Storage.of(self._job.storage).filesystem)
-        with tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch:
+        with (
+            tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch,
+            suppress(FileNotFoundError),
+        ):
             for source in Path(checkpoint.to_directory(scratch)).iterdir():
                 if source.is_dir():
                     self._replace(source, self._context.folder.superlm_folder(source.name))

@@ -129,7 +129,7 @@ def _context(job: TrainJob) -> Iterator[RunContext]:
         context = RunContext(RunFolder(folder), config)
         _ = context.training_text  # another text than the driver's is refused
         with _opened(job, job.start) as start:
-            if start is not None:  # what an assistant of the run was trained to
+            if start is not None and context.taught:  # what an assistant of the run was trained to
                 shutil.copytree(start, folder / "superlm")
         yield context
     finally:

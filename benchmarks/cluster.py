@@ -54,6 +54,15 @@ def arguments() -> argparse.ArgumentParser:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step of the first worker: medians."""
+
+    seconds: float
+    cpu_seconds: float
+    """That its process computed: what a busy machine does not change much."""
+
+
+@dataclass(frozen=True)
 class Clock:
     """Notes when the first worker ended each step; as `after_step` of a training it runs in the workers."""
 
@@ -63,12 +72,13 @@ class Clock:
         """Note a step."""
         if rank == 0:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(f"{time.time()}\n")
+                file.write(f"{time.time()} {time.process_time()}\n")
 
-    def median_seconds(self) -> float:
+    def median(self) -> Step:
         """Between two steps."""
-        times = [float(line) for line in self.path.read_text().splitlines()][WARM_UP - 1 :]
-        return statistics.median(after - before for before, after in pairwise(times))
+        rows = [line.split() for line in self.path.read_text().splitlines()[WARM_UP - 1 :]]
+        walls, cpus = ([float(cell) for cell in column] for column in zip(*rows, strict=True))
+        return Step(*(statistics.median(b - a for a, b in pairwise(times)) for times in (walls, cpus)))
 
 
 def main() -> None:
@@ -88,22 +98,23 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
     settings = run_settings(options, folder)
     alone = one_process(folder, settings)
     print(f"{options.batch} x {options.seq_len} tokens, {len(gradient_bytes(folder, settings))} SuperLMs\n")
-    print("| way | workers | step | texts/s | efficiency |\n|---|---:|---:|---:|---:|")
+    print("| way | workers | step | CPU of a worker | texts/s | efficiency |\n|---|---:|---:|---:|---:|---:|")
     print_row("one process", 1, alone, options.batch, alone)
     for workers in options.workers:
         plain = with_torchrun(folder, settings, workers)
         print_row("torchrun", workers, plain, options.batch, alone)
         on_ray = with_ray(folder, settings, workers)
         print_row("Ray Train", workers, on_ray, options.batch, alone)
-        print(f"| Ray's part of a step | {workers} | {(on_ray - plain) * 1e3:+.1f} ms | | |", flush=True)
+        parts = (on_ray.seconds - plain.seconds, on_ray.cpu_seconds - plain.cpu_seconds)
+        print(f"| Ray's part | {workers} | {' | '.join(f'{part * 1e3:+.1f} ms' for part in parts)} | | |", flush=True)
     print()
-    print_sheets(Measured(alone, options.batch, gradient_bytes(folder, settings)))
+    print_sheets(Measured(alone.seconds, options.batch, gradient_bytes(folder, settings)))
 
 
-def print_row(way: str, workers: int, seconds: float, batch: int, alone: float) -> None:
+def print_row(way: str, workers: int, step: Step, batch: int, alone: Step) -> None:
     """One row of the table; the batch is shared, so efficiency is against a step of alone / workers."""
-    cells = f"{seconds * 1e3:,.1f} ms | {batch / seconds:,.2f} | {alone / seconds / workers:.0%}"
-    print(f"| {way} | {workers} | {cells} |", flush=True)
+    cells = [f"{step.seconds * 1e3:,.1f} ms", f"{step.cpu_seconds * 1e3:,.1f} ms", f"{batch / step.seconds:,.2f}"]
+    print(f"| {way} | {workers} | {' | '.join(cells)} | {alone.seconds / step.seconds / workers:.0%} |", flush=True)
 
 
 def print_sheets(measured: Measured) -> None:
@@ -155,7 +166,7 @@ def opened(run: Path, settings: dict[str, Any], **more: Any) -> Any:
     return context
 
 
-def one_process(folder: Path, settings: dict[str, Any]) -> float:
+def one_process(folder: Path, settings: dict[str, Any]) -> Step:
     """Seconds of a step of one process, which also prepares the run that torchrun's workers read."""
     from autodistil.training.workers import ALONE
 
@@ -163,7 +174,7 @@ def one_process(folder: Path, settings: dict[str, Any]) -> float:
     context.record(train_steps=settings["train_steps"], corpus_content=context.text.corpus.content_hash)
     clock = Clock(folder / "alone.txt")
     train_here(context, clock, ALONE)
-    return clock.median_seconds()
+    return clock.median()
 
 
 def train_here(context: Any, clock: Clock, workers: Any, rank: int = 0) -> None:
@@ -183,7 +194,7 @@ def train_here(context: Any, clock: Clock, workers: Any, rank: int = 0) -> None:
     )
 
 
-def with_torchrun(folder: Path, settings: dict[str, Any], workers: int) -> float:
+def with_torchrun(folder: Path, settings: dict[str, Any], workers: int) -> Step:
     """Seconds of a step of so many processes of torchrun."""
     job = folder / f"torchrun-{workers}.json"
     clock = folder / f"torchrun-{workers}.txt"
@@ -191,7 +202,7 @@ def with_torchrun(folder: Path, settings: dict[str, Any], workers: int) -> float
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*launch, __file__, "--torchrun-worker", str(job)], check=True, env=environment)
-    return Clock(clock).median_seconds()
+    return Clock(clock).median()
 
 
 def torchrun_worker(job: Path) -> None:
@@ -207,7 +218,7 @@ def torchrun_worker(job: Path) -> None:
     dist.destroy_process_group()
 
 
-def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> float:
+def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> Step:
     """Seconds of a step of so many workers of Ray Train."""
     from autodistil.cluster.training import train_on_cluster
     from autodistil.stages.training import recipe_of
@@ -217,7 +228,7 @@ def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> float:
     context.record(train_steps=recipe.steps, corpus_content=context.text.corpus.content_hash)
     clock = Clock(folder / f"ray-{workers}.txt")
     train_on_cluster(context, context.space.sub_spaces, recipe, clock)
-    return clock.median_seconds()
+    return clock.median()
 
 
 def gradient_bytes(folder: Path, settings: dict[str, Any]) -> tuple[int, ...]:

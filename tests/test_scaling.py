@@ -37,5 +37,5 @@ def test_no_prediction_is_better_than_linear(workers, strong):
     assert row.exposed_seconds <= row.communication_seconds + 1e-12
 
 
-def test_sheet_has_a_row_for_each_count_both_ways():
-    assert len(sheet(MEASURED).splitlines()) == 2 + 2 * 4
+def test_sheet_keeps_a_batch_only_while_each_worker_has_a_text_of_it():
+    assert len(sheet(MEASURED).splitlines()) == 2 + 4 + 2

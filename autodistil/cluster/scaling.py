@@ -15,7 +15,7 @@ ones), reading text keeps up, and nothing is said about what a larger batch does
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -96,14 +96,14 @@ def _exposed(sums: list[float], compute_each: float) -> float:
     return free - len(sums) * compute_each
 
 
-def sheet(measured: Measured, workers: Iterable[int] = (1, 8, 64, 512)) -> str:
-    """Predictions as a Markdown table."""
+def sheet(measured: Measured, workers: Sequence[int] = (1, 8, 64, 512)) -> str:
+    """Predictions as a Markdown table; a kept batch goes no further than one text a worker."""
     lines = [
         "| workers | batch | step | all-reduce | exposed | texts/s | efficiency |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for strong in (False, True):
-        for count in workers:
+        for count in (n for n in workers if not strong or n <= measured.samples):
             row = predict(measured, count, strong)
             lines.append(
                 f"| {row.workers} | {row.batch:,}{' (kept)' if strong else ''} | {row.step_seconds * 1e3:,.1f} ms "

@@ -162,6 +162,8 @@ def opened(run: Path, settings: dict[str, Any], **more: Any) -> Any:
     quiet_libraries()
     torch.set_num_threads(1)
     context = RunContext.open(run, {**settings, **more})
+    if not context.folder.exists():
+        context.record()  # before anything else is in the folder
     _ = context.ordered_teacher
     return context
 

@@ -35,10 +35,10 @@ class Storage:
 
     @classmethod
     def _of_fsspec(cls, uri: str) -> Storage:
-        import fsspec
+        from fsspec.core import url_to_fs
 
         try:
-            filesystem, path = fsspec.core.url_to_fs(uri)
+            filesystem, path = url_to_fs(uri)
         except (ImportError, ValueError) as error:
             reason = " ".join(str(error).split())[:120]
             raise ConfigError(

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,10 @@ from typing import Any
 import ray
 import ray.train
 from ray import tune
-from ray.train import UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from autodistil.cluster.relay import Begun, News, Relay, Saved, SavedCallback, Stepped
+from autodistil.cluster.relay import Begun, News, Saved, SavedCallback, Stepped, start_relay
 from autodistil.cluster.session import Session, check_resources, ray_session
 from autodistil.cluster.storage import Storage
 from autodistil.cluster.worker import TrainJob, train_worker
@@ -87,7 +86,7 @@ def _job(
         recipe=recipe,
         storage=context.config.storage or str(context.folder.path / "ray"),
         start=None,
-        relay=Relay.remote(),
+        relay=start_relay(),
         after_step=after_step,
     )
 
@@ -146,19 +145,21 @@ def _files(context: RunContext) -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items()}
 
 
-def _fit(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
+def _fit(job: TrainJob, more_callbacks: Sequence[Any] = ()) -> None:
     """One Ray Train training, in a folder of its own of the job's."""
     config = job.config
     place = Storage.of(job.storage) / job.label
+    workers: Any = (1, config.workers)  # elastic; the annotation is that of Ray Train's first version
     resources = {"CPU": float(config.cpus_per_worker)}
     if config.gpus_per_worker:
         resources["GPU"] = config.gpus_per_worker
+    callbacks: Any = [SavedCallback(job.relay), *more_callbacks]
     TorchTrainer(
         train_worker,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=(1, config.workers),
+            num_workers=workers,
             use_gpu=bool(config.gpus_per_worker),
             resources_per_worker=resources,
         ),
@@ -168,7 +169,7 @@ def _fit(job: TrainJob, callbacks: Sequence[UserCallback] = ()) -> None:
             storage_filesystem=place.filesystem,
             failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[SavedCallback(job.relay), *callbacks],
+            callbacks=callbacks,
         ),
     ).fit()
 
@@ -219,7 +220,7 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
     with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
         while True:
             ended = not thread.is_alive()  # before the last news are taken
-            for news in ray.get(job.relay.take.remote()):
+            for news in _without_old_saves(ray.get(job.relay.take.remote())):
                 ledger.enter(news, advance)
             if ended:
                 break
@@ -231,6 +232,14 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
         raise KeyboardInterrupt
     if thread.error is not None:
         raise _failed(thread.error, job) from thread.error
+    missing = [name for name in job.names if not (context.folder.superlm_folder(name) / WEIGHTS).is_file()]
+    assert not missing, f"a training ended without the weights of {missing}"
+
+
+def _without_old_saves(news: Sequence[News]) -> list[News]:
+    """The news without checkpoints that a later one of the same training replaces."""
+    latest = {Path(each.path).parent: each for each in news if isinstance(each, Saved)}
+    return [each for each in news if not isinstance(each, Saved) or latest[Path(each.path).parent] is each]
 
 
 class _Fitting(threading.Thread):
@@ -257,7 +266,7 @@ class _Ledger:
         self._job = job
         self.done = {name: steps_saved(context.folder.superlm_folder(name)) for name in job.names}
         self._log: MetricsLog | None = None
-        self._speeds: dict[int, Stepped] = {}
+        self._speeds: dict[tuple[str, int], Stepped] = {}
         self._losses: dict[str, float] = {}
         self._entries: dict[type, Callable[[Any, Advance], None]] = {
             Begun: self._begin,
@@ -284,10 +293,11 @@ class _Ledger:
         self._context.progress.say(f"{news.workers} workers train {names}")
         folder = self._context.folder
         self._log = MetricsLog(folder.metrics_path, self.done, folder.path / "tensorboard")
-        self._speeds.clear()
+        again = "+".join(news.steps_done)
+        self._speeds = {key: speed for key, speed in self._speeds.items() if key[0] != again}
 
     def _step(self, news: Stepped, advance: Advance) -> None:
-        self._speeds[news.rank] = news
+        self._speeds[news.training, news.rank] = news
         if not news.rows:
             return
         assert self._log is not None, "steps before the training began"
@@ -306,9 +316,12 @@ class _Ledger:
         )
 
     def _save(self, news: Saved, advance: Advance) -> None:
-        """Bring a checkpoint into the run folder, each file whole."""
+        """Bring a checkpoint into the run folder, each file whole; one that Ray removed meanwhile has a successor."""
         checkpoint = ray.train.Checkpoint(news.path, Storage.of(self._job.storage).filesystem)
-        with tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch:
+        with (
+            tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch,
+            suppress(FileNotFoundError),
+        ):
             for source in Path(checkpoint.to_directory(scratch)).iterdir():
                 if source.is_dir():
                     self._replace(source, self._context.folder.superlm_folder(source.name))

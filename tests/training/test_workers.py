@@ -1,4 +1,4 @@
-"""N workers get the gradient, the losses and the weights of one, whatever the objective and however uneven the shares."""
+"""N workers get the gradient, the losses and the weights of one, whatever the objective and the shares."""
 
 import pytest
 import torch

@@ -1,0 +1,68 @@
+"""Trainings on an embedded Ray cluster end where one process does, in either layout and whatever happens to workers."""
+
+from contextlib import nullcontext
+
+import pytest
+from cluster_faults import Faults, StopWhen, assert_same_training, with_faults
+
+from autodistil import pipeline
+from autodistil.cluster.session import check_resources, ray_session
+from autodistil.config import RunConfig
+from autodistil.context import RunContext
+from autodistil.errors import ClusterError
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def session():
+    with ray_session() as opened:
+        yield opened
+
+
+def test_embedded_session_listens_on_loopback_and_is_too_small_for_many(session):
+    assert session.embedded
+    assert session.address.startswith("127.0.0.1:")
+    with pytest.raises(ClusterError, match="999 workers of 1 CPUs are more than"):
+        check_resources(session, RunConfig(workers=999))
+
+
+def test_two_workers_end_where_one_process_does(session, training_options, of_one, tmp_path):
+    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))
+    assert_same_training(tmp_path / "run", of_one)
+
+
+def test_workers_that_raise_and_are_killed_change_nothing(session, training_options, of_one, tmp_path, monkeypatch):
+    context = RunContext.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 2})
+    faults = Faults(tmp_path, raises_at=(1, 2), killed_at=(0, 4))
+    with_faults(monkeypatch, faults)
+    pipeline.train(context)
+    assert (tmp_path / "raised").exists()
+    assert (tmp_path / "killed").exists()
+    assert_same_training(tmp_path / "run", of_one)
+
+
+def test_too_many_failures_are_one_line_and_can_be_resumed(session, training_options, of_one, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        with_faults(patch, Faults(tmp_path, raises_at=(0, 3)))
+        with pytest.raises(ClusterError, match=r"more often than max_failures = 0 \(ValueError: a fault of the test"):
+            pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 0}))
+    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 1}), resume=True)
+    assert_same_training(tmp_path / "run", of_one)
+
+
+def test_a_stopped_training_is_saved_and_one_process_goes_on(session, training_options, of_one, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop = StopWhen(tmp_path / "waiting")
+        patch.setattr("autodistil.cluster.training.stop_on_interrupt", lambda: nullcontext(stop))
+        with_faults(patch, Faults(tmp_path, waits_at=(1, 2), seconds=3.0))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))
+    assert len(list((tmp_path / "run").glob("superlm/*/checkpoint.safetensors"))) == 2
+    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 0}), resume=True)
+    assert_same_training(tmp_path / "run", of_one)
+
+
+def test_split_layout_fills_the_same_run_folder(session, training_options, of_one, tmp_path):
+    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 1, "layout": "split"}))
+    assert_same_training(tmp_path / "run", of_one)

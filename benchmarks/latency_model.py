@@ -71,7 +71,11 @@ def main() -> None:
 
 
 def judged(
-    teacher: Teacher, table: LatencyTable, design: Sequence[StudentConfig], held_out: Sequence[StudentConfig], took: float
+    teacher: Teacher,
+    table: LatencyTable,
+    design: Sequence[StudentConfig],
+    held_out: Sequence[StudentConfig],
+    took: float,
 ) -> Run:
     """A model fitted to the design against the held-out students, beside simpler ones."""
     entries = {entry.student: entry for entry in table.entries}

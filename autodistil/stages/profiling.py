@@ -79,7 +79,9 @@ def _candidate_source(context: RunContext, candidate: Candidate) -> Source:
         vocabulary = context.vocabulary if sub_space.vocab_size else None
         trained = context.is_trained(sub_space)
         superlm = context.trained_superlm(sub_space) if trained else context.new_superlm(sub_space, vocabulary)
-        return superlm.extract(candidate.config)
+        model = superlm.extract(candidate.config)
+        model.set_attn_implementation("sdpa")  # not the tapped one of the teacher's config
+        return model
 
     vocab_size = candidate.config.vocab_size or context.teacher.model.config.vocab_size
     return Source(candidate.id, candidate.config, vocab_size, context.teacher.max_length, load)

@@ -17,7 +17,7 @@ from autodistil.profiling.budgets import DeviceBudget, read_budget
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
-from autodistil.student_search.pick import SCORE, rank_candidates
+from autodistil.student_search.pick import SCORE, best_id, rank_candidates
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.superlm import SuperLM
 
@@ -103,7 +103,10 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return refined_candidates(context, rank(problem, losses, scores))
+    ranked = rank(problem, losses, scores)
+    if ranked["pareto"].any() and best_id(ranked) in problem.unmeasured:
+        ranked = rank(problem.measured_only(), losses, scores)
+    return refined_candidates(context, ranked)
 
 
 def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFrame:

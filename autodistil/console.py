@@ -221,10 +221,17 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
         **({"refined_loss": refined} if math.isfinite(refined := float(row.get("refined_loss", math.nan))) else {}),
         **({"score": float(row["score"])} if "score" in row else {}),
+        **({"devices": devices} if (devices := _device_costs(row)) else {}),
         "loss": loss if math.isfinite(loss) else None,
         "rank": int(row["rank"]),
         "rank_in_sub_space": int(row["rank_in_sub_space"]),
     }
+
+
+def _device_costs(row: pd.Series) -> dict[str, float | None]:
+    """What a student takes on the devices of budgets, such as `ms@laptop`, `ms@laptop measured` (null: not)."""
+    columns = [str(name) for name in row.index if "@" in str(name)]
+    return {name: float(row[name]) if math.isfinite(float(row[name])) else None for name in columns}
 
 
 def print_evaluation(model: str, results: Sequence[TaskResult], path: Path | None, as_json: bool) -> None:

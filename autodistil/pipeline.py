@@ -1,10 +1,12 @@
 """The method on one page: teacher and text -> K SuperLMs -> search under budgets -> report and students.
 
 context    a frozen teacher, a search space of K sub-spaces, text with a held-out share
+profile    for budgets of a device: some students measured on it by design, all others predicted
 train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
            distils its largest, smallest and some random students from it
 search     held-out loss of the feasible students, then, with a proxy task, its score of those still in question;
-           Pareto front over loss or score and budgeted costs
+           Pareto front over loss or score and budgeted costs; under budgets of a device finalists are measured, and
+           the search goes on until a measured one holds
 refine     if asked, the best students of the front go on distilling alone and are ranked again
 report     the front to look at
 export     the picked student as an ordinary Hugging Face model

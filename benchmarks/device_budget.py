@@ -45,9 +45,10 @@ def main() -> None:
 
 def _line(name: str, row: pd.Series, entry: LatencyEntry, limit: float) -> str:
     verdict = "within" if entry.high_ms <= limit else "over"
+    interval = f"{entry.low_ms:.3g} to {entry.high_ms:.3g}{', busy' * entry.busy}"
     return (
-        f"{name}: {row['id']}, loss {row['loss']:.4f}, {row['flops'] / 1e6:.4g} MFLOPs, afresh {entry.median_ms:.3g} ms "
-        f"({entry.low_ms:.3g} to {entry.high_ms:.3g}{', busy' * entry.busy}): {verdict} {limit:g} ms"
+        f"{name}: {row['id']}, loss {row['loss']:.4f}, {row['flops'] / 1e6:.4g} MFLOPs, "
+        f"afresh {entry.median_ms:.3g} ms ({interval}): {verdict} {limit:g} ms"
     )
 
 

@@ -28,7 +28,7 @@ from autodistil.profiling.profile import Source, profile_students, table_header
 from autodistil.profiling.session import Plan
 from autodistil.profiling.setting import RUNTIME_NAMES
 from autodistil.profiling.table import LatencyEntry, LatencyTable
-from autodistil.spaces import StudentConfig, SubSpace, load_space
+from autodistil.spaces import StudentConfig, load_space
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_teacher
 
@@ -71,7 +71,11 @@ def main() -> None:
 
 
 def judged(
-    teacher: Teacher, table: LatencyTable, design: Sequence[StudentConfig], held_out: Sequence[StudentConfig], took: float
+    teacher: Teacher,
+    table: LatencyTable,
+    design: Sequence[StudentConfig],
+    held_out: Sequence[StudentConfig],
+    took: float,
 ) -> Run:
     """A model fitted to the design against the held-out students, beside simpler ones."""
     entries = {entry.student: entry for entry in table.entries}

@@ -11,6 +11,7 @@ from autodistil.certificate import verdict
 from autodistil.context import RunContext
 from autodistil.export import ExportedStudent, check_flops, export_student
 from autodistil.run_certificate import certificate_of
+from autodistil.stages.on_device import device_notes
 from autodistil.stages.proxy import score_name
 from autodistil.stages.refined import Refinement, read_refinements
 from autodistil.stages.refining import refined_superlm
@@ -46,6 +47,7 @@ def export_candidate(
         "held-out loss": f"{loss:.4f} ({context.objective.name})",
         **_refinement_facts(refinement, refined),
         **_task_facts(context, ranked, student_id),
+        **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),
         "how far to trust it": trust,
         **context.vocabulary_facts(candidate.config),
         **provenance(context),

@@ -8,7 +8,6 @@ the best, the knee and those that are to be refined are measured and within budg
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -60,17 +59,11 @@ def _in_question(context: RunContext, problem: SearchProblem, ranked: pd.DataFra
     """Ids to measure: the unmeasured among the first of the front and the knee; none once those that count are."""
     wanted = max(1, context.config.refine_top)
     order = [str(student_id) for student_id in front_order(ranked).index]
-    unmeasured = _unmeasured(problem)
+    unmeasured = problem.unmeasured
     if not unmeasured.intersection([best_id(ranked), knee_id(ranked), *order[:wanted]]):
         return []
     finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee_id(ranked)])
     return [student_id for student_id in finalists if student_id in unmeasured]
-
-
-def _unmeasured(problem: SearchProblem) -> set[str]:
-    """Ids without a measurement where this machine can make one."""
-    missing = [cost.table["measured"].isna() for cost in _measurable(problem)]
-    return {str(student_id) for rows in missing for student_id in rows.index[rows]}
 
 
 def _measure(context: RunContext, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
@@ -87,19 +80,17 @@ def _measured_only(
     context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, rank: Rank
 ) -> tuple[SearchProblem, pd.DataFrame]:
     """After the last round: if the best is still not measured, the best of those that are and hold."""
-    unmeasured = _unmeasured(problem)
-    if best_id(ranked) not in unmeasured:
+    if best_id(ranked) not in problem.unmeasured:
         return problem, ranked
-    holding = set(problem.feasible.index[problem.feasible]) - unmeasured
-    if not holding:
-        raise BudgetError(_none_holds(problem, unmeasured))
+    held = problem.measured_only()
+    if held is problem:
+        raise BudgetError(_none_holds(problem))
     context.progress.say(f"measured {ROUNDS} rounds of finalists; only measured students are left in")
-    problem = replace(problem, excluded=frozenset(unmeasured))
-    return problem, rank(problem)
+    return held, rank(held)
 
 
-def _none_holds(problem: SearchProblem, unmeasured: set[str]) -> str:
-    measured = [student_id for student_id in problem.excess.index if student_id not in unmeasured]
+def _none_holds(problem: SearchProblem) -> str:
+    measured = [student_id for student_id in problem.excess.index if student_id not in problem.unmeasured]
     nearest = problem.excess.loc[measured].max(axis=1).idxmin()
     return (
         f"none of {len(measured)} measured students holds {' and '.join(problem.excess.columns)}; the nearest is "

@@ -19,7 +19,7 @@ from autodistil.profiling.budgets import DeviceBudget, read_budget
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
-from autodistil.student_search.pick import SCORE, rank_candidates
+from autodistil.student_search.pick import SCORE, best_id, rank_candidates
 from autodistil.student_search.racing import Race, Score
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.superlm import SuperLM
@@ -143,7 +143,10 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return refined_candidates(context, with_texts(rank(problem, losses, scores), texts))
+    ranked = with_texts(rank(problem, losses, scores), texts)
+    if ranked["pareto"].any() and best_id(ranked) in problem.unmeasured:
+        ranked = with_texts(rank(problem.measured_only(), losses, scores), texts)
+    return refined_candidates(context, ranked)
 
 
 def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFrame:

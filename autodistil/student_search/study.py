@@ -12,7 +12,7 @@ import logging
 import math
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from types import MappingProxyType
@@ -101,6 +101,17 @@ class SearchProblem:
     def feasible(self) -> pd.Series:
         """Which students meet every budget, by id."""
         return (self.excess <= 0).all(axis=1) & ~self.excess.index.isin(list(self.excluded))
+
+    @cached_property
+    def unmeasured(self) -> frozenset[str]:
+        """Ids of students without a measurement on some device of the budgets that this machine can measure."""
+        tables = [device.table["measured"] for device in self.device_costs.values() if device.measurable]
+        return frozenset(str(student_id) for table in tables for student_id in table.index[table.isna()])
+
+    def measured_only(self) -> SearchProblem:
+        """The problem in which only a measurement meets a budget of a device; the same where none was measured."""
+        holding = self.feasible & ~self.feasible.index.isin(list(self.unmeasured))
+        return replace(self, excluded=self.unmeasured) if holding.any() else self
 
     @property
     def revision(self) -> list[str]:

@@ -3,6 +3,10 @@
 Costs are closed forms, known for every student before anything runs; so infeasible students are told to the study with
 their constraint violation and never run, no student is evaluated twice, and a space that is small enough is enumerated.
 A trial's sampler is seeded by the seed and the trial's number: an interrupted study goes on as it would have.
+
+Students are asked for in batches, whose size belongs to the sampler, and told in the order of asking: how many are scored
+side by side changes nothing. A trial names its student and its driver from the moment it is asked, under the lock of
+the storage; so several drivers may search one study, no student is scored twice, and their number is the asked one.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -20,13 +26,14 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from autodistil.costs import Budget, EncoderShape, budget_cost, cost_table
 from autodistil.errors import BudgetError, RunError
 from autodistil.spaces import Candidate, SearchSpace
+from autodistil.student_search.drivers import Watch, heartbeat
+from autodistil.student_search.storage import Lock, study_storage
 
 logger = logging.getLogger(__name__)
 
@@ -34,19 +41,31 @@ ENUMERATE_UP_TO = 400
 """`auto` evaluates every feasible student where there are at most so many."""
 DEFAULT_TRIALS = 200
 """Students that a sampled search evaluates unless told otherwise."""
+POPULATION = 40
+"""Trials of a generation of NSGA-II."""
 _BARREN_TRIALS = 300
 """Trials in a row without a new feasible student after which a sampler has shown all it finds."""
-_STUDENT = "student"
-"""Attribute of a trial: the id of its student, where it was evaluated."""
+_STUDENT, _DRIVER = "student", "driver"
+"""Attributes of a trial whose student is or was evaluated: the student's id, and who does it."""
+_POLL_S = 1.0
+"""Seconds between two looks at what other drivers are doing."""
+
+ScoreStudents = Callable[[Sequence[Candidate]], Iterable[float]]
+"""Students -> their held-out losses in the same order, each as soon as it is there."""
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
-        "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=40),
+        "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
         "tpe": lambda seed: TPESampler(seed=seed),
         "random": lambda seed: RandomSampler(seed=seed),
     }
 )
 """Samplers of large spaces; `exhaustive` needs none."""
+_BATCHES = MappingProxyType({"nsga2": POPULATION, "tpe": 10, "random": POPULATION})
+"""Trials that are asked for before the first of them is scored. NSGA-II looks back to the last generation only, so a
+generation is what one after the other would give; TPE takes the students in flight for bad ones (constant liar)."""
+_ENUMERATED_BATCH = 64
+"""Students of an enumeration that a driver claims at a time; the rest is left to others."""
 
 
 @dataclass(frozen=True)
@@ -141,116 +160,237 @@ class Search:
 
     Args:
         problem: students, costs and budgets.
-        storage: URL of the study's database.
-        name: study name; studies of one storage share the scores of students.
+        storage: URL of the study's database, or a journal file (`storage.study_storage`).
+        name: study name, which begins with `scope`.
+        scope: studies of the storage whose names begin so share the scores of students.
+        driver: who searches. Two processes of one name must never work at the same time: what another one of this name
+            left behind is taken over at once. The empty name is alone with its storage.
 
     Raises:
-        RunError: the storage is damaged or not writable.
+        RunError: the storage is damaged, not there or not writable.
     """
 
     problem: SearchProblem
     storage: str
     name: str
+    scope: str = ""
+    driver: str = ""
+    watch: Watch = field(default_factory=Watch)
     study: optuna.Study = field(init=False)
     known: dict[str, float] = field(init=False)
-    """Scores of all studies of the storage, by student id."""
+    """Scores of all studies of the scope, by student id."""
     mine: dict[str, float] = field(init=False)
     """Scores of the students evaluated in this study."""
+    _lock: Lock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
+        where = study_storage(self.storage)
+        self._lock = where.lock
+        with _storage_errors(self.storage), where.lock(self.name):
+            storage = where.open()
             self.study = optuna.create_study(
-                storage=RDBStorage(self.storage),
+                storage=storage,
                 study_name=self.name,
                 directions=["minimize"] * (1 + len(self.problem.budget_costs.columns)),
                 load_if_exists=True,
             )
-            self._clear_interrupted()
-            studies = optuna.get_all_study_names(self.storage)
-            trials = [optuna.load_study(study_name=name, storage=self.storage).trials for name in studies]
-        except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise RunError(f"study {self.storage!r} cannot be opened ({reason}); remove it to search again") from error
+            names = [name for name in optuna.get_all_study_names(storage) if name.startswith(self.scope)]
+            trials = [optuna.load_study(study_name=name, storage=storage).trials for name in names]
         self.known = {t.user_attrs[_STUDENT]: t.values[0] for part in trials for t in _evaluated(part)}
-        self.mine = {t.user_attrs[_STUDENT]: t.values[0] for t in _evaluated(self.study.trials)}
+        self._read()
 
     def run(
         self,
-        score: Callable[[Candidate], float],
+        score: ScoreStudents,
         sampler: str,
         trials: int | None,
         seed: int,
         on_score: Callable[[str, float], None] = lambda student_id, loss: None,
     ) -> dict[str, float]:
-        """Search until the asked number of students is evaluated, those of an interrupted run included.
+        """Search until the asked number of students is evaluated, those of other drivers and earlier runs included.
 
         Args:
-            score: student -> held-out loss; called for feasible students only, once each.
+            score: called for feasible students only, with each at most once.
             sampler: `exhaustive` or a key of `SAMPLERS`.
             trials: see `num_evaluations`.
             seed: decides every draw.
-            on_score: called after each evaluated student.
+            on_score: called after each student that was evaluated here.
 
         Returns:
             Student id -> held-out loss of the students evaluated in this study.
         """
-        wanted = num_evaluations(self.problem, sampler, trials)
-        asked = self._enumerate(wanted) if sampler == "exhaustive" else self._sample(sampler, seed, wanted)
-        for trial, candidate in asked:
-            loss = self.known[candidate.id] if candidate.id in self.known else score(candidate)
-            fresh = candidate.id not in self.mine
-            self.known[candidate.id] = self.mine[candidate.id] = loss
-            self._tell(trial, candidate.id, loss)
-            if fresh:
-                on_score(candidate.id, loss)
+        asking = _Asking(sampler, seed, num_evaluations(self.problem, sampler, trials))
+        with heartbeat(self.study, self.driver) if self.driver else nullcontext():
+            while (batch := self._next_batch(asking)) is not None:
+                self._score(batch, score, on_score)
+                if not batch:
+                    time.sleep(_POLL_S)
+        if len(self.mine) < asking.wanted:
+            logger.warning("%s found %d of %d students; the rest it never drew", sampler, len(self.mine), asking.wanted)
         return self.mine
 
-    def _enumerate(self, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
+    def _next_batch(self, asking: _Asking) -> list[_Claim] | None:
+        """Students to score next; none while other drivers are at work on the last ones, None at the end.
+
+        What this driver left behind, in an earlier life, comes first, together with what was still to be asked then.
+        """
+        with self._lock(self.name):
+            running = self._read()
+            mine = [claim for claim in running if claim.driver == self.driver]
+            claimed = {claim.student_id for claim in running}
+            batch = mine + self._ask(asking, claimed, begun=bool(mine))
+            if batch or not running:
+                return batch or None
+            return [self._take(claim) for claim in running if self.watch.gone(self.study, claim.driver)]
+
+    def _read(self) -> list[_Claim]:
+        """Read the scores of the study; returns what is being scored, by whomever. Trials of no student fail.
+
+        To be called while the lock is held: nobody is in the middle of asking, so such a trial was left by a process
+        that was killed there.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        self.mine = {t.user_attrs[_STUDENT]: t.values[0] for t in _evaluated(trials)}
+        self.known |= self.mine
+        unfinished = [t for t in trials if not t.state.is_finished()]
+        for trial in unfinished:
+            if _STUDENT not in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        return [
+            _Claim(t.number, t.user_attrs[_STUDENT], t.user_attrs[_DRIVER])
+            for t in unfinished
+            if _STUDENT in t.user_attrs
+        ]
+
+    def _take(self, claim: _Claim) -> _Claim:
+        """Score a student in the place of a driver that is gone: its trial fails, and another one has its student."""
+        self.study.tell(claim.number, state=TrialState.FAIL)
+        return self._enqueue(claim.student_id)
+
+    def _ask(self, asking: _Asking, claimed: set[str], begun: bool) -> list[_Claim]:
+        """Ask for a batch, or for the rest of one that was begun; students that are claimed are not asked again."""
+        if asking.sampler == "exhaustive":
+            return [] if begun else self._enumerate(asking.wanted, claimed)
+        return self._sample(asking, claimed, begun)
+
+    def _enumerate(self, wanted: int, claimed: set[str]) -> list[_Claim]:
         """Feasible students, cheapest first."""
-        parameters = _grid_parameters(self.problem.space)
         order = self.problem.table[self.problem.feasible].sort_values("flops", kind="stable").index[:wanted]
-        for student_id in order:
-            if student_id not in self.mine:
-                self.study.enqueue_trial(parameters[student_id])
-                trial = self.study.ask()
-                candidate = _suggest_student(trial, self.problem.space)
-                assert candidate is not None
-                assert candidate.id == student_id
-                yield trial, candidate
+        missing = [student_id for student_id in order if student_id not in self.mine and student_id not in claimed]
+        return [self._enqueue(student_id) for student_id in missing[:_ENUMERATED_BATCH]]
 
-    def _sample(self, sampler: str, seed: int, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
+    def _enqueue(self, student_id: str) -> _Claim:
+        """A trial of a given student."""
+        self.study.enqueue_trial(self._parameters[student_id])
+        self.study.sampler = RandomSampler()  # has nothing to draw
+        trial = self.study.ask()
+        candidate = _suggest_student(trial, self.problem.space)
+        assert candidate is not None
+        assert candidate.id == student_id
+        return self._claim(trial, student_id)
+
+    @cached_property
+    def _parameters(self) -> dict[str, dict[str, str | int]]:
+        return _grid_parameters(self.problem.space)
+
+    def _sample(self, asking: _Asking, claimed: set[str], begun: bool) -> list[_Claim]:
         """Feasible students that the sampler draws, repeated ones too (their score is known)."""
-        barren = 0
-        while len(self.mine) < wanted and barren < _BARREN_TRIALS:
-            before = len(self.mine)
-            self.study.sampler = SAMPLERS[sampler](seed * 1_000_003 + len(self.study.get_trials(deepcopy=False)))
+        size, batch = _BATCHES[asking.sampler], []
+        number = len(self.study.get_trials(deepcopy=False))
+        # A batch ends where trial numbers are multiples of its size, so that one which was cut short has the same end.
+        while (number % size or not (batch or begun)) and not self._enough(asking, claimed):
+            self.study.sampler = SAMPLERS[asking.sampler](asking.seed * 1_000_003 + number)
             trial = self.study.ask()
+            number += 1
             candidate = _suggest_student(trial, self.problem.space)
-            if candidate is not None and self.problem.feasible[candidate.id]:
-                yield trial, candidate
+            feasible = candidate is not None and bool(self.problem.feasible[candidate.id])
+            fresh = candidate is not None and feasible and not {candidate.id} & (claimed | self.mine.keys())
+            asking.barren = 0 if fresh else asking.barren + 1
+            if candidate is not None and feasible:
+                batch.append(self._claim(trial, candidate.id))
+                claimed.add(candidate.id)
             else:
-                self._tell(trial, candidate.id if candidate else None, math.inf)
-            barren = 0 if len(self.mine) > before else barren + 1
-        if len(self.mine) < wanted:
-            logger.warning("%s found %d of %d students; the rest it never drew", sampler, len(self.mine), wanted)
+                self._refuse(trial, candidate)
+        return batch
 
-    def _tell(self, trial: Trial, student_id: str | None, loss: float) -> None:
-        """Report a student's loss and costs; infinite ones with its violation where it was not run."""
-        if student_id is None:
+    def _enough(self, asking: _Asking, claimed: set[str]) -> bool:
+        return len(self.mine.keys() | claimed) >= asking.wanted or asking.barren >= _BARREN_TRIALS
+
+    def _claim(self, trial: Trial, student_id: str) -> _Claim:
+        """Say in the study that this driver scores a student. The student's name comes last: with it the claim holds."""
+        self._constrain(trial, student_id)
+        trial.set_user_attr(_DRIVER, self.driver)
+        trial.set_user_attr(_STUDENT, student_id)
+        return _Claim(trial.number, student_id, self.driver)
+
+    def _refuse(self, trial: Trial, candidate: Candidate | None) -> None:
+        """Tell the violation and infinite loss of what is not run."""
+        costs = [math.inf] * (len(self.study.directions) - 1)
+        if candidate is None:
             trial.set_constraint("shape rule", 1.0)
-            self.study.tell(trial, [math.inf] * len(self.study.directions))
-            return
+        else:
+            self._constrain(trial, candidate.id)
+            costs = self.problem.budget_costs.loc[candidate.id].tolist()
+        self.study.tell(trial, [math.inf, *costs])
+
+    def _constrain(self, trial: Trial, student_id: str) -> None:
         for text, excess in self.problem.excess.loc[student_id].items():
             trial.set_constraint(str(text), float(excess))
-        if math.isfinite(loss):
-            trial.set_user_attr(_STUDENT, student_id)
-        self.study.tell(trial, [loss, *self.problem.budget_costs.loc[student_id].tolist()])
 
-    def _clear_interrupted(self) -> None:
-        """Mark what a killed process left running as failed."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+    def _score(self, batch: Sequence[_Claim], score: ScoreStudents, on_score: Callable[[str, float], None]) -> None:
+        """Score the students of a batch and tell their losses in order.
+
+        A student that was drawn twice is scored once. Where another driver took this one for dead and was faster, its
+        loss stays.
+        """
+        unknown = dict.fromkeys(claim.student_id for claim in batch if claim.student_id not in self.known)
+        losses = iter(score([self.problem.candidates[student_id] for student_id in unknown]) if unknown else ())
+        for claim in batch:
+            if claim.student_id not in self.known:
+                self.known[claim.student_id] = _no_nan(next(losses))
+            loss = self.known[claim.student_id]
+            values = [loss, *self.problem.budget_costs.loc[claim.student_id].tolist()]
+            self.study.tell(claim.number, values, skip_if_finished=True)
+            fresh = claim.student_id not in self.mine
+            self.mine[claim.student_id] = loss
+            if fresh:
+                on_score(claim.student_id, loss)
+
+
+@contextmanager
+def _storage_errors(where: str) -> Iterator[None]:
+    """Say in one line that a study cannot be opened."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise RunError(f"study {where!r} cannot be opened ({reason}); remove it to search again") from error
+
+
+def _no_nan(loss: float) -> float:
+    """Optuna takes no NaN."""
+    return math.inf if math.isnan(loss) else loss
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A trial whose student a driver is to score."""
+
+    number: int
+    student_id: str
+    driver: str
+
+
+@dataclass
+class _Asking:
+    """How students are asked for."""
+
+    sampler: str
+    seed: int
+    wanted: int
+    barren: int = 0
+    """Trials in a row without a new feasible student."""
 
 
 def _evaluated(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:

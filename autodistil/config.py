@@ -85,6 +85,10 @@ class RunConfig:
     """Search algorithm (`student_search.study.SAMPLERS`)."""
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
+    study_storage: str | None = None
+    """URL of a database or journal file that several drivers search together; in the run folder unless given."""
+    racing: bool = True
+    """Whether to stop scoring a student once a cheaper one is surely better."""
 
     proxy: str | None = None
     """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
@@ -136,7 +140,17 @@ class RunConfig:
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
-SEARCH_OPTIONS = REFINE_OPTIONS | {"budgets", "sampler", "trials", "proxy", "data", "proxy_method", "proxy_top"}
+SEARCH_OPTIONS = REFINE_OPTIONS | {
+    "budgets",
+    "sampler",
+    "trials",
+    "racing",
+    "study_storage",
+    "proxy",
+    "data",
+    "proxy_method",
+    "proxy_top",
+}
 MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
@@ -147,7 +161,7 @@ _CHOICES = {
     "text_unit": ("auto", "sequences", "sentences"),
     "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
-    "sampler": ("auto", "exhaustive", "nsga2", "tpe", "random"),
+    "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
     "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }

@@ -4,21 +4,23 @@ The vectors A (queries, keys or values) of all heads are joined and split again 
 d = width / A_r. The relation of a head is R = softmax(A A^T / sqrt(d)), and the loss is KL(R_teacher || R_student),
 averaged over relation heads and real tokens and summed over queries, keys and values.
 
-The gradient needs no autograd. With Z = S S^T / sqrt(d), P = softmax(Z), T the teacher's relation and w the weight of
-a row, dL/dZ = w (P - T) and, as Z is symmetric in S, dL/dS = (G + G^T) S / sqrt(d) with G = dL/dZ. Both are formed
-head by head in the forward, so no seq x seq matrix outlives its chunk.
+Neither needs autograd. With Z = S S^T / sqrt(d), P = softmax(Z), Y and T the teacher's, a row's divergence is
+sum(T (Y - Z)) - lse(Y) + lse(Z), and with D = P - T the gradient of its sum is dL/dS = (D + D^T) S / sqrt(d). Both are
+formed in the forward, some rows at a time, so that no seq x seq matrix is ever there: memory is linear in the length.
+Texts are taken without their padding, those of one length together.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_CHUNK_ENTRIES = 1 << 20
-"""Entries of the relation matrices formed at a time: small enough to stay in a CPU's cache, large enough for a GPU."""
+_CHUNK_ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Entries of a relation matrix formed at a time, by device: what stays in a CPU's cache, what fills a GPU."""
 
 
 def split_relation_heads(states: Tensor, relation_heads: int) -> Tensor:
@@ -97,37 +99,83 @@ class _RelationKL(torch.autograd.Function):
 def _kl_and_gradient(
     student: Tensor, teacher: Tensor, mask: Tensor | None, need_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The loss and dL/dstudent, one chunk of sequences and heads at a time."""
-    batch, heads, seq, _ = student.shape
-    weights = row_weights(student, mask).expand(batch, heads, seq)
-    gradient = torch.empty_like(student) if need_gradient else None
+    """The loss and dL/dstudent."""
+    heads, width = student.shape[1], student.shape[-1]
+    tokens = student[:, 0, :, 0].numel() if mask is None else mask.sum()
+    gradient = torch.zeros_like(student, memory_format=torch.contiguous_format) if need_gradient else None
     loss = student.new_zeros(())
-    chunk = max(1, _CHUNK_ENTRIES // (seq * seq))
-    for row in range(batch):
-        row_mask = None if mask is None else mask[row]
-        for start in range(0, heads, chunk):
-            part = (row, slice(start, start + chunk))
-            value, grad = _chunk(student[part], teacher[part], row_mask, weights[part], need_gradient)
-            loss += value
-            if gradient is not None and grad is not None:
-                gradient[part] = grad
-    return loss, gradient
+    for texts in _of_one_length(mask):
+        ours, theirs = _taken(student, texts), _taken(teacher, texts)
+        own = torch.zeros_like(ours) if need_gradient else None
+        loss += _sum_over_rows(ours, theirs, own)
+        if gradient is not None and own is not None:
+            _put_back(gradient, texts, own)
+    if gradient is not None:
+        gradient *= 1 / (heads * tokens * math.sqrt(width))
+    return loss / (heads * tokens), gradient
 
 
-def _chunk(
-    student: Tensor, teacher: Tensor, mask: Tensor | None, weights: Tensor, need_gradient: bool
-) -> tuple[Tensor, Tensor | None]:
-    """As `_kl_and_gradient` for (heads, seq, d) of one sequence."""
-    log_student, log_teacher = relation_scores(student), relation_scores(teacher)
-    if mask is not None:
-        lowest = torch.finfo(log_student.dtype).min
-        log_student.masked_fill_(~mask, lowest)
-        log_teacher.masked_fill_(~mask, lowest)
-    log_student, log_teacher = log_student.log_softmax(-1), log_teacher.log_softmax(-1)
-    relation = log_teacher.exp()
-    loss = (log_teacher.sub_(log_student).mul_(relation).sum(-1) * weights).sum()
-    if not need_gradient:
-        return loss, None
-    scores_grad = log_student.exp_().sub_(relation).mul_(weights[..., None])
-    symmetric = scores_grad + scores_grad.transpose(-1, -2)
-    return loss, (symmetric @ student) / math.sqrt(student.shape[-1])
+Texts = tuple[Tensor, Tensor] | None
+"""Numbers of texts in the batch (texts, 1) and of their real tokens (texts, tokens); None: all, whole."""
+
+
+def _of_one_length(mask: Tensor | None) -> Iterator[Texts]:
+    """The texts of a batch, those with as many real tokens together."""
+    if mask is None:
+        yield None
+        return
+    lengths = mask.sum(1)
+    for length in lengths.unique().tolist():
+        if length:
+            texts = (lengths == length).nonzero()
+            yield texts, mask[texts[:, 0]].nonzero()[:, 1].view(-1, length)
+
+
+def _taken(states: Tensor, texts: Texts) -> Tensor:
+    """Real tokens of some texts, (batch, heads, seq, d) -> (texts * heads, tokens, d), contiguous."""
+    if texts is not None:
+        states = states[texts[0], :, texts[1]].transpose(1, 2)
+    return states.reshape(-1, *states.shape[2:]).contiguous()
+
+
+def _put_back(states: Tensor, texts: Texts, values: Tensor) -> None:
+    """Write what `_taken` took."""
+    if texts is None:
+        states.copy_(values.view_as(states))
+    else:
+        per_text = values.view(len(texts[0]), -1, *values.shape[1:])
+        states[texts[0], :, texts[1]] = per_text.transpose(1, 2)
+
+
+def _sum_over_rows(student: Tensor, teacher: Tensor, gradient: Tensor | None) -> Tensor:
+    """Sum of the divergences of all rows of relations (relations, seq, d); its gradient, times sqrt(d), is added."""
+    relations, seq, _ = student.shape
+    entries = _CHUNK_ENTRIES.get(student.device.type, min(_CHUNK_ENTRIES.values()))
+    together, rows = max(1, entries // seq**2), min(seq, max(1, entries // seq))
+    loss = student.new_zeros(())
+    for first in range(0, relations, together):
+        part = slice(first, first + together)
+        grad = None if gradient is None else gradient[part]
+        for start in range(0, seq, rows):
+            loss += _chunk(student[part], teacher[part], slice(start, start + rows), grad)
+    return loss
+
+
+def _chunk(student: Tensor, teacher: Tensor, rows: slice, gradient: Tensor | None) -> Tensor:
+    """As `_sum_over_rows` for some rows of some relations."""
+    scores, relation, normaliser = _relation_rows(student, rows)
+    teacher_scores, target, teacher_normaliser = _relation_rows(teacher, rows)
+    cross = torch.dot(teacher_scores.sub_(scores).view(-1), target.view(-1))
+    if gradient is not None:
+        difference = relation.sub_(target)
+        gradient[:, rows].baddbmm_(difference, student)
+        gradient.baddbmm_(difference.transpose(1, 2), student[:, rows])
+    return cross + (normaliser - teacher_normaliser).sum()
+
+
+def _relation_rows(states: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and relations (relations, rows, seq), and the log-sum-exp of the scores (relations, rows)."""
+    scores = (states[:, rows] * (1 / math.sqrt(states.shape[-1]))) @ states.transpose(1, 2)
+    relation = scores.softmax(-1)
+    # The largest entry of a softmax is 1 / sum(exp(scores - max)): cheaper than another pass of exponentials.
+    return scores, relation, scores.amax(-1) - relation.amax(-1).log()

@@ -61,8 +61,12 @@ SeqLen = Annotated[
 ]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp32|bf16", rich_help_panel=TRAINING)]
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
-Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, nsga2, tpe or random.", metavar="NAME")]
+Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, gp, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
+Racing = Annotated[
+    bool | None,
+    typer.Option("--racing/--no-racing", help="Stop scoring students that are surely worse [default: racing]."),
+]
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
 _METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
 _DATA_HELP = "Folder of tasks, as of evaluate [default: the Hub]."

@@ -28,7 +28,7 @@ from autodistil.interrupt import stop_on_interrupt
 from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.run_certificate import write_certificate
 from autodistil.spaces import Candidate
-from autodistil.stages.searching import rank, superlm_of
+from autodistil.stages.searching import TEXTS, rank, superlm_of, with_texts
 from autodistil.student_search.pick import standing
 from autodistil.student_search.study import SearchProblem
 
@@ -83,7 +83,8 @@ def rank_by_task(
     )
     _score(context, [problem.candidates[student_id] for student_id in chosen], task, scores)
     losses = ranked["loss"].dropna().to_dict()
-    ranked = rank(problem, losses, {student_id: scores.known[student_id] for student_id in chosen})
+    texts = ranked[TEXTS].dropna().to_dict()
+    ranked = with_texts(rank(problem, losses, {student_id: scores.known[student_id] for student_id in chosen}), texts)
     context.record(**{RECORD: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
     measured = read_measured(context.folder.certificate_path)
     named = replace(measured, task=task.data.task.name, task_scores=scores.known)  # never beside those of another task

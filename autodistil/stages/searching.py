@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -13,11 +14,14 @@ from autodistil.errors import RunError
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
-from autodistil.spaces import Candidate, SubSpace
+from autodistil.spaces import SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
+from autodistil.stages.scoring import race_of, scoring, superlm_of
 from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
-from autodistil.superlm import SuperLM
+
+TEXTS = "texts"
+"""Column of the candidates: the held-out texts that a student was scored on."""
 
 
 def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem:
@@ -41,18 +45,18 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    name = "/".join([sampler, f"seed{config.seed}", *sorted(problem.budget_costs.columns)])
-    study = Search(problem, context.folder.study_url, name)
-
-    def score(candidate: Candidate) -> float:
-        heldout = context.heldout_for(candidate.config)
-        return heldout.loss(superlm_of(context, candidate), candidate.config)
-
+    everything = [] if config.racing else ["all text"]
+    name = "/".join([sampler, f"seed{config.seed}", *everything, *sorted(problem.budget_costs.columns)])
+    study = open_study(context, problem, name)
+    race = race_of(context, problem)
+    for student_id, known in study.mine.items():
+        race.add(student_id, known)
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
         stop_on_interrupt() as stop,
         context.progress.track("scoring students", wanted) as advance,
+        scoring(context, problem, race) as score,
     ):
         advance(len(study.mine))
 
@@ -61,13 +65,19 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
             if stop.requested:
                 raise KeyboardInterrupt
 
-        losses = study.run(score, sampler, config.trials, config.seed, on_score)
-    return rank(problem, losses)
+        scores = study.run(score, sampler, config.trials, config.seed, on_score)
+    ranked = rank(problem, {student_id: score.loss for student_id, score in scores.items()})
+    return with_texts(ranked, {student_id: len(score.texts) for student_id, score in scores.items()})
 
 
-def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
-    """The trained SuperLM that holds a candidate."""
-    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
+def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:
+    """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
+    where = context.config.study_storage
+    if where is None:
+        return Search(problem, context.folder.study_url, name)
+    scope = context.folder.identity()
+    driver = f"{platform.node()}:{context.folder.path.resolve()}"
+    return Search(problem, where, f"{scope}/{name}", scope, driver)
 
 
 def rank(
@@ -75,6 +85,14 @@ def rank(
 ) -> pd.DataFrame:
     """The candidates with losses, task scores if there are any, front and ranks."""
     return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs, scores)
+
+
+def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame:
+    """The candidates with the number of held-out texts that each was scored on; the losses of all others than those
+    that were scored on all text are estimates (`student_search.racing`).
+    """
+    counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
+    return ranked.assign(**{TEXTS: counts.astype("Int64")})
 
 
 def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
@@ -92,12 +110,13 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
         table = pd.read_csv(path).set_index("id", drop=False)
         losses = table["loss"].dropna().to_dict()
         scores = table[SCORE].dropna().to_dict() if SCORE in table else {}
+        texts = table[TEXTS].dropna().to_dict() if TEXTS in table else {}
         missing = set(losses) - set(problem.table.index)
         if missing:
             raise ValueError(f"unknown student {min(missing)!r}")
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    return refined_candidates(context, rank(problem, losses, scores))
+    return refined_candidates(context, with_texts(rank(problem, losses, scores), texts))
 
 
 def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ asks; each kind of storage has a lock of its own for that, which ends with its h
 
 from __future__ import annotations
 
+import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -19,10 +20,10 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from autodistil.errors import ConfigError
+from autodistil.errors import ConfigError, RunError
 
 _SQLITE_PATIENCE_S = 60
 """Seconds that SQLite waits for another process that writes."""
@@ -56,6 +57,18 @@ def study_storage(where: str) -> StudyStorage:
             f"give a journal file on shared storage, or a URL such as {_EXAMPLE}"
         )
     return StudyStorage(lambda: JournalStorage(JournalFileBackend(where)), partial(_file_lock, path))
+
+
+@contextmanager
+def opening(where: str) -> Iterator[None]:
+    """Say in one line that a study cannot be opened: damaged, not there, not writable, or without its driver."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise RunError(
+            f"study {where!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
+        ) from error
 
 
 def _checked_url(where: str) -> URL:

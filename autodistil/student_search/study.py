@@ -4,36 +4,36 @@ Costs are closed forms, known for every student before anything runs; so infeasi
 their constraint violation and never run, no student is evaluated twice, and a space that is small enough is enumerated.
 A trial's sampler is seeded by the seed and the trial's number: an interrupted study goes on as it would have.
 
-Students are asked for in batches, whose size belongs to the sampler, and told in the order of asking: how many are scored
-side by side changes nothing. A trial names its student and its driver from the moment it is asked, under the lock of
-the storage; so several drivers may search one study, no student is scored twice, and their number is the asked one.
+Students are asked for in batches, whose size belongs to the sampler, and told in the order of asking: how many are
+scored side by side changes nothing. A trial names its student and its driver from the moment it is asked, under the
+lock of the storage; so several drivers may search one study, no student is scored twice, and as many as asked are.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
 from types import MappingProxyType
-from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from autodistil.costs import Budget, EncoderShape, budget_cost, cost_table
-from autodistil.errors import BudgetError, RunError
-from autodistil.spaces import Candidate, SearchSpace
+from autodistil.errors import BudgetError
+from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate, SearchSpace
 from autodistil.student_search.drivers import Watch, heartbeat
-from autodistil.student_search.storage import Lock, study_storage
+from autodistil.student_search.parameters import grid_parameters, suggest_student
+from autodistil.student_search.racing import Score
+from autodistil.student_search.storage import Lock, opening, study_storage
+from autodistil.student_search.surrogate import Surrogate, student_features
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,14 @@ _BARREN_TRIALS = 300
 """Trials in a row without a new feasible student after which a sampler has shown all it finds."""
 _STUDENT, _DRIVER = "student", "driver"
 """Attributes of a trial whose student is or was evaluated: the student's id, and who does it."""
+_TEXTS = "text losses"
+"""Attribute of a trial that was evaluated: the losses of the texts that its student was scored on."""
 _POLL_S = 1.0
 """Seconds between two looks at what other drivers are doing."""
 
-ScoreStudents = Callable[[Sequence[Candidate]], Iterable[float]]
-"""Students -> their held-out losses in the same order, each as soon as it is there."""
+ScoreStudents = Callable[[Sequence[tuple[Candidate, Score | None]]], Iterable[Score]]
+"""Students, each with what is known of it from another study -> their scores in this order, each as soon as it can be
+told."""
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
@@ -60,12 +63,11 @@ SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
         "random": lambda seed: RandomSampler(seed=seed),
     }
 )
-"""Samplers of large spaces; `exhaustive` needs none."""
-_BATCHES = MappingProxyType({"nsga2": POPULATION, "tpe": 10, "random": POPULATION})
-"""Trials that are asked for before the first of them is scored. NSGA-II looks back to the last generation only, so a
-generation is what one after the other would give; TPE takes the students in flight for bad ones (constant liar)."""
-_ENUMERATED_BATCH = 64
-"""Students of an enumeration that a driver claims at a time; the rest is left to others."""
+"""Optuna's own samplers of large spaces; `exhaustive` and `gp` (surrogate.py) choose students themselves."""
+_BATCHES = MappingProxyType({"exhaustive": 64, "gp": 4, "nsga2": POPULATION, "tpe": 10, "random": POPULATION})
+"""Trials that a driver asks for before the first of them is scored. NSGA-II looks back to the last generation only, so
+a generation is what one after the other would give. The surrogate and TPE take students in flight for bad ones
+(constant liar), and learn more the fewer there are. An enumeration leaves the rest to other drivers."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,10 @@ def describe_cost(budget: Budget, value: float) -> str:
 
 
 def choose_sampler(sampler: str, num_feasible: int, trials: int | None) -> str:
-    """What `auto` means: enumerate where it is affordable, else NSGA-II."""
+    """What `auto` means: enumerate where it is affordable, else be guided by a surrogate."""
     if sampler != "auto":
         return sampler
-    return "exhaustive" if num_feasible <= max(ENUMERATE_UP_TO, trials or 0) else "nsga2"
+    return "exhaustive" if num_feasible <= max(ENUMERATE_UP_TO, trials or 0) else "gp"
 
 
 def num_evaluations(problem: SearchProblem, sampler: str, trials: int | None) -> int:
@@ -177,9 +179,9 @@ class Search:
     driver: str = ""
     watch: Watch = field(default_factory=Watch)
     study: optuna.Study = field(init=False)
-    known: dict[str, float] = field(init=False)
-    """Scores of all studies of the scope, by student id."""
-    mine: dict[str, float] = field(init=False)
+    known: dict[str, Score] = field(init=False)
+    """Scores of all studies of the scope, by student id; of several of one student the one of most texts."""
+    mine: dict[str, Score] = field(init=False)
     """Scores of the students evaluated in this study."""
     _lock: Lock = field(init=False, repr=False)
 
@@ -187,7 +189,7 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         where = study_storage(self.storage)
         self._lock = where.lock
-        with _storage_errors(self.storage), where.lock(self.name):
+        with opening(self.storage), where.lock(self.name):
             storage = where.open()
             self.study = optuna.create_study(
                 storage=storage,
@@ -197,8 +199,8 @@ class Search:
             )
             names = [name for name in optuna.get_all_study_names(storage) if name.startswith(self.scope)]
             trials = [optuna.load_study(study_name=name, storage=storage).trials for name in names]
-        self.known = {t.user_attrs[_STUDENT]: t.values[0] for part in trials for t in _evaluated(part)}
-        self._read()
+        every = sorted((pair for part in trials for pair in _scores(part)), key=lambda pair: len(pair[1].texts))
+        self.known, self.mine = dict(every), dict(_scores(self.study.trials))
 
     def run(
         self,
@@ -207,18 +209,18 @@ class Search:
         trials: int | None,
         seed: int,
         on_score: Callable[[str, float], None] = lambda student_id, loss: None,
-    ) -> dict[str, float]:
+    ) -> dict[str, Score]:
         """Search until the asked number of students is evaluated, those of other drivers and earlier runs included.
 
         Args:
             score: called for feasible students only, with each at most once.
-            sampler: `exhaustive` or a key of `SAMPLERS`.
+            sampler: `exhaustive`, `gp` or a key of `SAMPLERS`.
             trials: see `num_evaluations`.
             seed: decides every draw.
             on_score: called after each student that was evaluated here.
 
         Returns:
-            Student id -> held-out loss of the students evaluated in this study.
+            Student id -> score of the students evaluated in this study, in the order of asking.
         """
         asking = _Asking(sampler, seed, num_evaluations(self.problem, sampler, trials))
         with heartbeat(self.study, self.driver) if self.driver else nullcontext():
@@ -251,78 +253,96 @@ class Search:
         that was killed there.
         """
         trials = self.study.get_trials(deepcopy=False)
-        self.mine = {t.user_attrs[_STUDENT]: t.values[0] for t in _evaluated(trials)}
-        self.known |= self.mine
-        unfinished = [t for t in trials if not t.state.is_finished()]
+        self.mine = dict(_scores(trials))
+        unfinished = [trial for trial in trials if not trial.state.is_finished()]
         for trial in unfinished:
             if _STUDENT not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
-        return [
-            _Claim(t.number, t.user_attrs[_STUDENT], t.user_attrs[_DRIVER])
-            for t in unfinished
-            if _STUDENT in t.user_attrs
-        ]
+        named = [trial for trial in unfinished if _STUDENT in trial.user_attrs]
+        return [_Claim(trial, trial.user_attrs[_STUDENT], trial.user_attrs[_DRIVER]) for trial in named]
 
     def _take(self, claim: _Claim) -> _Claim:
         """Score a student in the place of a driver that is gone: its trial fails, and another one has its student."""
-        self.study.tell(claim.number, state=TrialState.FAIL)
+        self.study.tell(claim.trial.number, state=TrialState.FAIL)
         return self._enqueue(claim.student_id)
 
     def _ask(self, asking: _Asking, claimed: set[str], begun: bool) -> list[_Claim]:
-        """Ask for a batch, or for the rest of one that was begun; students that are claimed are not asked again."""
-        if asking.sampler == "exhaustive":
-            return [] if begun else self._enumerate(asking.wanted, claimed)
-        return self._sample(asking, claimed, begun)
+        """Ask for a batch, or for the rest of one that was begun; students that are claimed are not asked again.
 
-    def _enumerate(self, wanted: int, claimed: set[str]) -> list[_Claim]:
-        """Feasible students, cheapest first."""
-        order = self.problem.table[self.problem.feasible].sort_values("flops", kind="stable").index[:wanted]
-        missing = [student_id for student_id in order if student_id not in self.mine and student_id not in claimed]
-        return [self._enqueue(student_id) for student_id in missing[:_ENUMERATED_BATCH]]
+        A batch ends where trial numbers are multiples of its size, so that one that was cut short has the same end.
+        """
+        if asking.sampler == "exhaustive":
+            return [] if begun else [self._enqueue(student_id) for student_id in self._cheapest(asking.wanted, claimed)]
+        draw = self._sample if asking.sampler in SAMPLERS else self._guide
+        size, number = _BATCHES[asking.sampler], len(self.study.get_trials(deepcopy=False))
+        batch: list[_Claim] = []
+        while (number % size or not (batch or begun)) and not self._enough(asking, claimed):
+            claim = draw(asking, claimed, number)
+            number += 1
+            asking.barren = 0 if claim and claim.student_id not in claimed | self.mine.keys() else asking.barren + 1
+            if claim is not None:
+                batch.append(claim)
+                claimed.add(claim.student_id)
+        return batch
+
+    def _enough(self, asking: _Asking, claimed: set[str]) -> bool:
+        return len(self.mine.keys() | claimed) >= asking.wanted or asking.barren >= _BARREN_TRIALS
+
+    def _cheapest(self, wanted: int, claimed: set[str]) -> list[str]:
+        """Feasible students, cheapest first in what the budgets limit, so that races stop as many as they can."""
+        costs = self.problem.budget_costs.assign(flops=self.problem.table["flops"])
+        order = costs[self.problem.feasible].sort_values(list(costs.columns), kind="stable").index[:wanted]
+        missing = [student_id for student_id in order if student_id not in claimed | self.mine.keys()]
+        return missing[: _BATCHES["exhaustive"]]
+
+    def _guide(self, asking: _Asking, claimed: set[str], number: int) -> _Claim:
+        """The student that a surrogate proposes in view of all before it; those in flight are taken for bad ones."""
+        features = self._features
+        feasible = features.index
+        costs = self.problem.budget_costs.loc[feasible].to_numpy(dtype=float)
+        surrogate = Surrogate(features.to_numpy(), costs, asking.seed)
+        losses = {student_id: score.loss for student_id, score in self.mine.items()}
+        losses |= {student_id: math.inf for student_id in sorted(claimed - losses.keys())}
+        rows = [feasible.get_loc(student_id) for student_id in losses]
+        return self._enqueue(feasible[surrogate.propose(rows, list(losses.values()))])
+
+    @cached_property
+    def _features(self) -> pd.DataFrame:
+        """What the surrogate sees of the feasible students, by id."""
+        table = self.problem.table[self.problem.feasible]
+        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in table]
+        return pd.DataFrame(student_features(table[["sub_space", *axes]]), index=table.index)
+
+    def _sample(self, asking: _Asking, claimed: set[str], number: int) -> _Claim | None:
+        """The feasible student that the sampler draws, a repeated one too (its score is known); None if infeasible."""
+        self.study.sampler = SAMPLERS[asking.sampler](asking.seed * 1_000_003 + number)
+        trial = self.study.ask()
+        candidate = suggest_student(trial, self.problem.space)
+        if candidate is not None and self.problem.feasible[candidate.id]:
+            return self._claim(trial, candidate.id)
+        self._refuse(trial, candidate)
+        return None
 
     def _enqueue(self, student_id: str) -> _Claim:
         """A trial of a given student."""
         self.study.enqueue_trial(self._parameters[student_id])
         self.study.sampler = RandomSampler()  # has nothing to draw
         trial = self.study.ask()
-        candidate = _suggest_student(trial, self.problem.space)
+        candidate = suggest_student(trial, self.problem.space)
         assert candidate is not None
         assert candidate.id == student_id
         return self._claim(trial, student_id)
 
     @cached_property
     def _parameters(self) -> dict[str, dict[str, str | int]]:
-        return _grid_parameters(self.problem.space)
-
-    def _sample(self, asking: _Asking, claimed: set[str], begun: bool) -> list[_Claim]:
-        """Feasible students that the sampler draws, repeated ones too (their score is known)."""
-        size, batch = _BATCHES[asking.sampler], []
-        number = len(self.study.get_trials(deepcopy=False))
-        # A batch ends where trial numbers are multiples of its size, so that one which was cut short has the same end.
-        while (number % size or not (batch or begun)) and not self._enough(asking, claimed):
-            self.study.sampler = SAMPLERS[asking.sampler](asking.seed * 1_000_003 + number)
-            trial = self.study.ask()
-            number += 1
-            candidate = _suggest_student(trial, self.problem.space)
-            feasible = candidate is not None and bool(self.problem.feasible[candidate.id])
-            fresh = candidate is not None and feasible and not {candidate.id} & (claimed | self.mine.keys())
-            asking.barren = 0 if fresh else asking.barren + 1
-            if candidate is not None and feasible:
-                batch.append(self._claim(trial, candidate.id))
-                claimed.add(candidate.id)
-            else:
-                self._refuse(trial, candidate)
-        return batch
-
-    def _enough(self, asking: _Asking, claimed: set[str]) -> bool:
-        return len(self.mine.keys() | claimed) >= asking.wanted or asking.barren >= _BARREN_TRIALS
+        return grid_parameters(self.problem.space)
 
     def _claim(self, trial: Trial, student_id: str) -> _Claim:
-        """Say in the study that this driver scores a student. The student's name comes last: with it the claim holds."""
+        """Say in the study that this driver scores a student; with the student's name, which comes last, it holds."""
         self._constrain(trial, student_id)
         trial.set_user_attr(_DRIVER, self.driver)
         trial.set_user_attr(_STUDENT, student_id)
-        return _Claim(trial.number, student_id, self.driver)
+        return _Claim(trial, student_id, self.driver)
 
     def _refuse(self, trial: Trial, candidate: Candidate | None) -> None:
         """Tell the violation and infinite loss of what is not run."""
@@ -339,45 +359,36 @@ class Search:
             trial.set_constraint(str(text), float(excess))
 
     def _score(self, batch: Sequence[_Claim], score: ScoreStudents, on_score: Callable[[str, float], None]) -> None:
-        """Score the students of a batch and tell their losses in order.
-
-        A student that was drawn twice is scored once. Where another driver took this one for dead and was faster, its
-        loss stays.
-        """
-        unknown = dict.fromkeys(claim.student_id for claim in batch if claim.student_id not in self.known)
-        losses = iter(score([self.problem.candidates[student_id] for student_id in unknown]) if unknown else ())
+        """Score the students of a batch and tell their losses in order; one that was drawn twice is scored once."""
+        fresh = dict.fromkeys(claim.student_id for claim in batch if claim.student_id not in self.mine)
+        asked = [(self.problem.candidates[student_id], self.known.get(student_id)) for student_id in fresh]
+        scores = iter(score(asked) if asked else ())
         for claim in batch:
-            if claim.student_id not in self.known:
-                self.known[claim.student_id] = _no_nan(next(losses))
-            loss = self.known[claim.student_id]
-            values = [loss, *self.problem.budget_costs.loc[claim.student_id].tolist()]
-            self.study.tell(claim.number, values, skip_if_finished=True)
-            fresh = claim.student_id not in self.mine
-            self.mine[claim.student_id] = loss
-            if fresh:
-                on_score(claim.student_id, loss)
+            first = claim.student_id not in self.mine
+            if first:
+                self.known[claim.student_id] = self.mine[claim.student_id] = next(scores)
+            self._tell(claim, self.mine[claim.student_id])
+            if first:
+                on_score(claim.student_id, self.mine[claim.student_id].loss)
 
-
-@contextmanager
-def _storage_errors(where: str) -> Iterator[None]:
-    """Say in one line that a study cannot be opened."""
-    try:
-        yield
-    except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise RunError(f"study {where!r} cannot be opened ({reason}); remove it to search again") from error
-
-
-def _no_nan(loss: float) -> float:
-    """Optuna takes no NaN."""
-    return math.inf if math.isnan(loss) else loss
+    def _tell(self, claim: _Claim, score: Score) -> None:
+        """Report a student's loss and costs. What another driver told that took this one for dead stays."""
+        if isinstance(claim.trial, FrozenTrial):
+            self.study.sampler = RandomSampler()  # has nothing to draw
+            claim = replace(claim, trial=Trial(self.study, claim.trial._trial_id))
+        assert isinstance(claim.trial, Trial)
+        loss = math.inf if math.isnan(score.loss) else score.loss  # Optuna takes no NaN
+        with suppress(UpdateFinishedTrialError):
+            claim.trial.set_user_attr(_TEXTS, score.texts)
+            costs = self.problem.budget_costs.loc[claim.student_id].tolist()
+            self.study.tell(claim.trial, [loss, *costs], skip_if_finished=True)
 
 
 @dataclass(frozen=True)
 class _Claim:
     """A trial whose student a driver is to score."""
 
-    number: int
+    trial: Trial | FrozenTrial
     student_id: str
     driver: str
 
@@ -393,32 +404,9 @@ class _Asking:
     """Trials in a row without a new feasible student."""
 
 
-def _evaluated(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
-    return (trial for trial in trials if trial.state == TrialState.COMPLETE and _STUDENT in trial.user_attrs)
-
-
-def _suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:
-    """Draw a sub-space and its axes; None where the shape rule keeps the combination out."""
-    name = trial.suggest_categorical("sub_space", [sub.name for sub in space.sub_spaces])
-    sub_space = space.sub_space(name)
-    point = {axis: _suggest(trial, f"{name}/{axis}", values) for axis, values in sub_space.axes.items()}
-    config = sub_space.student(**point)
-    return Candidate(name, config) if config else None
-
-
-def _suggest(trial: Trial, name: str, values: Sequence[Any]) -> Any:
-    """Draw one of the ordered `values` by its rank: samplers understand order, but not uneven steps."""
-    return values[trial.suggest_int(name, 0, len(values) - 1)]
-
-
-def _grid_parameters(space: SearchSpace) -> dict[str, dict[str, str | int]]:
-    """Student id -> the trial parameters with which `_suggest_student` draws it."""
-    parameters: dict[str, dict[str, str | int]] = {}
-    for sub in space.sub_spaces:
-        for ranks in product(*(range(len(values)) for values in sub.axes.values())):
-            named = dict(zip(sub.axes, ranks, strict=True))
-            config = sub.student(**{axis: sub.axes[axis][rank] for axis, rank in named.items()})
-            if config is not None:
-                chosen = {f"{sub.name}/{axis}": rank for axis, rank in named.items()}
-                parameters.setdefault(Candidate(sub.name, config).id, {"sub_space": sub.name, **chosen})
-    return parameters
+def _scores(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, Score]]:
+    """Students that were evaluated, with their scores; those of older releases, without text losses, do not compare."""
+    for trial in trials:
+        attributes = trial.user_attrs
+        if trial.state == TrialState.COMPLETE and _STUDENT in attributes and _TEXTS in attributes:
+            yield attributes[_STUDENT], Score(trial.values[0], tuple(attributes[_TEXTS]))

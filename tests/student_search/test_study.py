@@ -9,6 +9,7 @@ from autodistil.costs import EncoderShape, parse_budget
 from autodistil.errors import BudgetError, ExportError, RunError
 from autodistil.spaces import SearchSpace, SubSpace
 from autodistil.student_search.pick import best_id, knee_id, pick_student, rank_candidates
+from autodistil.student_search.racing import Score
 from autodistil.student_search.study import SAMPLERS, Search, SearchProblem, choose_sampler, num_evaluations
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
@@ -30,23 +31,31 @@ def fake_loss(candidate):
     return 1e6 / candidate.config.encoder_weights + (candidate.sub_space == "tiny")
 
 
+def fake_score(candidate, known=None):
+    return Score(fake_loss(candidate), (1.0,))
+
+
 def each(score):
-    """A score of one student as one of many."""
-    return lambda candidates: (score(candidate) for candidate in candidates)
+    """Scores of one student at a time as those of many."""
+    return lambda students: (score(*student) for student in students)
+
+
+def losses_of(scores):
+    return {student_id: score.loss for student_id, score in scores.items()}
 
 
 def search_of(problem, path, name="study"):
     return Search(problem, f"sqlite:///{path / 'study.db'}", name)
 
 
-@pytest.mark.parametrize("sampler", ["exhaustive", *sorted(SAMPLERS)])
+@pytest.mark.parametrize("sampler", ["exhaustive", "gp", *sorted(SAMPLERS)])
 def test_only_feasible_students_run_and_each_once(tmp_path, sampler):
     problem = problem_of("10MFLOPs", "300Kparams")
     calls = []
 
-    def score(candidate):
+    def score(candidate, known):
         calls.append(candidate.id)
-        return fake_loss(candidate)
+        return fake_score(candidate)
 
     search = search_of(problem, tmp_path)
     losses = search.run(each(score), sampler, None if sampler == "exhaustive" else 10, seed=3)
@@ -63,12 +72,12 @@ def test_only_feasible_students_run_and_each_once(tmp_path, sampler):
     assert {trial.user_attrs["student"] for trial in search.study.best_trials} <= feasible
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("sampler", ["gp", *sorted(SAMPLERS)])
 def test_interrupted_search_ends_as_the_uninterrupted_one(tmp_path, sampler):
     problem = problem_of("20MFLOPs")
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    whole = search_of(problem, tmp_path / "a").run(each(fake_loss), sampler, 12, seed=1)
+    whole = search_of(problem, tmp_path / "a").run(each(fake_score), sampler, 12, seed=1)
 
     def stop_after_five(student_id, loss):
         if len(interrupted.mine) == 5:
@@ -76,10 +85,10 @@ def test_interrupted_search_ends_as_the_uninterrupted_one(tmp_path, sampler):
 
     interrupted = search_of(problem, tmp_path / "b")
     with pytest.raises(KeyboardInterrupt):
-        interrupted.run(each(fake_loss), sampler, 12, seed=1, on_score=stop_after_five)
+        interrupted.run(each(fake_score), sampler, 12, seed=1, on_score=stop_after_five)
     calls = []
     resumed = search_of(problem, tmp_path / "b").run(
-        each(lambda candidate: calls.append(candidate.id) or fake_loss(candidate)), sampler, 12, seed=1
+        each(lambda candidate, known: calls.append(candidate.id) or fake_score(candidate)), sampler, 12, seed=1
     )
     assert resumed == whole
     assert len(resumed) == 12
@@ -89,31 +98,27 @@ def test_interrupted_search_ends_as_the_uninterrupted_one(tmp_path, sampler):
 def test_what_a_killed_search_asked_is_scored_in_its_place(tmp_path):
     problem = problem_of("20MFLOPs")
 
-    def die(candidate):
+    def die(candidate, known):
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError):
         search_of(problem, tmp_path).run(each(die), "exhaustive", None, seed=0)
     search = search_of(problem, tmp_path)
-    losses = search.run(each(fake_loss), "exhaustive", None, seed=0)
+    losses = search.run(each(fake_score), "exhaustive", None, seed=0)
     assert len(losses) == int(problem.feasible.sum())
     assert [t.state for t in search.study.trials].count(optuna.trial.TrialState.FAIL) == 0
 
 
 def test_scores_are_shared_between_studies_of_a_run(tmp_path):
-    search_of(problem_of("20MFLOPs"), tmp_path, "first").run(each(fake_loss), "exhaustive", None, seed=0)
-    calls = []
+    search_of(problem_of("20MFLOPs"), tmp_path, "first").run(each(fake_score), "exhaustive", None, seed=0)
     problem = problem_of("10MFLOPs")
-    losses = search_of(problem, tmp_path, "second").run(
-        each(lambda c: calls.append(c) or 0.0), "exhaustive", None, seed=0
-    )
-    assert calls == []
-    assert losses == {i: fake_loss(problem.candidates[i]) for i in losses}
+    scores = search_of(problem, tmp_path, "second").run(each(lambda c, known: known), "exhaustive", None, seed=0)
+    assert scores == {i: fake_score(problem.candidates[i]) for i in scores}
 
 
 def test_front_is_that_of_the_definition(tmp_path):
     problem = problem_of("20MFLOPs", "300Kparams")
-    losses = search_of(problem, tmp_path).run(each(fake_loss), "exhaustive", None, seed=0)
+    losses = losses_of(search_of(problem, tmp_path).run(each(fake_score), "exhaustive", None, seed=0))
     ranked = rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
     rows = {i: (losses[i], *problem.budget_costs.loc[i]) for i in losses}
     for student_id, row in rows.items():
@@ -144,7 +149,7 @@ def test_budgets_at_a_length_of_their_own_use_it():
 
 def test_auto_enumerates_what_is_small():
     assert choose_sampler("auto", 400, None) == "exhaustive"
-    assert choose_sampler("auto", 401, None) == "nsga2"
+    assert choose_sampler("auto", 401, None) == "gp"
     assert choose_sampler("auto", 5000, 5000) == "exhaustive"
     assert choose_sampler("tpe", 3, None) == "tpe"
     problem = problem_of("20MFLOPs")
@@ -160,7 +165,7 @@ def test_a_damaged_storage_is_refused(tmp_path):
 
 def test_picks(tmp_path):
     problem = problem_of("20MFLOPs")
-    losses = search_of(problem, tmp_path).run(each(fake_loss), "exhaustive", 5, seed=0)
+    losses = losses_of(search_of(problem, tmp_path).run(each(fake_score), "exhaustive", 5, seed=0))
     ranked = rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
     assert pick_student(ranked, "best") == best_id(ranked)
     with pytest.raises(ExportError, match="did you mean"):

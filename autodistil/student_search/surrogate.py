@@ -1,0 +1,148 @@
+"""Search of large spaces by a surrogate: Bayesian optimisation where every cost is known beforehand.
+
+Only the loss of a student must be found out; its costs are closed forms. A Gaussian process (Matern 5/2, a length scale
+for each axis) predicts the losses of all students from those evaluated, and the next one is that with the largest
+expected gain in hypervolume (EHVI; Emmerich et al. 2006). With costs known, that is a mean over cost limits: with f(x)
+the lowest loss so far among students that cost at most x, and N(m, s) the prediction for a student of costs c,
+
+    gain = mean over limits x >= c of  E max(0, f(x) - N(m, s)) = (f - m) Phi(z) + s phi(z),   z = (f - m) / s
+
+over limits x spread evenly over the logarithms of the feasible costs (a Halton sequence), for any number of budgets.
+The kernel is fitted again when a quarter more students are known, on those known then, never on later ones: the next
+proposal depends on the seed and on what was evaluated, so that an interrupted search goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm, qmc
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
+
+Floats = NDArray[np.float64]
+
+FIRST = 8
+"""Students evaluated before the first prediction: the cheapest, the dearest, and others spread over the costs."""
+LIMITS = 128
+"""Cost limits over which the gain is averaged."""
+POOL = 10_000
+"""Students among which the next one is chosen; of larger spaces a random part, another one each time."""
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Proposes students of one search."""
+
+    features: Floats
+    """(students, features), each between 0 and 1."""
+    costs: Floats
+    """(students, costs), above zero."""
+    seed: int
+
+    @cached_property
+    def log_costs(self) -> Floats:
+        """Logarithms of the costs, each between 0 and 1."""
+        return scaled(np.log(self.costs))
+
+    @cached_property
+    def first(self) -> tuple[int, ...]:
+        """The students to begin with, one from each of `FIRST` parts of the costs, ends included."""
+        random = np.random.default_rng([self.seed, 0])
+        order = np.argsort(self.log_costs.sum(1), kind="stable")
+        parts = np.array_split(order[1:-1], FIRST - 2) if len(order) > FIRST else [order[1:-1]]
+        middle = [int(random.choice(part)) for part in parts if len(part)]
+        return tuple(dict.fromkeys([int(order[0]), int(order[-1]), *random.permutation(middle).tolist()]))
+
+    @cached_property
+    def limits(self) -> Floats:
+        """(limits, costs), even over the box of the costs."""
+        return np.asarray(qmc.Halton(self.costs.shape[1], scramble=False).random(LIMITS + 1)[1:])
+
+    def propose(self, known: Sequence[int], losses: Sequence[float]) -> int:
+        """The next student.
+
+        Args:
+            known: rows of the students evaluated so far, in the order of their evaluation; not all there are.
+            losses: theirs.
+        """
+        fresh = [row for row in self.first if row not in set(known)]
+        if fresh:
+            return fresh[0]
+        pool = self._pool(known)
+        values, done = np.asarray(losses, dtype=float), np.asarray(known)
+        values = np.where(np.isfinite(values), values, np.nanmax(values[np.isfinite(values)], initial=0.0))
+        process = GaussianProcessRegressor(self._kernel(done, values), alpha=1e-8, optimizer=None, normalize_y=True)
+        mean, deviation = process.fit(self.features[done], values).predict(self.features[pool], return_std=True)
+        return int(pool[np.argmax(self._gain(pool, mean, deviation, done, values))])
+
+    def _pool(self, known: Sequence[int]) -> NDArray[np.int64]:
+        """Students not evaluated yet."""
+        rest = np.setdiff1d(np.arange(len(self.features)), np.asarray(known))
+        if len(rest) <= POOL:
+            return rest
+        return np.sort(np.random.default_rng([self.seed, len(known)]).choice(rest, POOL, replace=False))
+
+    def _gain(
+        self, pool: NDArray[np.int64], mean: Floats, deviation: Floats, done: NDArray[np.int64], values: Floats
+    ) -> Floats:
+        """Expected gain in hypervolume of each student of the pool, (pool,)."""
+        within = (self.log_costs[done][None] <= self.limits[:, None]).all(-1)
+        lowest = np.where(within, values, values.max()).min(1)
+        deviation = np.maximum(deviation, 1e-9)[:, None]
+        ahead = lowest - mean[:, None]
+        z = ahead / deviation
+        gain = ahead * norm.cdf(z) + deviation * norm.pdf(z)
+        allowed = (self.log_costs[pool][:, None] <= self.limits).all(-1)
+        return np.asarray((gain * allowed).mean(1))
+
+    def _kernel(self, done: NDArray[np.int64], values: Floats) -> Kernel:
+        """The kernel fitted to the students known at the last size of the schedule."""
+        size = next(size for size in reversed(_schedule(len(done))) if size <= len(done))
+        return _fitted(self.features[done[:size]].tobytes(), values[:size].tobytes(), self.features.shape[1])
+
+
+def _schedule(up_to: int) -> list[int]:
+    """Numbers of known students at which the kernel is fitted."""
+    sizes = [min(FIRST, up_to)]
+    while sizes[-1] < up_to:
+        sizes.append(max(sizes[-1] + 2, int(sizes[-1] * 1.25)))
+    return sizes
+
+
+@lru_cache(maxsize=2)
+def _fitted(features: bytes, losses: bytes, width: int) -> Kernel:
+    """Length scales, variance and noise of highest marginal likelihood; cached, as many proposals need the same."""
+    x, y = np.frombuffer(features).reshape(-1, width), np.frombuffer(losses)
+    matern = Matern(np.ones(width), (0.05, 50.0), nu=2.5)
+    kernel = ConstantKernel(1.0, (0.01, 100.0)) * matern + WhiteKernel(1e-4, (1e-8, 0.1))
+    process = GaussianProcessRegressor(kernel, normalize_y=True)
+    with warnings.catch_warnings():  # length scales at their bounds: axes that do not matter, or too few students yet
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return process.fit(x, y).kernel_
+
+
+def scaled(values: Floats) -> Floats:
+    """Columns brought to between 0 and 1; constant ones to 0."""
+    spread = np.ptp(values, axis=0)
+    return np.asarray((values - values.min(axis=0)) / np.where(spread > 0, spread, 1.0))
+
+
+def student_features(table: pd.DataFrame) -> Floats:
+    """What losses are predicted from: logarithms of the dimensions, and which sub-space.
+
+    Args:
+        table: one row a student: `sub_space` and numeric columns.
+    """
+    numbers = np.log(table.drop(columns="sub_space").to_numpy(dtype=float))
+    names = sorted(set(table["sub_space"]))
+    which = np.array([[name == other for other in names] for name in table["sub_space"]], dtype=float)
+    columns = np.concatenate([scaled(numbers), which if len(names) > 1 else which[:, :0]], axis=1)
+    return columns[:, np.ptp(columns, axis=0) > 0]

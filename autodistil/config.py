@@ -114,6 +114,21 @@ class RunConfig:
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints."""
 
+    workers: int = 0
+    """Ray workers that share a global batch, or score students; 0: this process alone, without Ray."""
+    cpus_per_worker: int = 1
+    """CPUs, and so CPU threads, of a worker."""
+    gpus_per_worker: float = 0.0
+    """GPUs of a worker; a fraction shares one among workers that score."""
+    layout: str = "joint"
+    """`joint`: each worker holds the teacher and all SuperLMs; `split`: each SuperLM is trained by its own workers."""
+    address: str | None = None
+    """Ray cluster: `auto` or `host:port`; one on this machine, bound to loopback, unless given."""
+    storage: str | None = None
+    """Folder or URI that every node of the cluster sees, for checkpoints; the run folder unless given."""
+    max_failures: int = 2
+    """Times that a training goes on by itself from its last checkpoint after it lost workers; -1: always."""
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = _coerce(field.name, getattr(self, field.name), _HINTS[field.name])
@@ -151,7 +166,10 @@ SEARCH_OPTIONS = REFINE_OPTIONS | {
     "proxy_method",
     "proxy_top",
 }
-MACHINE_OPTIONS = frozenset({"threads", "device", "checkpoint_seconds"})
+CLUSTER_OPTIONS = frozenset(
+    {"workers", "cpus_per_worker", "gpus_per_worker", "layout", "address", "storage", "max_failures"}
+)
+MACHINE_OPTIONS = CLUSTER_OPTIONS | {"threads", "device", "checkpoint_seconds"}
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
 
@@ -164,6 +182,7 @@ _CHOICES = {
     "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
     "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
+    "layout": ("joint", "split"),
 }
 _MINIMUM = {
     "relation_heads": 1,
@@ -181,6 +200,10 @@ _MINIMUM = {
     "heldout_sequences": 1,
     "threads": 1,
     "checkpoint_seconds": 0,
+    "workers": 0,
+    "cpus_per_worker": 1,
+    "gpus_per_worker": 0,
+    "max_failures": -1,
     "weight_decay": 0,
     "warmup": 0,
 }

@@ -44,6 +44,10 @@ class RunError(AutodistilError):
     """A run folder that is missing, foreign, half-written or not writable."""
 
 
+class ClusterError(AutodistilError):
+    """A Ray cluster that cannot be reached, is too small, or lost more workers than it may."""
+
+
 class ExportError(AutodistilError):
     """A student that cannot be picked or written."""
 

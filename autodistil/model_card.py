@@ -48,8 +48,9 @@ def model_card(
             "",
             "## Limits",
             "",
-            "Distilled on unlabelled text only and not evaluated on any task by this export. Fine-tune or evaluate it "
-            "on yours before use. It inherits the biases and the limits of its teacher and of the text.",
+            "Distilled on unlabelled text only. Task results are on this card if `autodistil evaluate` was run on this "
+            "folder, and hold for those tasks. Fine-tune or evaluate it on yours before use. "
+            "It inherits the biases and the limits of its teacher and of the text.",
             "",
         ]
     )

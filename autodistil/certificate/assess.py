@@ -118,6 +118,8 @@ class Certificate:
     """Tokens that each student trained alone has seen."""
     task_name: str = ""
     """Name of the task of `task`, where known."""
+    by_task: bool = False
+    """Whether the pick was chosen by the task's score instead of the loss."""
 
     def of(self, sub_space: str | None) -> SubSpaceFindings | None:
         """The findings on a sub-space."""
@@ -138,6 +140,7 @@ def assess(candidates: pd.DataFrame, measured: Measured, best: str | None = None
     """
     table = _with_measured(candidates, measured)
     losses = dict(zip(table["id"], table["loss"].astype(float), strict=True))
+    scores = _scores(candidates)
     trials = _trials(table, measured)
     groups = {str(name): rows for name, rows in table.groupby("sub_space", sort=False) if rows["loss"].notna().any()}
     found = tuple(_findings(name, rows, trials, measured) for name, rows in groups.items())
@@ -148,13 +151,14 @@ def assess(candidates: pd.DataFrame, measured: Measured, best: str | None = None
         trials=trials,
         pooled=_agreement(trials),
         one=_one(trials, measured, groups),
-        task=rank_agreement(losses, {**_scores(candidates), **measured.task_scores}),
+        task=rank_agreement(losses, {**scores, **measured.task_scores}),
         best=best if sub_space is not None else None,
         best_sub_space=sub_space,
         margin=margin,
         rivals=_rivals(table, best, sub_space, margin),
         tokens=measured.tokens,
         task_name=measured.task,
+        by_task=best in scores,
     )
 
 

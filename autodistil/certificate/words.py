@@ -49,7 +49,18 @@ def verdict(certificate: Certificate) -> str:
     """The certificate in one sentence or two."""
     if certificate.best_sub_space is None:
         return "There is no pick to trust."
-    return _VERDICTS[level(certificate)](certificate)
+    return f"{_VERDICTS[level(certificate)](certificate)}{_beside_task(certificate)}"
+
+
+def _beside_task(certificate: Certificate) -> str:
+    """A pick by a task stands on scores of the task; ranks by loss say how it came among those that were scored."""
+    if not certificate.by_task:
+        return ""
+    name = certificate.task_name or "a task"
+    return (
+        f" The pick itself was chosen by its score on {name} among those of low loss; loss and score: "
+        f"{tau_words(certificate.task)}."
+    )
 
 
 def _not_certified(certificate: Certificate) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-TRAINING, PROXY, REFINING, MACHINE = "Training", "Proxy task", "Refining", "Machine"
+TRAINING, PROXY, REFINING, MACHINE, CLUSTER = "Training", "Proxy task", "Refining", "Machine", "Cluster"
 
 
 def panel_option(panel: str, flag: str, metavar: str, text: str) -> Any:
@@ -67,6 +67,8 @@ Racing = Annotated[
     bool | None,
     typer.Option("--racing/--no-racing", help="Stop scoring students that are surely worse [default: racing]."),
 ]
+_STUDY_HELP = "Study that several drivers search: a journal file, or postgresql+psycopg://... [default: in the run]."
+StudyStorage = Annotated[str | None, panel_option(CLUSTER, "--study-storage", "URL|FILE", _STUDY_HELP)]
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
 _METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
 _DATA_HELP = "Folder of tasks, as of evaluate [default: the Hub]."
@@ -81,6 +83,18 @@ RefineTop = Annotated[int | None, panel_option(REFINING, "--refine-top", "K", _R
 RefineSteps = Annotated[int | None, panel_option(REFINING, "--refine-steps", "N", STEPS_HELP)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads [default: all].", metavar="N", rich_help_panel=MACHINE)]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", metavar="NAME", rich_help_panel=MACHINE)]
+_WORKERS_HELP = "Ray workers [default: 0, this process alone, without Ray]."
+_LAYOUT_HELP = "joint: all SuperLMs on every worker; split: each on workers of its own [default: joint]."
+_ADDRESS_HELP = "Ray cluster [default: one on this machine that listens on loopback only]."
+_STORAGE_HELP = "Checkpoints go here, where every node sees it [default: the run folder]."
+_FAILURES_HELP = "Go on by itself so often after losing workers, -1: always [default: 2]."
+Workers = Annotated[int | None, panel_option(CLUSTER, "--workers", "N", _WORKERS_HELP)]
+CpusPerWorker = Annotated[int | None, panel_option(CLUSTER, "--cpus-per-worker", "C", "CPUs of each [default: 1].")]
+GpusPerWorker = Annotated[float | None, panel_option(CLUSTER, "--gpus-per-worker", "G", "GPUs of each [default: 0].")]
+Layout = Annotated[str | None, panel_option(CLUSTER, "--layout", "joint|split", _LAYOUT_HELP)]
+Address = Annotated[str | None, panel_option(CLUSTER, "--address", "auto|HOST:PORT", _ADDRESS_HELP)]
+Storage = Annotated[str | None, panel_option(CLUSTER, "--storage", "DIR|URI", _STORAGE_HELP)]
+MaxFailures = Annotated[int | None, panel_option(CLUSTER, "--max-failures", "F", _FAILURES_HELP)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")

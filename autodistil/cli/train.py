@@ -10,22 +10,29 @@ import typer
 from autodistil.cli.app import app
 from autodistil.cli.opening import given, open_run
 from autodistil.cli.options import (
+    Address,
     Assistant,
     BatchSize,
     ConfigFile,
     Corpus,
+    CpusPerWorker,
     Device,
+    GpusPerWorker,
+    Layout,
+    MaxFailures,
     ObjectiveName,
     Precision,
     Resume,
     Seed,
     SeqLen,
     Space,
+    Storage,
     Teacher,
     TeacherLayer,
     Threads,
     TrainMinutes,
     TrainSteps,
+    Workers,
 )
 
 
@@ -48,6 +55,13 @@ def train(
     threads: Threads = None,
     device: Device = None,
     precision: Precision = None,
+    workers: Workers = None,
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
+    layout: Layout = None,
+    address: Address = None,
+    storage: Storage = None,
+    max_failures: MaxFailures = None,
     resume: Resume = False,
     config: ConfigFile = None,
 ) -> None:

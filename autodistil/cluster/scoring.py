@@ -16,8 +16,8 @@ from typing import Any
 
 import ray
 import torch
-from autodistil.cluster.session import check_resources, ray_session
 
+from autodistil.cluster.session import check_resources, ray_session
 from autodistil.config import RunConfig
 from autodistil.context import RunContext
 from autodistil.device import resolve_device

@@ -18,6 +18,7 @@ from autodistil.spaces import SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.stages.scoring import race_of, scoring, superlm_of
 from autodistil.student_search.pick import SCORE, rank_candidates
+from autodistil.student_search.storage import opening, study_storage
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 
 TEXTS = "texts"
@@ -68,6 +69,19 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
     ranked = rank(problem, {student_id: score.loss for student_id, score in scores.items()})
     return with_texts(ranked, {student_id: len(score.texts) for student_id, score in scores.items()})
+
+
+def check_study(context: RunContext) -> None:
+    """Refuse a study that cannot be opened, before hours of training.
+
+    Raises:
+        AutodistilError: says why.
+    """
+    where = context.config.study_storage
+    if where is not None:
+        storage = study_storage(where)
+        with opening(where), storage.lock("opening"):
+            storage.open()
 
 
 def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:

@@ -1,9 +1,9 @@
 """Racing on many workers: blocks are scored ahead of the race, which is run in order as by one worker.
 
-Whether a student goes on depends on the students before it. So blocks of the next students are scored before their turn
-comes, as far as the race of those decided by then lets them go on; more rivals only ever stop a student earlier, so what
-is missing at its turn was never needed. Scores are those of a race in turn, to the bit, whatever the number of workers
-and the order in which they finish; the price are blocks that were scored and not needed.
+Whether a student goes on depends on the students before it. So blocks of the next students are scored before their
+turn comes, as far as the race of those decided by then lets them go on; more rivals only ever stop a student earlier,
+so what is missing at its turn was never needed. Scores are those of a race in turn, to the bit, whatever the number of
+workers and the order in which they finish; the price are blocks that were scored and not needed.
 """
 
 from __future__ import annotations

@@ -367,3 +367,13 @@ def test_a_damaged_file_is_one_clear_line(tmp_path, content):
     with pytest.raises(RunError, match=r"certificate\.json' is damaged .*remove it.*autodistil certify") as caught:
         read_measured(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pick_by_a_task_says_so():
+    losses = ordered_losses()
+    best = CANDIDATES[-1].id
+    scored = table(losses).assign(score=[-loss for loss in losses])
+    found = assess(scored, Measured(task="stsb"), best)
+    assert found.by_task
+    assert "chosen by its score on stsb" in verdict(found)
+    assert "chosen by its score" not in verdict(assess(table(losses), Measured(task="stsb"), best))

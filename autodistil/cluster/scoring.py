@@ -23,7 +23,7 @@ from autodistil.context import RunContext
 from autodistil.device import resolve_device
 from autodistil.errors import ClusterError
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.spaces import Candidate
+from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.student_search.ahead import Place, score_ahead
 from autodistil.student_search.racing import Losses, Race, Score
 from autodistil.student_search.study import ScoreStudents, SearchProblem
@@ -45,7 +45,8 @@ class Scorer:
     @classmethod
     def of_run(cls, context: RunContext, students: Iterable[Candidate]) -> Scorer:
         """What a run's students need; its SuperLMs must have been trained."""
-        subs, sizes = {}, {}
+        subs: dict[str, SubSpace] = {}
+        sizes: dict[int | None, StudentConfig] = {}
         for student in students:
             subs[student.sub_space] = context.space.sub_space(student.sub_space)
             sizes.setdefault(student.config.vocab_size, student.config)
@@ -154,7 +155,7 @@ class ScoringPool:
         config = self.config
         device = "cpu" if config.device == "auto" and not config.gpus_per_worker else config.device
         remote = ray.remote(num_cpus=config.cpus_per_worker, num_gpus=config.gpus_per_worker)(_Actor)
-        actor = remote.remote(self._packed, device, config.cpus_per_worker)
+        actor: Any = remote.remote(self._packed, device, config.cpus_per_worker)
         self._running[actor.ready.remote()] = actor, None
 
     def _dispatch(self) -> None:

@@ -13,7 +13,6 @@ from autodistil.evaluation.heldout import batch_sizes
 from autodistil.spaces import Candidate
 from autodistil.student_search.racing import Race, Score
 from autodistil.student_search.study import ScoreStudents, SearchProblem
-from autodistil.superlm import SuperLM
 
 
 def race_of(context: RunContext, problem: SearchProblem) -> Race:
@@ -32,17 +31,12 @@ def scoring(context: RunContext, problem: SearchProblem, race: Race) -> Abstract
     return scoring_pool(context, problem, race)
 
 
-def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
-    """The trained SuperLM that holds a candidate."""
-    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
-
-
 def _in_turn(context: RunContext, race: Race) -> ScoreStudents:
     """One student after the other, here."""
 
     def score(students: Sequence[tuple[Candidate, Score | None]]) -> Iterator[Score]:
         for candidate, known in students:
-            student, superlm = candidate.config, superlm_of(context, candidate)
+            student, superlm = candidate.config, context.trained_superlm(context.space.sub_space(candidate.sub_space))
             heldout, weights = context.heldout_for(student), superlm.weights(student)
 
             def losses(number: int) -> NDArray[np.float64]:

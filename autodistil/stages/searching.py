@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from types import MappingProxyType
 
 import pandas as pd
@@ -14,12 +15,13 @@ from autodistil.errors import RunError
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
-from autodistil.spaces import SubSpace
+from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
-from autodistil.stages.scoring import race_of, scoring, superlm_of
+from autodistil.stages.scoring import race_of, scoring
 from autodistil.student_search.pick import SCORE, rank_candidates
 from autodistil.student_search.storage import opening, study_storage
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
+from autodistil.superlm import SuperLM
 
 TEXTS = "texts"
 """Column of the candidates: the held-out texts that a student was scored on."""
@@ -48,18 +50,18 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     everything = [] if config.racing else ["all text"]
     name = "/".join([sampler, f"seed{config.seed}", *everything, *sorted(problem.budget_costs.columns)])
-    study = open_study(context, problem, name)
     race = race_of(context, problem)
-    for student_id, known in study.mine.items():
-        race.add(student_id, known)
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
+        closing(open_study(context, problem, name)) as study,
         stop_on_interrupt() as stop,
         context.progress.track("scoring students", wanted) as advance,
         scoring(context, problem, race) as score,
     ):
         advance(len(study.mine))
+        for student_id, known in study.mine.items():
+            race.add(student_id, known)
 
         def on_score(student_id: str, loss: float) -> None:
             advance(1, f"{student_id} {loss:.4f}")
@@ -69,6 +71,11 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
     ranked = rank(problem, {student_id: score.loss for student_id, score in scores.items()})
     return with_texts(ranked, {student_id: len(score.texts) for student_id, score in scores.items()})
+
+
+def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
+    """The trained SuperLM that holds a candidate."""
+    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
 
 
 def check_study(context: RunContext) -> None:
@@ -81,7 +88,7 @@ def check_study(context: RunContext) -> None:
     if where is not None:
         storage = study_storage(where)
         with opening(where), storage.lock("opening"):
-            storage.open()
+            storage.close(storage.open())
 
 
 def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:

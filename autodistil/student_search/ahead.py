@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -75,5 +76,5 @@ def score_ahead(race: Race, workers: Workers, students: Sequence[tuple[Candidate
         for other in range(begun, min(len(blocks), place + workers.ahead)):
             go_on(other)
         begun = max(begun, min(len(blocks), place + workers.ahead))
-        yield race.score(student.candidate.id, lambda number, place=place: wait_for(place, number), student.known)
+        yield race.score(student.candidate.id, partial(wait_for, place), student.known)
         workers.forget(place)

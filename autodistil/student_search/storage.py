@@ -40,6 +40,12 @@ class StudyStorage:
     """To be called while the lock is held: the first opening makes the tables."""
     lock: Lock
 
+    def close(self, storage: BaseStorage) -> None:
+        """Give back the connections of a storage that was opened; it is not to be used any more."""
+        storage.remove_session()
+        if isinstance(storage, RDBStorage):
+            storage.engine.dispose()
+
 
 def study_storage(where: str) -> StudyStorage:
     """The storage at a URL (`sqlite:///...`, `postgresql+psycopg://host/database`) or in a journal file.

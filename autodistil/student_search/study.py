@@ -32,7 +32,7 @@ from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate, SearchSpace
 from autodistil.student_search.drivers import Watch, heartbeat
 from autodistil.student_search.parameters import grid_parameters, suggest_student
 from autodistil.student_search.racing import Score
-from autodistil.student_search.storage import Lock, opening, study_storage
+from autodistil.student_search.storage import StudyStorage, opening, study_storage
 from autodistil.student_search.surrogate import Surrogate, student_features
 
 logger = logging.getLogger(__name__)
@@ -183,14 +183,14 @@ class Search:
     """Scores of all studies of the scope, by student id; of several of one student the one of most texts."""
     mine: dict[str, Score] = field(init=False)
     """Scores of the students evaluated in this study."""
-    _lock: Lock = field(init=False, repr=False)
+    _where: StudyStorage = field(init=False, repr=False)
+    _storage: optuna.storages.BaseStorage = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        where = study_storage(self.storage)
-        self._lock = where.lock
+        self._where = where = study_storage(self.storage)
         with opening(self.storage), where.lock(self.name):
-            storage = where.open()
+            self._storage = storage = where.open()
             self.study = optuna.create_study(
                 storage=storage,
                 study_name=self.name,
@@ -232,12 +232,16 @@ class Search:
             logger.warning("%s found %d of %d students; the rest it never drew", sampler, len(self.mine), asking.wanted)
         return self.mine
 
+    def close(self) -> None:
+        """Give back the connections to the storage; the study is not to be used any more."""
+        self._where.close(self._storage)
+
     def _next_batch(self, asking: _Asking) -> list[_Claim] | None:
         """Students to score next; none while other drivers are at work on the last ones, None at the end.
 
         What this driver left behind, in an earlier life, comes first, together with what was still to be asked then.
         """
-        with self._lock(self.name):
+        with self._where.lock(self.name):
             running = self._read()
             mine = [claim for claim in running if claim.driver == self.driver]
             claimed = {claim.student_id for claim in running}

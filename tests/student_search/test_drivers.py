@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import optuna
@@ -30,34 +32,57 @@ def journal_of(folder):
     return str(folder / "study.log")
 
 
-@pytest.fixture(params=["sqlite", "journal", "postgresql"])
+@pytest.fixture(params=["sqlite", "journal", pytest.param("postgresql", marks=pytest.mark.slow)])
 def storage(request, tmp_path):
     """A storage of each kind; PostgreSQL in a cluster of its own, on a socket, where its programs are installed."""
     if request.param != "postgresql":
         yield {"sqlite": sqlite_of, "journal": journal_of}[request.param](tmp_path)
         return
     pytest.importorskip("psycopg", reason="needs: pip install 'autodistil[postgresql]'")
-    if shutil.which("initdb") is None or os.geteuid() == 0:
-        pytest.skip("needs PostgreSQL's initdb and pg_ctl, and a user that is not root")
-    cluster, sockets = tmp_path / "postgresql", Path("/tmp") / f"autodistil-{os.getpid()}"
-    sockets.mkdir(exist_ok=True)  # the path of a socket must be short
-    subprocess.run(["initdb", "-D", cluster, "-U", "tester", "-A", "trust", "-N"], check=True, capture_output=True)
-    options = f"-c listen_addresses='' -c unix_socket_directories={sockets} -c fsync=off"
-    subprocess.run(
-        ["pg_ctl", "-D", cluster, "-w", "-l", tmp_path / "log", "-o", options, "start"], check=True, capture_output=True
-    )
+    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
+        pytest.skip("needs PostgreSQL's initdb and pg_ctl on the PATH")
+    with postgresql() as url:
+        yield url
+
+
+@contextmanager
+def postgresql():
+    """A server that listens on a socket only, whose path must be short; it refuses to run as root."""
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="autodistil-", dir="/tmp"))
+    if user:
+        shutil.chown(folder, user)
+
+    def run(*command):
+        subprocess.run([*command, "-D", folder / "data"], check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)
+
     try:
-        yield f"postgresql+psycopg://tester@/postgres?host={sockets}"
+        run("initdb", "-U", "tester", "-A", "trust", "-N")
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off"
+        run("pg_ctl", "-w", "-l", folder / "log", "-o", options, "start")
+        yield f"postgresql+psycopg://tester@/postgres?host={folder}"
     finally:
-        subprocess.run(["pg_ctl", "-D", cluster, "-m", "immediate", "stop"], check=True, capture_output=True)
-        shutil.rmtree(sockets)
+        run("pg_ctl", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def open_search(storage):
+    """Opens studies that are closed before their storage goes away."""
+    with ExitStack() as stack:
+
+        def opened(driver, watch=None, name="run/study"):
+            search = Search(PROBLEM, storage, name, name.partition("/")[0], driver, watch or drivers.Watch())
+            return stack.enter_context(closing(search))
+
+        yield opened
 
 
 def loss_of(candidate):
     return 1e6 / candidate.config.encoder_weights
 
 
-def scorer(calls, lock=None):
+def scorer(calls):
     def score(students):
         for candidate, _ in students:
             calls.append(candidate.id)
@@ -72,13 +97,13 @@ def trials_of(search, state=optuna.trial.TrialState.COMPLETE):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["exhaustive", "gp", "nsga2"])
-def test_two_drivers_score_the_asked_number_together(storage, sampler, monkeypatch):
+def test_two_drivers_score_the_asked_number_together(open_search, sampler, monkeypatch):
     monkeypatch.setattr(study, "_POLL_S", 0.05)
     monkeypatch.setattr(study, "_BATCHES", {"exhaustive": 3, "gp": 2, "nsga2": 4})
     calls, results = [], {}
 
     def work(driver):
-        search = Search(PROBLEM, storage, "run/study", "run", driver)
+        search = open_search(driver)
         results[driver] = search.run(scorer(calls), sampler, 12, seed=0)
 
     threads = [threading.Thread(target=work, args=(driver,)) for driver in ("a", "b")]
@@ -90,9 +115,9 @@ def test_two_drivers_score_the_asked_number_together(storage, sampler, monkeypat
     assert len(results["a"]) == len(calls) == len(set(calls)) == 12
 
 
-def interrupted(storage, driver, after, trials=12):
+def interrupted(open_search, driver, after, trials=12):
     """A driver that stops after some students, in the middle of a batch."""
-    search = Search(PROBLEM, storage, "run/study", "run", driver)
+    search = open_search(driver)
     calls = []
 
     def stop(student_id, loss):
@@ -104,10 +129,10 @@ def interrupted(storage, driver, after, trials=12):
     return calls
 
 
-def test_what_an_ended_driver_left_is_scored_by_another(storage, monkeypatch):
+def test_what_an_ended_driver_left_is_scored_by_another(open_search, monkeypatch):
     monkeypatch.setattr(study, "_POLL_S", 0.05)
-    first, calls = interrupted(storage, "a", 4), []
-    search = Search(PROBLEM, storage, "run/study", "run", "b")
+    first, calls = interrupted(open_search, "a", 4), []
+    search = open_search("b")
     scores = search.run(scorer(calls), "exhaustive", 12, seed=0)
     assert len(scores) == 12
     assert len(calls) == 8
@@ -115,29 +140,28 @@ def test_what_an_ended_driver_left_is_scored_by_another(storage, monkeypatch):
     assert sorted(trials_of(search)) == sorted(scores)
 
 
-def test_a_silent_driver_is_taken_for_dead(tmp_path, monkeypatch):
+def test_a_silent_driver_is_taken_for_dead(open_search, monkeypatch):
     monkeypatch.setattr(study, "_POLL_S", 0.01)
     monkeypatch.setattr(drivers, "_LEFT", 5)  # it does not say that it ends
-    interrupted(journal_of(tmp_path), "a", 4)
+    interrupted(open_search, "a", 4)
     monkeypatch.setattr(drivers, "_LEFT", -1)
-    search = Search(PROBLEM, journal_of(tmp_path), "run/study", "run", "b", drivers.Watch(silence_s=0.1))
+    search = open_search("b", drivers.Watch(silence_s=0.1))
     assert len(search.run(scorer([]), "exhaustive", 12, seed=0)) == 12
 
 
-def test_a_driver_takes_up_what_it_left_behind(storage):
-    first, calls = interrupted(storage, "a", 4), []
-    search = Search(PROBLEM, storage, "run/study", "run", "a")
+def test_a_driver_takes_up_what_it_left_behind(open_search):
+    first, calls = interrupted(open_search, "a", 4), []
+    search = open_search("a")
     scores = search.run(scorer(calls), "exhaustive", 12, seed=0)
     assert len(scores) == 12
     assert len(first + calls) == len({*first, *calls}) == 12
     assert [trial.state for trial in search.study.trials] == [optuna.trial.TrialState.COMPLETE] * 12
 
 
-def test_runs_in_one_storage_keep_their_scores_apart(tmp_path):
-    where = journal_of(tmp_path)
-    Search(PROBLEM, where, "one/study", "one", "a").run(scorer([]), "exhaustive", 5, seed=0)
-    assert len(Search(PROBLEM, where, "one/other", "one", "a").known) == 5
-    assert not Search(PROBLEM, where, "two/study", "two", "a").known
+def test_runs_in_one_storage_keep_their_scores_apart(open_search):
+    open_search("a", name="one/study").run(scorer([]), "exhaustive", 5, seed=0)
+    assert len(open_search("a", name="one/other").known) == 5
+    assert not open_search("a", name="two/study").known
 
 
 @pytest.mark.parametrize(

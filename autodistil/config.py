@@ -172,6 +172,8 @@ CLUSTER_OPTIONS = frozenset(
 MACHINE_OPTIONS = CLUSTER_OPTIONS | {"threads", "device", "checkpoint_seconds"}
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
+RECIPE_OPTIONS = frozenset({"learning_rate", "relation_heads", "layer_map", "random_students"})
+"""Options of a recipe, which `tune` searches."""
 
 _CHOICES = {
     "order": ("both", "activation", "gradient", "none"),
@@ -242,6 +244,22 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ConfigError(f"config file {str(path)!r}: 'config' is not a mapping of options; see the README's run.yaml")
     layered(options)  # complain about the file before anything else is said
+    return options
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The options in a recipe: read as any other configuration, but it holds nothing else than hyper-parameters.
+
+    Raises:
+        ConfigError: as `read_config`, or another option.
+    """
+    options = read_config(path)
+    others = sorted(set(options) - RECIPE_OPTIONS)
+    if others:
+        raise ConfigError(
+            f"recipe {str(path)!r} has option {others[0]!r}; allowed: {', '.join(sorted(RECIPE_OPTIONS))}; "
+            "give files with other options to --config"
+        )
     return options
 
 

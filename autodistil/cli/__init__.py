@@ -6,7 +6,7 @@ stopped by Ctrl-C (the line that resumes is printed).
 
 # isort: off
 # ruff: noqa: F401  commands register when they are imported: in the order in which help lists them
-from autodistil.cli import search, train, report, refine, export, evaluate, certify, info
+from autodistil.cli import search, train, report, refine, tune, export, evaluate, certify, info
 
 # isort: on
 from autodistil.cli.app import app

@@ -99,6 +99,9 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")
 ]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="YAML that tune wrote; over --config, under flags.", metavar="FILE")
+]
 ReportDir = Annotated[
     Path | None, typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR")
 ]

@@ -24,6 +24,7 @@ from autodistil.cli.options import (
     ProxyTask,
     ProxyTop,
     Racing,
+    RecipeFile,
     RefineSteps,
     RefineTop,
     ReportDir,
@@ -82,14 +83,15 @@ def search(
     max_failures: MaxFailures = None,
     resume: Resume = False,
     config: ConfigFile = None,
+    recipe: RecipeFile = None,
     report: ReportDir = None,
     json: Json = False,
 ) -> None:
     """Train what is not trained yet, search under the budgets, report, and export the best student."""
-    options = given(locals(), skip=("budget", "run", "resume", "config", "report", "json"))
+    options = given(locals(), skip=("budget", "run", "resume", "config", "recipe", "report", "json"))
     if budget:
         options["budgets"] = tuple(budget)
-    context = open_run(run, config, options, quiet=json)
+    context = open_run(run, config, options, quiet=json, recipe=recipe)
     if not context.config.budgets:
         from autodistil.errors import BudgetError
 

@@ -31,6 +31,17 @@ def as_batch(texts: np.ndarray, padding_id: int, device: torch.device | str = "c
     return {"input_ids": ids.where(real, padding_id).to(device), "attention_mask": real.long().to(device)}
 
 
+def take_rows(batch: Batch, rows: slice) -> Batch:
+    """Some texts of a batch, cut to the longest of them; with a mask only where there is padding."""
+    ids = batch["input_ids"][rows]
+    if "attention_mask" not in batch:
+        return {"input_ids": ids}
+    mask = batch["attention_mask"][rows]
+    used = mask.any(0)
+    ids, mask = ids[:, used], mask[:, used]
+    return {"input_ids": ids} if mask.all() else {"input_ids": ids, "attention_mask": mask}
+
+
 def real_tokens(batch: Batch) -> Tensor | None:
     """True at real tokens (batch, seq); None where there is no padding."""
     return batch["attention_mask"].bool() if "attention_mask" in batch else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import torch
@@ -35,6 +35,8 @@ class TermOptions:
 
     relation_heads: int
     pooling: str = "mean"
+    gather: Callable[[Tensor], Tensor] = lambda embeddings: embeddings
+    """Embeddings of these texts -> those of all texts of the micro-batch, where workers share it."""
 
 
 TermFunction = Callable[[ModelStates, ModelStates, "Tensor | None", TermOptions], Tensor]
@@ -119,7 +121,9 @@ def embedding_similarity_loss(
 
     The relational view of a sentence encoder (RKD, arXiv 1904.05068; SEED, arXiv 2101.04731). Zero for a single text.
     """
-    ours, theirs = (_log_similarities(_embeddings(states, mask, options)) for states in (student, teacher))
+    ours, theirs = (
+        _log_similarities(options.gather(_embeddings(states, mask, options))) for states in (student, teacher)
+    )
     if len(ours) < 2:
         return ours.sum() * 0
     return (theirs.exp() * (theirs - ours)).sum(-1).mean()
@@ -183,9 +187,38 @@ OBJECTIVES: Mapping[str, TermFunction] = MappingProxyType(
     }
 )
 """Name -> loss function of a term."""
+_MEAN_OVER = MappingProxyType({"scores-mse": "pairs", "embedding-cosine": "texts", "embedding-similarity": "batch"})
+"""What a term is a mean over, a field of `Share`; tokens unless listed."""
 _RELATIONS = ("relation-kl", "relation-mse", "scores-mse", "minilm")
 _ALL_HIDDEN = ("hidden",)
 _BY_DIMENSION = ("embedding-cosine", "last-hidden", "hidden")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a micro-batch that the texts at hand are, in [0, 1] by each measure, where workers share it.
+
+    Weighted by it, the terms of all workers add up to those of the whole micro-batch.
+    """
+
+    tokens: float = 1.0
+    pairs: float = 1.0
+    """Of real tokens of one text, in order."""
+    texts: float = 1.0
+    batch: float = 1.0
+    """One over the workers: of what each of them computes in full."""
+    gather: Callable[[Tensor], Tensor] | None = None
+    """As in `TermOptions`."""
+
+    def of(self, term: str, loss: Tensor) -> Tensor:
+        """This share of a term's loss. A full one keeps its gradient: that is by own texts only, so a part already."""
+        measure = _MEAN_OVER.get(term, "tokens")
+        share = getattr(self, measure)
+        return loss - (1 - share) * loss.detach() if measure == "batch" else share * loss
+
+
+WHOLE = Share()
+"""Of the one worker that there is."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +254,14 @@ class Objective:
         """Whether some term takes the student's dimensions for the teacher's leading ones."""
         return any(name in _BY_DIMENSION for _, name in self.terms)
 
-    def __call__(self, student: ModelStates, teacher: ModelStates, mask: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, student: ModelStates, teacher: ModelStates, mask: Tensor | None = None, share: Share = WHOLE
+    ) -> Tensor:
         """The scalar loss; `mask` (batch, seq) is True at real tokens, None where the batch has no padding."""
-        losses = [weight * OBJECTIVES[name](student, teacher, mask, self.options) for weight, name in self.terms]
+        options = self.options if share.gather is None else replace(self.options, gather=share.gather)
+        losses = [
+            weight * share.of(name, OBJECTIVES[name](student, teacher, mask, options)) for weight, name in self.terms
+        ]
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 

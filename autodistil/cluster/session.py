@@ -1,17 +1,16 @@
 """A Ray session: an embedded cluster on this machine that listens on loopback only, or one that is there already.
 
 Ray binds to the address that it thinks its node has. There is no public option that makes that the loopback address on
-Linux; the variable below, made to spare laptops their firewall's questions, does. Token authentication is Ray's default
-for clusters that it starts and is left alone.
+Linux; the switch that spares laptops their firewall's questions does (`RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0`). Token
+authentication is Ray's default for clusters that it starts and is left alone.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -19,14 +18,6 @@ from autodistil.config import RunConfig
 from autodistil.errors import ClusterError
 from autodistil.progress import Progress
 
-_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # or each start warns of a change to come
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-}
-_EMBEDDED = ("", "local")
 _PATIENCE_SECONDS = 10.0
 
 
@@ -61,12 +52,14 @@ def ray_session(address: str | None = None, progress: Progress | None = None) ->
     Raises:
         ClusterError: Ray is not installed, or there is no cluster at the address.
     """
-    ray = _import_ray(embedded=address is None or address in _EMBEDDED)
+    ray = _import_ray()
     opened_here = not ray.is_initialized()
+    embedded = opened_here and (address or "local") == "local"
     if opened_here:
-        _init(ray, address)
+        with _loopback_only(ray) if embedded else nullcontext():
+            _init(ray, address)
     try:
-        session = _describe(ray, embedded=opened_here and (address is None or address in _EMBEDDED))
+        session = _describe(ray, embedded)
         if progress is not None:
             progress.say(str(session))
         yield session
@@ -100,14 +93,24 @@ def check_resources(session: Session, config: RunConfig, at_once: int = 1) -> No
             )
 
 
-def _import_ray(embedded: bool) -> ModuleType:
+def _import_ray() -> ModuleType:
     if importlib.util.find_spec("ray") is None:
         raise ClusterError("ray is not installed; install it with: pip install 'ray[tune]', or leave --workers out")
-    for name, value in (_QUIET | (_LOOPBACK_ONLY if embedded else {})).items():
-        os.environ.setdefault(name, value)
     import ray
 
     return ray
+
+
+@contextmanager
+def _loopback_only(ray: ModuleType) -> Iterator[None]:
+    """Let a cluster that is started in the block bind to loopback; the switch is read when ray is imported."""
+    constants = ray._private.ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _init(ray: ModuleType, address: str | None) -> None:
@@ -119,9 +122,16 @@ def _init(ray: ModuleType, address: str | None) -> None:
     _knock(address)
     try:
         # "local" also where RAY_ADDRESS is set: a cluster is only used when asked for.
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **_dashboard(address))
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
+
+
+def _dashboard(address: str | None) -> dict[str, bool]:
+    """A cluster that is started here has a dashboard where that is installed; without, its server is a waste."""
+    if (address or "local") != "local":
+        return {}
+    return {"include_dashboard": importlib.util.find_spec("aiohttp_cors") is not None}
 
 
 def _knock(address: str | None) -> None:

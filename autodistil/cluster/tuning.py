@@ -1,7 +1,8 @@
 """Trials of recipes on Ray Tune: random recipes, stopped early by asynchronous successive halving (ASHA).
 
 ASHA (Li et al., arXiv 1810.05934) compares trials at the same numbers of steps (rungs) and lets the best third of each
-rung go on, without waiting for the others. What it stops depends on who reported first, unless one trial runs at a time.
+rung go on, without waiting for the others. What it stops depends on who reported first, unless one trial runs at a
+time.
 """
 
 from __future__ import annotations
@@ -143,8 +144,9 @@ def _domain(values: Any) -> Any:
 
 
 def _table(results: tune.ResultGrid) -> pd.DataFrame:
+    ended = [results[i] for i in range(len(results))]
     rows = [
-        {**(result.config or {}), **_measures(result.metrics or {}), "error": _line(result.error)} for result in results
+        {**(result.config or {}), **_measures(result.metrics or {}), "error": _line(result.error)} for result in ended
     ]
     table = pd.DataFrame(rows)
     if table["step"].isna().all():

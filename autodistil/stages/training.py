@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autodistil.config import RunConfig
 from autodistil.context import RunContext
-from autodistil.errors import RunError
+from autodistil.errors import ConfigError, RunError
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import SubSpace
 from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
@@ -40,6 +40,9 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
     another = ", or give another --run folder"
     check_interrupted(context, names_missing, context.folder.superlm_folder, resume, otherwise=another)
     recipe = _recipe(context, missing)
+    if context.config.workers:
+        _train_on_cluster(context, missing, recipe)
+        return
     trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
     done = {
         trainer.name: restore_checkpoint(trainer, context.folder.superlm_folder(trainer.name)) for trainer in trainers
@@ -54,6 +57,18 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
             train_with_checkpoints(context, group, context.folder.superlm_folder, metrics.append)
     finally:
         metrics.close()
+
+
+def _train_on_cluster(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe) -> None:
+    """Train on Ray, those that the assistant teaches when it is trained."""
+    from autodistil.cluster.training import train_on_cluster  # who has one machine needs no Ray
+
+    groups = (
+        [sub for sub in missing if (sub.name in context.taught) == by_assistant] for by_assistant in (False, True)
+    )
+    for group in groups:
+        if group:
+            train_on_cluster(context, group, recipe)
 
 
 def _rounds(context: RunContext, trainers: Sequence[SuperLMTrainer]) -> Iterator[list[SuperLMTrainer]]:
@@ -127,6 +142,11 @@ def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
     config = context.config
     steps = context.resolved().get("train_steps") or config.train_steps
     if steps is None and config.train_minutes is not None:
+        if config.workers:
+            raise ConfigError(
+                f"train_minutes = {config.train_minutes:g} cannot be timed here for {config.workers} workers; "
+                "give --train-steps"
+            )
         steps = _steps_in(context, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
     text = context.training_text  # refuses another text before the record would name it

@@ -163,7 +163,7 @@ def _keep(table: pd.DataFrame, settings: TuneSettings, folder: Path) -> Tuned:
     winner = table[table["step"] == table["step"].max()].iloc[0]
     recipe = {option: _plain(winner[option]) for option in sorted(RECIPE_OPTIONS & set(table.columns))}
     text = (
-        f"# The best of {len(table)} recipes by held-out loss after {int(winner['step'])} steps ({winner['loss']:.6g}).\n"
+        f"# The best of {len(table)} recipes: held-out loss {winner['loss']:.6g} after {int(winner['step'])} steps.\n"
         "# Train with it: autodistil train --recipe recipe.yaml --run NEW, or search --recipe recipe.yaml\n"
     )
     write_text(path, text + yaml.safe_dump(recipe, sort_keys=True))

@@ -56,6 +56,18 @@ def restore_checkpoint(trainer: SuperLMTrainer, folder: Path) -> int:
     return trainer.steps_done
 
 
+def steps_saved(folder: Path) -> int:
+    """Steps done of what is saved in a folder, 0 where nothing is.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    for name in (WEIGHTS, CHECKPOINT):
+        if (folder / name).is_file():
+            return _load(folder / name, tensors=False)[1]
+    return 0
+
+
 def load_weights(superlm: SuperLM, folder: Path) -> int:
     """Load the weights of a finished training; returns its steps.
 
@@ -97,11 +109,12 @@ def _save(path: Path, tensors: Mapping[str, Tensor], steps: int) -> None:
             raise OSError(28 if "No space" in str(error) else 0, str(error)) from error
 
 
-def _load(path: Path) -> tuple[dict[str, Tensor], int]:
+def _load(path: Path, tensors: bool = True) -> tuple[dict[str, Tensor], int]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, int(metadata["steps"])  # noqa: SIM118
+            names = file.keys() if tensors else ()
+            return {name: file.get_tensor(name) for name in names}, int(metadata["steps"])
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(
             f"checkpoint {str(path)!r} is damaged ({' '.join(str(error).split())[:100]}); remove it to train again"

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from autodistil.attention import ModelStates
 from autodistil.inputs import Batch, count_tokens, real_tokens
-from autodistil.objectives import Objective
+from autodistil.objectives import WHOLE, Objective, Share
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
+from autodistil.training.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,19 @@ class SuperLMTrainer:
         """All steps are done."""
         return self.steps_done >= self.recipe.steps
 
-    def add_gradients(self, batch: Batch, teacher_states: ModelStates) -> Tensor:
+    def add_gradients(self, batch: Batch, teacher_states: ModelStates, share: Share = WHOLE) -> Tensor:
         """Forward and backward of this step's students on one micro-batch.
 
         Gradients are the mean over students and micro-batches (the paper adds them; AdamW does not see the factor).
         In place, all but the first student learn from the first (in-place distillation; Yu & Huang 2019).
 
+        Args:
+            batch: this worker's texts of the micro-batch.
+            teacher_states: what the students are compared with.
+            share: the part of the micro-batch that `batch` is.
+
         Returns:
-            Losses of the students in drawing order, (students,), detached.
+            This worker's share of the losses of the students in drawing order, (students,), detached.
         """
         students = self.students()
         rows = self.superlm.token_rows(batch)
@@ -106,7 +112,7 @@ class SuperLMTrainer:
                 states = self.superlm.forward(
                     student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
                 )
-            loss = self.objective(states, teacher_states, mask)
+            loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
                 teacher_states = states.detach()
             (loss / (len(students) * self.recipe.accumulate)).backward()
@@ -138,6 +144,7 @@ def train(
     on_step: Callable[[list[StepMetrics]], None],
     layer: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    workers: Workers = ALONE,
 ) -> None:
     """Train until every trainer is finished or `should_stop()`.
 
@@ -148,32 +155,70 @@ def train(
         on_step: called after each step with the metrics of the SuperLMs that took it.
         layer: teacher layer to distil, the last unless given.
         should_stop: asked between steps, when all state is consistent.
+        workers: those that share each micro-batch.
     """
     pending = [trainer for trainer in trainers if not trainer.finished]
     while pending and not should_stop():
         step = min(trainer.steps_done for trainer in pending)
         due = [trainer for trainer in pending if trainer.steps_done == step]
-        on_step(train_step(due, teacher, micro_batches(step), layer))
+        on_step(train_step(due, teacher, micro_batches(step), layer, workers))
         pending = [trainer for trainer in pending if not trainer.finished]
 
 
 def train_step(
-    trainers: Sequence[SuperLMTrainer], teacher: Teacher, batches: Iterator[Batch], layer: int | None
+    trainers: Sequence[SuperLMTrainer],
+    teacher: Teacher,
+    batches: Iterator[Batch],
+    layer: int | None,
+    workers: Workers = ALONE,
 ) -> list[StepMetrics]:
     """One step of each trainer on the same micro-batches, and on the same states where they have one teacher."""
-    losses: list[list[Tensor]] = [[] for _ in trainers]
-    seconds = [0.0] * len(trainers)
+    steps = [_Step(trainer, workers) for trainer in trainers]
     tokens = 0
     for batch in batches:
-        targets = _target_states(trainers, teacher, batch, layer)
+        part, share = workers.take(batch)
+        targets = _target_states(trainers, teacher, part, layer)
         tokens += count_tokens(batch)
-        for i, trainer in enumerate(trainers):
-            start = time.perf_counter()
-            losses[i].append(trainer.add_gradients(batch, targets[i]))
-            seconds[i] += time.perf_counter() - start
-    return [
-        _finish_step(trainer, torch.stack(losses[i]).mean(0), tokens, seconds[i]) for i, trainer in enumerate(trainers)
-    ]
+        for step, states in zip(steps, targets, strict=True):
+            step.add(part, states, share)
+    return [step.finish(tokens) for step in steps]
+
+
+@dataclass
+class _Step:
+    """One step of one SuperLM: gradients of all micro-batches, their sum over the workers, the update."""
+
+    trainer: SuperLMTrainer
+    workers: Workers
+    losses: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    wait: Callable[[], Tensor] = field(init=False)
+
+    def add(self, batch: Batch, states: ModelStates, share: Share) -> None:
+        """Take a micro-batch; after the last one the sum over the workers is under way."""
+        start = time.perf_counter()
+        self.losses.append(self.trainer.add_gradients(batch, states, share))
+        if len(self.losses) == self.trainer.recipe.accumulate:
+            gradients = [p.grad for p in self.trainer.superlm.parameters.values() if p.grad is not None]
+            self.wait = self.workers.start_sum(gradients, torch.stack(self.losses).mean(0))
+        self.seconds += time.perf_counter() - start
+
+    def finish(self, tokens: int) -> StepMetrics:
+        """Update the weights."""
+        start = time.perf_counter()
+        losses = self.wait()
+        learning_rate, norm = self.trainer.update()
+        return StepMetrics(
+            sub_space=self.trainer.name,
+            step=self.trainer.steps_done,
+            tokens=tokens,
+            loss=float(losses.mean()),
+            largest_loss=float(losses[0]),
+            smallest_loss=float(losses[-1]),
+            lr=learning_rate,
+            grad_norm=norm,
+            seconds=self.seconds + time.perf_counter() - start,
+        )
 
 
 def _target_states(
@@ -190,22 +235,6 @@ def _target_states(
                 own = layer if source is teacher else None
                 states[id(source)] = source.states(batch, own, output, hidden)
     return [states[id(source)] for source in sources]
-
-
-def _finish_step(trainer: SuperLMTrainer, losses: Tensor, tokens: int, seconds: float) -> StepMetrics:
-    start = time.perf_counter()
-    learning_rate, norm = trainer.update()
-    return StepMetrics(
-        sub_space=trainer.name,
-        step=trainer.steps_done,
-        tokens=tokens,
-        loss=float(losses.mean()),
-        largest_loss=float(losses[0]),
-        smallest_loss=float(losses[-1]),
-        lr=learning_rate,
-        grad_norm=norm,
-        seconds=seconds + time.perf_counter() - start,
-    )
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

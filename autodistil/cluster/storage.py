@@ -1,0 +1,61 @@
+"""Where every node of a cluster finds checkpoints: a folder, or any URI that pyarrow or fsspec knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.fs
+from pyarrow.lib import ArrowException
+
+from autodistil.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder of a file system."""
+
+    filesystem: pyarrow.fs.FileSystem
+    path: str
+    """Inside the file system."""
+
+    @classmethod
+    def of(cls, uri: str) -> Storage:
+        """The storage at a URI or local path.
+
+        Raises:
+            ConfigError: no such kind of storage, or its package is missing.
+        """
+        if "://" not in uri:
+            return cls(pyarrow.fs.LocalFileSystem(), str(Path(uri).expanduser().resolve()))
+        try:
+            return cls(*pyarrow.fs.FileSystem.from_uri(uri))
+        except ArrowException:
+            return cls._of_fsspec(uri)
+
+    @classmethod
+    def _of_fsspec(cls, uri: str) -> Storage:
+        from fsspec.core import url_to_fs
+
+        try:
+            filesystem, path = url_to_fs(uri)
+        except (ImportError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise ConfigError(
+                f"storage {uri!r} cannot be used ({reason}); allowed: a folder that all nodes see, or a URI of pyarrow "
+                "or fsspec such as s3://bucket/folder"
+            ) from error
+        return cls(pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(filesystem)), path)
+
+    def __truediv__(self, name: str) -> Storage:
+        return Storage(self.filesystem, f"{self.path.rstrip('/')}/{name}")
+
+    def upload(self, folder: Path) -> None:
+        """Copy the content of a local folder here."""
+        self.filesystem.create_dir(self.path, recursive=True)
+        pyarrow.fs.copy_files(str(folder), self.path, pyarrow.fs.LocalFileSystem(), self.filesystem)
+
+    def remove(self) -> None:
+        """Delete this folder, if it is there."""
+        if self.filesystem.get_file_info(self.path).type != pyarrow.fs.FileType.NotFound:
+            self.filesystem.delete_dir(self.path)

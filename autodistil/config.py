@@ -155,17 +155,8 @@ class RunConfig:
 _HINTS = typing.get_type_hints(RunConfig)
 OPTIONS = tuple(field.name for field in fields(RunConfig))
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
-SEARCH_OPTIONS = REFINE_OPTIONS | {
-    "budgets",
-    "sampler",
-    "trials",
-    "racing",
-    "study_storage",
-    "proxy",
-    "data",
-    "proxy_method",
-    "proxy_top",
-}
+PROXY_OPTIONS = frozenset({"proxy", "data", "proxy_method", "proxy_top"})
+SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | {"budgets", "sampler", "trials", "racing", "study_storage"}
 CLUSTER_OPTIONS = frozenset(
     {"workers", "cpus_per_worker", "gpus_per_worker", "layout", "address", "storage", "max_failures"}
 )

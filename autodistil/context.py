@@ -207,8 +207,9 @@ class RunContext:
         return ImportanceOrder.load(path)
 
     def _sample_batches(self) -> list[Batch]:
-        """A little training text."""
+        """A little training text, in batches by length, so that little is padding."""
         texts = self.training_text.sample(SAMPLE_TEXTS)
+        texts = texts[np.argsort((texts != PADDING).sum(1), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
         return [as_batch(part, self.teacher.padding_id, self.device) for part in parts]
 

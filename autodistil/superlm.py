@@ -188,7 +188,8 @@ class SuperLM:
             hidden: also return the output of every layer; needs `output`.
         """
         model = self._skeleton(student)
-        run = partial(functional_call, model, dict(weights or self.weights(student)), ())
+        # These encoders tie no parameters; looking for ties takes longer than a small forward.
+        run = partial(functional_call, model, dict(weights or self.weights(student)), (), tie_weights=False)
         return run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:

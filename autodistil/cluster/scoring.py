@@ -48,10 +48,10 @@ class Scorer:
         return cls(superlms, {size: context.heldout_for(student) for size, student in sizes.items()})
 
     def losses(self, student: Candidate, number: int) -> Losses:
-        """Losses of the texts of a held-out batch, (texts,)."""
+        """Losses of the texts of a held-out block, (texts,)."""
         superlm, heldout = self.superlms[student.sub_space], self.heldout[student.config.vocab_size]
         with torch.no_grad():
-            return heldout.text_losses(superlm, student.config, number, superlm.weights(student.config))
+            return heldout.losses_of(heldout.forward_of(superlm, student.config), number)
 
 
 @contextmanager

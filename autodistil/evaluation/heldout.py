@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from autodistil.attention import ModelStates
 from autodistil.evaluation.retokenised import Reading, Spellings, fitting_length, read
 from autodistil.evaluation.text_losses import Target, text_losses
-from autodistil.inputs import Batch, as_batch, real_tokens
+from autodistil.inputs import PADDING, Batch, as_batch, real_tokens
 from autodistil.objectives import Objective
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 
-BATCH_SIZE = 16
-"""Texts per forward, after each of which a race may stop a student; a part of the measure where an objective compares
-the texts of a batch."""
+BLOCK_SIZE = 16
+"""Texts of a block, after each of which a race may stop a student; a part of the measure where an objective compares
+texts with each other."""
+BATCH_SIZE = 8
+"""Texts of a block that go through a model together: those of like length, so that little is padding."""
 
 
-def batch_sizes(texts: np.ndarray) -> list[int]:
-    """Texts of each batch of held-out texts (texts, tokens)."""
-    starts = range(0, len(texts), BATCH_SIZE)
-    return [min(BATCH_SIZE, len(texts) - start) for start in starts]
+def block_sizes(texts: np.ndarray) -> list[int]:
+    """Texts of each block of held-out texts (texts, tokens)."""
+    starts = range(0, len(texts), BLOCK_SIZE)
+    return [min(BLOCK_SIZE, len(texts) - start) for start in starts]
+
+
+def _batches_of(texts: np.ndarray, block: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The texts of a block (rows of `texts`) in batches by length."""
+    rows = block[np.argsort((texts[block] != PADDING).sum(1), kind="stable")]
+    return np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class HeldOut:
     batches: Sequence[Batch]
     teacher_states: Sequence[ModelStates]
     objective: Objective
+    rows: Sequence[NDArray[np.int64]]
+    """Which texts each batch holds."""
     readings: Sequence[Reading] = ()
     """The batches as students read them, where those have a pruned vocabulary."""
 
@@ -62,40 +71,52 @@ class HeldOut:
         """
         if spellings is not None:
             texts = texts[:, : fitting_length(texts, spellings, teacher.max_length)]
-        parts = np.split(texts, np.cumsum(batch_sizes(texts))[:-1])
-        batches = [as_batch(part, teacher.padding_id, teacher.model.device) for part in parts]
+        blocks = np.split(np.arange(len(texts)), np.cumsum(block_sizes(texts))[:-1])
+        rows = [part for block in blocks for part in _batches_of(texts, block)]
+        batches = [as_batch(texts[part], teacher.padding_id, teacher.model.device) for part in rows]
         states = [teacher.states(batch, layer, objective.needs_output, objective.needs_hidden) for batch in batches]
         if spellings is None:
-            return cls(batches, states, objective)
-        return cls(batches, states, objective, [read(batch, spellings, teacher.padding_id) for batch in batches])
+            return cls(batches, states, objective, rows)
+        return cls(batches, states, objective, rows, [read(batch, spellings, teacher.padding_id) for batch in batches])
 
     @cached_property
     def _targets(self) -> tuple[Target, ...]:
         pairs = zip(self.batches, self.teacher_states, strict=True)
         return tuple(Target(states, real_tokens(batch), self.objective.options) for batch, states in pairs)
 
+    @cached_property
+    def _blocks(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the batches of each block."""
+        blocks = [int(rows.min()) // BLOCK_SIZE for rows in self.rows]
+        return tuple(tuple(i for i, block in enumerate(blocks) if block == number) for number in sorted(set(blocks)))
+
     @torch.no_grad()
-    def text_losses(
-        self, superlm: SuperLM, student: StudentConfig, number: int, weights: Mapping[str, Tensor] | None = None
-    ) -> NDArray[np.float64]:
-        """Losses of the texts of batch `number`, (texts,), whose mean is that of the batch.
+    def losses_of(self, forward: Callable[[Batch], ModelStates], block: int) -> NDArray[np.float64]:
+        """Losses of the texts of a block, (texts,), in their order; their mean is the loss of the block.
 
         Args:
-            superlm: holds the student.
-            student: who is scored.
-            number: index of the batch.
-            weights: see `SuperLM.forward`.
+            forward: a batch, in the teacher's numbering of tokens -> a model's states.
+            block: number of the block.
         """
-        reading = self.readings[number] if self.readings else None
-        inputs = reading.batch if reading else self.batches[number]
-        states = superlm.forward(student, inputs, weights, self.objective.needs_output, self.objective.needs_hidden)
-        states = reading.of_tokens(states) if reading else states
-        losses = text_losses(self.objective, states, self._targets[number])
-        return np.asarray(losses.double().cpu().numpy())
+        numbers = self._blocks[block]
+        pairs = []
+        for number in numbers:
+            reading = self.readings[number] if self.readings else None
+            states = forward(reading.batch if reading else self.batches[number])
+            pairs.append((reading.of_tokens(states) if reading else states, self._targets[number]))
+        losses = text_losses(self.objective, pairs).double().cpu().numpy()
+        return np.asarray(losses[np.argsort(np.concatenate([self.rows[number] for number in numbers]))])
 
-    @torch.no_grad()
+    def mean_of(self, forward: Callable[[Batch], ModelStates]) -> float:
+        """Mean loss of a model over all held-out texts; see `losses_of`."""
+        return float(np.concatenate([self.losses_of(forward, block) for block in range(len(self._blocks))]).mean())
+
     def loss(self, superlm: SuperLM, student: StudentConfig) -> float:
-        """Mean loss over the held-out texts."""
+        """Mean loss of a student over all held-out texts."""
+        return self.mean_of(self.forward_of(superlm, student))
+
+    def forward_of(self, superlm: SuperLM, student: StudentConfig) -> Callable[[Batch], ModelStates]:
+        """The forward of a student, with what the objective needs."""
         weights = superlm.weights(student)
-        parts = [self.text_losses(superlm, student, number, weights) for number in range(len(self.batches))]
-        return float(np.concatenate(parts).mean())
+        output, hidden = self.objective.needs_output, self.objective.needs_hidden
+        return lambda batch: superlm.forward(student, batch, weights, output, hidden)

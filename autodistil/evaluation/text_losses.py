@@ -1,16 +1,17 @@
-"""The losses of single texts, of which the loss of a batch is the mean: what a search compares students by.
+"""The losses of single texts, of which the loss of a block of texts is the mean: what a search compares students by.
 
 A distillation objective gives one number a batch. Two students are told apart much sooner by the differences of their
 losses text by text, which are the smaller the more alike the students are; see `student_search.racing`. Here each term
-of an objective is taken apart: with B texts, term(batch) = 1/B * sum of the values of its texts, whatever weights the
-term gives to tokens. Relations of the teacher are the same for every student, so they are formed once.
+of an objective is taken apart: with B texts, term(block) = 1/B * sum of the values of its texts, whatever weights the
+term gives to tokens. A block may come in several batches, of texts of like length each, so that little is padding;
+relations of the teacher are the same for every student, so they are formed once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from types import MappingProxyType
 
 import torch
@@ -37,44 +38,52 @@ class Target:
 
     @cached_property
     def relations(self) -> tuple[tuple[Tensor, Tensor], ...] | None:
-        """For queries, keys and values: the teacher's relations (batch, heads, seq, seq), and the sum of R log R of
-        each text's real rows, (batch,). None where they are too large to keep.
-        """
+        """For queries, keys and values what `relation` gives; None where that is too large to keep."""
         batch, _, seq, _ = self.states.attention.query.shape
         if 3 * batch * self.options.relation_heads * seq * seq > MAX_RELATION_ENTRIES:
             return None
         return tuple(self.relation(part) for part in self.states.attention)
 
     def relation(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """One entry of `relations`; rows of padding are zero."""
-        log_relation = relation_log_softmax(
-            split_relation_heads(states.float(), self.options.relation_heads), self.mask
-        )
+        """The teacher's relation R (batch, heads, seq, seq), rows of padding zero, and the sum of R log R, (batch,)."""
+        heads = split_relation_heads(states.float(), self.options.relation_heads)
+        log_relation = relation_log_softmax(heads, self.mask)
         relation = log_relation.exp()
         if self.mask is not None:
             relation = relation * self.mask[:, None, :, None]
         return relation, (relation * log_relation).sum((1, 2, 3))
 
     @cached_property
-    def token_weights(self) -> Tensor:
-        """(batch, seq): weight of a token such that the sum over all is the number of texts."""
+    def sizes(self) -> Tensor:
+        """Real tokens of each text, (batch,)."""
         query = self.states.attention.query
-        ones = query.new_ones(query.shape[0], query.shape[2]) if self.mask is None else self.mask.to(query.dtype)
-        return ones * (len(ones) / ones.sum())
+        return query.new_full((len(query),), query.shape[2]) if self.mask is None else self.mask.sum(-1).to(query.dtype)
 
 
-def text_losses(objective: Objective, student: ModelStates, target: Target) -> Tensor:
-    """Loss of each text of a batch, (batch,); their mean is `objective` of the batch."""
-    terms = ((weight, _TEXT_TERMS.get(name), name) for weight, name in objective.terms)
-    return torch.stack(
-        [
-            weight * (term(student, target) if term else _one_by_one(name, student, target))
-            for weight, term, name in terms
-        ]
-    ).sum(0)
+def text_losses(objective: Objective, batches: Sequence[tuple[ModelStates, Target]]) -> Tensor:
+    """Loss of each text of a block, (texts,); their mean is `objective` of all its texts as one batch.
+
+    Args:
+        objective: what is measured.
+        batches: the student's states and what the teacher makes of the same texts, batch by batch.
+    """
+    sizes = torch.cat([target.sizes for _, target in batches])
+    losses = []
+    for weight, name in objective.terms:
+        if name in _BLOCK_TERMS:
+            losses.append(weight * _BLOCK_TERMS[name](batches))
+            continue
+        term = _TEXT_TERMS.get(name) or partial(_one_by_one, name)
+        counts = sizes ** _POWER_OF_LENGTH.get(name, 1)
+        losses.append(weight * torch.cat([term(*batch) for batch in batches]) * counts * (len(counts) / counts.sum()))
+    return torch.stack(losses).sum(0)
 
 
-# ---- terms that are fast for many texts at once
+_POWER_OF_LENGTH: Mapping[str, int] = MappingProxyType({"scores-mse": 2, "embedding-cosine": 0})
+"""Power of its number of tokens by which a text counts in its batch; 1 unless named."""
+
+
+# ---- terms of one text that are fast for many at once
 
 
 def _relation_kl(student: ModelStates, target: Target) -> Tensor:
@@ -85,20 +94,7 @@ def _relation_kl(student: ModelStates, target: Target) -> Tensor:
         relation, negative_entropy = known[i] if known else target.relation(theirs)
         log_student = relation_log_softmax(split_relation_heads(ours.float(), heads), target.mask)
         losses.append(negative_entropy - (relation * log_student).sum((1, 2, 3)))
-    return torch.stack(losses).sum(0) * (target.token_weights[:, 0] / heads)  # the first token is always real
-
-
-def _embedding_similarity(student: ModelStates, target: Target) -> Tensor:
-    ours, theirs = (_log_similarities(states, target) for states in (student, target.states))
-    return (theirs.exp() * (theirs - ours)).sum(-1)
-
-
-def _log_similarities(states: ModelStates, target: Target) -> Tensor:
-    """As `objectives.embedding_similarity_loss` does: (batch, batch - 1)."""
-    assert states.output is not None, "the forward was run without its output"
-    unit = normalize(POOLINGS[target.options.pooling](states.output, target.mask).float(), dim=-1)
-    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    return ((unit @ unit.T)[others].view(len(unit), -1) / TEMPERATURE).log_softmax(-1)
+    return torch.stack(losses).sum(0) / (target.sizes * heads)
 
 
 def _last_hidden(student: ModelStates, target: Target) -> Tensor:
@@ -106,28 +102,21 @@ def _last_hidden(student: ModelStates, target: Target) -> Tensor:
     assert target.states.output is not None
     width = student.output.shape[-1]
     distance = 1 - cosine_similarity(student.output, target.states.output[..., :width], dim=-1)
-    return (distance * target.token_weights).sum(-1)
+    return (distance if target.mask is None else distance * target.mask).sum(-1) / target.sizes
 
 
 _TEXT_TERMS: Mapping[str, Callable[[ModelStates, Target], Tensor]] = MappingProxyType(
-    {"relation-kl": _relation_kl, "embedding-similarity": _embedding_similarity, "last-hidden": _last_hidden}
+    {"relation-kl": _relation_kl, "last-hidden": _last_hidden}
 )
 
 
-# ---- every other term: a text is a batch of its own
-
-_POWER_OF_LENGTH: Mapping[str, int] = MappingProxyType({"scores-mse": 2, "embedding-cosine": 0})
-"""Power of its tokens by which a text counts in its batch; 1 unless named."""
-
-
 def _one_by_one(name: str, student: ModelStates, target: Target) -> Tensor:
-    sizes = (target.token_weights > 0).sum(-1)
-    weights = sizes.to(target.token_weights.dtype) ** _POWER_OF_LENGTH.get(name, 1)
+    """Every other term: a text is a batch of its own."""
     values = [
         OBJECTIVES[name](_text(student, i, int(size)), _text(target.states, i, int(size)), None, target.options)
-        for i, size in enumerate(sizes)
+        for i, size in enumerate(target.sizes)
     ]
-    return torch.stack(values) * (weights * (len(weights) / weights.sum()))
+    return torch.stack(values)
 
 
 def _text(states: ModelStates, i: int, size: int) -> ModelStates:
@@ -138,3 +127,30 @@ def _text(states: ModelStates, i: int, size: int) -> ModelStates:
         None if states.output is None else states.output[row, :size],
         tuple(layer[row, :size] for layer in states.hidden),
     )
+
+
+# ---- terms that compare the texts of a block
+
+
+def _embedding_similarity(batches: Sequence[tuple[ModelStates, Target]]) -> Tensor:
+    """A row of `objectives.embedding_similarity_loss` for each text."""
+    ours = _log_similarities([_embeddings(states, target) for states, target in batches])
+    theirs = _log_similarities([_embeddings(target.states, target) for _, target in batches])
+    return (theirs.exp() * (theirs - ours)).sum(-1)
+
+
+def _embeddings(states: ModelStates, target: Target) -> Tensor:
+    assert states.output is not None, "the forward was run without its output"
+    return POOLINGS[target.options.pooling](states.output, target.mask)
+
+
+def _log_similarities(embeddings: Sequence[Tensor]) -> Tensor:
+    """Log distribution over the other texts, (texts, texts - 1)."""
+    unit = normalize(torch.cat(list(embeddings)).float(), dim=-1)
+    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
+    return ((unit @ unit.T)[others].view(len(unit), -1) / TEMPERATURE).log_softmax(-1)
+
+
+_BLOCK_TERMS: Mapping[str, Callable[[Sequence[tuple[ModelStates, Target]]], Tensor]] = MappingProxyType(
+    {"embedding-similarity": _embedding_similarity}
+)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from types import MappingProxyType
 
 import pandas as pd
@@ -12,15 +13,23 @@ import pandas as pd
 from autodistil.context import RunContext
 from autodistil.costs import Budget, parse_budget
 from autodistil.errors import RunError
+from autodistil.evaluation.heldout import block_sizes
 from autodistil.export import check_flops
 from autodistil.files import atomic_path
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
-from autodistil.stages.scoring import race_of, scoring
 from autodistil.student_search.pick import SCORE, rank_candidates
+from autodistil.student_search.racing import Race, Score
 from autodistil.student_search.storage import opening, study_storage
-from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
+from autodistil.student_search.study import (
+    ScoreStudents,
+    Search,
+    SearchProblem,
+    choose_sampler,
+    describe_cost,
+    num_evaluations,
+)
 from autodistil.superlm import SuperLM
 
 TEXTS = "texts"
@@ -48,20 +57,15 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    everything = [] if config.racing else ["all text"]
-    name = "/".join([sampler, f"seed{config.seed}", *everything, *sorted(problem.budget_costs.columns)])
-    race = race_of(context, problem)
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
-        closing(open_study(context, problem, name)) as study,
+        closing(open_study(context, problem, study_name(context, problem, sampler))) as study,
         stop_on_interrupt() as stop,
         context.progress.track("scoring students", wanted) as advance,
-        scoring(context, problem, race) as score,
+        scoring(context, problem, race_of(context, problem, study.mine)) as score,
     ):
         advance(len(study.mine))
-        for student_id, known in study.mine.items():
-            race.add(student_id, known)
 
         def on_score(student_id: str, loss: float) -> None:
             advance(1, f"{student_id} {loss:.4f}")
@@ -69,13 +73,17 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
                 raise KeyboardInterrupt
 
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
-    ranked = rank(problem, {student_id: score.loss for student_id, score in scores.items()})
-    return with_texts(ranked, {student_id: len(score.texts) for student_id, score in scores.items()})
+    ranked = rank(problem, {student_id: found.loss for student_id, found in scores.items()})
+    ranked = with_texts(ranked, {student_id: len(found.texts) for student_id, found in scores.items()})
+    share = ranked[TEXTS].mean() / len(context.heldout_texts)
+    context.progress.say(f"scored on {share:.0%} of the held-out text on average")
+    return ranked
 
 
-def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
-    """The trained SuperLM that holds a candidate."""
-    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
+def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
+    """Names what decides which students a search asks for, and what it knows of them."""
+    everything = [] if context.config.racing else ["all text"]
+    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns)])
 
 
 def check_study(context: RunContext) -> None:
@@ -97,8 +105,43 @@ def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search
     if where is None:
         return Search(problem, context.folder.study_url, name)
     scope = context.folder.identity()
-    driver = f"{platform.node()}:{context.folder.path.resolve()}"
-    return Search(problem, where, f"{scope}/{name}", scope, driver)
+    return Search(problem, where, f"{scope}/{name}", scope, f"{platform.node()}:{context.folder.path.resolve()}")
+
+
+def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
+    """The race that the students of a search run against each other, those scored before included."""
+    feasible = problem.budget_costs[problem.feasible]
+    costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
+    race = Race(block_sizes(context.heldout_texts), costs, context.config.racing)
+    for student_id, score in scored.items():
+        race.add(student_id, score)
+    return race
+
+
+def scoring(context: RunContext, problem: SearchProblem, race: Race) -> AbstractContextManager[ScoreStudents]:
+    """Opens what scores students on as much held-out text as the race asks for: this process, or a Ray cluster."""
+    if not context.config.workers:
+        return nullcontext(scorer(context, race))
+    from autodistil.cluster.scoring import scoring_pool
+
+    return scoring_pool(context, problem, race)
+
+
+def scorer(context: RunContext, race: Race) -> ScoreStudents:
+    """Scores students here, one after the other."""
+
+    def score(students: Sequence[tuple[Candidate, Score | None]]) -> Iterator[Score]:
+        for candidate, known in students:
+            heldout = context.heldout_for(candidate.config)
+            forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
+            yield race.score(candidate.id, partial(heldout.losses_of, forward), known.texts if known else ())
+
+    return score
+
+
+def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
+    """The trained SuperLM that holds a candidate."""
+    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
 
 
 def rank(
@@ -109,9 +152,7 @@ def rank(
 
 
 def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame:
-    """The candidates with the number of held-out texts that each was scored on; the losses of all others than those
-    that were scored on all text are estimates (`student_search.racing`).
-    """
+    """The candidates with the number of held-out texts of each score: where not all, `loss` is an estimate."""
     counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
     return ranked.assign(**{TEXTS: counts.astype("Int64")})
 

@@ -1,17 +1,17 @@
-"""Racing: a student is scored on more text only until a cheaper one is surely better (Hoeffding races, Maron & Moore
-1994, in the form of F-race, Birattari et al. 2002: paired differences on the same instances).
+"""Racing: a student is scored on more text only until a cheaper one is surely better.
 
-Students arrive one by one, cheapest first where all are enumerated. Each is scored block by block. After each block its
-losses are compared, text by text, with those of every student that costs no more and was scored on all of the text.
-It is stopped where the mean difference d over its n texts so far is surely above zero:
+Hoeffding races (Maron & Moore 1994) in the form of F-race (Birattari et al. 2002): paired differences on the same text.
+Students arrive one by one, cheapest first where all are enumerated, and each is scored block by block. After a block
+its losses are compared, text by text, with those of every student that costs no more and was scored on all of the
+text. It is stopped where the mean difference d over its n texts so far is surely above zero:
 
     d > t(1 - alpha; n - 1) * s / sqrt(n) * sqrt(1 - n / N),      alpha = risk / (students * (blocks - 1))
 
 with s the standard deviation of the differences, N texts in all and t Student's quantile. The last factor is there
-because the n texts are drawn without replacement from those N whose mean is asked for. Any one student of the true front
-is lost only if one of fewer than `students` comparisons at one of `blocks - 1` looks errs, so by Bonferroni's inequality
-with a probability of at most `risk`, as far as mean differences of n texts are normal; they nearly are from some 16
-texts on, and benchmarks/score.py counts the errors.
+because the n texts are drawn without replacement from those N whose mean is asked for. Any one student of the true
+front is lost only if one of fewer than `students` comparisons at one of `blocks - 1` looks errs: by Bonferroni's
+inequality with a probability of at most `risk`, as far as means of n differences are normal. They nearly are from some
+16 texts on, and benchmarks/score.py counts the errors.
 
 A stopped student's loss is estimated as that of the student that stopped it plus d. Its estimate is therefore above the
 loss of a student that costs no more: only students that were scored on all text are ever on a front, or picked.
@@ -112,12 +112,8 @@ class Race:
     def _cheaper(self, student: str) -> NDArray[np.float64]:
         """Losses (rivals, texts) of those that were scored on all text and cost no more in anything."""
         own = np.asarray(self.costs[student])
-        rivals = [
-            losses
-            for i, losses in zip(self._ids, self._losses, strict=True)
-            if (np.asarray(self.costs[i]) <= own).all()
-        ]
-        return np.array(rivals)
+        scored = zip(self._ids, self._losses, strict=True)
+        return np.array([losses for rival, losses in scored if (np.asarray(self.costs[rival]) <= own).all()])
 
     def _compare(self, losses: Losses, rivals: NDArray[np.float64]) -> tuple[Losses, Losses]:
         """Mean difference to each rival on the texts so far, and by how much it is above its bound."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from autodistil.evaluation.embedding import embedding_similarity, folder_encoder
 from autodistil.evaluation.finetune import fine_tune
 from autodistil.evaluation.heldout import HeldOut
@@ -22,7 +20,6 @@ from autodistil.evaluation.models import EvaluatedModel
 from autodistil.evaluation.results import summary
 from autodistil.evaluation.settings import EvaluationSettings
 from autodistil.evaluation.tasks import TaskData
-from autodistil.inputs import real_tokens
 from autodistil.objectives import Objective, parse_objective
 from autodistil.teacher import load_teacher
 from quality_table.bench import Bench
@@ -98,17 +95,10 @@ def _heldout(bench: Bench, term: str) -> HeldOut:
     return HeldOut.build(context.teacher, context.heldout_texts, objective, context.config.teacher_layer)
 
 
-@torch.no_grad()
 def folder_loss(heldout: HeldOut, folder: Path) -> float:
     """Mean loss over the held-out texts of the model in a folder."""
     model = load_teacher(str(folder), str(heldout.batches[0]["input_ids"].device))
-    total, count = 0.0, 0
-    for batch, theirs in zip(heldout.batches, heldout.teacher_states, strict=True):
-        ours = model.states(batch, output=heldout.objective.needs_output)
-        size = len(batch["input_ids"])
-        total += size * float(heldout.objective(ours, theirs, real_tokens(batch)))
-        count += size
-    return total / count
+    return heldout.mean_of(lambda batch: model.states(batch, output=heldout.objective.needs_output))
 
 
 # ---- tasks

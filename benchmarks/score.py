@@ -1,0 +1,206 @@
+"""How many candidates a second are scored, and how many tokens of forward does the right pick take?
+
+Students of the default space over SuperLMs trained as the quick start trains them, real held-out text.
+
+race      searches under several budgets, replayed on the losses text by text of all students: student-tokens of scoring
+          all on everything over those of the race, over many orders of the text; how often the pick and students of the
+          front were lost (the bound allows 5 %), and the same for successive halving, which has no bound
+speed     all of the text for some students: against the objective batch by batch, the teacher's relations formed anew
+sharing   what students with a common prefix of layers could share, in multiply-adds, by layer map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from bench_common.options import arguments, parse, record_path
+from bench_common.picture import write_picture
+from bench_common.record import print_table, write_record
+from bench_common.timing import Spread, ratio, take_turns
+from numpy.typing import NDArray
+from search_tables.supernets import HOME, trained_run
+from search_tables.texts import TextTable, text_table
+
+from autodistil.context import RunContext
+from autodistil.evaluation.heldout import BLOCK_SIZE, block_sizes
+from autodistil.inputs import as_batch, real_tokens
+from autodistil.layer_maps import LAYER_MAPS
+from autodistil.spaces import Candidate
+from autodistil.stages.searching import superlm_of
+from autodistil.student_search.pareto import pareto_mask
+from autodistil.student_search.racing import Race
+
+GOAL = 5.0
+MFLOPS = (100, 200, 300, 400, 500)
+PLAIN_BATCH = 64
+"""Texts of a forward in the plain way, as it was before there were races."""
+
+Rows = NDArray[np.int64]
+Replay = Callable[[TextTable, Rows, Rows], tuple[int, Rows, Rows]]
+"""(table, feasible students, order of the texts) -> (tokens, picked student, those scored on all text)."""
+
+
+def everything(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
+    """All students on all text."""
+    best = feasible[np.argmin(table.losses[feasible].mean(1))]
+    return int(table.tokens.sum()) * len(feasible), best, feasible
+
+
+def raced(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
+    """As `autodistil search` does it."""
+    sizes = block_sizes(table.losses.T)
+    parts = np.split(table.losses[:, order], np.cumsum(sizes)[:-1], axis=1)
+    cheapest = feasible[np.argsort(table.flops[feasible], kind="stable")]
+    race = Race(sizes, {str(row): (float(table.flops[row]),) for row in feasible})
+    scores = [race.score(str(row), lambda number, row=row: parts[number][row]) for row in cheapest]
+    tokens = np.concatenate([[0], table.tokens[order].cumsum()])
+    whole = np.array([len(score.texts) == len(order) for score in scores])
+    best = cheapest[np.argmin([score.loss for score in scores])]
+    return int(sum(tokens[len(score.texts)] for score in scores)), best, cheapest[whole]
+
+
+def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
+    """Successive halving: the better half goes on to twice the text; no bound, and no front."""
+    size, used, alive = BLOCK_SIZE, 0, feasible
+    tokens = table.tokens[order]
+    spent = int(tokens[:size].sum()) * len(alive)
+    while size < len(order):
+        ranks = np.argsort(table.losses[alive][:, order[:size]].mean(1), kind="stable")
+        alive, used, size = alive[ranks[: max(1, len(alive) // 2)]], size, min(2 * size, len(order))
+        spent += int(tokens[used:size].sum()) * len(alive)
+    return spent, alive[np.argmin(table.losses[alive].mean(1))], alive
+
+
+WAYS: dict[str, Replay] = {"race": raced, "successive halving": halved}
+
+
+def race_rows(table: TextTable, orders: int) -> Iterator[dict[str, Any]]:
+    """One row a budget and way."""
+    for mflops in MFLOPS:
+        feasible = np.flatnonzero(table.flops <= mflops * 1e6)
+        if len(feasible) > 1:
+            for name, way in WAYS.items():
+                yield {
+                    "what": f"{name}, {mflops} MFLOPs",
+                    "students": len(feasible),
+                    **_replayed(table, feasible, way, orders),
+                }
+
+
+def _replayed(table: TextTable, feasible: Rows, way: Replay, orders: int) -> dict[str, Any]:
+    front = feasible[pareto_mask(np.column_stack([table.losses[feasible].mean(1), table.flops[feasible]]))]
+    whole, pick, _ = everything(table, feasible, np.arange(table.losses.shape[1]))
+    shares, picks, lost = [], 0, 0
+    for seed in range(orders):
+        tokens, found, scored = way(table, feasible, np.random.default_rng(seed).permutation(table.losses.shape[1]))
+        shares.append(whole / tokens)
+        picks += int(found == pick)
+        lost += int((~np.isin(front, scored)).sum())
+    return {
+        "times fewer tokens": Spread.of(shares),
+        "goal": GOAL,
+        "same pick": f"{picks} of {orders}",
+        "front lost": f"{lost} of {orders * len(front)}",
+    }
+
+
+def speed_row(context: RunContext, students: int, rounds: int) -> dict[str, Any]:
+    """All text for some students, in turns, with and without what is kept of the teacher."""
+    random = np.random.default_rng(0)
+    chosen = [
+        context.space.candidates[i] for i in random.choice(len(context.space.candidates), students, replace=False)
+    ]
+    states = _plain_states(context)
+
+    def ours() -> None:
+        for candidate in chosen:
+            context.heldout_for(candidate.config).loss(superlm_of(context, candidate), candidate.config)
+
+    def plain() -> None:
+        for candidate in chosen:
+            _plain_loss(context, candidate, states)
+
+    seconds = take_turns({"ours": ours, "plain": plain}, rounds)
+    return {
+        "what": "all text, teacher's relations kept",
+        "students": students,
+        "candidates a second": Spread.of([students / second for second in seconds["ours"]]),
+        "of them plainly": Spread.of([students / second for second in seconds["plain"]]),
+        "times faster": ratio(seconds, "plain", "ours"),
+    }
+
+
+def _plain_states(context: RunContext) -> list[tuple[Any, Any]]:
+    texts, teacher = context.heldout_texts, context.ordered_teacher
+    parts = np.split(texts, range(PLAIN_BATCH, len(texts), PLAIN_BATCH))
+    batches = [as_batch(part, teacher.padding_id) for part in parts]
+    return [(batch, teacher.states(batch, None, context.objective.needs_output)) for batch in batches]
+
+
+@torch.no_grad()
+def _plain_loss(context: RunContext, candidate: Candidate, states: list[tuple[Any, Any]]) -> float:
+    superlm, total = superlm_of(context, candidate), 0.0
+    weights = superlm.weights(candidate.config)
+    for batch, theirs in states:
+        ours = superlm.forward(candidate.config, batch, weights, context.objective.needs_output)
+        total += len(batch["input_ids"]) * float(context.objective(ours, theirs, real_tokens(batch)))
+    return total
+
+
+def sharing_rows(context: RunContext) -> Iterator[dict[str, Any]]:
+    """Times fewer multiply-adds of layers if students of one shape shared the layers that they begin with."""
+    depth = context.teacher.dims.num_layers
+    shape = lambda c: (c.sub_space, *(getattr(c.config, d) for d in ("hidden_size", "num_heads", "intermediate_size")))  # noqa: E731
+    for name, layer_map in LAYER_MAPS.items():
+        alone = shared = 0
+        for _, group in groupby(sorted(context.space.candidates, key=shape), key=shape):
+            students = [candidate.config for candidate in group]
+            layer = students[0].encoder_weights // students[0].num_layers
+            prefixes = {layer_map(s.num_layers, depth)[: i + 1] for s in students for i in range(s.num_layers)}
+            alone += layer * sum(s.num_layers for s in students)
+            shared += layer * len(prefixes)
+        yield {
+            "what": f"prefixes shared, layer map {name}",
+            "students": len(context.space.candidates),
+            "times fewer multiply-adds": alone / shared,
+        }
+
+
+def main() -> None:
+    """Run, print and record."""
+    parser = arguments(__doc__)
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps of the SuperLMs [24; quick: 6]")
+    options = parse(parser)
+    real = options.size == "real"
+    steps = options.steps or (24 if real else 6)
+    context = trained_run(HOME, steps, options.threads or 2)
+    table = text_table(context, HOME / f"texts-steps{steps}.npz")
+    rows = [
+        *race_rows(table, 100 if real else 20),
+        speed_row(context, 12 if real else 3, options.rounds),
+        *sharing_rows(context),
+    ]
+    print_table(rows)
+    path = record_path(options, "score")
+    settings = {
+        "train_steps": steps,
+        "texts": table.losses.shape[1],
+        "tokens": int(table.tokens.sum()),
+        "batch": BLOCK_SIZE,
+    }
+    write_record(path, rows, settings)
+    write_picture(
+        path.with_suffix(".png"),
+        rows,
+        "times fewer tokens",
+        "Student-tokens of scoring all over those of the race",
+        GOAL,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Held-out losses text by text, of every student that meets a run's budgets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autodistil.context import RunContext
+from autodistil.evaluation.heldout import block_sizes
+from autodistil.files import atomic_path
+from autodistil.inputs import PADDING
+from autodistil.spaces import Candidate
+from autodistil.stages.searching import search_problem, superlm_of
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Losses of students on texts."""
+
+    ids: list[str]
+    losses: NDArray[np.float64]
+    """(students, texts), in the order of the held-out text."""
+    tokens: NDArray[np.int64]
+    """Tokens of each text, (texts,)."""
+    flops: NDArray[np.int64]
+    """Multiply-adds of each student at the run's length, (students,)."""
+
+
+def text_table(context: RunContext, path: Path) -> TextTable:
+    """The table of all students within the run's budgets, computed once and kept at `path` (.npz)."""
+    problem = search_problem(context, context.config.budgets)
+    table = problem.table[problem.feasible]
+    if not path.is_file():
+        losses = [_losses(context, problem.candidates[student_id]) for student_id in table.index]
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, losses=np.array(losses))
+    losses = np.load(path)["losses"]
+    tokens = (context.heldout_texts != PADDING).sum(1)
+    return TextTable(list(table.index), losses, tokens, table["flops"].to_numpy())
+
+
+def _losses(context: RunContext, candidate: Candidate) -> NDArray[np.float64]:
+    heldout = context.heldout_for(candidate.config)
+    forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
+    blocks = range(len(block_sizes(context.heldout_texts)))
+    return np.concatenate([heldout.losses_of(forward, block) for block in blocks])

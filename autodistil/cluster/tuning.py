@@ -59,6 +59,7 @@ class TuneSettings:
 def run_trials(
     trial: Trial,
     choices: Mapping[str, Any],
+    first: Mapping[str, Any],
     settings: TuneSettings,
     config: RunConfig,
     folder: Path,
@@ -69,7 +70,8 @@ def run_trials(
 
     Args:
         trial: sent to the workers.
-        choices: option -> its values (a list; the first is tried first) or its range (low, high), drawn on a log scale.
+        choices: option -> its values (a list) or its range (low, high), drawn on a log scale.
+        first: the recipe that is tried first.
         settings: how much is tried.
         config: says what each worker needs, and where Ray keeps the trials.
         folder: where it does unless `storage` says otherwise.
@@ -105,13 +107,14 @@ def run_trials(
             if resume:
                 tuner = tune.Tuner.restore(path, sized, resume_unfinished=True, restart_errored=True)
             else:
-                tuner = _new_tuner(sized, choices, settings, config, path)
+                tuner = _new_tuner(sized, choices, first, settings, config, path)
             return _table(tuner.fit())
 
 
 def _new_tuner(
     trainable: Any,
     choices: Mapping[str, Any],
+    first: Mapping[str, Any],
     settings: TuneSettings,
     config: RunConfig,
     path: str,
@@ -121,9 +124,8 @@ def _new_tuner(
     from ray.tune.search.basic_variant import BasicVariantGenerator
 
     storage, _, name = path.rpartition("/")
-    first = {option: value[0] for option, value in choices.items() if isinstance(value, list)}
     at_once = max(1, config.workers)
-    search = BasicVariantGenerator([first], max_concurrent=at_once, random_state=settings.seed)
+    search = BasicVariantGenerator([dict(first)], max_concurrent=at_once, random_state=settings.seed)
     scheduler = ASHAScheduler(
         time_attr="step", max_t=settings.steps, grace_period=settings.rungs[0], reduction_factor=REDUCTION
     )

@@ -72,7 +72,11 @@ def tune_recipe(context: RunContext, samples: int, resume: bool = False) -> Tune
         options = context.config.to_dict()
         trial = partial(train_trial, context.folder.path.resolve(), options, context.objective, settings)
         folder = context.folder.path
-        table = run_trials(trial, choices(context), settings, context.config, folder, resume, context.progress)
+        tried = choices(context)
+        first = {option: values[0] for option, values in tried.items()} | {
+            "learning_rate": context.config.learning_rate
+        }
+        table = run_trials(trial, tried, first, settings, context.config, folder, resume, context.progress)
         return _keep(table, settings, folder)
 
 

@@ -89,6 +89,8 @@ class RunConfig:
     """Search algorithm (`student_search.study.SAMPLERS`)."""
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
+    study_storage: str | None = None
+    """URL of a database or journal file that several drivers search together; in the run folder unless given."""
     racing: bool = True
     """Whether to stop scoring a student once a cheaper one is surely better."""
 
@@ -159,13 +161,16 @@ OPTIONS = tuple(field.name for field in fields(RunConfig))
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
 PROXY_OPTIONS = frozenset({"proxy", "data", "proxy_method", "proxy_top"})
 DEVICE_OPTIONS = frozenset({"latency_tables", "force_table"})
-SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | DEVICE_OPTIONS | {"budgets", "sampler", "trials", "racing"}
+STUDY_OPTIONS = frozenset({"budgets", "sampler", "trials", "racing", "study_storage"})
+SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | DEVICE_OPTIONS | STUDY_OPTIONS
 CLUSTER_OPTIONS = frozenset(
     {"workers", "cpus_per_worker", "gpus_per_worker", "layout", "address", "storage", "max_failures"}
 )
 MACHINE_OPTIONS = CLUSTER_OPTIONS | {"threads", "device", "checkpoint_seconds"}
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
+RECIPE_OPTIONS = frozenset({"learning_rate", "relation_heads", "layer_map", "random_students"})
+"""Options of a recipe, which `tune` searches."""
 
 _CHOICES = {
     "order": ("both", "activation", "gradient", "none"),
@@ -236,6 +241,22 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise ConfigError(f"config file {str(path)!r}: 'config' is not a mapping of options; see the README's run.yaml")
     layered(options)  # complain about the file before anything else is said
+    return options
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The options in a recipe: read as any other configuration, but it holds nothing else than hyper-parameters.
+
+    Raises:
+        ConfigError: as `read_config`, or another option.
+    """
+    options = read_config(path)
+    others = sorted(set(options) - RECIPE_OPTIONS)
+    if others:
+        raise ConfigError(
+            f"recipe {str(path)!r} has option {others[0]!r}; allowed: {', '.join(sorted(RECIPE_OPTIONS))}; "
+            "give files with other options to --config"
+        )
     return options
 
 

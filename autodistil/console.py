@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from autodistil.export import ExportedStudent
     from autodistil.pipeline import SearchResult
     from autodistil.stages.refined import Refinement
+    from autodistil.stages.tuning import Tuned
 
 _FRONT_ROWS = 20
 """Rows of the front that a terminal shows; all are in candidates.csv."""
@@ -281,6 +282,20 @@ def print_certified_json(certified: Certified) -> None:
     content = json.loads(certified.path.read_text(encoding="utf-8"))
     where = {"certificate": str(certified.path), "report": str(certified.report)}
     sys.stdout.write(json.dumps({**content, **where}) + "\n")
+
+
+def print_tuned(tuned: Tuned) -> None:
+    """The trials, the best first, and how to train with the winner."""
+    console = _console()
+    table = Table(title="Recipes by held-out loss after equal steps", title_justify="left")
+    columns = [name for name in tuned.trials.columns if name != "error" or tuned.trials["error"].any()]
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="left" if name in ("layer_map", "error") else "right")
+    for _, row in tuned.trials.iterrows():
+        table.add_row(*(f"{row[name]:.4g}" if isinstance(row[name], float) else str(row[name]) for name in columns))
+    console.print(table)
+    console.print(f"trials: {tuned.trials_path}", markup=False)
+    console.print(f"train with the best: autodistil train --recipe {tuned.recipe_path} --run NEW", markup=False)
 
 
 # ---- spaces and doctor

@@ -35,6 +35,7 @@ from autodistil.stages.refining import refine_finalists, refine_students
 from autodistil.stages.reporting import export_command, write_formats, write_report
 from autodistil.stages.searching import (
     budget_notes,
+    check_study,
     refined_candidates,
     run_search,
     search_problem,
@@ -107,6 +108,7 @@ def search(
         notes = [*budget_notes(problem), *skipped]
         for note in notes:
             context.progress.say(note)
+        check_study(context)
         _ = read_measured(context.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(context)
         train_missing(context, needed, resume)

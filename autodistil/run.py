@@ -16,6 +16,8 @@ students/<id>/                  exported students
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -173,6 +175,17 @@ class RunFolder:
                 f"{str(self.record_path)!r} is damaged ({error}); restore it, or give another --run folder"
             ) from error
         return record
+
+    def identity(self) -> str:
+        """A short name of the run that its copies share: of when it was begun, and with which options.
+
+        Raises:
+            RunError: nothing was begun here.
+        """
+        record = self.record()
+        decided = {option: record["config"].get(option) for option in sorted(RUN_OPTIONS)}
+        content = json.dumps([record["created"], decided], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def config(self) -> RunConfig:
         """The configuration that the run was begun with (or last searched with)."""

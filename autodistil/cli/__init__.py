@@ -11,6 +11,7 @@ from autodistil.cli import train
 from autodistil.cli import report
 from autodistil.cli import compare
 from autodistil.cli import refine
+from autodistil.cli import tune
 from autodistil.cli import export
 from autodistil.cli import evaluate
 from autodistil.cli import profile

@@ -12,7 +12,7 @@ from autodistil.errors import AutodistilError
 
 _INTERRUPTED = 130
 """Exit status after Ctrl-C."""
-_RESUMABLE = (["search"], ["train"], ["certify"], ["refine"])
+_RESUMABLE = (["search"], ["train"], ["tune"], ["certify"], ["refine"])
 """Commands with --resume; the others are quick, or keep what is done."""
 
 

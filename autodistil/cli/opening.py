@@ -19,13 +19,16 @@ def given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def open_run(run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False) -> RunContext:
-    """Open a run with options from a file and from the command line, and set the process up for it."""
-    from autodistil.config import read_config
+def open_run(
+    run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False, recipe: Path | None = None
+) -> RunContext:
+    """Open a run with options from files and, over them, the command line, and set the process up for it."""
+    from autodistil.config import read_config, read_recipe
     from autodistil.console import TerminalProgress, quiet_libraries
     from autodistil.run import RunFolder
 
     layers = [read_config(config)] if config else []
+    layers += [read_recipe(recipe)] if recipe else []
     if run is not None:
         RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
     quiet_libraries()

@@ -76,6 +76,8 @@ Racing = Annotated[
     bool | None,
     typer.Option("--racing/--no-racing", help="Stop scoring students that are surely worse [default: racing]."),
 ]
+_STUDY_HELP = "Study that several drivers search: a journal file, or postgresql+psycopg://... [default: in the run]."
+StudyStorage = Annotated[str | None, panel_option(CLUSTER, "--study-storage", "URL|FILE", _STUDY_HELP)]
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
 _METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
 _DATA_HELP = "Folder of tasks, as of evaluate [default: the Hub]."
@@ -105,6 +107,9 @@ MaxFailures = Annotated[int | None, panel_option(CLUSTER, "--max-failures", "F",
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="YAML that tune wrote; over --config, under flags.", metavar="FILE")
 ]
 ReportDir = Annotated[
     Path | None, typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR")

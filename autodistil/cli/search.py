@@ -26,6 +26,7 @@ from autodistil.cli.options import (
     ProxyTask,
     ProxyTop,
     Racing,
+    RecipeFile,
     RefineSteps,
     RefineTop,
     ReportDir,
@@ -36,6 +37,7 @@ from autodistil.cli.options import (
     SeqLen,
     Space,
     Storage,
+    StudyStorage,
     Teacher,
     TeacherLayer,
     Threads,
@@ -81,17 +83,19 @@ def search(
     layout: Layout = None,
     address: Address = None,
     storage: Storage = None,
+    study_storage: StudyStorage = None,
     max_failures: MaxFailures = None,
     resume: Resume = False,
     config: ConfigFile = None,
+    recipe: RecipeFile = None,
     report: ReportDir = None,
     json: Json = False,
 ) -> None:
     """Train what is not trained yet, search under the budgets, report, and export the best student."""
-    options = given(locals(), skip=("budget", "run", "resume", "config", "report", "json"))
+    options = given(locals(), skip=("budget", "run", "resume", "config", "recipe", "report", "json"))
     if budget:
         options["budgets"] = tuple(budget)
-    context = open_run(run, config, options, quiet=json)
+    context = open_run(run, config, options, quiet=json, recipe=recipe)
     if not context.config.budgets:
         from autodistil.errors import BudgetError
 

@@ -22,6 +22,7 @@ from autodistil.cli.options import (
     MaxFailures,
     ObjectiveName,
     Precision,
+    RecipeFile,
     Resume,
     Seed,
     SeqLen,
@@ -64,9 +65,11 @@ def train(
     max_failures: MaxFailures = None,
     resume: Resume = False,
     config: ConfigFile = None,
+    recipe: RecipeFile = None,
 ) -> None:
     """Train the SuperLMs of all sub-spaces."""
-    context = open_run(run, config, given(locals(), skip=("run", "resume", "config")))
+    options = given(locals(), skip=("run", "resume", "config", "recipe"))
+    context = open_run(run, config, options, recipe=recipe)
     from autodistil import pipeline
 
     pipeline.train(context, resume)

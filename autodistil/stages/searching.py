@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from types import MappingProxyType
 
@@ -21,7 +23,15 @@ from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, best_id, rank_candidates
 from autodistil.student_search.racing import Race, Score
-from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
+from autodistil.student_search.storage import opening, study_storage
+from autodistil.student_search.study import (
+    ScoreStudents,
+    Search,
+    SearchProblem,
+    choose_sampler,
+    describe_cost,
+    num_evaluations,
+)
 from autodistil.superlm import SuperLM
 
 TEXTS = "texts"
@@ -53,13 +63,13 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    study = Search(problem, context.folder.study_url, study_name(context, problem, sampler))
-    score = scorer(context, race_of(context, problem, study.mine))
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
+        closing(open_study(context, problem, study_name(context, problem, sampler))) as study,
         stop_on_interrupt() as stop,
         context.progress.track("scoring students", wanted) as advance,
+        scoring(context, problem, race_of(context, problem, study.mine)) as score,
     ):
         advance(len(study.mine))
 
@@ -83,6 +93,28 @@ def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str
     return "/".join([sampler, f"seed{context.config.seed}", *everything, *costs])
 
 
+def check_study(context: RunContext) -> None:
+    """Refuse a study that cannot be opened, before hours of training.
+
+    Raises:
+        AutodistilError: says why.
+    """
+    where = context.config.study_storage
+    if where is not None:
+        storage = study_storage(where)
+        with opening(where), storage.lock("opening"):
+            storage.close(storage.open())
+
+
+def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:
+    """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
+    where = context.config.study_storage
+    if where is None:
+        return Search(problem, context.folder.study_url, name)
+    scope = context.folder.identity()
+    return Search(problem, where, f"{scope}/{name}", scope, f"{platform.node()}:{context.folder.path.resolve()}")
+
+
 def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
     """The race that the students of a search run against each other, those scored before included."""
     feasible = problem.budget_costs[problem.feasible]
@@ -93,13 +125,23 @@ def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Sc
     return race
 
 
-def scorer(context: RunContext, race: Race) -> Callable[[Candidate, Score | None], Score]:
-    """Scores students on held-out text, on as much as the race asks for."""
+def scoring(context: RunContext, problem: SearchProblem, race: Race) -> AbstractContextManager[ScoreStudents]:
+    """Opens what scores students on as much held-out text as the race asks for: this process, or a Ray cluster."""
+    if not context.config.workers:
+        return nullcontext(scorer(context, race))
+    from autodistil.cluster.scoring import scoring_pool
 
-    def score(candidate: Candidate, known: Score | None) -> Score:
-        heldout = context.heldout_for(candidate.config)
-        forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
-        return race.score(candidate.id, partial(heldout.losses_of, forward), known.texts if known else ())
+    return scoring_pool(context, problem, race)
+
+
+def scorer(context: RunContext, race: Race) -> ScoreStudents:
+    """Scores students here, one after the other."""
+
+    def score(students: Sequence[tuple[Candidate, Score | None]]) -> Iterator[Score]:
+        for candidate, known in students:
+            heldout = context.heldout_for(candidate.config)
+            forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
+            yield race.score(candidate.id, partial(heldout.losses_of, forward), known.texts if known else ())
 
     return score
 

@@ -94,6 +94,10 @@ class Race:
             self._ids.append(student)
             self._losses.append(np.asarray(score.texts))
 
+    def goes_on(self, student: str, losses: Losses) -> bool:
+        """Whether a student with these losses (texts,) of its first texts is to be scored on another block."""
+        return len(losses) < self.texts and self._stopped(student, losses) is None
+
     def _stopped(self, student: str, losses: Losses) -> float | None:
         """The estimated loss of a student that is surely worse than a cheaper one; None where it may go on."""
         if not self.enabled or not 2 <= len(losses) < self.texts or not np.isfinite(losses).all():

@@ -3,6 +3,10 @@
 Costs are closed forms, known for every student before anything runs; so infeasible students are told to the study with
 their constraint violation and never run, no student is evaluated twice, and a space that is small enough is enumerated.
 A trial's sampler is seeded by the seed and the trial's number: an interrupted study goes on as it would have.
+
+Students are asked for in batches, whose size belongs to the sampler, and told in the order of asking: how many are
+scored side by side changes nothing. A trial names its student and its driver from the moment it is asked, under the
+lock of the storage; so several drivers may search one study, no student is scored twice, and as many as asked are.
 """
 
 from __future__ import annotations
@@ -10,26 +14,27 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
 from types import MappingProxyType
-from typing import Any
 
 import optuna
 import pandas as pd
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from autodistil.costs import Budget, EncoderShape, budget_cost, cost_table
-from autodistil.errors import BudgetError, RunError
+from autodistil.errors import BudgetError
 from autodistil.profiling.costing import UNITS, DeviceCost
 from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate, SearchSpace
+from autodistil.student_search.drivers import Watch, heartbeat
+from autodistil.student_search.parameters import grid_parameters, suggest_student
 from autodistil.student_search.racing import Score
+from autodistil.student_search.storage import StudyStorage, opening, study_storage
 from autodistil.student_search.surrogate import Surrogate, student_features
 
 logger = logging.getLogger(__name__)
@@ -38,21 +43,33 @@ ENUMERATE_UP_TO = 400
 """`auto` evaluates every feasible student where there are at most so many."""
 DEFAULT_TRIALS = 200
 """Students that a sampled search evaluates unless told otherwise."""
+POPULATION = 40
+"""Trials of a generation of NSGA-II."""
 _BARREN_TRIALS = 300
 """Trials in a row without a new feasible student after which a sampler has shown all it finds."""
-_STUDENT = "student"
-"""Attribute of a trial: the id of its student, where it was evaluated."""
+_STUDENT, _DRIVER = "student", "driver"
+"""Attributes of a trial whose student is or was evaluated: the student's id, and who does it."""
 _TEXTS = "text losses"
-"""Attribute of a trial beside it: the losses of the texts that its student was scored on."""
+"""Attribute of a trial that was evaluated: the losses of the texts that its student was scored on."""
+_POLL_S = 1.0
+"""Seconds between two looks at what other drivers are doing."""
+
+ScoreStudents = Callable[[Sequence[tuple[Candidate, Score | None]]], Iterable[Score]]
+"""Students, each with what is known of it from another study -> their scores in this order, each as soon as it can be
+told."""
 
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = MappingProxyType(
     {
-        "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=40),
+        "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=POPULATION),
         "tpe": lambda seed: TPESampler(seed=seed),
         "random": lambda seed: RandomSampler(seed=seed),
     }
 )
 """Optuna's own samplers of large spaces; `exhaustive` and `gp` (surrogate.py) choose students themselves."""
+_BATCHES = MappingProxyType({"exhaustive": 64, "gp": 4, "nsga2": POPULATION, "tpe": 10, "random": POPULATION})
+"""Trials that a driver asks for before the first of them is scored. NSGA-II looks back to the last generation only, so
+a generation is what one after the other would give. The surrogate and TPE take students in flight for bad ones
+(constant liar), and learn more the fewer there are. An enumeration leaves the rest to other drivers."""
 
 
 @dataclass(frozen=True)
@@ -178,139 +195,250 @@ class Search:
 
     Args:
         problem: students, costs and budgets.
-        storage: URL of the study's database.
-        name: study name; studies of one storage share the scores of students.
+        storage: URL of the study's database, or a journal file (`storage.study_storage`).
+        name: study name, which begins with `scope`.
+        scope: studies of the storage whose names begin so share the scores of students.
+        driver: who searches. Two processes of one name must never work at the same time: what another one of this name
+            left behind is taken over at once. The empty name is alone with its storage.
 
     Raises:
-        RunError: the storage is damaged or not writable.
+        RunError: the storage is damaged, not there or not writable.
     """
 
     problem: SearchProblem
     storage: str
     name: str
+    scope: str = ""
+    driver: str = ""
+    watch: Watch = field(default_factory=Watch)
     study: optuna.Study = field(init=False)
     known: dict[str, Score] = field(init=False)
-    """Scores of all studies of the storage, by student id; of several of one student the one of most texts."""
+    """Scores of all studies of the scope, by student id; of several of one student the one of most texts."""
     mine: dict[str, Score] = field(init=False)
     """Scores of the students evaluated in this study."""
+    _where: StudyStorage = field(init=False, repr=False)
+    _storage: optuna.storages.BaseStorage = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        try:
+        self._where = where = study_storage(self.storage)
+        with opening(self.storage), where.lock(self.name):
+            self._storage = storage = where.open()
             self.study = optuna.create_study(
-                storage=RDBStorage(self.storage),
+                storage=storage,
                 study_name=self.name,
                 directions=["minimize"] * (1 + len(self.problem.budget_costs.columns)),
                 load_if_exists=True,
             )
-            self._clear_interrupted()
-            studies = optuna.get_all_study_names(self.storage)
-            trials = [optuna.load_study(study_name=name, storage=self.storage).trials for name in studies]
-        except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:150]
-            raise RunError(f"study {self.storage!r} cannot be opened ({reason}); remove it to search again") from error
+            names = [name for name in optuna.get_all_study_names(storage) if name.startswith(self.scope)]
+            trials = [optuna.load_study(study_name=name, storage=storage).trials for name in names]
         every = sorted((pair for part in trials for pair in _scores(part)), key=lambda pair: len(pair[1].texts))
         self.known, self.mine = dict(every), dict(_scores(self.study.trials))
 
     def run(
         self,
-        score: Callable[[Candidate, Score | None], Score],
+        score: ScoreStudents,
         sampler: str,
         trials: int | None,
         seed: int,
         on_score: Callable[[str, float], None] = lambda student_id, loss: None,
     ) -> dict[str, Score]:
-        """Search until the asked number of students is evaluated, those of an interrupted run included.
+        """Search until the asked number of students is evaluated, those of other drivers and earlier runs included.
 
         Args:
-            score: student, and what is known of it from another study -> its score; called for feasible students
-                only, once each.
+            score: called for feasible students only, with each at most once.
             sampler: `exhaustive`, `gp` or a key of `SAMPLERS`.
             trials: see `num_evaluations`.
             seed: decides every draw.
-            on_score: called after each evaluated student.
+            on_score: called after each student that was evaluated here.
 
         Returns:
-            Student id -> score of the students evaluated in this study, in the order of their evaluation.
+            Student id -> score of the students evaluated in this study, in the order of asking.
         """
-        wanted = num_evaluations(self.problem, sampler, trials)
-        for trial, candidate in self._asked(sampler, seed, wanted):
-            fresh = candidate.id not in self.mine
-            found = score(candidate, self.known.get(candidate.id)) if fresh else self.mine[candidate.id]
-            self.known[candidate.id] = self.mine[candidate.id] = found
-            self._tell(trial, candidate.id, found)
-            if fresh:
-                on_score(candidate.id, found.loss)
+        asking = _Asking(sampler, seed, num_evaluations(self.problem, sampler, trials))
+        with heartbeat(self.study, self.driver) if self.driver else nullcontext():
+            while (batch := self._next_batch(asking)) is not None:
+                self._score(batch, score, on_score)
+                if not batch:
+                    time.sleep(_POLL_S)
+        if len(self.mine) < asking.wanted:
+            logger.warning("%s found %d of %d students; the rest it never drew", sampler, len(self.mine), asking.wanted)
         return self.mine
 
-    def _asked(self, sampler: str, seed: int, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
-        """The students to evaluate, each with its trial."""
-        if sampler in SAMPLERS:
-            return self._sample(sampler, seed, wanted)
-        chosen = self._cheapest(wanted) if sampler == "exhaustive" else self._guided(seed, wanted)
-        return self._trials_of(chosen)
+    def close(self) -> None:
+        """Give back the connections to the storage; the study is not to be used any more."""
+        self._where.close(self._storage)
 
-    def _cheapest(self, wanted: int) -> Iterator[str]:
+    def _next_batch(self, asking: _Asking) -> list[_Claim] | None:
+        """Students to score next; none while other drivers are at work on the last ones, None at the end.
+
+        What this driver left behind, in an earlier life, comes first, together with what was still to be asked then.
+        """
+        with self._where.lock(self.name):
+            running = self._read()
+            mine = [claim for claim in running if claim.driver == self.driver]
+            claimed = {claim.student_id for claim in running}
+            batch = mine + self._ask(asking, claimed, begun=bool(mine))
+            if batch or not running:
+                return batch or None
+            return [self._take(claim) for claim in running if self.watch.gone(self.study, claim.driver)]
+
+    def _read(self) -> list[_Claim]:
+        """Read the scores of the study; returns what is being scored, by whomever. Trials of no student fail.
+
+        To be called while the lock is held: nobody is in the middle of asking, so such a trial was left by a process
+        that was killed there.
+        """
+        trials = self.study.get_trials(deepcopy=False)
+        self.mine = dict(_scores(trials))
+        unfinished = [trial for trial in trials if not trial.state.is_finished()]
+        for trial in unfinished:
+            if _STUDENT not in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        named = [trial for trial in unfinished if _STUDENT in trial.user_attrs]
+        return [_Claim(trial, trial.user_attrs[_STUDENT], trial.user_attrs[_DRIVER]) for trial in named]
+
+    def _take(self, claim: _Claim) -> _Claim:
+        """Score a student in the place of a driver that is gone: its trial fails, and another one has its student."""
+        self.study.tell(claim.trial.number, state=TrialState.FAIL)
+        return self._enqueue(claim.student_id)
+
+    def _ask(self, asking: _Asking, claimed: set[str], begun: bool) -> list[_Claim]:
+        """Ask for a batch, or for the rest of one that was begun; students that are claimed are not asked again.
+
+        A batch ends where trial numbers are multiples of its size, so that one that was cut short has the same end.
+        """
+        if asking.sampler == "exhaustive":
+            return [] if begun else [self._enqueue(student_id) for student_id in self._cheapest(asking.wanted, claimed)]
+        draw = self._sample if asking.sampler in SAMPLERS else self._guide
+        size, number = _BATCHES[asking.sampler], len(self.study.get_trials(deepcopy=False))
+        batch: list[_Claim] = []
+        while (number % size or not (batch or begun)) and not self._enough(asking, claimed):
+            claim = draw(asking, claimed, number)
+            number += 1
+            asking.barren = 0 if claim and claim.student_id not in claimed | self.mine.keys() else asking.barren + 1
+            if claim is not None:
+                batch.append(claim)
+                claimed.add(claim.student_id)
+        return batch
+
+    def _enough(self, asking: _Asking, claimed: set[str]) -> bool:
+        return len(self.mine.keys() | claimed) >= asking.wanted or asking.barren >= _BARREN_TRIALS
+
+    def _cheapest(self, wanted: int, claimed: set[str]) -> list[str]:
         """Feasible students, cheapest first in what the budgets limit, so that races stop as many as they can."""
         costs = self.problem.budget_costs.assign(flops=self.problem.table["flops"])
         order = costs[self.problem.feasible].sort_values(list(costs.columns), kind="stable").index[:wanted]
-        return (student_id for student_id in order if student_id not in self.mine)
+        missing = [student_id for student_id in order if student_id not in claimed | self.mine.keys()]
+        return missing[: _BATCHES["exhaustive"]]
 
-    def _guided(self, seed: int, wanted: int) -> Iterator[str]:
-        """Feasible students that a surrogate proposes, each in view of all before it."""
-        feasible = self.problem.feasible[self.problem.feasible].index
-        rows = {student_id: row for row, student_id in enumerate(feasible)}
-        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in self.problem.table]
-        features = student_features(self.problem.table.loc[feasible, ["sub_space", *axes]])
-        surrogate = Surrogate(features, self.problem.budget_costs.loc[feasible].to_numpy(dtype=float), seed)
-        while len(self.mine) < wanted:
-            losses = [score.loss for score in self.mine.values()]
-            yield feasible[surrogate.propose([rows[student_id] for student_id in self.mine], losses)]
+    def _guide(self, asking: _Asking, claimed: set[str], number: int) -> _Claim:
+        """The student that a surrogate proposes in view of all before it; those in flight are taken for bad ones."""
+        features = self._features
+        feasible = features.index
+        costs = self.problem.budget_costs.loc[feasible].to_numpy(dtype=float)
+        surrogate = Surrogate(features.to_numpy(), costs, asking.seed)
+        losses = {student_id: score.loss for student_id, score in self.mine.items()}
+        losses |= {student_id: math.inf for student_id in sorted(claimed - losses.keys())}
+        rows = [feasible.get_loc(student_id) for student_id in losses]
+        return self._enqueue(feasible[surrogate.propose(rows, list(losses.values()))])
 
-    def _trials_of(self, chosen: Iterator[str]) -> Iterator[tuple[Trial, Candidate]]:
-        """Trials in which the study is told to draw the chosen students."""
-        parameters = _grid_parameters(self.problem.space)
-        for student_id in chosen:
-            self.study.enqueue_trial(parameters[student_id])
-            trial = self.study.ask()
-            candidate = _suggest_student(trial, self.problem.space)
-            assert candidate is not None
-            assert candidate.id == student_id
-            yield trial, candidate
+    @cached_property
+    def _features(self) -> pd.DataFrame:
+        """What the surrogate sees of the feasible students, by id."""
+        table = self.problem.table[self.problem.feasible]
+        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in table]
+        return pd.DataFrame(student_features(table[["sub_space", *axes]]), index=table.index)
 
-    def _sample(self, sampler: str, seed: int, wanted: int) -> Iterator[tuple[Trial, Candidate]]:
-        """Feasible students that the sampler draws, repeated ones too (their score is known)."""
-        barren = 0
-        while len(self.mine) < wanted and barren < _BARREN_TRIALS:
-            before = len(self.mine)
-            self.study.sampler = SAMPLERS[sampler](seed * 1_000_003 + len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask()
-            candidate = _suggest_student(trial, self.problem.space)
-            if candidate is not None and self.problem.feasible[candidate.id]:
-                yield trial, candidate
-            else:
-                self._tell(trial, candidate.id if candidate else None, None)
-            barren = 0 if len(self.mine) > before else barren + 1
-        if len(self.mine) < wanted:
-            logger.warning("%s found %d of %d students; the rest it never drew", sampler, len(self.mine), wanted)
+    def _sample(self, asking: _Asking, claimed: set[str], number: int) -> _Claim | None:
+        """The feasible student that the sampler draws, a repeated one too (its score is known); None if infeasible."""
+        self.study.sampler = SAMPLERS[asking.sampler](asking.seed * 1_000_003 + number)
+        trial = self.study.ask()
+        candidate = suggest_student(trial, self.problem.space)
+        if candidate is not None and self.problem.feasible[candidate.id]:
+            return self._claim(trial, candidate.id)
+        self._refuse(trial, candidate)
+        return None
 
-    def _tell(self, trial: Trial, student_id: str | None, score: Score | None) -> None:
-        """Report a student's loss and costs; infinite ones with its violation where it was not run."""
-        if student_id is None:
+    def _enqueue(self, student_id: str) -> _Claim:
+        """A trial of a given student."""
+        self.study.enqueue_trial(self._parameters[student_id])
+        self.study.sampler = RandomSampler()  # has nothing to draw
+        trial = self.study.ask()
+        candidate = suggest_student(trial, self.problem.space)
+        assert candidate is not None
+        assert candidate.id == student_id
+        return self._claim(trial, student_id)
+
+    @cached_property
+    def _parameters(self) -> dict[str, dict[str, str | int]]:
+        return grid_parameters(self.problem.space)
+
+    def _claim(self, trial: Trial, student_id: str) -> _Claim:
+        """Say in the study that this driver scores a student; with the student's name, which comes last, it holds."""
+        self._constrain(trial, student_id)
+        trial.set_user_attr(_DRIVER, self.driver)
+        trial.set_user_attr(_STUDENT, student_id)
+        return _Claim(trial, student_id, self.driver)
+
+    def _refuse(self, trial: Trial, candidate: Candidate | None) -> None:
+        """Tell the violation and infinite loss of what is not run."""
+        costs = [math.inf] * (len(self.study.directions) - 1)
+        if candidate is None:
             trial.set_constraint("shape rule", 1.0)
-            self.study.tell(trial, [math.inf] * len(self.study.directions))
-            return
+        else:
+            self._constrain(trial, candidate.id)
+            costs = self.problem.budget_costs.loc[candidate.id].tolist()
+        self.study.tell(trial, [math.inf, *costs])
+
+    def _constrain(self, trial: Trial, student_id: str) -> None:
         for text, excess in self.problem.excess.loc[student_id].items():
             trial.set_constraint(str(text), float(excess))
-        if score is not None and math.isfinite(score.loss):
-            trial.set_user_attr(_TEXTS, score.texts)
-            trial.set_user_attr(_STUDENT, student_id)
-        self.study.tell(trial, [score.loss if score else math.inf, *self.problem.budget_costs.loc[student_id].tolist()])
 
-    def _clear_interrupted(self) -> None:
-        """Mark what a killed process left running as failed."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+    def _score(self, batch: Sequence[_Claim], score: ScoreStudents, on_score: Callable[[str, float], None]) -> None:
+        """Score the students of a batch and tell their losses in order; one that was drawn twice is scored once."""
+        fresh = dict.fromkeys(claim.student_id for claim in batch if claim.student_id not in self.mine)
+        asked = [(self.problem.candidates[student_id], self.known.get(student_id)) for student_id in fresh]
+        scores = iter(score(asked) if asked else ())
+        for claim in batch:
+            first = claim.student_id not in self.mine
+            if first:
+                self.known[claim.student_id] = self.mine[claim.student_id] = next(scores)
+            self._tell(claim, self.mine[claim.student_id])
+            if first:
+                on_score(claim.student_id, self.mine[claim.student_id].loss)
+
+    def _tell(self, claim: _Claim, score: Score) -> None:
+        """Report a student's loss and costs. What another driver told that took this one for dead stays."""
+        if isinstance(claim.trial, FrozenTrial):
+            self.study.sampler = RandomSampler()  # has nothing to draw
+            claim = replace(claim, trial=Trial(self.study, claim.trial._trial_id))
+        assert isinstance(claim.trial, Trial)
+        loss = math.inf if math.isnan(score.loss) else score.loss  # Optuna takes no NaN
+        with suppress(UpdateFinishedTrialError):
+            claim.trial.set_user_attr(_TEXTS, score.texts)
+            costs = self.problem.budget_costs.loc[claim.student_id].tolist()
+            self.study.tell(claim.trial, [loss, *costs], skip_if_finished=True)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A trial whose student a driver is to score."""
+
+    trial: Trial | FrozenTrial
+    student_id: str
+    driver: str
+
+
+@dataclass
+class _Asking:
+    """How students are asked for."""
+
+    sampler: str
+    seed: int
+    wanted: int
+    barren: int = 0
+    """Trials in a row without a new feasible student."""
 
 
 def _scores(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, Score]]:
@@ -319,30 +447,3 @@ def _scores(trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, Score]]:
         attributes = trial.user_attrs
         if trial.state == TrialState.COMPLETE and _STUDENT in attributes and _TEXTS in attributes:
             yield attributes[_STUDENT], Score(trial.values[0], tuple(attributes[_TEXTS]))
-
-
-def _suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:
-    """Draw a sub-space and its axes; None where the shape rule keeps the combination out."""
-    name = trial.suggest_categorical("sub_space", [sub.name for sub in space.sub_spaces])
-    sub_space = space.sub_space(name)
-    point = {axis: _suggest(trial, f"{name}/{axis}", values) for axis, values in sub_space.axes.items()}
-    config = sub_space.student(**point)
-    return Candidate(name, config) if config else None
-
-
-def _suggest(trial: Trial, name: str, values: Sequence[Any]) -> Any:
-    """Draw one of the ordered `values` by its rank: samplers understand order, but not uneven steps."""
-    return values[trial.suggest_int(name, 0, len(values) - 1)]
-
-
-def _grid_parameters(space: SearchSpace) -> dict[str, dict[str, str | int]]:
-    """Student id -> the trial parameters with which `_suggest_student` draws it."""
-    parameters: dict[str, dict[str, str | int]] = {}
-    for sub in space.sub_spaces:
-        for ranks in product(*(range(len(values)) for values in sub.axes.values())):
-            named = dict(zip(sub.axes, ranks, strict=True))
-            config = sub.student(**{axis: sub.axes[axis][rank] for axis, rank in named.items()})
-            if config is not None:
-                chosen = {f"{sub.name}/{axis}": rank for axis, rank in named.items()}
-                parameters.setdefault(Candidate(sub.name, config).id, {"sub_space": sub.name, **chosen})
-    return parameters

@@ -1,0 +1,178 @@
+"""Which recipe to train with: short trainings of all SuperLMs, compared by held-out loss after equal steps.
+
+The objective's own loss is of no use here, as it changes with the relation heads. So every trial is judged by one
+reference: the objective of the options with the relation heads that they stand for (those chosen for the space unless
+given), over the smallest, the median and the largest student of each sub-space, on held-out text with the whole
+vocabulary. Steps are equal, time is not: more random students make a step longer, which the table shows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from autodistil.cluster.tuning import Report, TuneSettings, run_trials
+from autodistil.config import RECIPE_OPTIONS, layered
+from autodistil.context import RunContext
+from autodistil.errors import ConfigError
+from autodistil.evaluation.heldout import HeldOut
+from autodistil.files import atomic_path, write_text
+from autodistil.objectives import Objective
+from autodistil.run import RunFolder
+from autodistil.spaces import StudentConfig
+from autodistil.stages.training import recipe_of
+from autodistil.student_sets import StudentSet
+from autodistil.training.trainer import StepMetrics, SuperLMTrainer
+from autodistil.training.trainer import train as train_superlms
+
+DEFAULT_STEPS = 90
+"""Steps of a trial."""
+_RATE_RANGE = (1 / 8, 4)
+"""Learning rates to try, as multiples of that of the options."""
+_HEAD_WIDTHS = (8, 64)
+"""Widths of the teacher's relation heads to try."""
+_RANDOM_STUDENTS = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found."""
+
+    recipe: dict[str, Any]
+    """Options of the trial with the lowest loss among those that took all steps."""
+    trials: pd.DataFrame
+    """One row a trial, best first: options, `step`, `loss`, `seconds`, `error`."""
+    recipe_path: Path
+    trials_path: Path
+
+
+def tune_recipe(context: RunContext, samples: int, resume: bool = False) -> Tuned:
+    """Try recipes and write the best one to `recipe.yaml` of the run folder, the table to `trials.csv`.
+
+    Raises:
+        ConfigError: the options have an assistant.
+        AutodistilError: wrong input, or the cluster failed; what was done is kept.
+    """
+    if context.config.assistant is not None:
+        raise ConfigError("assistant is given, trials have the teacher alone; leave it out when tuning")
+    settings = TuneSettings(samples, context.config.train_steps or DEFAULT_STEPS, context.config.seed)
+    with context.folder.locked():
+        context.record(corpus_content=context.training_text.corpus.content_hash)
+        _ = context.importance_order, context.heldout_texts  # trials read them in the run folder
+        options = context.config.to_dict()
+        trial = partial(train_trial, context.folder.path.resolve(), options, context.objective, settings)
+        folder = context.folder.path
+        tried = choices(context)
+        first = {option: values[0] for option, values in tried.items()} | {
+            "learning_rate": context.config.learning_rate
+        }
+        table = run_trials(trial, tried, first, settings, context.config, folder, resume, context.progress)
+        return _keep(table, settings, folder)
+
+
+def choices(context: RunContext) -> dict[str, Any]:
+    """Option -> values to try, that of the options first, or a range."""
+    config, objective = context.config, context.objective
+    low, high = (config.learning_rate * factor for factor in _RATE_RANGE)
+    heads = relation_head_choices(context.teacher.dims.attention_width, context.space.attention_widths)
+    tried: dict[str, Any] = {
+        "learning_rate": (low, high),
+        "layer_map": _first(config.layer_map, ["spread", "stride", "first", "influence"]),
+        "random_students": _first(config.random_students, _RANDOM_STUDENTS),
+    }
+    if objective.needs_attention:
+        tried["relation_heads"] = _first(objective.options.relation_heads, heads)
+    return tried
+
+
+def relation_head_choices(teacher_width: int, widths: Iterable[int]) -> list[int]:
+    """Numbers of relation heads that divide every width, at usual widths of a head."""
+    common, (narrow, wide) = math.gcd(teacher_width, *widths), _HEAD_WIDTHS
+    return [n for n in range(1, common + 1) if common % n == 0 and narrow <= teacher_width // n <= wide]
+
+
+def _first(value: Any, others: Any) -> list[Any]:
+    return list(dict.fromkeys([value, *others]))
+
+
+def train_trial(
+    folder: Path,
+    options: Mapping[str, Any],
+    reference: Objective,
+    settings: TuneSettings,
+    recipe: Mapping[str, Any],
+    report: Report,
+) -> None:
+    """Train all SuperLMs with a recipe and report the reference loss at each rung.
+
+    Args:
+        folder: the run folder, which every node sees.
+        options: those of the run.
+        reference: what all trials are judged by.
+        settings: steps and rungs.
+        recipe: options of this trial.
+        report: told step, loss and seconds of training so far.
+    """
+    context = RunContext(RunFolder(folder), layered(options, recipe))
+    torch.set_num_threads(context.config.cpus_per_worker)
+    own = recipe_of(context.config, settings.steps)
+    subs = context.space.sub_spaces
+    trainers = [SuperLMTrainer(context.new_superlm(sub), own, context.objective) for sub in subs]
+    layer = context.config.teacher_layer
+    heldout = HeldOut.build(context.ordered_teacher, context.heldout_texts, reference, layer)
+    begun, measuring = time.perf_counter(), 0.0
+
+    def on_step(rows: list[StepMetrics]) -> None:
+        nonlocal measuring
+        if rows[0].step in settings.rungs:
+            start = time.perf_counter()
+            loss = reference_loss(heldout, trainers)
+            measuring += time.perf_counter() - start
+            report({"step": rows[0].step, "loss": loss, "seconds": time.perf_counter() - begun - measuring})
+
+    train_superlms(trainers, context.ordered_teacher, context.text.micro_batches, on_step, layer)
+
+
+def reference_loss(heldout: HeldOut, trainers: list[SuperLMTrainer]) -> float:
+    """Mean held-out loss over `reference_students` of all SuperLMs."""
+    losses = [
+        heldout.loss(trainer.superlm, student)
+        for trainer in trainers
+        for student in reference_students(trainer.superlm.sub_space)
+    ]
+    return float(np.mean(losses))
+
+
+def reference_students(sub_space: StudentSet) -> list[StudentConfig]:
+    """The smallest, the median and the largest student by parameters of the encoder."""
+    order = sorted(sub_space.architectures, key=lambda student: student.encoder_weights)
+    return [order[0], order[len(order) // 2], order[-1]]
+
+
+def _keep(table: pd.DataFrame, settings: TuneSettings, folder: Path) -> Tuned:
+    """Write the table and the winner."""
+    trials, path = folder / "trials.csv", folder / "recipe.yaml"
+    with atomic_path(trials) as temporary:
+        table.to_csv(temporary, index=False)
+    winner = table[table["step"] == table["step"].max()].iloc[0]
+    recipe = {option: _plain(winner[option]) for option in sorted(RECIPE_OPTIONS & set(table.columns))}
+    text = (
+        f"# The best of {len(table)} recipes: held-out loss {winner['loss']:.6g} after {int(winner['step'])} steps.\n"
+        "# Train with it: autodistil train --recipe recipe.yaml --run NEW, or search --recipe recipe.yaml\n"
+    )
+    write_text(path, text + yaml.safe_dump(recipe, sort_keys=True))
+    return Tuned(recipe, table, path, trials)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,90 @@
+"""Search on Ray: actors, however many and even killed ones, leave the candidates that one process does, to the byte."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from run_helpers import run_options
+
+from autodistil.cluster.session import ray_session
+from autodistil.context import RunContext
+from autodistil.errors import ClusterError
+from autodistil.stages.searching import run_search, search_problem, write_candidates
+from autodistil.stages.training import train_missing
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+SPACE = Path(__file__).parents[2] / "search_spaces" / "smoke.yaml"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with ray_session():
+        from autodistil.cluster import actors
+
+        yield actors
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, quickstart_teacher_dir):
+    """A run with trained SuperLMs, to be copied."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = run_options(
+        folder, quickstart_teacher_dir, SPACE.read_text(), heldout_sequences=40, train_steps=1, threads=1
+    )
+    context = RunContext.open(folder / "run", options)
+    train_missing(context, context.space.sub_spaces, resume=False)
+    _ = context.heldout_texts
+    return folder / "run"
+
+
+def candidates(trained, folder, **options):
+    """`candidates.csv` of a search in a copy of the run."""
+    shutil.copytree(trained, folder)
+    context = RunContext.open(folder, {"sampler": "nsga2", "trials": 10, **options})
+    problem = search_problem(context, ["1GFLOPs"])
+    write_candidates(context, run_search(context, problem))
+    return context.folder.candidates_path.read_bytes()
+
+
+def test_actors_give_the_candidates_of_one_process(cluster, trained, tmp_path):
+    alone = candidates(trained, tmp_path / "alone")
+    assert alone.count(b"True") > 0
+    for workers in (1, 2):
+        assert candidates(trained, tmp_path / str(workers), workers=workers) == alone
+
+
+def test_a_killed_actor_changes_nothing(cluster, trained, tmp_path, monkeypatch):
+    alone = candidates(trained, tmp_path / "alone", sampler="exhaustive", trials=None)
+    pool_type = cluster.ScoringPool
+    killed, finished = [], pool_type.finished
+
+    def kill_one(pool):
+        result = finished(pool)
+        if not killed and len(pool.actors) == 2:
+            killed.append(pool)
+            cluster.ray.kill(pool.actors[-1])
+        return result
+
+    monkeypatch.setattr(pool_type, "finished", kill_one)
+    found = candidates(trained, tmp_path / "killed", sampler="exhaustive", trials=None, workers=2)
+    assert found == alone
+    assert killed[0].lost == 1
+
+
+def test_too_many_lost_actors_end_the_search(cluster, trained, tmp_path, monkeypatch):
+    pool_type = cluster.ScoringPool
+    finished = pool_type.finished
+
+    def kill_all(pool):
+        for actor in pool.actors:
+            cluster.ray.kill(actor)
+        return finished(pool)
+
+    monkeypatch.setattr(pool_type, "finished", kill_all)
+    with pytest.raises(ClusterError, match="lost"):
+        candidates(trained, tmp_path / "lost", workers=1, max_failures=0)
+    monkeypatch.undo()
+    context = RunContext.open(tmp_path / "lost", {"sampler": "nsga2", "trials": 10})
+    ranked = run_search(context, search_problem(context, ["1GFLOPs"]))
+    assert ranked["loss"].count() == 10

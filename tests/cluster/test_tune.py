@@ -1,0 +1,102 @@
+"""Tuning of the recipe: what is tried, that losses compare, and a real run on Ray Tune."""
+
+import pandas as pd
+import pytest
+import yaml
+from run_helpers import one_line, run_options, write_corpus
+
+from autodistil import cli
+from autodistil.cluster.tuning import TuneSettings
+from autodistil.config import RECIPE_OPTIONS, layered
+from autodistil.context import RunContext
+from autodistil.stages.tuning import choices, reference_loss, relation_head_choices, train_trial
+
+SPACE = """
+name: one
+description: one sub-space
+sub_spaces:
+  tiny: {num_layers: [2, 3], hidden_size: [16, 32, 64], head_size: 16, mlp_ratio: [2.0, 4.0]}
+"""
+
+
+def status(*arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+@pytest.fixture
+def context(tmp_path, quickstart_teacher_dir):
+    options = run_options(tmp_path, quickstart_teacher_dir, SPACE, threads=1, train_steps=3)
+    context = RunContext.open(tmp_path / "run", options)
+    context.record()
+    return context
+
+
+def test_relation_heads_divide_every_width():
+    assert relation_head_choices(384, [64, 96, 384]) == [8, 16, 32]
+    assert relation_head_choices(768, [64]) == [16, 32, 64]
+
+
+def test_rungs_end_with_the_last_step():
+    assert TuneSettings(1, 90, 0).rungs == (10, 30, 90)
+    assert TuneSettings(1, 2, 0).rungs == (2,)
+
+
+def test_the_first_of_each_choice_is_that_of_the_options(context):
+    tried = choices(context)
+    assert set(tried) == RECIPE_OPTIONS
+    assert tried["layer_map"][0] == context.config.layer_map
+    assert tried["random_students"][0] == context.config.random_students
+    assert tried["relation_heads"][0] == context.objective.options.relation_heads
+
+
+def test_losses_of_trials_with_other_relation_heads_compare(context):
+    """Before the first step all trials stand at one point, so one reference gives one loss."""
+    _ = context.importance_order, context.heldout_texts
+    settings, reports = TuneSettings(1, 1, 0), []
+    for heads in (1, 2):
+        recipe = {"relation_heads": heads, "learning_rate": 1e-12}
+        path, options = context.folder.path, context.config.to_dict()
+        train_trial(path, options, context.objective, settings, recipe, reports.append)
+    assert [report["step"] for report in reports] == [1, 1]
+    assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-4)
+    assert reference_loss.__doc__
+
+
+def test_a_recipe_holds_hyperparameters_only(tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text("learning_rate: 0.001\nteacher: other\n")
+    assert status("train", "--run", tmp_path / "run", "--recipe", tmp_path / "recipe.yaml") == 2
+    assert "option 'teacher'; allowed: layer_map" in one_line(capsys)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_tune_writes_a_recipe_that_train_takes(tmp_path, capsys):
+    """The default teacher, tiny sizes."""
+    (tmp_path / "space.yaml").write_text(SPACE)
+    corpus = write_corpus(tmp_path / "corpus.txt")
+    sizes = ["--batch-size", "1", "--seq-len", "16"]
+    (tmp_path / "options.yaml").write_text("order: activation\nheldout_sequences: 2\n")  # quick
+    inputs = ["--corpus", corpus, "--space", tmp_path / "space.yaml", "--config", tmp_path / "options.yaml", *sizes]
+    run = tmp_path / "tuning"
+    assert status("tune", "--run", run, *inputs, "--samples", "3", "--train-steps", "3") == 0
+    table = pd.read_csv(run / "trials.csv")
+    assert len(table) == 3
+    assert table["step"].max() == 3
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert set(recipe) == RECIPE_OPTIONS
+    best = table[table["step"] == 3]["loss"].idxmin()
+    assert recipe["learning_rate"] == table.loc[best, "learning_rate"]
+    assert "train --recipe" in capsys.readouterr().out.replace("\n", " ")
+
+    assert status("tune", "--run", run) == 2
+    assert "--resume" in one_line(capsys)
+    assert status("tune", "--run", run, "--resume") == 0
+    pd.testing.assert_frame_equal(pd.read_csv(run / "trials.csv"), table)
+
+    trained = [tmp_path / "trained", *inputs, "--train-steps", "1", "--threads", "1"]
+    assert status("train", "--run", *trained, "--recipe", run / "recipe.yaml") == 0
+    config = layered(yaml.safe_load((tmp_path / "trained" / "run.yaml").read_text())["config"])
+    assert {option: getattr(config, option) for option in RECIPE_OPTIONS} == recipe

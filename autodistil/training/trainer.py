@@ -160,20 +160,33 @@ def train(
 def train_step(
     trainers: Sequence[SuperLMTrainer], teacher: Teacher, batches: Iterator[Batch], layer: int | None
 ) -> list[StepMetrics]:
-    """One step of each trainer on the same micro-batches, and on the same states where they have one teacher."""
+    """One step of each trainer on the same micro-batches, and on the same states where they have one teacher.
+
+    A trainer is updated as soon as it has seen the last micro-batch, so that gradients of one SuperLM are held at a time.
+    """
     losses: list[list[Tensor]] = [[] for _ in trainers]
     seconds = [0.0] * len(trainers)
     tokens = 0
-    for batch in batches:
+    rows = []
+    for batch, last in _marking_last(batches):
         targets = _target_states(trainers, teacher, batch, layer)
         tokens += count_tokens(batch)
         for i, trainer in enumerate(trainers):
             start = time.perf_counter()
             losses[i].append(trainer.add_gradients(batch, targets[i]))
             seconds[i] += time.perf_counter() - start
-    return [
-        _finish_step(trainer, torch.stack(losses[i]).mean(0), tokens, seconds[i]) for i, trainer in enumerate(trainers)
-    ]
+            if last:
+                rows.append(_finish_step(trainer, torch.stack(losses[i]).mean(0), tokens, seconds[i]))
+    return rows
+
+
+def _marking_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Each batch, and whether it is the last one."""
+    held = next(batches)
+    for batch in batches:
+        yield held, False
+        held = batch
+    yield held, True
 
 
 def _target_states(

@@ -162,7 +162,7 @@ def train_step(
 ) -> list[StepMetrics]:
     """One step of each trainer on the same micro-batches, and on the same states where they have one teacher.
 
-    A trainer is updated as soon as it has seen the last micro-batch, so that gradients of one SuperLM are held at a time.
+    A trainer is updated right after its last micro-batch, so that gradients of one SuperLM are held at a time.
     """
     losses: list[list[Tensor]] = [[] for _ in trainers]
     seconds = [0.0] * len(trainers)

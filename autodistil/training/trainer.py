@@ -172,16 +172,31 @@ def train_step(
     layer: int | None,
     workers: Workers = ALONE,
 ) -> list[StepMetrics]:
-    """One step of each trainer on the same micro-batches, and on the same states where they have one teacher."""
+    """One step of each trainer on the same micro-batches, and on the same states where they have one teacher.
+
+    A trainer alone is updated right after its last micro-batch, so that gradients of one SuperLM are held at a time;
+    among workers the sums of all SuperLMs are under way while the next one computes.
+    """
     steps = [_Step(trainer, workers) for trainer in trainers]
-    tokens = 0
-    for batch in batches:
+    tokens, finished = 0, []
+    for batch, last in _marking_last(batches):
         part, share = workers.take(batch)
         targets = _target_states(trainers, teacher, part, layer)
         tokens += count_tokens(batch)
         for step, states in zip(steps, targets, strict=True):
             step.add(part, states, share)
-    return [step.finish(tokens) for step in steps]
+            if last and workers is ALONE:
+                finished.append(step.finish(tokens))
+    return finished or [step.finish(tokens) for step in steps]
+
+
+def _marking_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Each batch, and whether it is the last one."""
+    held = next(batches)
+    for batch in batches:
+        yield held, False
+        held = batch
+    yield held, True
 
 
 @dataclass

@@ -85,8 +85,8 @@ class RunConfig:
     """Search algorithm (`student_search.study.SAMPLERS`)."""
     trials: int | None = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
-    racing: bool = True
-    """Whether to stop scoring a student once a cheaper one is surely better."""
+    racing: str = "front"
+    """Stop scoring students that are surely not on the `front`, surely not the `pick`, or `none`."""
 
     proxy: str | None = None
     """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
@@ -151,6 +151,7 @@ _CHOICES = {
     "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
     "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
+    "racing": ("front", "pick", "none"),
     "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
 }

@@ -63,10 +63,10 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, gp, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
-Racing = Annotated[
-    bool | None,
-    typer.Option("--racing/--no-racing", help="Stop scoring students that are surely worse [default: racing]."),
-]
+_RACING_HELP = (
+    "Stop scoring students that are surely not on the front, or surely not the pick; none: score all on all text."
+)
+Racing = Annotated[str | None, typer.Option(help=_RACING_HELP, metavar="front|pick|none")]
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
 _METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."
 _DATA_HELP = "Folder of tasks, as of evaluate [default: the Hub]."

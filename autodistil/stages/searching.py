@@ -18,7 +18,7 @@ from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
-from autodistil.student_search.racing import Race, Score
+from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.study import Search, SearchProblem, choose_sampler, describe_cost, num_evaluations
 from autodistil.superlm import SuperLM
 
@@ -47,7 +47,8 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
     config = context.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
-    study = Search(problem, context.folder.study_url, study_name(context, problem, sampler))
+    name = study_name(context, problem, sampler)
+    study = Search(problem, context.folder.study_url, name, dearest_first=config.racing == PICK)
     score = scorer(context, race_of(context, problem, study.mine))
     wanted = num_evaluations(problem, sampler, config.trials)
     context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
@@ -72,8 +73,8 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
 
 def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
-    everything = [] if context.config.racing else ["all text"]
-    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns)])
+    race = f"race for {context.config.racing}"
+    return "/".join([sampler, f"seed{context.config.seed}", race, *sorted(problem.budget_costs.columns)])
 
 
 def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:

@@ -147,6 +147,7 @@ class Search:
         problem: students, costs and budgets.
         storage: URL of the study's database.
         name: study name; studies of one storage share the scores of students.
+        dearest_first: enumerate from the dearest student down instead of from the cheapest up.
 
     Raises:
         RunError: the storage is damaged or not writable.
@@ -155,6 +156,7 @@ class Search:
     problem: SearchProblem
     storage: str
     name: str
+    dearest_first: bool = False
     study: optuna.Study = field(init=False)
     known: dict[str, Score] = field(init=False)
     """Scores of all studies of the storage, by student id; of several of one student the one of most texts."""
@@ -214,13 +216,14 @@ class Search:
         """The students to evaluate, each with its trial."""
         if sampler in SAMPLERS:
             return self._sample(sampler, seed, wanted)
-        chosen = self._cheapest(wanted) if sampler == "exhaustive" else self._guided(seed, wanted)
+        chosen = self._by_cost(wanted) if sampler == "exhaustive" else self._guided(seed, wanted)
         return self._trials_of(chosen)
 
-    def _cheapest(self, wanted: int) -> Iterator[str]:
-        """Feasible students, cheapest first in what the budgets limit, so that races stop as many as they can."""
+    def _by_cost(self, wanted: int) -> Iterator[str]:
+        """Feasible students in the order of what the budgets limit, so that races stop as many as they can."""
         costs = self.problem.budget_costs.assign(flops=self.problem.table["flops"])
         order = costs[self.problem.feasible].sort_values(list(costs.columns), kind="stable").index[:wanted]
+        order = order[::-1] if self.dearest_first else order
         return (student_id for student_id in order if student_id not in self.mine)
 
     def _guided(self, seed: int, wanted: int) -> Iterator[str]:

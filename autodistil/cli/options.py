@@ -63,7 +63,7 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, gp, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
-_RACING_HELP = (
+_RACING_HELP = "Stop scoring students that are surely not on the front, or not the pick; none: all on all text."
     "Stop scoring students that are surely not on the front, or surely not the pick; none: score all on all text."
 )
 Racing = Annotated[str | None, typer.Option(help=_RACING_HELP, metavar="front|pick|none")]

@@ -17,7 +17,7 @@ on the student's own losses, so one student that should be kept is lost only if 
 Bonferroni's inequality with a probability of at most `risk`, as far as means of n differences are normal. They nearly
 are from some 16 texts on, and benchmarks/score.py counts the errors.
 
-A stopped student's loss is estimated as that of its rival plus d, and so is above the rival's. Hence the pick was scored
+A stopped student's loss is estimated as that of its rival plus d, so it is above the rival's: the pick was scored
 on all text in any case, and the whole front where the front is raced for.
 """
 

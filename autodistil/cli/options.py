@@ -64,8 +64,6 @@ Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn studen
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, gp, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
 _RACING_HELP = "Stop scoring students that are surely not on the front, or not the pick; none: all on all text."
-    "Stop scoring students that are surely not on the front, or surely not the pick; none: score all on all text."
-)
 Racing = Annotated[str | None, typer.Option(help=_RACING_HELP, metavar="front|pick|none")]
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."
 _METHOD_HELP = "similarity, probe or finetune [default: similarity where pairs have scores, else probe]."

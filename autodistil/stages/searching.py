@@ -22,7 +22,7 @@ from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, best_id, rank_candidates
-from autodistil.student_search.racing import Race, Score
+from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.storage import opening, study_storage
 from autodistil.student_search.study import (
     ScoreStudents,
@@ -88,9 +88,9 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
 
 def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
-    everything = [] if context.config.racing else ["all text"]
+    race = f"race for {context.config.racing}"
     costs = [*sorted(problem.budget_costs.columns), *problem.revision]
-    return "/".join([sampler, f"seed{context.config.seed}", *everything, *costs])
+    return "/".join([sampler, f"seed{context.config.seed}", race, *costs])
 
 
 def check_study(context: RunContext) -> None:
@@ -108,11 +108,12 @@ def check_study(context: RunContext) -> None:
 
 def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:
     """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
-    where = context.config.study_storage
+    where, dearest_first = context.config.study_storage, context.config.racing == PICK
     if where is None:
-        return Search(problem, context.folder.study_url, name)
+        return Search(problem, context.folder.study_url, name, dearest_first=dearest_first)
     scope = context.folder.identity()
-    return Search(problem, where, f"{scope}/{name}", scope, f"{platform.node()}:{context.folder.path.resolve()}")
+    driver = f"{platform.node()}:{context.folder.path.resolve()}"
+    return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
 
 
 def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:

@@ -91,7 +91,8 @@ def test_a_runtime_that_needs_more_and_a_taken_folder_are_refused(source, header
 def bare_environment(folder):
     """A virtual environment with ONNX Runtime and NumPy and nothing else; returns its Python."""
     venv.create(folder, symlinks=sys.platform != "win32")
-    python = next(folder.glob("*/python*"))
+    scripts, suffix = ("Scripts", ".exe") if sys.platform == "win32" else ("bin", "")
+    python = folder / scripts / f"python{suffix}"
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     for distribution in map(importlib.metadata.distribution, ("onnxruntime", "numpy")):
         for top in {Path(str(file)).parts[0] for file in distribution.files or ()} - {".."}:

@@ -2,8 +2,15 @@
 
 import os
 import signal
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from autodistil.training.metrics import read_metrics
 
 SPACE = """
 sub_spaces:
@@ -21,15 +28,61 @@ class Faults:
     raises_at: tuple[int, int] | None = None
     """(rank, step)."""
     killed_at: tuple[int, int] | None = None
+    waits_at: tuple[int, int] | None = None
+    seconds: float = 600.0
+    """That it waits: as good as for ever."""
 
     def __call__(self, rank, step):
         if (rank, step) == self.raises_at and self._first("raised"):
             raise ValueError("a fault of the test")
         if (rank, step) == self.killed_at and self._first("killed"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if (rank, step) == self.waits_at and self._first("waiting"):
+            time.sleep(self.seconds)
 
     def _first(self, name):
         path = self.folder / name
         there = path.exists()
         path.touch()
         return not there
+
+
+@dataclass(frozen=True)
+class StopWhen:
+    """A wish to stop, as by Ctrl-C, once a file is there."""
+
+    path: Path
+
+    @property
+    def requested(self):
+        return self.path.exists()
+
+
+def with_faults(patch, faults):
+    """Let workers of the trainings to come have faults."""
+    from ray import cloudpickle
+
+    from autodistil.cluster import training as on_ray
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know no module of the tests
+    original = on_ray.train_on_cluster
+    patch.setattr(on_ray, "train_on_cluster", lambda *arguments: original(*arguments, after_step=faults))
+
+
+def assert_same_training(run, expected):
+    """Every step once, in order and on the same data; the same weights but for rounding, which AdamW may blow up."""
+    ours, theirs = (
+        sorted(read_metrics(r / "metrics.jsonl"), key=lambda row: (row["sub_space"], row["step"]))
+        for r in (run, expected)
+    )
+    assert [(row["sub_space"], row["step"], row["tokens"]) for row in ours] == [
+        (row["sub_space"], row["step"], row["tokens"]) for row in theirs
+    ]
+    for row, other in zip(ours, theirs, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-3)
+    for name in ("tiny", "base"):
+        weights, others = (load_file(r / "superlm" / name / "superlm.safetensors") for r in (run, expected))
+        assert weights.keys() == others.keys()
+        for key, value in others.items():
+            assert float((weights[key] - value).abs().mean()) < 2e-5, (name, key)
+    assert not list(run.glob("superlm/*/checkpoint*"))

@@ -29,6 +29,8 @@ class Begun:
 class Stepped:
     """A worker did some steps."""
 
+    training: str
+    """Which of those side by side."""
     rank: int
     host: str
     seconds: float
@@ -89,8 +91,9 @@ class SavedCallback(UserCallback):
 class Reporter:
     """A worker's end of the relay: collects steps and sends them now and then, without waiting."""
 
-    def __init__(self, relay: Any, rank: int) -> None:
+    def __init__(self, relay: Any, training: str, rank: int) -> None:
         self._relay = relay
+        self._training = training
         self._rank = rank
         self._rows: list[StepMetrics] = []
         self._steps = 0
@@ -118,7 +121,7 @@ class Reporter:
         self._listen()
         now = time.monotonic()
         host = ray.util.get_node_ip_address()
-        news = Stepped(self._rank, host, (now - self._since) / self._steps, tuple(self._rows))
+        news = Stepped(self._training, self._rank, host, (now - self._since) / self._steps, tuple(self._rows))
         self._answer = self._relay.post.remote(news)
         self._rows, self._steps, self._since = [], 0, now
 

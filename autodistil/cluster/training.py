@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -220,7 +220,7 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
     with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
         while True:
             ended = not thread.is_alive()  # before the last news are taken
-            for news in ray.get(job.relay.take.remote()):
+            for news in _without_old_saves(ray.get(job.relay.take.remote())):
                 ledger.enter(news, advance)
             if ended:
                 break
@@ -232,6 +232,14 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
         raise KeyboardInterrupt
     if thread.error is not None:
         raise _failed(thread.error, job) from thread.error
+    missing = [name for name in job.names if not (context.folder.superlm_folder(name) / WEIGHTS).is_file()]
+    assert not missing, f"a training ended without the weights of {missing}"
+
+
+def _without_old_saves(news: Sequence[News]) -> list[News]:
+    """The news without checkpoints that a later one of the same training replaces."""
+    latest = {Path(each.path).parent: each for each in news if isinstance(each, Saved)}
+    return [each for each in news if not isinstance(each, Saved) or latest[Path(each.path).parent] is each]
 
 
 class _Fitting(threading.Thread):
@@ -258,7 +266,7 @@ class _Ledger:
         self._job = job
         self.done = {name: steps_saved(context.folder.superlm_folder(name)) for name in job.names}
         self._log: MetricsLog | None = None
-        self._speeds: dict[int, Stepped] = {}
+        self._speeds: dict[tuple[str, int], Stepped] = {}
         self._losses: dict[str, float] = {}
         self._entries: dict[type, Callable[[Any, Advance], None]] = {
             Begun: self._begin,
@@ -285,10 +293,11 @@ class _Ledger:
         self._context.progress.say(f"{news.workers} workers train {names}")
         folder = self._context.folder
         self._log = MetricsLog(folder.metrics_path, self.done, folder.path / "tensorboard")
-        self._speeds.clear()
+        again = "+".join(news.steps_done)
+        self._speeds = {key: speed for key, speed in self._speeds.items() if key[0] != again}
 
     def _step(self, news: Stepped, advance: Advance) -> None:
-        self._speeds[news.rank] = news
+        self._speeds[news.training, news.rank] = news
         if not news.rows:
             return
         assert self._log is not None, "steps before the training began"
@@ -307,9 +316,12 @@ class _Ledger:
         )
 
     def _save(self, news: Saved, advance: Advance) -> None:
-        """Bring a checkpoint into the run folder, each file whole."""
+        """Bring a checkpoint into the run folder, each file whole; one that Ray removed meanwhile has a successor."""
         checkpoint = ray.train.Checkpoint(news.path, Storage.of(self._job.storage).filesystem)
-        with tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch:
+        with (
+            tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch,
+            suppress(FileNotFoundError),
+        ):
             for source in Path(checkpoint.to_directory(scratch)).iterdir():
                 if source.is_dir():
                     self._replace(source, self._context.folder.superlm_folder(source.name))

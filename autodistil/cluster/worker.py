@@ -70,7 +70,7 @@ class _Training:
         self, job: TrainJob, context: RunContext, workers: DistributedWorkers, trainers: list[SuperLMTrainer]
     ) -> None:
         self.job, self.context, self.workers, self.trainers = job, context, workers, trainers
-        self.reporter = Reporter(job.relay, workers.rank)
+        self.reporter = Reporter(job.relay, "+".join(job.names), workers.rank)
         self.last_save = time.monotonic()
         self.stopped = False
 
@@ -129,7 +129,7 @@ def _context(job: TrainJob) -> Iterator[RunContext]:
         context = RunContext(RunFolder(folder), config)
         _ = context.training_text  # another text than the driver's is refused
         with _opened(job, job.start) as start:
-            if start is not None:  # what an assistant of the run was trained to
+            if start is not None and context.taught:  # what an assistant of the run was trained to
                 shutil.copytree(start, folder / "superlm")
         yield context
     finally:

@@ -86,17 +86,17 @@ def run_trials(
         ClusterError: no cluster, or all trials failed.
     """
     os.environ.update(_ENVIRONMENT)
+    from ray import tune
+
+    path = f"{(config.storage or str(folder.resolve())).rstrip('/')}/tune"
+    if tune.Tuner.can_restore(path) != resume:
+        raise RunError(
+            f"no tuning to resume in {path!r}; leave --resume out"
+            if resume
+            else f"{path!r} holds a tuning; go on with --resume, or give another --run folder"
+        )
     with ray_session(config.address, progress) as session:
         check_resources(session, config)
-        from ray import tune
-
-        path = f"{(config.storage or str(folder.resolve())).rstrip('/')}/tune"
-        if tune.Tuner.can_restore(path) != resume:
-            raise RunError(
-                f"no tuning to resume in {path!r}; leave --resume out"
-                if resume
-                else f"{path!r} holds a tuning; go on with --resume, or give another --run folder"
-            )
 
         def trainable(recipe: dict[str, Any]) -> None:
             trial(recipe, tune.report)

@@ -6,6 +6,7 @@ import yaml
 from run_helpers import one_line, run_options, write_corpus
 
 from autodistil import cli
+from autodistil.cluster.session import ray_session
 from autodistil.cluster.tuning import TuneSettings
 from autodistil.config import RECIPE_OPTIONS, layered
 from autodistil.context import RunContext
@@ -81,6 +82,11 @@ def test_tune_writes_a_recipe_that_train_takes(tmp_path, capsys):
     (tmp_path / "options.yaml").write_text("order: activation\nheldout_sequences: 2\n")  # quick
     inputs = ["--corpus", corpus, "--space", tmp_path / "space.yaml", "--config", tmp_path / "options.yaml", *sizes]
     run = tmp_path / "tuning"
+    with ray_session():  # one for all commands
+        tune_twice_and_train(run, inputs, tmp_path / "trained", capsys)
+
+
+def tune_twice_and_train(run, inputs, trained, capsys):
     assert status("tune", "--run", run, *inputs, "--samples", "3", "--train-steps", "3") == 0
     table = pd.read_csv(run / "trials.csv")
     assert len(table) == 3
@@ -96,7 +102,7 @@ def test_tune_writes_a_recipe_that_train_takes(tmp_path, capsys):
     assert status("tune", "--run", run, "--resume") == 0
     pd.testing.assert_frame_equal(pd.read_csv(run / "trials.csv"), table)
 
-    trained = [tmp_path / "trained", *inputs, "--train-steps", "1", "--threads", "1"]
-    assert status("train", "--run", *trained, "--recipe", run / "recipe.yaml") == 0
-    config = layered(yaml.safe_load((tmp_path / "trained" / "run.yaml").read_text())["config"])
+    options = [*inputs, "--train-steps", "1", "--threads", "1"]
+    assert status("train", "--run", trained, *options, "--recipe", run / "recipe.yaml") == 0
+    config = layered(yaml.safe_load((trained / "run.yaml").read_text())["config"])
     assert {option: getattr(config, option) for option in RECIPE_OPTIONS} == recipe

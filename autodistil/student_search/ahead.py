@@ -1,8 +1,8 @@
 """Racing on many workers: blocks are scored ahead of the race, which is run in order as by one worker.
 
 Whether a student goes on depends on the students before it. So blocks of the next students are scored before their
-turn comes, as far as the race of those decided by then lets them go on; more rivals only ever stop a student earlier,
-so what is missing at its turn was never needed. Scores are those of a race in turn, to the bit, whatever the number of
+turn comes, as far as the race of those decided by then lets them go on; what is still missing at its turn is scored
+then. Scores are those of a race in turn, to the bit, whatever the number of
 workers and the order in which they finish; the price are blocks that were scored and not needed.
 """
 
@@ -57,13 +57,21 @@ def score_ahead(race: Race, workers: Workers, students: Sequence[tuple[Candidate
     """Scores of the students, in order, as `race` gives them when its blocks are scored one after the other."""
     blocks = [_Blocks(candidate, known.texts if known else ()) for candidate, known in students]
     ends = np.cumsum(race.blocks)
+    submitted: set[Place] = set()
+
+    def submit(place: int, number: int) -> None:
+        if (place, number) not in submitted:
+            submitted.add((place, number))
+            workers.submit((place, number), blocks[place].candidate)
 
     def go_on(place: int) -> None:
         first = int(np.searchsorted(ends, len(blocks[place].known), side="right"))
         if race.goes_on(blocks[place].candidate.id, blocks[place].losses(first)):
-            workers.submit((place, first + len(blocks[place].done)), blocks[place].candidate)
+            submit(place, first + len(blocks[place].done))
 
     def wait_for(place: int, number: int) -> Losses:
+        if number not in blocks[place].done:
+            submit(place, number)
         while number not in blocks[place].done:
             (at, block), losses = workers.finished()
             blocks[at].done[block] = losses

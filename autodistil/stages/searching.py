@@ -165,6 +165,14 @@ def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame
     return ranked.assign(**{TEXTS: counts.astype("Int64")})
 
 
+def whole_loss(context: RunContext, candidate: Candidate, ranked: pd.DataFrame) -> float:
+    """The held-out loss of a student in its SuperLM on all text; scored again where a race stopped it."""
+    row = ranked.loc[candidate.id]
+    if pd.notna(row[TEXTS]) and row[TEXTS] == len(context.heldout_texts):
+        return float(row["loss"])
+    return context.heldout_for(candidate.config).loss(superlm_of(context, candidate), candidate.config)
+
+
 def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
     """The candidates of the last search, ranked under the budgets of `problem`.
 

@@ -44,6 +44,8 @@ from autodistil.training.recipe import Recipe
 from autodistil.training.workers import check_batch
 
 _POLL_SECONDS = 0.2
+_NEXT_TO_NOTHING = {"node:__internal_head__": 0.001}
+"""What a trial takes that has workers of its own: Tune refuses nothing at all, and any CPU would be a worker's."""
 
 
 def train_on_cluster(
@@ -178,7 +180,7 @@ def _split(job: TrainJob, session: Session) -> None:
     """A training for each SuperLM as trials of Ray Tune, as many at once as the cluster holds."""
     place = Storage.of(job.storage) / job.label
     results = tune.Tuner(
-        tune.with_resources(tune.with_parameters(_trial, job=job), {"CPU": 0}),
+        tune.with_resources(tune.with_parameters(_trial, job=job), _NEXT_TO_NOTHING),
         param_space={"name": tune.grid_search(list(job.names))},
         tune_config=tune.TuneConfig(max_concurrent_trials=_at_once(job, session)),
         run_config=tune.RunConfig(

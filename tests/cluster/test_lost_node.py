@@ -10,7 +10,7 @@ from autodistil import pipeline
 from autodistil.context import RunContext
 from autodistil.errors import ConfigError
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture

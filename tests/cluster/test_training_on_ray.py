@@ -11,7 +11,7 @@ from autodistil.config import RunConfig
 from autodistil.context import RunContext
 from autodistil.errors import ClusterError
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")

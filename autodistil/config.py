@@ -87,8 +87,8 @@ class RunConfig:
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
     study_storage: str | None = None
     """URL of a database or journal file that several drivers search together; in the run folder unless given."""
-    racing: bool = True
-    """Whether to stop scoring a student once a cheaper one is surely better."""
+    racing: str = "front"
+    """Stop scoring students that are surely not on the `front`, surely not the `pick`, or `none`."""
 
     proxy: str | None = None
     """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
@@ -173,6 +173,7 @@ _CHOICES = {
     "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
     "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
+    "racing": ("front", "pick", "none"),
     "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "layout": ("joint", "split"),

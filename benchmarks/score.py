@@ -12,6 +12,7 @@ sharing   what students with a common prefix of layers could share, in multiply-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -32,7 +33,7 @@ from autodistil.layer_maps import LAYER_MAPS
 from autodistil.spaces import Candidate
 from autodistil.stages.searching import superlm_of
 from autodistil.student_search.pareto import pareto_mask
-from autodistil.student_search.racing import Race
+from autodistil.student_search.racing import FRONT, PICK, Race
 
 GOAL = 5.0
 MFLOPS = (100, 200, 300, 400, 500)
@@ -50,17 +51,18 @@ def everything(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows
     return int(table.tokens.sum()) * len(feasible), best, feasible
 
 
-def raced(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
+def raced(kept: str, table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
     """As `autodistil search` does it."""
     sizes = block_sizes(table.losses.T)
     parts = np.split(table.losses[:, order], np.cumsum(sizes)[:-1], axis=1)
-    cheapest = feasible[np.argsort(table.flops[feasible], kind="stable")]
-    race = Race(sizes, {str(row): (float(table.flops[row]),) for row in feasible})
-    scores = [race.score(str(row), lambda number, row=row: parts[number][row]) for row in cheapest]
+    ranks = np.argsort(table.flops[feasible], kind="stable")
+    students = feasible[ranks[::-1] if kept == PICK else ranks]
+    race = Race(sizes, {str(row): (float(table.flops[row]),) for row in feasible}, kept)
+    scores = [race.score(str(row), lambda number, row=row: parts[number][row]) for row in students]
     tokens = np.concatenate([[0], table.tokens[order].cumsum()])
     whole = np.array([len(score.texts) == len(order) for score in scores])
-    best = cheapest[np.argmin([score.loss for score in scores])]
-    return int(sum(tokens[len(score.texts)] for score in scores)), best, cheapest[whole]
+    best = students[np.argmin([score.loss for score in scores])]
+    return int(sum(tokens[len(score.texts)] for score in scores)), best, students[whole]
 
 
 def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
@@ -75,7 +77,11 @@ def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Ro
     return spent, alive[np.argmin(table.losses[alive].mean(1))], alive
 
 
-WAYS: dict[str, Replay] = {"race": raced, "successive halving": halved}
+WAYS: dict[str, Replay] = {
+    "race for the pick": partial(raced, PICK),
+    "race for the front": partial(raced, FRONT),
+    "successive halving": halved,
+}
 
 
 def race_rows(table: TextTable, orders: int) -> Iterator[dict[str, Any]]:

@@ -84,13 +84,13 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
 
 def test_without_racing_every_student_is_scored_on_all_text(searched):
     raced = pd.read_csv(searched / "candidates.csv")
-    assert run("search", "--budget", "10MFLOPs", "--no-racing", "--run", searched) == 0
+    assert run("search", "--budget", "10MFLOPs", "--racing", "none", "--run", searched) == 0
     whole = pd.read_csv(searched / "candidates.csv")
     assert set(whole[whole["feasible"]]["texts"]) == {32}
     assert set(raced[raced["pareto"]]["texts"]) == {32}
     complete = raced["texts"] == 32
     pd.testing.assert_series_equal(raced["loss"][complete], whole["loss"][complete])
-    assert run("search", "--budget", "10MFLOPs", "--racing", "--run", searched) == 0
+    assert run("search", "--budget", "10MFLOPs", "--racing", "front", "--run", searched) == 0
     pd.testing.assert_frame_equal(raced, pd.read_csv(searched / "candidates.csv"))
 
 

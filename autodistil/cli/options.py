@@ -63,10 +63,8 @@ Precision = Annotated[str | None, typer.Option(help="fp32 or bf16.", metavar="fp
 Seed = Annotated[int | None, typer.Option(help="Decides data order, drawn students and search [default: 0].")]
 Sampler = Annotated[str | None, typer.Option(help="auto, exhaustive, gp, nsga2, tpe or random.", metavar="NAME")]
 Trials = Annotated[int | None, typer.Option(help="Students to evaluate.", metavar="N")]
-Racing = Annotated[
-    bool | None,
-    typer.Option("--racing/--no-racing", help="Stop scoring students that are surely worse [default: racing]."),
-]
+_RACING_HELP = "Stop scoring students that are surely not on the front, or not the pick; none: all on all text."
+Racing = Annotated[str | None, typer.Option(help=_RACING_HELP, metavar="front|pick|none")]
 _STUDY_HELP = "Study that several drivers search: a journal file, or postgresql+psycopg://... [default: in the run]."
 StudyStorage = Annotated[str | None, panel_option(CLUSTER, "--study-storage", "URL|FILE", _STUDY_HELP)]
 _PROXY_HELP = "Rank what the held-out loss leaves standing by a labelled task's train split: stsb, mrpc, ..., or none."

@@ -15,7 +15,7 @@ from autodistil.stages.proxy import score_name
 from autodistil.stages.refined import Refinement, read_refinements
 from autodistil.stages.refining import refined_superlm
 from autodistil.stages.reporting import provenance
-from autodistil.stages.searching import superlm_of
+from autodistil.stages.searching import superlm_of, whole_loss
 from autodistil.student_search.pick import SCORE, best_id
 from autodistil.student_search.study import SearchProblem
 
@@ -41,7 +41,7 @@ def export_candidate(
     check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
     costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
     trust = verdict(certificate_of(context, ranked, student_id))
-    loss = refinement.loss_after if refinement and refined else row["loss"]
+    loss = refinement.loss_after if refinement and refined else whole_loss(context, candidate, ranked)
     facts = {
         "held-out loss": f"{loss:.4f} ({context.objective.name})",
         **_refinement_facts(refinement, refined),

@@ -22,7 +22,7 @@ from autodistil.files import write_text
 from autodistil.spaces import Candidate
 from autodistil.stages.alone import train_apart
 from autodistil.stages.refined import Refinement, choose_finalists, read_refinements, write_refinement
-from autodistil.stages.searching import refined_candidates, superlm_of, write_candidates
+from autodistil.stages.searching import refined_candidates, superlm_of, whole_loss, write_candidates
 from autodistil.stages.training import check_interrupted, recipe_of
 from autodistil.student_search.study import SearchProblem
 from autodistil.superlm import SuperLM
@@ -66,7 +66,7 @@ def refine_students(
     for superlm in _trained(context, missing, recipe):
         candidate = by_id[superlm.sub_space.name]
         loss = context.heldout_for(candidate.config).loss(superlm, candidate.config)
-        before = float(ranked.loc[candidate.id, "loss"])
+        before = whole_loss(context, candidate, ranked)
         found = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
         write_refinement(found, _folder(context, candidate.id))
         known[candidate.id] = found

@@ -76,7 +76,7 @@ def provenance(context: RunContext) -> dict[str, str]:
         f"importance order {config.order}, layer map {config.layer_map}",
         **_teaching(context),
         "held-out text": f"{context.text.num_heldout} {context.text.unit}"
-        + ("; losses of students that racing stopped before the end are estimates" if config.racing else ""),
+        + ("; losses of students that racing stopped before the end are estimates" if config.racing != "none" else ""),
         **({"ranked by": words} if (words := proxy_words(context)) else {}),
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),

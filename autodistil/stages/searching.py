@@ -20,7 +20,7 @@ from autodistil.interrupt import stop_on_interrupt
 from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, rank_candidates
-from autodistil.student_search.racing import Race, Score
+from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.storage import opening, study_storage
 from autodistil.student_search.study import (
     ScoreStudents,
@@ -82,8 +82,8 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
 
 def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
-    everything = [] if context.config.racing else ["all text"]
-    return "/".join([sampler, f"seed{context.config.seed}", *everything, *sorted(problem.budget_costs.columns)])
+    race = f"race for {context.config.racing}"
+    return "/".join([sampler, f"seed{context.config.seed}", race, *sorted(problem.budget_costs.columns)])
 
 
 def check_study(context: RunContext) -> None:
@@ -102,10 +102,11 @@ def check_study(context: RunContext) -> None:
 def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:
     """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
     where = context.config.study_storage
+    dearest_first = context.config.racing == PICK
     if where is None:
-        return Search(problem, context.folder.study_url, name)
-    scope = context.folder.identity()
-    return Search(problem, where, f"{scope}/{name}", scope, f"{platform.node()}:{context.folder.path.resolve()}")
+        return Search(problem, context.folder.study_url, name, dearest_first=dearest_first)
+    scope, driver = context.folder.identity(), f"{platform.node()}:{context.folder.path.resolve()}"
+    return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
 
 
 def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
@@ -155,6 +156,14 @@ def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame
     """The candidates with the number of held-out texts of each score: where not all, `loss` is an estimate."""
     counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
     return ranked.assign(**{TEXTS: counts.astype("Int64")})
+
+
+def whole_loss(context: RunContext, candidate: Candidate, ranked: pd.DataFrame) -> float:
+    """The held-out loss of a student in its SuperLM on all text; scored again where a race stopped it."""
+    row = ranked.loc[candidate.id]
+    if pd.notna(row[TEXTS]) and row[TEXTS] == len(context.heldout_texts):
+        return float(row["loss"])
+    return context.heldout_for(candidate.config).loss(superlm_of(context, candidate), candidate.config)
 
 
 def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:

@@ -1,9 +1,9 @@
 """Racing on many workers: blocks are scored ahead of the race, which is run in order as by one worker.
 
 Whether a student goes on depends on the students before it. So blocks of the next students are scored before their
-turn comes, as far as the race of those decided by then lets them go on; more rivals only ever stop a student earlier,
-so what is missing at its turn was never needed. Scores are those of a race in turn, to the bit, whatever the number of
-workers and the order in which they finish; the price are blocks that were scored and not needed.
+turn comes, as far as the race of those decided by then lets them go on. At its turn the race is run over what was
+scored, and what it still asks for is scored then. So scores are those of a race in turn, to the bit, whatever the
+number of workers and the order in which they finish; the price are blocks that were scored and not needed.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class _Blocks:
 
     candidate: Candidate
     known: Sequence[float]
+    sent: set[int] = field(default_factory=set)
     done: dict[int, Losses] = field(default_factory=dict)
 
     def losses(self, first: int) -> Losses:
@@ -58,12 +59,18 @@ def score_ahead(race: Race, workers: Workers, students: Sequence[tuple[Candidate
     blocks = [_Blocks(candidate, known.texts if known else ()) for candidate, known in students]
     ends = np.cumsum(race.blocks)
 
+    def submit(place: int, number: int) -> None:
+        if number not in blocks[place].sent:
+            blocks[place].sent.add(number)
+            workers.submit((place, number), blocks[place].candidate)
+
     def go_on(place: int) -> None:
         first = int(np.searchsorted(ends, len(blocks[place].known), side="right"))
         if race.goes_on(blocks[place].candidate.id, blocks[place].losses(first)):
-            workers.submit((place, first + len(blocks[place].done)), blocks[place].candidate)
+            submit(place, first + len(blocks[place].done))
 
     def wait_for(place: int, number: int) -> Losses:
+        submit(place, number)
         while number not in blocks[place].done:
             (at, block), losses = workers.finished()
             blocks[at].done[block] = losses

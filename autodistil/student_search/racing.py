@@ -1,20 +1,24 @@
-"""Racing: a student is scored on more text only until a cheaper one is surely better.
+"""Racing: a student is scored on more text only until a rival is surely better.
 
 Hoeffding races (Maron & Moore 1994) in the form of F-race (Birattari et al. 2002): paired differences on the same text.
-Students arrive one by one, cheapest first where all are enumerated, and each is scored block by block. After a block
-its losses are compared, text by text, with those of every student that costs no more and was scored on all of the
-text. It is stopped where the mean difference d over its n texts so far is surely above zero:
+Students arrive one by one and are scored block by block. After a block a student's losses are compared, text by text,
+with those of its rival: of the students scored on all of the text the one of the lowest loss, among
 
-    d > t(1 - alpha; n - 1) * s / sqrt(n) * sqrt(1 - n / N),      alpha = risk / (students * (blocks - 1))
+front     those that cost no more in anything; students are asked for cheapest first, and the front is kept
+pick      all; students are asked for dearest first, as those are mostly the better ones, and only the best is kept
+
+It is stopped where the mean difference d over its n texts so far is surely above zero:
+
+    d > t(1 - risk / (blocks - 1); n - 1) * s / sqrt(n) * sqrt(1 - n / N)
 
 with s the standard deviation of the differences, N texts in all and t Student's quantile. The last factor is there
-because the n texts are drawn without replacement from those N whose mean is asked for. Any one student of the true
-front is lost only if one of fewer than `students` comparisons at one of `blocks - 1` looks errs: by Bonferroni's
-inequality with a probability of at most `risk`, as far as means of n differences are normal. They nearly are from some
-16 texts on, and benchmarks/score.py counts the errors.
+because the n texts are drawn without replacement from those N whose mean is asked for. Who is the rival does not depend
+on the student's own losses, so one student that should be kept is lost only if one of `blocks - 1` looks errs: by
+Bonferroni's inequality with a probability of at most `risk`, as far as means of n differences are normal. They nearly
+are from some 16 texts on, and benchmarks/score.py counts the errors.
 
-A stopped student's loss is estimated as that of the student that stopped it plus d. Its estimate is therefore above the
-loss of a student that costs no more: only students that were scored on all text are ever on a front, or picked.
+A stopped student's loss is estimated as that of its rival plus d, so it is above the rival's: the pick was scored
+on all text in any case, and the whole front where the front is raced for.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ Losses = NDArray[np.float64]
 """Of single texts, in the order of the held-out text, (texts,)."""
 
 RISK = 0.05
-"""Largest probability that a given student of the front is lost."""
+"""Largest probability that a given student is lost that should be kept."""
+FRONT, PICK, NONE = RACES = ("front", "pick", "none")
+"""What a race keeps; with `none` nobody is ever stopped."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,13 @@ class Race:
     Args:
         blocks: texts of each block, in their order.
         costs: costs that count, one row a student, by id.
-        enabled: whether students are ever stopped.
+        kept: one of `RACES`.
         risk: see `RISK`.
     """
 
     blocks: Sequence[int]
     costs: Mapping[str, Sequence[float]]
-    enabled: bool = True
+    kept: str = FRONT
     risk: float = RISK
     _ids: list[str] = field(default_factory=list, init=False)
     _losses: list[Losses] = field(default_factory=list, init=False)
@@ -100,29 +106,23 @@ class Race:
 
     def _stopped(self, student: str, losses: Losses) -> float | None:
         """The estimated loss of a student that is surely worse than a cheaper one; None where it may go on."""
-        if not self.enabled or not 2 <= len(losses) < self.texts or not np.isfinite(losses).all():
+        rival = self._rival(student) if 2 <= len(losses) < self.texts and np.isfinite(losses).all() else None
+        if rival is None:
             return None
-        rivals = self._cheaper(student)
-        if not len(rivals):
-            return None
-        excess, surplus = self._compare(losses, rivals)
-        surest = int(np.argmax(surplus))
-        return float(rivals[surest].mean() + excess[surest]) if surplus[surest] > 0 else None
+        size = len(losses)
+        differences = losses - rival[:size]
+        error = float(differences.std(ddof=1)) * np.sqrt((1 - size / self.texts) / size)
+        excess = float(differences.mean())
+        return float(rival.mean()) + excess if excess > self._quantile(size) * error else None
 
-    def _cheaper(self, student: str) -> NDArray[np.float64]:
-        """Losses (rivals, texts) of those that were scored on all text and cost no more in anything."""
+    def _rival(self, student: str) -> Losses | None:
+        """Losses on all text of the best of those that a student is up against; None where there is none."""
+        if self.kept == NONE:
+            return None
         own = np.asarray(self.costs[student])
         scored = zip(self._ids, self._losses, strict=True)
-        return np.array([losses for rival, losses in scored if (np.asarray(self.costs[rival]) <= own).all()])
-
-    def _compare(self, losses: Losses, rivals: NDArray[np.float64]) -> tuple[Losses, Losses]:
-        """Mean difference to each rival on the texts so far, and by how much it is above its bound."""
-        size = len(losses)
-        differences = losses - rivals[:, :size]
-        excess = differences.mean(1)
-        error = differences.std(1, ddof=1) * np.sqrt((1 - size / self.texts) / size)
-        return excess, excess - self._quantile(size) * error
+        rivals = [row for rival, row in scored if self.kept == PICK or (np.asarray(self.costs[rival]) <= own).all()]
+        return min(rivals, key=lambda row: float(row.mean()), default=None)
 
     def _quantile(self, size: int) -> float:
-        alpha = self.risk / (len(self.costs) * max(1, len(self.blocks) - 1))
-        return float(student_t.ppf(1 - alpha, size - 1))
+        return float(student_t.ppf(1 - self.risk / max(1, len(self.blocks) - 1), size - 1))

@@ -167,6 +167,7 @@ class Search:
         scope: studies of the storage whose names begin so share the scores of students.
         driver: who searches. Two processes of one name must never work at the same time: what another one of this name
             left behind is taken over at once. The empty name is alone with its storage.
+        dearest_first: enumerate from the dearest student down instead of from the cheapest up.
 
     Raises:
         RunError: the storage is damaged, not there or not writable.
@@ -178,6 +179,7 @@ class Search:
     scope: str = ""
     driver: str = ""
     watch: Watch = field(default_factory=Watch)
+    dearest_first: bool = False
     study: optuna.Study = field(init=False)
     known: dict[str, Score] = field(init=False)
     """Scores of all studies of the scope, by student id; of several of one student the one of most texts."""
@@ -276,7 +278,7 @@ class Search:
         A batch ends where trial numbers are multiples of its size, so that one that was cut short has the same end.
         """
         if asking.sampler == "exhaustive":
-            return [] if begun else [self._enqueue(student_id) for student_id in self._cheapest(asking.wanted, claimed)]
+            return [] if begun else [self._enqueue(student_id) for student_id in self._by_cost(asking.wanted, claimed)]
         draw = self._sample if asking.sampler in SAMPLERS else self._guide
         size, number = _BATCHES[asking.sampler], len(self.study.get_trials(deepcopy=False))
         batch: list[_Claim] = []
@@ -292,10 +294,11 @@ class Search:
     def _enough(self, asking: _Asking, claimed: set[str]) -> bool:
         return len(self.mine.keys() | claimed) >= asking.wanted or asking.barren >= _BARREN_TRIALS
 
-    def _cheapest(self, wanted: int, claimed: set[str]) -> list[str]:
-        """Feasible students, cheapest first in what the budgets limit, so that races stop as many as they can."""
+    def _by_cost(self, wanted: int, claimed: set[str]) -> list[str]:
+        """Feasible students in the order of what the budgets limit, so that races stop as many as they can."""
         costs = self.problem.budget_costs.assign(flops=self.problem.table["flops"])
         order = costs[self.problem.feasible].sort_values(list(costs.columns), kind="stable").index[:wanted]
+        order = order[::-1] if self.dearest_first else order
         missing = [student_id for student_id in order if student_id not in claimed | self.mine.keys()]
         return missing[: _BATCHES["exhaustive"]]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.student_search.ahead import score_ahead
-from autodistil.student_search.racing import Race, Score
+from autodistil.student_search.racing import RACES, Race, Score
 
 BLOCKS = (4, 4, 4, 2)
 
@@ -49,12 +49,12 @@ def block_of(losses, number):
     return losses[start : start + BLOCKS[number]]
 
 
-def race_of(names, enabled=True):
-    return Race(BLOCKS, {name: (cost,) for cost, name in enumerate(names)}, enabled, risk=0.5)
+def race_of(names, kept):
+    return Race(BLOCKS, {name: (cost,) for cost, name in enumerate(names)}, kept, risk=0.5)
 
 
-@given(st.integers(0, 10_000), st.integers(1, 9), st.booleans())
-def test_scores_are_those_of_a_race_in_turn(seed, ahead, enabled):
+@given(st.integers(0, 10_000), st.integers(1, 9), st.sampled_from(RACES))
+def test_scores_are_those_of_a_race_in_turn(seed, ahead, kept):
     random = np.random.default_rng(seed)
     names = [f"s{i}" for i in range(8)]
     shared = random.normal(size=sum(BLOCKS))
@@ -62,7 +62,7 @@ def test_scores_are_those_of_a_race_in_turn(seed, ahead, enabled):
     order = [names[i] for i in random.permutation(8)]
     known = {name: Score(0.0, tuple(losses[name][: sum(BLOCKS[: random.integers(0, 5)])])) for name in names[:4]}
 
-    race = race_of(names, enabled)
+    race = race_of(names, kept)
     expected = [
         race.score(name, lambda number, name=name: block_of(losses[name], number), known[name].texts)
         if name in known
@@ -70,7 +70,7 @@ def test_scores_are_those_of_a_race_in_turn(seed, ahead, enabled):
         for name in order
     ]
     workers = ShuffledWorkers(losses, Random(seed), ahead)
-    parallel = race_of(names, enabled)
+    parallel = race_of(names, kept)
     found = []
     for batch in (order[:5], order[5:]):  # the race goes on over batches
         found += score_ahead(parallel, workers, [(Named(name), known.get(name)) for name in batch])

@@ -11,4 +11,4 @@ def test_choices_are_what_the_modules_offer():
     assert set(config._CHOICES["layer_map"]) == {*LAYER_MAPS, "influence"}
     assert set(config._CHOICES["order"]) == {"none", *ORDERS}
     assert set(config._CHOICES["sampling"]) == set(SAMPLINGS)
-    assert set(config._CHOICES["sampler"]) == {"auto", "exhaustive", *SAMPLERS}
+    assert set(config._CHOICES["sampler"]) == {"auto", "exhaustive", "gp", *SAMPLERS}

@@ -108,11 +108,11 @@ def check_study(context: RunContext) -> None:
 
 def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:
     """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
-    where, dearest_first = context.config.study_storage, context.config.racing == PICK
+    where = context.config.study_storage
+    dearest_first = context.config.racing == PICK
     if where is None:
         return Search(problem, context.folder.study_url, name, dearest_first=dearest_first)
-    scope = context.folder.identity()
-    driver = f"{platform.node()}:{context.folder.path.resolve()}"
+    scope, driver = context.folder.identity(), f"{platform.node()}:{context.folder.path.resolve()}"
     return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
 
 

@@ -1,9 +1,9 @@
 """Racing on many workers: blocks are scored ahead of the race, which is run in order as by one worker.
 
 Whether a student goes on depends on the students before it. So blocks of the next students are scored before their
-turn comes, as far as the race of those decided by then lets them go on; what is still missing at its turn is scored
-then. Scores are those of a race in turn, to the bit, whatever the number of
-workers and the order in which they finish; the price are blocks that were scored and not needed.
+turn comes, as far as the race of those decided by then lets them go on. At its turn the race is run over what was
+scored, and what it still asks for is scored then. So scores are those of a race in turn, to the bit, whatever the
+number of workers and the order in which they finish; the price are blocks that were scored and not needed.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class _Blocks:
 
     candidate: Candidate
     known: Sequence[float]
+    sent: set[int] = field(default_factory=set)
     done: dict[int, Losses] = field(default_factory=dict)
 
     def losses(self, first: int) -> Losses:
@@ -57,11 +58,10 @@ def score_ahead(race: Race, workers: Workers, students: Sequence[tuple[Candidate
     """Scores of the students, in order, as `race` gives them when its blocks are scored one after the other."""
     blocks = [_Blocks(candidate, known.texts if known else ()) for candidate, known in students]
     ends = np.cumsum(race.blocks)
-    submitted: set[Place] = set()
 
     def submit(place: int, number: int) -> None:
-        if (place, number) not in submitted:
-            submitted.add((place, number))
+        if number not in blocks[place].sent:
+            blocks[place].sent.add(number)
             workers.submit((place, number), blocks[place].candidate)
 
     def go_on(place: int) -> None:
@@ -70,8 +70,7 @@ def score_ahead(race: Race, workers: Workers, students: Sequence[tuple[Candidate
             submit(place, first + len(blocks[place].done))
 
     def wait_for(place: int, number: int) -> Losses:
-        if number not in blocks[place].done:
-            submit(place, number)
+        submit(place, number)
         while number not in blocks[place].done:
             (at, block), losses = workers.finished()
             blocks[at].done[block] = losses

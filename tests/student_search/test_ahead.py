@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.student_search.ahead import score_ahead
-from autodistil.student_search.racing import FRONT, RACES, Race, Score
+from autodistil.student_search.racing import RACES, Race, Score
 
 BLOCKS = (4, 4, 4, 2)
 
@@ -49,7 +49,7 @@ def block_of(losses, number):
     return losses[start : start + BLOCKS[number]]
 
 
-def race_of(names, kept=FRONT):
+def race_of(names, kept):
     return Race(BLOCKS, {name: (cost,) for cost, name in enumerate(names)}, kept, risk=0.5)
 
 

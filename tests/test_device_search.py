@@ -183,6 +183,7 @@ def test_wrong_input_is_one_clear_line(tmp_path, options, capsys, arguments, wor
     config = tmp_path / "config.yaml"
     config.write_text("\n".join(f"{key}: {value!r}" for key, value in options.items()))
     words_of = [argument.format(table=path) for argument in arguments]
+    capsys.readouterr()  # what loading the teacher for the table said
     with pytest.raises(SystemExit) as caught:
         cli.main(["search", "--run", str(tmp_path / "run"), "--config", str(config), *words_of])
     assert caught.value.code == 2

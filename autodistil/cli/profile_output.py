@@ -13,6 +13,8 @@ from autodistil.profiling.profile import Profile
 from autodistil.profiling.table import LatencyEntry, LatencyTable
 
 _COLUMNS = ("student", "batch", "length", "median ms", "95 % interval", "peak MB", "file MB", "")
+_PLAIN_WIDTH = 120
+"""Columns of the table where stdout is no terminal."""
 
 
 def print_profile(profile: Profile, path: Path) -> None:
@@ -21,10 +23,10 @@ def print_profile(profile: Profile, path: Path) -> None:
     unit = "thread" if table.threads == 1 else "threads"
     rows = Table(title=f"{table.device}; {table.runtime}, {table.threads} {unit}", title_justify="left")
     for column in _COLUMNS:
-        rows.add_column(column, justify="left" if column == "student" else "right")
+        rows.add_column(column, justify="left" if column == "student" else "right", no_wrap=True)
     for entry in table.entries:
         rows.add_row(*_cells(entry))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     console.print(rows)
     for line in notes(profile):
         console.print(line, markup=False)

@@ -45,6 +45,7 @@ def test_quantised_students_are_close_and_say_how_close(lookup_int8, lookup, hea
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("runtime", ["torch", "torch-compile", "openvino"])
 def test_other_runtimes_measure_the_same_student(runtime, source, header):
     if runtime == "openvino":

@@ -10,7 +10,11 @@ from autodistil import cli, pipeline
 from autodistil.context import RunContext
 from autodistil.errors import BudgetError
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
+from autodistil.profiling.profile import Source
+from autodistil.profiling.setting import RuntimeSetting
 from autodistil.profiling.table import LatencyEntry, LatencyTable, read_table, write_table
+from autodistil.spaces import StudentConfig
+from autodistil.stages.on_device import undisturbed
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -120,6 +124,27 @@ def test_when_no_measured_student_holds_the_search_says_so(tmp_path, options):
     with pytest.raises(BudgetError, match=r"none of \d+ measured students|no student of space") as caught:
         pipeline.search(opened(tmp_path, options, "0.5ms@cpu"), measure=FakeStopwatch(slower=50.0))
     assert "\n" not in str(caught.value)
+
+
+def test_a_busy_machine_alone_puts_no_student_over_a_budget():
+    students = [StudentConfig(layers, 64, 4, 16, 64) for layers in (1, 2, 3)]
+    sources = [Source(one.label, one, 30522, 128, None) for one in students]
+    calls = []
+
+    def measure(asked):
+        """The first and the last are disturbed: slow at first; only the last could be within 1 ms."""
+        calls.append([source.config for source in asked])
+        slow = len(calls) < 3
+        figures = {students[0]: (2.0, 3.0), students[1]: (0.5, 0.6), students[2]: (0.7, 1.5 if slow else 0.9)}
+        entries = tuple(
+            LatencyEntry(one, 1, 8, low, low, high, 30, one != students[1], None, 1.0)
+            for one, (low, high) in ((source.config, figures[source.config]) for source in asked)
+        )
+        return table_of(this_device(), RuntimeSetting(), entries)
+
+    table = undisturbed(measure, sources, 1.0)
+    assert calls == [students, students[2:], students[2:]]
+    assert [entry.high_ms for entry in table.entries] == [3.0, 0.6, 0.9]
 
 
 # ---- tables from elsewhere

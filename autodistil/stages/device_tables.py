@@ -9,9 +9,10 @@ that is given along takes the place of the first file. Nothing is measured twice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from autodistil.context import RunContext
 from autodistil.errors import RunError
@@ -27,8 +28,12 @@ from autodistil.profiling.targets import Target, named_tables, resolve_target
 from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 
-Measure = Callable[[Sequence[Source], RuntimeSetting, bool], LatencyTable]
-"""Students, how to run them, and whether to measure their peak memory too -> their measurements on this machine."""
+
+class Measure(Protocol):
+    """The stopwatch of this machine."""
+
+    def __call__(self, sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
+        """Students, how to run them, and whether to measure their peak memory too -> their measurements."""
 
 
 def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Target, ...]:

@@ -360,7 +360,7 @@ def test_spaces_and_doctor(capsys):
     assert run("spaces") == 0
     assert "minilm-l6-h384" in capsys.readouterr().out
     assert run("spaces", "autodistil-paper") == 0
-    assert "768" in capsys.readouterr().out
+    assert "256" in capsys.readouterr().out
     assert run("doctor") == 0
     assert "default teacher" in capsys.readouterr().out
 

@@ -62,6 +62,20 @@ class IntegrityError(AutodistilError):
     exit_code = 1
 
 
+def one_line(error: BaseException, most: int) -> str:
+    """What an error says, on one line of at most `most` characters."""
+    return _joined(str(error))[:most]
+
+
+def one_line_named(error: BaseException, most: int) -> str:
+    """The same with the error's type in front, for those that say little by themselves."""
+    return _joined(f"{type(error).__name__}: {error}")[:most]
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
 def suggest(name: str, allowed: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` when an allowed name is close to `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1)

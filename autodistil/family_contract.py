@@ -17,7 +17,7 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 from autodistil.attention import use_tapped_attention
 from autodistil.costs import flops, parameters
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.errors import IntegrityError
+from autodistil.errors import IntegrityError, one_line_named
 from autodistil.families import family_of
 from autodistil.inputs import Batch
 from autodistil.ordering import apply_order, importance_by_activation
@@ -59,7 +59,7 @@ def check_family(config: PretrainedConfig) -> tuple[str, ...]:
             if problem:
                 raise IntegrityError(_message(config, name, problem))
     except (RuntimeError, LookupError, AttributeError, AssertionError, TypeError, ValueError) as error:
-        problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        problem = one_line_named(error, 200)
         raise IntegrityError(_message(config, "slices fit the model", problem)) from error
     return tuple(CLAUSES)
 

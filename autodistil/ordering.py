@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line
 from autodistil.families import HIDDEN, split_dimensions
 from autodistil.files import atomic_path
 from autodistil.inputs import Batch, real_tokens
@@ -102,7 +102,7 @@ class ImportanceOrder:
         try:
             return cls(**load_file(path))
         except (SafetensorError, OSError, TypeError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error, 100)
             raise RunError(
                 f"importance order {str(path)!r} is damaged ({reason}); give another --run folder"
             ) from error

@@ -21,7 +21,7 @@ from transformers import (
 
 from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.costs import EncoderShape
-from autodistil.errors import TeacherError
+from autodistil.errors import TeacherError, one_line
 from autodistil.families import Family, family_of
 from autodistil.inputs import Batch
 from autodistil.packaged import DEFAULT_TEACHER, PACKAGED
@@ -94,7 +94,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {_one_line(error)}") from error
+        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
     use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
     model.requires_grad_(False).eval().to(device)
     return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
@@ -111,7 +111,7 @@ def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfi
         return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         hint = "give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
-        raise TeacherError(f"teacher {source!r} cannot be loaded: {_one_line(error)}; {hint}") from error
+        raise TeacherError(f"teacher {source!r} cannot be loaded: {one_line(error, 200)}; {hint}") from error
 
 
 def resolve_folder(source: str, what: str = "teacher") -> Path | None:
@@ -145,7 +145,7 @@ def _load_model(location: str, source: str, trust_remote_code: bool) -> tuple[Pr
         model, info = AutoModel.from_pretrained(location, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TeacherError(
-            f"weights of teacher {source!r} cannot be read: {_one_line(error)}; "
+            f"weights of teacher {source!r} cannot be read: {one_line(error, 200)}; "
             "give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
         ) from error
     missing = set(info["missing_keys"])
@@ -166,7 +166,3 @@ def _fingerprint(model: PreTrainedModel) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -32,7 +32,7 @@ from autodistil.spaces import StudentConfig, load_space
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_teacher
 
-GOAL_MAPE, GOAL_TAU, GOAL_SHARE, GOAL_SECONDS = 0.05, 0.95, 0.1, 180.0
+GOAL_MAPE, GOAL_TAU, GOAL_SHARE = 0.05, 0.95, 0.1
 
 
 @dataclass(frozen=True)

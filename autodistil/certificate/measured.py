@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line_named
 from autodistil.files import write_text
 
 Losses = Mapping[str, float]
@@ -82,7 +82,7 @@ def read_measured(path: Path) -> Measured:
     try:
         return Measured.from_dict(json.loads(path.read_text(encoding="utf-8"))["measured"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        reason = one_line_named(error, 120)
         raise RunError(
             f"{str(path)!r} is damaged ({reason}); remove it, then run: autodistil certify --run {path.parent}"
         ) from error

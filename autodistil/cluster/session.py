@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from autodistil.config import RunConfig
-from autodistil.errors import ClusterError
+from autodistil.errors import ClusterError, one_line
 from autodistil.progress import Progress
 
 _PATIENCE_SECONDS = 10.0
@@ -146,7 +146,7 @@ def _knock(address: str | None) -> None:
 
 
 def _unreachable(address: str | None, error: Exception) -> ClusterError:
-    reason = " ".join(str(error).split())[:160]
+    reason = one_line(error, 160)
     return ClusterError(
         f"no Ray cluster can be reached at {address or 'local'!r} ({reason}); allowed: auto on a node of one, or "
         "host:port of its head; start one with: ray start --head"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.fs
 from pyarrow.lib import ArrowException
 
-from autodistil.errors import ConfigError
+from autodistil.errors import ConfigError, one_line
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Storage:
         try:
             filesystem, path = url_to_fs(uri)
         except (ImportError, ValueError) as error:
-            reason = " ".join(str(error).split())[:120]
+            reason = one_line(error, 120)
             raise ConfigError(
                 f"storage {uri!r} cannot be used ({reason}); allowed: a folder that all nodes see, or a URI of pyarrow "
                 "or fsspec such as s3://bucket/folder"

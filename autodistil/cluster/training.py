@@ -34,7 +34,7 @@ from autodistil.cluster.storage import Storage
 from autodistil.cluster.worker import TrainJob, train_worker
 from autodistil.config import RunConfig
 from autodistil.context import RunContext
-from autodistil.errors import AutodistilError, ClusterError, ConfigError
+from autodistil.errors import AutodistilError, ClusterError, ConfigError, one_line_named
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.progress import Advance
 from autodistil.spaces import SubSpace, shipped_spaces
@@ -345,7 +345,7 @@ def _failed(error: Exception, job: TrainJob) -> AutodistilError:
         cause = getattr(failure, "_base_exc", failure)
     if isinstance(cause, AutodistilError):
         return cause
-    text = " ".join(f"{type(cause).__name__}: {cause}".split())[:300]
+    text = one_line_named(cause, 300)
     return ClusterError(
         f"training on Ray failed more often than max_failures = {job.config.max_failures} ({text}); what was saved is "
         "in the run folder: go on with --resume"

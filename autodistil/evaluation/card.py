@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 from yaml import YAMLError
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line
 from autodistil.evaluation.models import CARD
 from autodistil.evaluation.results import TaskResult, summary
 from autodistil.evaluation.tasks import TASKS
@@ -66,7 +66,7 @@ def read_card(folder: Path) -> ModelCard | None:
     try:
         return ModelCard(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, YAMLError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise RunError(
             f"the front matter of {str(path)!r} cannot be read ({reason}); correct it, or use --no-write"
         ) from error

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 import autodistil.architectures  # noqa: F401  our own are known without remote code
-from autodistil.errors import TeacherError
+from autodistil.errors import TeacherError, one_line
 from autodistil.packaged import PACKAGED
 from autodistil.teacher import resolve_folder
 
@@ -129,7 +129,7 @@ def loading_errors(source: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise TeacherError(
             f"model {source!r} cannot be loaded: {reason}; give a folder with config.json, model.safetensors and a "
             "tokenizer, or a Hugging Face id that is reachable or cached"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line_named
 from autodistil.files import write_text
 
 
@@ -53,7 +53,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         return [_checked(table) for table in json.loads(path.read_text(encoding="utf-8"))["proxies"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        reason = one_line_named(error, 120)
         raise RunError(f"{str(path)!r} is damaged ({reason}); remove it to score students again") from error
 
 

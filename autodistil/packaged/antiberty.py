@@ -19,7 +19,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
-from autodistil.errors import TeacherError
+from autodistil.errors import TeacherError, one_line
 from autodistil.packaged.package import Packages, chunks
 
 _MODEL = "model"
@@ -90,7 +90,7 @@ class PickledBert:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error, 100)
             raise TeacherError(
                 f"teacher {name!r}: its pickle holds more than tensors ({reason}); give another"
             ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.axes import short
-from autodistil.errors import ProfileError
+from autodistil.errors import ProfileError, one_line
 from autodistil.files import write_text
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.profiling.schema import check_keys, read_bool, read_list, read_number, read_string, read_whole
@@ -100,7 +100,7 @@ def read_table(path: Path) -> LatencyTable:
         reason = error.strerror or str(error)
         raise ProfileError(f"latency table {str(path)!r}: {reason}; write one with: autodistil profile") from None
     except (ProfileError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise ProfileError(f"latency table {str(path)!r}: {reason}; write it anew with: autodistil profile") from None
 
 

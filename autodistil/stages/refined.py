@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line_named
 from autodistil.files import write_text
 from autodistil.student_search.pick import finalists, front_order, ranks_flipped
 
@@ -77,7 +77,7 @@ def _read(path: Path) -> Refinement:
             raise ValueError(f"it is of student {found.student!r}")
         return found
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        reason = one_line_named(error, 120)
         raise RunError(f"{str(path)!r} is damaged ({reason}); remove it to score the refined student again") from error
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from autodistil.errors import ConfigError, RunError
+from autodistil.errors import ConfigError, RunError, one_line
 
 _SQLITE_PATIENCE_S = 60
 """Seconds that SQLite waits for another process that writes."""
@@ -71,7 +71,7 @@ def opening(where: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise RunError(
             f"study {where!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
         ) from error

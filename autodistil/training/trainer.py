@@ -184,7 +184,7 @@ def train_step(
         targets = _target_states(trainers, teacher, part, layer)
         tokens += count_tokens(batch)
         for step, states in zip(steps, targets, strict=True):
-            step.add(part, states, share)
+            step.add(part, states, share, last)
             if last and workers is ALONE:
                 finished.append(step.finish(tokens))
     return finished or [step.finish(tokens) for step in steps]
@@ -209,11 +209,11 @@ class _Step:
     seconds: float = 0.0
     wait: Callable[[], Tensor] = field(init=False)
 
-    def add(self, batch: Batch, states: ModelStates, share: Share) -> None:
+    def add(self, batch: Batch, states: ModelStates, share: Share, last: bool) -> None:
         """Take a micro-batch; after the last one the sum over the workers is under way."""
         start = time.perf_counter()
         self.losses.append(self.trainer.add_gradients(batch, states, share))
-        if len(self.losses) == self.trainer.recipe.accumulate:
+        if last:
             gradients = [p.grad for p in self.trainer.superlm.parameters.values() if p.grad is not None]
             self.wait = self.workers.start_sum(gradients, torch.stack(self.losses).mean(0))
         self.seconds += time.perf_counter() - start

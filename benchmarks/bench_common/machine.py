@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from autodistil.profiling.fingerprint import this_device
+
 _PACKAGES = ("autodistil", "torch", "transformers", "numpy", "optuna", "fvcore", "triton")
 
 
@@ -19,7 +21,7 @@ def conditions() -> dict[str, Any]:
     """Machine, versions and command."""
     return {
         "machine": {
-            "processor": _processor(),
+            "processor": this_device().cpu,
             "cpus": os.cpu_count(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -30,16 +32,6 @@ def conditions() -> dict[str, Any]:
         "commit": _commit(),
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
     }
-
-
-def _processor() -> str:
-    """The model name that Linux gives, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _versions() -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from autodistil.student_search import pareto
+
 Floats = NDArray[np.float64]
 
 
@@ -16,10 +18,7 @@ def scaled(losses: Floats, costs: Floats, log: bool = True) -> Floats:
 
 def hypervolume(points: Floats) -> float:
     """Area that the points dominate within the unit square."""
-    order = points[np.lexsort((points[:, 0], points[:, 1]))]
-    lowest = np.minimum.accumulate(order[:, 0])
-    ends = np.append(order[1:, 1], 1.0)
-    return float(((1 - lowest) * (ends - order[:, 1])).sum())
+    return pareto.hypervolume(points, np.ones(2))
 
 
 def evaluations_to(points: Floats, asked: NDArray[np.int64], share: float) -> int | None:

@@ -27,6 +27,8 @@ from autodistil.teacher import Teacher
 
 TOLERANCE = 1e-5
 """Largest difference of hidden states that rounding explains."""
+HALF_PRECISION = 0.1
+"""Largest relative difference that eight bits of mantissa explain."""
 _LENGTH = 24
 _AXES = StudentConfig(num_layers=4, hidden_size=64, num_heads=4, head_size=16, intermediate_size=128)
 _SPACE = SubSpace("contract", (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))
@@ -144,6 +146,24 @@ def _flops_are_counted(subject: _Subject) -> str | None:
     return None
 
 
+def _trains_in_bfloat16(subject: _Subject) -> str | None:
+    superlm, rows = subject.superlm, subject.superlm.token_rows(subject.batch)
+    student = superlm.sub_space.largest
+    outputs, gradients = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        leaves = superlm.leaf_weights(student, rows, dtype)
+        output = superlm.forward(student, rows.batch if rows else subject.batch, leaves, output=True).output
+        assert output is not None
+        output.float().square().mean().backward()
+        outputs.append(output.detach().float())
+        gradients.append(torch.cat([v.grad.flatten().float() for v in leaves.values() if v.grad is not None]))
+    for what, (exact, rounded) in (("output", outputs), ("gradient", gradients)):
+        error = float((rounded - exact).norm() / exact.norm())
+        if error > HALF_PRECISION:
+            return f"{what} differs from that in fp32 by {100 * error:.0f} %"
+    return None
+
+
 def _difference(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> float:
     assert ours is not None
     assert theirs is not None
@@ -157,6 +177,7 @@ CLAUSES: Mapping[str, Callable[[_Subject], str | None]] = MappingProxyType(
         "importance order keeps the function": _order_keeps_the_function,
         "parameters in closed form = counted": _parameters_are_counted,
         "FLOPs in closed form = fvcore": _flops_are_counted,
+        "trains in bfloat16": _trains_in_bfloat16,
     }
 )
 """Clause -> check."""

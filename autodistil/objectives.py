@@ -43,6 +43,11 @@ TermFunction = Callable[[ModelStates, ModelStates, "Tensor | None", TermOptions]
 """(student states, teacher states, mask (batch, seq) or None, options) -> scalar loss."""
 
 
+def _precise(states: Tensor) -> Tensor:
+    """Half-precision states in fp32: what is left of a loss near its minimum is less than bfloat16 resolves."""
+    return states.float() if states.dtype in (torch.bfloat16, torch.float16) else states
+
+
 # ---- self-attention relations
 
 
@@ -67,7 +72,8 @@ def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor |
     """
     loss = student.attention.query.new_zeros(())
     for pair in zip(student.attention, teacher.attention, strict=True):
-        relations = [relation_log_softmax(split_relation_heads(x, options.relation_heads), mask).exp() for x in pair]
+        heads = [split_relation_heads(_precise(states), options.relation_heads) for states in pair]
+        relations = [relation_log_softmax(states, mask).exp() for states in heads]
         loss = loss + ((relations[0] - relations[1]).square().sum(-1) * row_weights(relations[0], mask)).sum()
     return loss
 
@@ -79,7 +85,7 @@ def scores_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | N
     """
     loss = student.attention.query.new_zeros(())
     for pair in zip(student.attention, teacher.attention, strict=True):
-        scores = [relation_scores(split_relation_heads(x, options.relation_heads)) for x in pair]
+        scores = [relation_scores(split_relation_heads(_precise(x), options.relation_heads)) for x in pair]
         if mask is None:
             loss = loss + mse_loss(scores[0], scores[1])
             continue
@@ -104,7 +110,7 @@ def minilm_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None,
 
 
 def _attention_log_softmax(states: AttentionStates, mask: Tensor | None, relation_heads: int) -> Tensor:
-    query, key = (split_relation_heads(x, relation_heads) for x in (states.query, states.key))
+    query, key = (split_relation_heads(_precise(x), relation_heads) for x in (states.query, states.key))
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None, :], -1e30)
@@ -131,9 +137,14 @@ def embedding_similarity_loss(
 
 def _log_similarities(embeddings: Tensor) -> Tensor:
     """Log distribution over the other texts, (batch, batch - 1)."""
-    unit = normalize(embeddings.float(), dim=-1)
-    others = ~torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    return ((unit @ unit.T)[others].view(len(unit), -1) / TEMPERATURE).log_softmax(-1)
+    unit = normalize(embeddings, dim=-1)
+    return (_off_diagonal(unit @ unit.T) / TEMPERATURE).log_softmax(-1)
+
+
+def _off_diagonal(square: Tensor) -> Tensor:
+    """(n, n) -> (n, n - 1) without the diagonal: behind its first entry, each row of n + 1 ends with one of it."""
+    n = len(square)
+    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
 
 
 def embedding_cosine_loss(
@@ -146,7 +157,7 @@ def embedding_cosine_loss(
 
 def _embeddings(states: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
     assert states.output is not None, "the forward was run without its output"
-    return POOLINGS[options.pooling](states.output, mask)
+    return POOLINGS[options.pooling](_precise(states.output), mask)
 
 
 def last_hidden_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
@@ -168,6 +179,7 @@ def hidden_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None,
 
 
 def _token_cosine_distance(ours: Tensor, theirs: Tensor, mask: Tensor | None) -> Tensor:
+    ours, theirs = _precise(ours), _precise(theirs)
     distance = 1 - cosine_similarity(ours, theirs[..., : ours.shape[-1]], dim=-1)
     if mask is None:
         return distance.mean()

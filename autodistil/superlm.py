@@ -213,7 +213,9 @@ class SuperLM:
         """The student's Hugging Face model without memory for its parameters, for tracing."""
         return self._new_model(self.student_config(student), torch.device("meta")).eval()
 
-    def leaf_weights(self, student: StudentConfig, rows: TokenRows | None) -> dict[str, Tensor]:
+    def leaf_weights(
+        self, student: StudentConfig, rows: TokenRows | None, dtype: torch.dtype = torch.float32
+    ) -> dict[str, Tensor]:
         """The student's parameters as contiguous leaves that collect gradients of their own.
 
         Backward into views would fill a gradient of the SuperLM's full size for each student; leaves get just
@@ -223,6 +225,7 @@ class SuperLM:
         Args:
             student: a student of the sub-space.
             rows: the word-embedding rows to take, all where None; the forward then needs `rows.batch`.
+            dtype: what the student computes in; its gradients are added in the SuperLM's own.
         """
         leaves = {}
         for name, own, index, shape in self._slices(student):
@@ -230,7 +233,7 @@ class SuperLM:
             if rows is not None and own == self.family.word_embeddings:
                 value = value[rows.rows]
                 shape = torch.Size((len(rows.rows), *shape[1:]))
-            leaves[name] = value[index].reshape(shape).contiguous().requires_grad_()
+            leaves[name] = value[index].reshape(shape).to(dtype).contiguous().requires_grad_()
         return leaves
 
     def accumulate(self, student: StudentConfig, leaves: Mapping[str, Tensor], rows: TokenRows | None) -> None:
@@ -243,14 +246,14 @@ class SuperLM:
             touched = rows.rows if rows is not None and own == self.family.word_embeddings else None
             if parameter.grad is None:
                 if touched is None and gradient.numel() == parameter.numel():
-                    parameter.grad = gradient.reshape(parameter.shape)
+                    parameter.grad = gradient.reshape(parameter.shape).to(parameter.dtype)
                     continue
                 parameter.grad = torch.zeros_like(parameter)
             target = parameter.grad[index]
             if touched is None:
                 target += gradient.reshape(target.shape)
             else:
-                target.index_add_(0, touched, gradient)
+                target.index_add_(0, touched, gradient.to(target.dtype))
 
     def token_rows(self, batch: Batch) -> TokenRows | None:
         """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`."""

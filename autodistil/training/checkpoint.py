@@ -92,10 +92,11 @@ def _restore_weights(superlm: SuperLM, weights: Mapping[str, Tensor], path: Path
 
 def _restore_moments(trainer: SuperLMTrainer, tensors: Mapping[str, Tensor]) -> None:
     moments = {key: _with_prefix(tensors, key) for key in _MOMENTS}
+    fused = trainer.optimizer.defaults["fused"]  # only then AdamW wants its step count beside the parameter
     for name, parameter in trainer.superlm.parameters.items():
         if name in moments["exp_avg"]:
             trainer.optimizer.state[parameter] = {
-                key: values[name].to(parameter.device) if key != "step" else values[name]
+                key: values[name].to(parameter.device if key != "step" or fused else "cpu")
                 for key, values in moments.items()
             }
 

@@ -7,9 +7,10 @@ so SuperLMs may be trained together, apart, or resumed from different steps, wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -107,11 +108,10 @@ class SuperLMTrainer:
         mask = real_tokens(batch)
         losses = []
         for student in students:
-            leaves = self.superlm.leaf_weights(student, rows)
-            with autocast(self.superlm.device, self.recipe.precision):
-                states = self.superlm.forward(
-                    student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
-                )
+            leaves = self.superlm.leaf_weights(student, rows, DTYPES[self.recipe.precision])
+            states = self.superlm.forward(
+                student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
+            )
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
                 teacher_states = states.detach()
@@ -250,6 +250,10 @@ def _target_states(
                 own = layer if source is teacher else None
                 states[id(source)] = source.states(batch, own, output, hidden)
     return [states[id(source)] for source in sources]
+
+
+DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16})
+"""Precision -> what students compute in. Shared weights, their gradients and the optimiser stay in fp32."""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from autodistil import pipeline
 from autodistil.config import OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
 from autodistil.context import RunContext
 from autodistil.data import DEFAULT_CORPUS
+from autodistil.device import resolve_device
 from autodistil.evaluation.tasks import Split, TaskData, load_task
 from autodistil.files import write_text
 from autodistil.progress import Progress
@@ -128,6 +130,11 @@ class Bench:
         """Train the SuperLMs, or go on with it."""
         if not all(self.context.is_trained(sub) for sub in self.context.space.sub_spaces):
             pipeline.train(self.context, resume=True)
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where students are trained and evaluated."""
+        return resolve_device(layered(self.training).device)
 
     # ---- budgets and searches
 

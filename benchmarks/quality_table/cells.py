@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def _similarity_cell(bench: Bench, name: str) -> Cell:
     data = bench.task(name)
 
     def measure(folder: Path) -> dict[str, Any]:
-        scores = embedding_similarity(data, folder_encoder(EvaluatedModel.open(str(folder)), max_length=_LENGTH))
+        scores = embedding_similarity(data, folder_encoder(EvaluatedModel.open(str(folder)), bench.device, _LENGTH))
         return {"value": scores["spearman"], "metric": "spearman", "rows": len(data.evaluated), **scores}
 
     return Cell(name, digest([data.fingerprint, data.evaluated_name, _LENGTH]), measure)
@@ -120,6 +120,7 @@ def _finetune_cell(bench: Bench, name: str) -> Cell:
         max_train=settings.max_train, epochs=settings.epochs, learning_rates=settings.learning_rates, max_length=_LENGTH
     )
     decisive = [options.of(*EvaluationSettings.__dataclass_fields__), settings.seeds, settings.max_eval]
+    options = replace(options, device=str(bench.device))  # decides nothing but the time
     return Cell(name, digest([data.fingerprint, *decisive]), lambda folder: finetuned(bench, folder, data, options))
 
 

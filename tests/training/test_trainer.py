@@ -53,7 +53,7 @@ def test_training_lowers_the_loss_on_one_batch():
     assert rows[-1].smallest_loss < 0.8 * rows[0].smallest_loss
 
 
-def test_bf16_autocast_follows_fp32():
+def test_bf16_follows_fp32():
     exact, rounded = trainer_of(), trainer_of(recipe=replace(RECIPE, precision="bf16"))
     losses = {}
     for trainer in (exact, rounded):

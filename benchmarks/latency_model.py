@@ -23,6 +23,7 @@ import numpy as np
 from autodistil.costs import flops
 from autodistil.costs.latency_model import Accuracy, accuracy, fit_cost_model
 from autodistil.costs.layer_features import Workload
+from autodistil.packaged import DEFAULT_TEACHER
 from autodistil.profiling.design import choose_students
 from autodistil.profiling.profile import Source, profile_students, table_header
 from autodistil.profiling.session import Plan
@@ -53,7 +54,7 @@ class Run:
 def main() -> None:
     """Measure, print a table, and leave the figures as JSON if asked."""
     options = _options()
-    teacher, sub_space = load_teacher(), load_space(options.space).sub_space(options.sub_space)
+    teacher, sub_space = load_teacher(options.teacher), load_space(options.space).sub_space(options.sub_space)
     students = sorted(set(sub_space.students))
     design = choose_students(students)
     rest = [student for student in students if student not in design]
@@ -131,6 +132,7 @@ def _print_goals(runs: Sequence[Run], share: float) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default=DEFAULT_TEACHER, help="name or folder [default: %(default)s]")
     parser.add_argument("--space", default="minilm-l6-h384")
     parser.add_argument("--sub-space", default="small")
     parser.add_argument("--held-out", type=int, default=16)

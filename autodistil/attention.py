@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -144,21 +143,6 @@ def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | No
     for name, module in model.named_modules():
         if name.endswith(tuple(projections)):
             module.register_forward_hook(partial(_see_projection, heads))
-
-
-def compile_layers(model: PreTrainedModel, layers: str) -> None:
-    """Fuse what surrounds attention in each layer with `torch.compile`, in place; attention itself keeps its tap.
-
-    Compiling begins with the first forward, and layers of other widths share its result where they can.
-
-    Args:
-        model: under tapped attention.
-        layers: dotted path of the `ModuleList` of its Transformer layers.
-    """
-    # The tap is Python that has effects: the compiler calls it instead of looking into it.
-    AttentionInterface.register(TAPPED_SDPA, torch.compiler.disable(_tapped_sdpa))
-    for layer in model.get_submodule(layers).children():
-        layer.compile(dynamic=True)
 
 
 def _see_projection(heads: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:

@@ -72,7 +72,7 @@ class RunConfig:
     in_place: bool = False
     """In-place distillation: the smaller students of a step learn from its largest one."""
     precision: str = "fp32"
-    """`fp32`, or `bf16` for autocast where the hardware has it."""
+    """`fp32`, or `bf16`: students compute in bfloat16, where the hardware has it; weights stay in fp32."""
     heldout_sequences: int = 32
     """Held-out sequences that a student is scored on, or four times as many sentences."""
     seed: int = 0

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
-from autodistil.attention import ModelStates, compile_layers, run_tapped, use_tapped_attention
+from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.factorised import electra_config, factorise
 from autodistil.families import ELECTRA, Atoms, Family, leading, split_dimensions
 from autodistil.inputs import Batch
@@ -66,7 +66,6 @@ class SuperLM:
             names count the SuperLM's own layers: those teacher layers that some student uses.
         vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
             else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
-        compile_layers: compile the layers of students with `torch.compile`; to be set before the first forward.
     """
 
     def __init__(
@@ -87,7 +86,6 @@ class SuperLM:
         self.vocabulary = vocabulary
         self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
         self._teacher_depth = family.dimensions(base_config).num_layers
-        self.compile_layers = False
         self._layers = used_layers(sub_space, self._teacher_depth, layer_map)
         self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
         self._plans: dict[StudentConfig, list[Slice]] = {}
@@ -290,8 +288,6 @@ class SuperLM:
         if student not in self._skeletons:
             model = self._new_model(self.student_config(student), self.device).eval()
             use_tapped_attention(model, self.family.projections, student.num_heads)
-            if self.compile_layers:
-                compile_layers(model, self.family.layers)
             self._skeletons[student] = model
         return self._skeletons[student]
 

@@ -1,7 +1,7 @@
 """How near does a SuperLM step come to a GPU's limit, and what share of it is the relation loss?
 
     python benchmarks/gpu.py                        12 x 768 teacher, three SuperLMs, 64 x 512 and 256 x 128 tokens
-    python benchmarks/gpu.py --lengths 512 --rounds 9 --compile
+    python benchmarks/gpu.py --lengths 512 --rounds 9
 
 The limit is what a matrix product of 8,192 x 8,192 bfloat16 numbers reaches in the same process, and beside it the
 peak that the vendor states. Floating-point operations are counted by PyTorch while a step runs, the loss's own left
@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, BertConfig
 
-from autodistil.attention import compile_layers, use_tapped_attention
+from autodistil.attention import use_tapped_attention
 from autodistil.families import family_of
 from autodistil.inputs import Batch
 from autodistil.objectives import resolve_objective
@@ -58,17 +56,13 @@ def random_bert(device: str) -> Teacher:
 class Step:
     """A step of three SuperLMs on random tokens; the same students every time."""
 
-    def __init__(self, teacher: Teacher, length: int, compiled: bool) -> None:
-        self.teacher = replace(teacher, model=deepcopy(teacher.model)) if compiled else teacher
-        if compiled:
-            compile_layers(self.teacher.model, teacher.family.layers)
+    def __init__(self, teacher: Teacher, length: int) -> None:
+        self.teacher = teacher
         space = load_space("bert-base")
         widths = {student.attention_width for sub in space.sub_spaces for student in sub.architectures}
         objective = resolve_objective("relation-kl", None, teacher.dims.attention_width, widths)
         superlms = [SuperLM.from_teacher(teacher, sub) for sub in space.sub_spaces]
         self.trainers = [SuperLMTrainer(superlm, RECIPE, objective) for superlm in superlms]
-        for trainer in self.trainers:
-            trainer.superlm.compile_layers = compiled
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(1_000, 30_000, (TOKENS // length, length), generator=generator)
         self.batch: Batch = {"input_ids": ids.to(teacher.model.device)}
@@ -112,35 +106,29 @@ def kernels_of(step: Step) -> Counter[str]:
     return times
 
 
-def measure(steps: dict[str, Step], rounds: int, peak: float) -> list[Row]:
-    """A row for each way of running a step."""
-    seconds = take_turns(steps, rounds, warm_up=3)
-    stated = next((value for name, value in STATED_PEAK.items() if name in torch.cuda.get_device_name()), None)
-    rows: list[Row] = []
-    operations = operations_of(next(iter(steps.values())))  # compiled or not
-    for name, step in steps.items():
-        rates = [operations / s for s in seconds[name]]
-        kernels = kernels_of(step)
-        loss = sum(time for kernel, time in kernels.items() if kernel.startswith(LOSS_KERNELS))
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        rows.append(
-            {
-                "case": name,
-                "step ms": Spread.of([1e3 * s for s in seconds[name]]),
-                "TFLOP": operations / 1e12,
-                "TFLOP/s": Spread.of([rate / 1e12 for rate in rates]),
-                "% of measured peak": Spread.of([100 * rate / peak for rate in rates]),
-                "% of stated peak": Spread.of([100 * rate / stated for rate in rates]) if stated else None,
-                "goal %": 40,
-                "loss, % of kernels": 100 * loss / max(1, sum(kernels.values())),
-                "kernels, % of step": 100 * sum(kernels.values()) / 1e6 / Spread.of(seconds[name]).median,
-                "GB": torch.cuda.max_memory_allocated() / 1e9,
-            }
-        )
-        for kernel, time in kernels.most_common(12):
-            print(f"  {name}: {time / 1e3:8.2f} ms  {kernel[:110]}")
-    return rows
+def measure(name: str, step: Step, rounds: int, peak: float) -> Row:
+    """A row of the table; the kernels that take longest are printed."""
+    seconds = take_turns({name: step}, rounds, warm_up=3)[name]
+    stated = next((value for gpu, value in STATED_PEAK.items() if gpu in torch.cuda.get_device_name()), None)
+    operations, kernels = operations_of(step), kernels_of(step)
+    loss = sum(time for kernel, time in kernels.items() if kernel.startswith(LOSS_KERNELS))
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    for kernel, time in kernels.most_common(12):
+        print(f"  {name}: {time / 1e3:8.2f} ms  {kernel[:110]}")
+    rates = [operations / s for s in seconds]
+    return {
+        "case": name,
+        "step ms": Spread.of([1e3 * s for s in seconds]),
+        "TFLOP": operations / 1e12,
+        "TFLOP/s": Spread.of([rate / 1e12 for rate in rates]),
+        "% of measured peak": Spread.of([100 * rate / peak for rate in rates]),
+        "% of stated peak": Spread.of([100 * rate / stated for rate in rates]) if stated else None,
+        "goal %": 40,
+        "loss, % of kernels": 100 * loss / max(1, sum(kernels.values())),
+        "kernels, % of step": 100 * sum(kernels.values()) / 1e6 / Spread.of(seconds).median,
+        "GB": torch.cuda.max_memory_allocated() / 1e9,
+    }
 
 
 def main(options: argparse.Namespace) -> int:
@@ -151,10 +139,7 @@ def main(options: argparse.Namespace) -> int:
     peak = matrix_product_peak(options.rounds)
     print(f"{torch.cuda.get_device_name()}: {peak / 1e12:.0f} TFLOP/s in a product of 8,192 x 8,192 x 8,192")
     teacher = random_bert("cuda")
-    rows: list[Row] = []
-    for length in options.lengths:
-        ways = {f"length {length}": False, **({f"length {length}, compiled": True} if options.compile else {})}
-        rows += measure({name: Step(teacher, length, compiled) for name, compiled in ways.items()}, options.rounds, peak)
+    rows = [measure(f"length {length}", Step(teacher, length), options.rounds, peak) for length in options.lengths]
     print_table(rows)
     settings = common_settings(options) | {"gpu": torch.cuda.get_device_name(), "peak": peak, "tokens": TOKENS}
     print(write_record(record_path(options, "gpu"), rows, settings))
@@ -164,5 +149,4 @@ def main(options: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = arguments(__doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 128], help="tokens of a sequence [512 128]")
-    parser.add_argument("--compile", action="store_true", help="also with layers compiled by torch.compile")
     sys.exit(main(parse(parser)))

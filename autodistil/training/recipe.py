@@ -29,7 +29,7 @@ class Recipe:
     """Random students a step, beside the largest and the smallest."""
     seed: int
     precision: str
-    """`fp32`, or `bf16` for autocast."""
+    """`fp32`, or `bf16`: students compute in bfloat16, shared weights and optimiser stay in fp32."""
 
     def learning_rate_at(self, step: int) -> float:
         """Linear warm-up, then linear decay that would reach zero one step after the last."""

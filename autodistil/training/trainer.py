@@ -257,7 +257,7 @@ DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "bf
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """bfloat16 autocast for `bf16`, nothing for `fp32`."""
+    """For teachers: bfloat16 autocast for `bf16`, nothing for `fp32`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 

@@ -12,6 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from autodistil.context import RunContext
 from autodistil.errors import ProfileError
+from autodistil.profiling.design import choose_students, design_size
 from autodistil.profiling.profile import Source, table_header
 from autodistil.spaces import Candidate, StudentConfig
 from autodistil.teacher import Teacher, load_teacher
@@ -30,26 +31,20 @@ def run_sources(context: RunContext, count: int) -> tuple[list[Source], dict[str
 
 
 def choose(candidates: Sequence[Candidate], front: Iterable[str], count: int) -> list[Candidate]:
-    """The largest and the smallest student of each sub-space, then the front: `count` architectures at most.
+    """Students that tell most about all others, by design, then the front: `count` architectures at most.
 
     Args:
         candidates: all students of a space.
         front: ids of the front, cheapest first; spread evenly where there are too many.
         count: at least one.
     """
+    distinct = {one.config: one for one in _distinct(candidates)}
     by_id = {candidate.id: candidate for candidate in candidates}
-    subs: dict[str, list[Candidate]] = {}
-    for one in candidates:
-        subs.setdefault(one.sub_space, []).append(one)
-    extremes = [pick(subs[name], key=_size) for pick in (max, min) for name in subs]
-    first = _distinct(extremes)[:count]
+    design = choose_students(list(distinct), min(count, design_size(len(distinct))))
+    first = [distinct[student] for student in design]
     rest = _distinct([*first, *(by_id[student_id] for student_id in front if student_id in by_id)])[len(first) :]
     room = min(count - len(first), len(rest))
     return [*first, *(rest[i * len(rest) // room] for i in range(room))]
-
-
-def _size(candidate: Candidate) -> tuple[int, StudentConfig]:
-    return candidate.config.encoder_weights, candidate.config
 
 
 def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:

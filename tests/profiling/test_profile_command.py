@@ -10,6 +10,7 @@ from run_helpers import one_line, save_random_bert
 from autodistil.cli import main
 from autodistil.cli.profile_output import notes
 from autodistil.errors import ProfileError
+from autodistil.profiling.design import choose_students
 from autodistil.profiling.profile import Profile
 from autodistil.profiling.session import Session
 from autodistil.profiling.table import read_table
@@ -123,14 +124,16 @@ CANDIDATES = [Candidate(sub.name, config) for sub in SUBS for config in sub.stud
 FRONT = [candidate.id for candidate in CANDIDATES if candidate.sub_space == "right"]
 
 
-def test_extremes_come_first_and_the_front_is_spread():
-    chosen = choose(CANDIDATES, FRONT, 5)
-    assert [one.config for one in chosen[:2]] == [SUBS[0].largest, SUBS[0].smallest]
-    assert len({one.config for one in chosen}) == 5
+def test_a_design_comes_first_and_the_front_is_spread():
+    design = choose_students(SUBS[0].students)
+    chosen = choose(CANDIDATES, FRONT, len(design) + 2)
+    assert [one.config for one in chosen[: len(design)]] == design
+    assert {design[0], design[1]} == {SUBS[0].largest, SUBS[0].smallest}
+    assert len({one.config for one in chosen}) == len(design) + 2
     assert choose(CANDIDATES, FRONT, 1) == chosen[:1]
     assert len(choose(CANDIDATES, FRONT, 1000)) == len(SUBS[0].students)
-    assert len(choose(CANDIDATES, [], 1000)) == 2
-    assert len(choose(CANDIDATES, ["unknown"], 1000)) == 2
+    assert len(choose(CANDIDATES, [], 1000)) == len(design)
+    assert len(choose(CANDIDATES, ["unknown"], 1000)) == len(design)
 
 
 def test_docs_name_the_runner():

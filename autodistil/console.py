@@ -174,6 +174,8 @@ def print_export(student_id: str, exported: ExportedStudent) -> None:
     )
     loader = "SentenceTransformer" if exported.sentence_transformers else "AutoModel.from_pretrained"
     options = ", trust_remote_code=True" if exported.own_architecture else ""
+    for one in exported.more:
+        print_line(f"{one.format}: {one.line}", markup=False, soft_wrap=True)
     print_line(f'load it with: {loader}("{exported.path}"{options})', markup=False)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.costs.fvcore_check import count_flops
+from autodistil.deployable import Deployable, check_formats, write_formats
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
 from autodistil.model_card import model_card
@@ -41,6 +42,8 @@ class ExportedStudent:
     """`SentenceTransformer(path)` loads it."""
     own_architecture: bool = False
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
+    more: tuple[Deployable, ...] = ()
+    """Its further formats."""
 
 
 def export_student(
@@ -51,6 +54,7 @@ def export_student(
     facts: Mapping[str, str],
     to: Path,
     replace_existing: bool = False,
+    formats: Sequence[str] = (),
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -62,14 +66,17 @@ def export_student(
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
         replace_existing: put the student in the place of an earlier export at `to`.
+        formats: keys of `deployable.FORMATS`, written beside.
 
     Raises:
-        ExportError: the target is taken.
+        ExportError: the target is taken, or a format unknown.
+        ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
     """
     if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
+    check_formats(formats)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
@@ -81,7 +88,9 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            card = model_card(candidate, teacher, costs, facts, sentence_transformers=pipeline)
+            more = write_formats(reloaded.to("cpu"), formats, building)
+            files = {f"also as {one.format}": one.line for one in more}
+            card = model_card(candidate, teacher, costs, {**facts, **files}, sentence_transformers=pipeline)
             (building / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
                 shutil.rmtree(to)
@@ -89,7 +98,7 @@ def export_student(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     size = (to / "model.safetensors").stat().st_size / 1e6
-    return ExportedStudent(to, difference, size, pipeline, candidate.config.free_attention)
+    return ExportedStudent(to, difference, size, pipeline, candidate.config.free_attention, tuple(more))
 
 
 def student_tokenizer(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> PreTrainedTokenizerBase:

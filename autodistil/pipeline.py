@@ -193,7 +193,12 @@ def report_as(context: RunContext, formats: Sequence[str], report_dir: Path | No
 
 
 def export(
-    context: RunContext, pick: str, to: Path, budgets: Sequence[str] = (), unrefined: bool = False
+    context: RunContext,
+    pick: str,
+    to: Path,
+    budgets: Sequence[str] = (),
+    unrefined: bool = False,
+    formats: Sequence[str] = (),
 ) -> tuple[str, ExportedStudent]:
     """Export a student of the last search.
 
@@ -203,6 +208,7 @@ def export(
         to: a new folder.
         budgets: hold the pick to these budgets instead of those of the last search.
         unrefined: the slice of the SuperLM, though the student was refined alone.
+        formats: keys of `deployable.FORMATS`, written beside the Hugging Face files.
 
     Returns:
         The student's id and what was written.
@@ -220,4 +226,4 @@ def export(
             "search with these budgets first"
         )
     student_id = pick_student(ranked, pick)
-    return student_id, export_candidate(context, problem, ranked, student_id, to, unrefined=unrefined)
+    return student_id, export_candidate(context, problem, ranked, student_id, to, unrefined=unrefined, formats=formats)

@@ -21,10 +21,14 @@ def export(
     unrefined: Annotated[
         bool, typer.Option("--unrefined", help="The slice of the SuperLM, though the student was refined.")
     ] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Also onnx, onnx-int8 or openvino, beside hf; repeatable.", metavar="FORMAT"),
+    ] = None,
 ) -> None:
-    """Write a student as an ordinary Hugging Face folder."""
+    """Write a student as an ordinary Hugging Face folder, and for other runtimes."""
     context = open_existing(run)
     from autodistil import console, pipeline
 
-    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()), unrefined)
+    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()), unrefined, tuple(formats or ()))
     console.print_export(student_id, exported)

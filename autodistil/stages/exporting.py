@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def export_candidate(
     to: Path,
     replace_existing: bool = False,
     unrefined: bool = False,
+    formats: Sequence[str] = (),
 ) -> ExportedStudent:
     """Export a student, its FLOPs counted again, with what a model card says about it.
 
@@ -52,7 +54,7 @@ def export_candidate(
         **context.vocabulary_facts(candidate.config),
         **provenance(context),
     }
-    return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing)
+    return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing, formats)
 
 
 def _refinement_facts(refinement: Refinement | None, refined: bool) -> dict[str, str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from autodistil.certify import Certified
     from autodistil.evaluation.results import TaskResult
     from autodistil.export import ExportedStudent
+    from autodistil.hub import Push
     from autodistil.pipeline import SearchResult
     from autodistil.stages.refined import Refinement
     from autodistil.stages.tuning import Tuned
@@ -177,6 +178,16 @@ def print_export(student_id: str, exported: ExportedStudent) -> None:
     for one in exported.more:
         print_line(f"{one.format}: {one.line}", markup=False, soft_wrap=True)
     print_line(f'load it with: {loader}("{exported.path}"{options})', markup=False)
+
+
+def print_push(pushed: Push) -> None:
+    """What was sent where, or would be."""
+    print_line = _console().print
+    for name, size in pushed.files:
+        print_line(f"{size / 1e6:10.3f} MB  {name}", markup=False, highlight=False)
+    total = sum(size for _, size in pushed.files) / 1e6
+    done = f"sent to {pushed.repo}: {pushed.url}" if pushed.url else f"would go to {pushed.repo}; nothing was sent"
+    print_line(f"{len(pushed.files)} files, {total:.1f} MB, {done}", markup=False, soft_wrap=True)
 
 
 def print_refined(refinement: Refinement, report: Path, run: Path) -> None:

@@ -13,6 +13,7 @@ from autodistil.cli import compare
 from autodistil.cli import refine
 from autodistil.cli import tune
 from autodistil.cli import export
+from autodistil.cli import push
 from autodistil.cli import evaluate
 from autodistil.cli import profile
 from autodistil.cli import certify

@@ -1,0 +1,23 @@
+"""`autodistil push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autodistil.cli.app import app
+
+
+@app.command(epilog="Example: `autodistil push my-student --repo my-name/my-student --private --dry-run`")
+def push(
+    folder: Annotated[Path, typer.Argument(help="An exported student.", metavar="DIR")],
+    repo: Annotated[str, typer.Option(help="Repository on the Hub: NAME or ORGANISATION/NAME.", metavar="NAME")],
+    private: Annotated[bool, typer.Option("--private", help="Create it for its owners only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
+) -> None:
+    """Put an exported student on the Hugging Face Hub."""
+    from autodistil import console, hub
+
+    console.print_push(hub.push(folder, repo, private, dry_run))

@@ -41,7 +41,7 @@ def push(folder: Path, repo: str, private: bool = False, dry_run: bool = False) 
         ExportError: no exported student, a name that the Hub does not allow, no token, no network, or it refuses.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, but not in __all__
 
     try:
         validate_repo_id(repo)

@@ -1,24 +1,26 @@
 """A student in the formats that runtimes load, beside its Hugging Face files and where their libraries look for them.
 
 `onnx/model.onnx` is what Optimum and sentence-transformers (`backend="onnx"`) open; `onnx/model_qint8.onnx` and
-`openvino/openvino_model.xml` by their `file_name`. Every file is compared with PyTorch before it is called done.
+`openvino/openvino_model.xml` by their `file_name`. Every file is compared with PyTorch, on random ids and
+on real text, before it is called done.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ExportError, ProfileError, suggest
-from autodistil.onnx_export import export_onnx, onnx_run, parity_cases, quantise_onnx
-from autodistil.parity import Agreement, Run, agreement, check_agreement
+from autodistil.onnx_export import export_onnx, onnx_run, parity_cases, quantise_onnx, text_cases
+from autodistil.parity import Agreement, Case, Run, agreement, check_agreement
 
 ONNX, QUANTISED, OPENVINO = "onnx/model.onnx", "onnx/model_qint8.onnx", "openvino/openvino_model.xml"
 _ROUNDS, _SHAPE = 30, (1, 128)
@@ -66,11 +68,24 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(formats))
 
 
-def write_formats(model: PreTrainedModel, formats: Sequence[str], folder: Path) -> list[Deployable]:
+@dataclass(frozen=True)
+class _Student:
+    """What is written."""
+
+    model: PreTrainedModel
+    folder: Path
+    cases: Sequence[Case]
+    """What every file must answer as PyTorch does."""
+
+
+def write_formats(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, formats: Sequence[str], folder: Path
+) -> list[Deployable]:
     """Write a student's further formats into its folder.
 
     Args:
         model: the student on the CPU, in eval mode.
+        tokenizer: its tokenizer; None to compare on random ids alone.
         formats: keys of `FORMATS`; `hf` is what the folder is already.
         folder: the student's.
 
@@ -80,55 +95,67 @@ def write_formats(model: PreTrainedModel, formats: Sequence[str], folder: Path) 
         IntegrityError: a file computes something else.
     """
     writers = [writer for name in check_formats(formats) if (writer := FORMATS[name]) is not None]
-    return [writer(model, folder) for writer in writers]
+    if not writers:
+        return []
+    cases = [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
+    return [writer(_Student(model, folder, cases)) for writer in writers]
 
 
-def _onnx(model: PreTrainedModel, folder: Path) -> Deployable:
-    path = folder / ONNX
+def _onnx(student: _Student) -> Deployable:
+    path = student.folder / ONNX
     path.parent.mkdir(exist_ok=True)
-    found = export_onnx(model, path)
+    export_onnx(student.model, path)
     path.chmod(0o644)
+    found = check_agreement(agreement(onnx_run(path), student.cases), ONNX)
     return Deployable("onnx", ONNX, _size(path), found)
 
 
-def _quantised(model: PreTrainedModel, folder: Path) -> Deployable:
-    source, target = folder / ONNX, folder / QUANTISED
-    alone = not source.is_file()
-    if alone:
-        _onnx(model, folder)
-    quantise_onnx(source, target)
-    target.chmod(0o644)
-    exact, rounded = onnx_run(source), onnx_run(target)
-    found = check_agreement(agreement(rounded, parity_cases(model)), QUANTISED, quantised=True)
-    speed = _relative_time(rounded, exact, model.config.vocab_size, model.config.max_position_embeddings - 2)
-    if alone:
-        source.unlink()
+@contextmanager
+def _onnx_file(student: _Student) -> Iterator[Path]:
+    """The float32 ONNX file; taken away again where nobody asked for it."""
+    path = student.folder / ONNX
+    asked_for = path.is_file()
+    if not asked_for:
+        _onnx(student)
+    try:
+        yield path
+    finally:
+        if not asked_for:
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+
+def _quantised(student: _Student) -> Deployable:
+    target = student.folder / QUANTISED
+    with _onnx_file(student) as source:
+        quantise_onnx(source, target)
+        target.chmod(0o644)
+        exact, rounded = onnx_run(source), onnx_run(target)
+        found = check_agreement(agreement(rounded, student.cases), QUANTISED, quantised=True)
+        config = student.model.config
+        speed = _relative_time(rounded, exact, config.vocab_size, config.max_position_embeddings - 2)
     return Deployable("onnx-int8", QUANTISED, _size(target), found, speed)
 
 
-def _openvino(model: PreTrainedModel, folder: Path) -> Deployable:
+def _openvino(student: _Student) -> Deployable:
     try:
         import openvino
     except ImportError as error:
         raise ProfileError(
             "format 'openvino' needs openvino, which is not installed; run: pip install 'autodistil[onnx,openvino]'"
         ) from error
-    source, target = folder / ONNX, folder / OPENVINO
-    alone = not source.is_file()
-    if alone:
-        _onnx(model, folder)
+    target = student.folder / OPENVINO
     target.parent.mkdir(exist_ok=True)
-    openvino.save_model(openvino.convert_model(source), target, compress_to_fp16=False)
+    with _onnx_file(student) as source:
+        openvino.save_model(openvino.convert_model(source), target, compress_to_fp16=False)
     compiled = openvino.Core().compile_model(target, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = agreement(lambda ids, mask: compiled({"input_ids": ids, "attention_mask": mask})[0], parity_cases(model))
+    found = agreement(lambda ids, mask: compiled({"input_ids": ids, "attention_mask": mask})[0], student.cases)
     check_agreement(found, OPENVINO)
-    if alone:
-        source.unlink()
-        source.parent.rmdir()
     return Deployable("openvino", OPENVINO, _size(target) + _size(target.with_suffix(".bin")), found)
 
 
-FORMATS: Mapping[str, Callable[[PreTrainedModel, Path], Deployable] | None] = MappingProxyType(
+FORMATS: Mapping[str, Callable[[_Student], Deployable] | None] = MappingProxyType(
     {"hf": None, "onnx": _onnx, "onnx-int8": _quantised, "openvino": _openvino}
 )
 """Name -> what writes it; None for the Hugging Face folder, which is always written."""

@@ -82,13 +82,14 @@ def export_student(
         try:
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
-            student_tokenizer(superlm, candidate, teacher).save_pretrained(building)
+            tokenizer = student_tokenizer(superlm, candidate, teacher)
+            tokenizer.save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             reloaded = AutoModel.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            more = write_formats(reloaded.to("cpu"), formats, building)
+            more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, sentence_transformers=pipeline)
             (building / "README.md").write_text(card, encoding="utf-8")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ProfileError
 from autodistil.files import atomic_path
@@ -29,6 +29,13 @@ OPSET = 20
 INSTALL = "pip install 'autodistil[onnx]'"
 SHAPES = ((1, 1), (2, 16), (3, 7), (1, 33))
 """(batch, sequence) at which outputs are compared; sequences after the first of a batch end in padding."""
+TEXTS = (
+    "Where can I return a parcel?",
+    "The committee, which had met twice that week, put the decision off until the figures for March were in.",
+    "Neural networks with fewer layers answer sooner.",
+    "42 % of 1,250 is 525; so is 0.42 * 1250.",
+)
+"""Real text of several lengths."""
 
 
 def export_onnx(model: PreTrainedModel, path: Path) -> Agreement:
@@ -69,6 +76,19 @@ def quantise_onnx(source: Path, target: Path) -> Path:
     with atomic_path(target) as temporary, _quiet():
         quantization.quantize_dynamic(source, temporary, weight_type=quantization.QuantType.QInt8, per_channel=True)
     return target
+
+
+@torch.no_grad()
+def text_cases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Case]:
+    """Real text, alone and as a padded batch, with the model's own answers."""
+    longest = model.config.max_position_embeddings - 2
+    cases = []
+    for texts in ([TEXTS[0]], list(TEXTS)):
+        inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        cases.append(Case(ids.numpy(), mask.numpy(), expected.float().numpy()))
+    return cases
 
 
 @torch.no_grad()

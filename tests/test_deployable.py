@@ -19,7 +19,7 @@ def test_unknown_formats_are_refused_with_the_allowed_ones():
 
 
 def test_the_plain_folder_needs_nothing_more(tmp_path):
-    assert write_formats(tiny_bert(), ["hf"], tmp_path) == []
+    assert write_formats(tiny_bert(), None, ["hf"], tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -27,7 +27,7 @@ def test_the_plain_folder_needs_nothing_more(tmp_path):
 @pytest.mark.timeout(600)
 def test_all_formats_agree_with_pytorch(tmp_path):
     model = tiny_bert()
-    exact, rounded, converted = write_formats(model, ["onnx", "onnx-int8", "openvino"], tmp_path)
+    exact, rounded, converted = write_formats(model, None, ["onnx", "onnx-int8", "openvino"], tmp_path)
     assert [one.file for one in (exact, rounded, converted)] == [ONNX, QUANTISED, OPENVINO]
     assert agreement(onnx_run(tmp_path / ONNX), parity_cases(model)).max_difference < 1e-4
     assert converted.agreement.max_difference < 1e-4
@@ -42,5 +42,5 @@ def test_all_formats_agree_with_pytorch(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_format_leaves_only_its_own_file(tmp_path):
-    write_formats(tiny_bert(), ["onnx-int8"], tmp_path)
+    write_formats(tiny_bert(), None, ["onnx-int8"], tmp_path)
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["model_qint8.onnx"]

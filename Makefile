@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 INSTALLED := $(if $(wildcard $(DEV)),$(DEV),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help search test test-all lint format bench clean
+.PHONY: help search test test-all lint format bench docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -47,8 +47,11 @@ format: $(DEV)  ## format the code and sort the imports
 bench: $(DEV)  ## run every script of benchmarks/, one after the other
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
+docs: $(DEV)  ## build the documentation into site/
+	$(BIN)/python -m mkdocs build --strict
+
 clean:  ## remove the virtual environment, build output and caches; reports and runs stay
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find autodistil tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(USER): pyproject.toml constraints.txt $(SOURCES)

@@ -1,14 +1,20 @@
 """Further formats of a student lie where runtimes look for them and compute what PyTorch computes."""
 
+import re
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
+from run_helpers import save_random_bert
+from transformers import AutoModel, AutoTokenizer
 
 from autodistil.deployable import ONNX, OPENVINO, QUANTISED, check_formats, write_formats
 from autodistil.errors import ExportError
 from autodistil.onnx_export import onnx_run, parity_cases
+from autodistil.packaged import DEFAULT_TEACHER
 from autodistil.parity import agreement
+from autodistil.teacher import resolve_folder
 from tests.profiling.conftest import tiny_bert
 
 
@@ -44,3 +50,26 @@ def test_all_formats_agree_with_pytorch(tmp_path):
 def test_a_format_leaves_only_its_own_file(tmp_path):
     write_formats(tiny_bert(), None, ["onnx-int8"], tmp_path)
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["model_qint8.onnx"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_python_of_the_docs_runs(tmp_path, monkeypatch):
+    """Each block of docs/deploying.md, in a folder that holds `my-student`."""
+    student = tmp_path / "my-student"
+    save_random_bert(student, resolve_folder(DEFAULT_TEACHER))
+    write_formats(AutoModel.from_pretrained(student).eval(), AutoTokenizer.from_pretrained(student), ["onnx"], student)
+    page = (Path(__file__).parents[1] / "docs" / "deploying.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    found = [names_left_by(block) for block in blocks]
+    assert found[0]["embeddings"].shape[0] == 2
+    assert found[1]["states"].shape[0] == 2
+
+
+def names_left_by(code):
+    """The names that a block of code leaves."""
+    names = {}
+    exec(compile(code, "docs/deploying.md", "exec"), names)
+    return names

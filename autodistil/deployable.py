@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,9 +17,10 @@ from types import MappingProxyType
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from autodistil.errors import ExportError, ProfileError, suggest
+from autodistil.errors import ExportError, suggest
 from autodistil.onnx_export import export_onnx, onnx_run, parity_cases, quantise_onnx, text_cases
 from autodistil.parity import Agreement, Case, Run, agreement, check_agreement
+from autodistil.profiling.runtimes import OpenVinoRuntime
 
 ONNX, QUANTISED, OPENVINO = "onnx/model.onnx", "onnx/model_qint8.onnx", "openvino/openvino_model.xml"
 _ROUNDS, _SHAPE = 30, (1, 128)
@@ -94,64 +94,49 @@ def write_formats(
         ProfileError: a library is not installed; the message says how to install it.
         IntegrityError: a file computes something else.
     """
-    writers = [writer for name in check_formats(formats) if (writer := FORMATS[name]) is not None]
+    writers = {name: writer for name in check_formats(formats) if (writer := FORMATS[name]) is not None}
     if not writers:
         return []
-    cases = [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
-    return [writer(_Student(model, folder, cases)) for writer in writers]
+    student = _Student(
+        model, folder, [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
+    )
+    exact = _onnx(student)  # the others are made from it
+    written = [exact if name == "onnx" else writer(student) for name, writer in writers.items()]
+    if "onnx" not in writers:
+        source = folder / ONNX
+        source.unlink()
+        if not any(source.parent.iterdir()):
+            source.parent.rmdir()
+    return written
 
 
 def _onnx(student: _Student) -> Deployable:
     path = student.folder / ONNX
     path.parent.mkdir(exist_ok=True)
-    export_onnx(student.model, path)
+    found = export_onnx(student.model, path, student.cases)
     path.chmod(0o644)
-    found = check_agreement(agreement(onnx_run(path), student.cases), ONNX)
     return Deployable("onnx", ONNX, _size(path), found)
 
 
-@contextmanager
-def _onnx_file(student: _Student) -> Iterator[Path]:
-    """The float32 ONNX file; taken away again where nobody asked for it."""
-    path = student.folder / ONNX
-    asked_for = path.is_file()
-    if not asked_for:
-        _onnx(student)
-    try:
-        yield path
-    finally:
-        if not asked_for:
-            path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
-
-
 def _quantised(student: _Student) -> Deployable:
-    target = student.folder / QUANTISED
-    with _onnx_file(student) as source:
-        quantise_onnx(source, target)
-        target.chmod(0o644)
-        exact, rounded = onnx_run(source), onnx_run(target)
-        found = check_agreement(agreement(rounded, student.cases), QUANTISED, quantised=True)
-        config = student.model.config
-        speed = _relative_time(rounded, exact, config.vocab_size, config.max_position_embeddings - 2)
+    source, target = student.folder / ONNX, student.folder / QUANTISED
+    quantise_onnx(source, target)
+    target.chmod(0o644)
+    exact, rounded = onnx_run(source), onnx_run(target)
+    found = check_agreement(agreement(rounded, student.cases), QUANTISED, quantised=True)
+    config = student.model.config
+    speed = _relative_time(rounded, exact, config.vocab_size, config.max_position_embeddings - 2)
     return Deployable("onnx-int8", QUANTISED, _size(target), found, speed)
 
 
 def _openvino(student: _Student) -> Deployable:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ProfileError(
-            "format 'openvino' needs openvino, which is not installed; run: pip install 'autodistil[onnx,openvino]'"
-        ) from error
+    OpenVinoRuntime.check("cpu")
+    import openvino
+
     target = student.folder / OPENVINO
     target.parent.mkdir(exist_ok=True)
-    with _onnx_file(student) as source:
-        openvino.save_model(openvino.convert_model(source), target, compress_to_fp16=False)
-    compiled = openvino.Core().compile_model(target, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    found = agreement(lambda ids, mask: compiled({"input_ids": ids, "attention_mask": mask})[0], student.cases)
-    check_agreement(found, OPENVINO)
+    openvino.save_model(openvino.convert_model(student.folder / ONNX), target, compress_to_fp16=False)
+    found = check_agreement(agreement(OpenVinoRuntime(target, 1, "cpu").run, student.cases), OPENVINO)
     return Deployable("openvino", OPENVINO, _size(target) + _size(target.with_suffix(".bin")), found)
 
 

@@ -51,7 +51,9 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
     context.progress.say(
         f"training SuperLMs: {names}; {recipe.steps} steps of {context.text.batch_size} {context.text.unit}"
     )
-    metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
+    metrics = MetricsLog(
+        context.folder.metrics_path, done, context.folder.path / "tensorboard", context.tracker.log_step
+    )
     try:
         for group in _rounds(context, trainers):
             train_with_checkpoints(context, group, context.folder.superlm_folder, metrics.append)

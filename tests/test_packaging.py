@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_WHEEL = {
     "autodistil/py.typed",
+    "autodistil/report/frame.html",
     "autodistil/report/page.html",
     "autodistil/report/compare.html",
     "autodistil/report/page.css",

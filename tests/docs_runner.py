@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,12 @@ python() {{ '{sys.executable}' "$@"; }}
 """
 
 
+_ALONE = ("doctor", "teachers", "spaces")
+"""Verbs that are whole commands without options."""
+_NEEDS = {"antiberty": "antiberty"}
+"""Word of an inline command -> module of an extra without which it cannot run."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """One block or one inline command."""
@@ -67,8 +74,10 @@ def pieces(page):
 
 def _whole(command):
     words = command.split()
-    holds_a_name = any(re.fullmatch(r"[A-Z]{2,}|[A-Z]", word) for word in words[1:])
-    return len(words) > 1 and not holds_a_name and not re.search(r"\.\.\.|\||…|\[", command)
+    stands_for_something = any(re.fullmatch(r"[A-Z]{2,}|[A-Z]", word) for word in words[1:])
+    named_only = len(words) == 2 and words[1] not in _ALONE and not words[1].startswith("-")
+    missing = any(word in words and find_spec(module) is None for word, module in _NEEDS.items())
+    return not (stands_for_something or named_only or missing or re.search(r"\.\.\.|\||…|\[", command))
 
 
 def script(text):
@@ -82,7 +91,7 @@ def shortened(line):
     words = line.replace("my-bert-bert-base", "my-bert-smoke").split()  # the folder has the space's name
     if words[:1] == ["python"]:
         return line.replace("python benchmarks/", f"python {ROOT}/benchmarks/").replace("--threads 4", "--threads 1")
-    if words[:1] != ["autodistil"]:
+    if words[:1] != ["autodistil"] or "--help" in words:
         return line
     wanted = SHORTER.get(words[1], {}) if "--config" not in words else {}
     kept = _without(words, {**wanted, **_ONE_WORKER})

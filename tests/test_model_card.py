@@ -33,10 +33,7 @@ def test_times_name_the_device_and_come_from_rounds_in_turns():
 
 def test_a_busy_machine_is_said():
     times = ForwardTimes(Timing(1.0, 0.9, 1.2, 10, busy=True), Timing(3.0, 2.9, 3.2, 10, False), 128, "a CPU", 2)
-    assert (
-        times.where
-        == f"PyTorch {torch.__version__} on a CPU, 2 threads, 10 rounds in turns, while other work disturbed it"
-    )
+    assert times.where.endswith(" on a CPU, 2 threads, 10 rounds in turns, while other work disturbed it")
     assert _time_rows(times) == ["| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |"]
     assert _time_rows(None) == []
 

@@ -8,6 +8,7 @@ training and later searches come together. The run folder stays the truth: a tra
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -71,6 +72,7 @@ class MLflowTracker:
     def __init__(self, run: TrackedRun) -> None:
         from mlflow import MlflowClient
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of its tables
         self._client = MlflowClient()
         experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
         self._id = self._open(experiment, run)

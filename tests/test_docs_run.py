@@ -92,7 +92,16 @@ def test_what_is_not_run_says_why():
     left_out = [(page.name, piece) for page in PAGES for piece in pieces(page) if piece.why_not is not None]
     assert all(len(piece.why_not) > 10 for _, piece in left_out)
     commands = [line for _, piece in left_out for line in piece.text.splitlines() if line.startswith("autodistil ")]
-    outside = ("runs/bert-base", "--gpus-per-worker", "--address", "postgresql", "ray:", "--track mlflow", "--track wandb", "push")
+    outside = (
+        "runs/bert-base",
+        "--gpus-per-worker",
+        "--address",
+        "postgresql",
+        "ray:",
+        "--track mlflow",
+        "--track wandb",
+        "push",
+    )
     assert all(any(word in line for word in outside) for line in commands), commands
 
 

@@ -15,11 +15,12 @@ from autodistil.tracking import Found, GuardedTracker, TrackedRun, check_tracker
 
 SPACE = """
 sub_spaces:
-  - name: small
+  small:
     num_layers: [1, 2]
     hidden_size: [32]
     num_heads: [2]
-    mlp_ratio: [2]
+    head_size: [16]
+    mlp_ratio: [2.0]
 """
 FOUND = Found(
     "1MFLOPs", {"best": {"loss": 0.5}}, {"best": "a"}, {"id": ["a", "b"], "loss": [0.5, None], "flops": [2.0, 1.0]}
@@ -132,25 +133,40 @@ def test_wandb_writes_an_offline_run_into_the_folder(tmp_path, monkeypatch, quic
     assert records["config"]["train_steps"] == "3"
     assert records["summary"]["best"] == result.best
     assert math.isclose(records["summary"]["best/loss"], result.candidates.loc[result.best, "loss"])
-    assert any("front" in row for row in records["history"])
+    assert any(row.get("front/nrows") == len(result.pareto) for row in records["history"])
 
 
 def offline_records(file):
-    """What an offline run holds, read by W&B's own reader."""
+    """History, config and summary of an offline run."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store, found = DataStore(), {"history": [], "config": {}, "summary": {}}
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
+    found = {"history": [], "config": {}, "summary": {}}
+    for data in leveldb_log(file.read_bytes()[7:], 7):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
-        for item in record.run.config.update:
-            found["config"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
-        for item in record.summary.update:
-            found["summary"][item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
+        found["config"].update(named(record.run.config.update))
+        found["summary"].update(named(record.summary.update))
         if record.history.item:
-            found["history"].append(
-                {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            )
+            found["history"].append(named(record.history.item))
     return found
+
+
+def named(items):
+    """Items of W&B as a dict of plain values."""
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def leveldb_log(content, offset):
+    """The records of a log in LevelDB's format: blocks of 32 KiB, parts under 7 bytes of checksum, length and kind."""
+    position, record = 0, b""
+    while position + 7 <= len(content):
+        room = 32768 - (position + offset) % 32768
+        if room < 7:
+            position += room
+            continue
+        length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        record += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            yield record
+            record = b""

@@ -96,6 +96,14 @@ def test_without_racing_every_student_is_scored_on_all_text(searched):
     pd.testing.assert_frame_equal(raced, pd.read_csv(searched / "candidates.csv"))
 
 
+def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):
+    command = ["train", "--run", tmp_path / "run", *inputs(teacher_dir, corpus), "--batch-size", "4", "--seq-len", "32"]
+    assert run(*command, "--train-minutes", "0.005") == 0
+    steps = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["resolved"]["train_steps"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["step"] for row in rows) == steps >= 1
+
+
 def test_a_loose_budget_is_said(searched, capsys):
     assert run("search", "--budget", "5GFLOPs", "--run", searched) == 0
     assert "does not bind" in capsys.readouterr().out

@@ -29,10 +29,10 @@ def write_tasks(folder):
         "sst2": [("text_a", "label"), *((f"a {a} {b} film", int(a < b)) for a, b in _pairs())],
     }
     for task, lines in rows.items():
-        (folder / task).mkdir(parents=True)
+        (folder / "glue" / task).mkdir(parents=True)
         text = "".join("\t".join(map(str, line)) + "\n" for line in lines)
         for split in ("train", "dev", "test"):
-            (folder / task / f"{split}.tsv").write_text(text)
+            (folder / "glue" / task / f"{split}.tsv").write_text(text)
 
 
 def _pairs():

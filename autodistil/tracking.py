@@ -176,7 +176,7 @@ def check_tracker(name: str | None) -> None:
     Raises:
         ConfigError: it is not installed, with the line that installs it.
     """
-    if name not in TRACKERS:
+    if name is None or name not in TRACKERS:
         return
     module, _ = TRACKERS[name]
     try:

@@ -72,7 +72,7 @@ def repeat_of(context: RunContext, student_id: str, refinement: Refinement | Non
         for name, value in known.items()
         if name in kept or (value != default[name] and name not in MACHINE_OPTIONS)
     }
-    refined = refinement and {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
+    refined = None if refinement is None else {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
     return Repeat(student_id, options, refined)
 
 

@@ -50,8 +50,9 @@ class MetricsLog:
         for row in rows:
             figures = {name: getattr(row, name) for name in FIGURES}
             self._also(row.sub_space, row.step, figures)
-            for name, value in figures.items() if self._writer is not None else ():
-                self._writer.add_scalar(f"{row.sub_space}/{name}", value, row.step)
+            if self._writer is not None:
+                for name, value in figures.items():
+                    self._writer.add_scalar(f"{row.sub_space}/{name}", value, row.step)
 
     def close(self) -> None:
         """Flush."""

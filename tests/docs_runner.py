@@ -5,6 +5,7 @@ that cannot run here has `<!-- not run: REASON -->` above it. Inline code runs t
 no NAMES, `...` or `|` that stand for something.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -124,7 +125,42 @@ def python_of(text):
     return text
 
 
-def run_page(page, folder):
+class Server:
+    """`docs_server.py`, started when first needed."""
+
+    def __init__(self, log):
+        self._log = log
+        command = [sys.executable, str(Path(__file__).parent / "docs_server.py")]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment(log.parent)
+        )
+
+    def run(self, kind, work, folder):
+        """Exit status and output of one piece of work."""
+        job = {"kind": kind, "work": work, "folder": str(folder), "log": str(self._log)}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline()), self._log.read_text(errors="replace")
+
+    def close(self):
+        """End it."""
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def run_shell(text, folder, server):
+    """Run a block of commands: those of autodistil alone in the server, others in bash."""
+    lines = script(text)
+    commands = [line for line in lines.removeprefix(_PRELUDE).splitlines() if line.strip()]
+    if all(line.split()[0] == "autodistil" for line in commands if not line.startswith("#")):
+        return server.run("sh", "\n".join(commands), folder)
+    done = subprocess.run(
+        ["bash", "-c", lines], cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def run_page(page, folder, server):
     """Run the pieces of a page in a folder; returns how many ran.
 
     Blocks of Python see the names of those before them.
@@ -135,16 +171,13 @@ def run_page(page, folder):
             continue
         if piece.kind == "python":
             python += python_of(piece.text)
-            command = [sys.executable, "-c", python]
+            status, output = server.run("python", python, folder)
         else:
-            command = ["bash", "-c", script(piece.text)]
-        done = subprocess.run(
-            command, cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"{page.name}: {piece.text}\n{command[-1]}\n{done.stdout}\n{done.stderr}"
+            status, output = run_shell(piece.text, folder, server)
+        assert status == 0, f"{page.name}: {piece.text}\n{output}"
         ran += 1
     return ran
 
 
 def _environment(folder):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/m.db"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}

@@ -146,6 +146,7 @@ class Server:
         """End it."""
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
 
 
 def run_shell(text, folder, server):

@@ -79,7 +79,8 @@ def export_student(
     """
     if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
-    _check_formats(formats, teacher)
+    check_formats(formats)
+    _check_pipeline(formats, teacher)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
@@ -92,7 +93,7 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            times = forward_times(reloaded, teacher.model, min(costs["seq_len"], teacher.max_length))
+            times = forward_times(reloaded, teacher.model, costs["seq_len"])
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)
@@ -177,9 +178,9 @@ def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int
         )
 
 
-def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
-    """Refuse formats that are unknown, or that the teacher's students do not have."""
-    if "sentence-transformers" in check_formats(formats) and not _is_plain_pipeline(teacher.folder):
+def _check_pipeline(formats: Sequence[str], teacher: Teacher) -> None:
+    """Refuse a sentence-transformers folder of a teacher that is none."""
+    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
         raise ExportError(
             f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
             "so its students have none; allowed: hf, onnx, onnx-int8, openvino"

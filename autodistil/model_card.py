@@ -131,7 +131,7 @@ def _time_rows(times: ForwardTimes | None) -> list[str]:
         return []
     both = (times.student, times.teacher)
     cells = (f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f})" for one in both)
-    return [f"| latency, 1 x {times.seq_len} tokens | {' | '.join(cells)} |"]
+    return [f"| latency, {times.inputs} | {' | '.join(cells)} |"]
 
 
 def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:

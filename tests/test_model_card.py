@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 import yaml
 from autodistil_helpers import random_teacher
+from transformers import ViTConfig, ViTModel
 
 from autodistil.export import _copy_licences
 from autodistil.forward_time import ROUNDS, ForwardTimes, forward_times
@@ -29,10 +30,21 @@ def test_times_name_the_device_and_come_from_rounds_in_turns():
         assert timing.rounds == ROUNDS
     assert f"PyTorch {torch.__version__} on " in found.where
     assert "1 thread," in found.where
+    assert found.inputs == "1 x 8 tokens"
+
+
+def test_images_are_timed_at_the_size_that_the_model_reads():
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4
+    )
+    model = ViTModel(config, add_pooling_layer=False).eval()
+    assert forward_times(model, model, 5).inputs == "one image of 8 x 8"
 
 
 def test_a_busy_machine_is_said():
-    times = ForwardTimes(Timing(1.0, 0.9, 1.2, 10, busy=True), Timing(3.0, 2.9, 3.2, 10, False), 128, "a CPU", 2)
+    times = ForwardTimes(
+        Timing(1.0, 0.9, 1.2, 10, busy=True), Timing(3.0, 2.9, 3.2, 10, False), "1 x 128 tokens", "a CPU", 2
+    )
     assert times.where.endswith(" on a CPU, 2 threads, 10 rounds in turns, while other work disturbed it")
     assert _time_rows(times) == ["| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |"]
     assert _time_rows(None) == []

@@ -47,6 +47,7 @@ from autodistil.stages.searching import (
 from autodistil.stages.tracking import track_found, tracked
 from autodistil.stages.training import train_missing
 from autodistil.student_search.pick import best_id, knee_id, pick_student, ranks_flipped
+from autodistil.tracking import check_tracker
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def search(
         AutodistilError: wrong input; what was done before is kept.
     """
     start = time.perf_counter()
+    check_tracker(context.config.track)
     measure = measure or measure_here(context)
     profile_devices(context, measure)
     problem = search_problem(context, context.config.budgets)

@@ -34,7 +34,7 @@ Budgets = Annotated[
     list[str] | None,
     typer.Option(
         "--budget",
-        help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 8ms@cpu,threads=1,runtime=onnx, 200MBram. "
+        help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv, 8ms@cpu,threads=1,runtime=onnx, 200MBram. "
         "Repeatable: all hold together.",
         metavar="B",
     ),

@@ -100,7 +100,7 @@ def search(
         from autodistil.errors import BudgetError
 
         raise BudgetError(
-            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB or 8ms@cpu; add one"
+            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu; add one"
         )
     from autodistil import console, pipeline
     from autodistil.stages.proxy import check_options

@@ -224,15 +224,17 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 
 def candidate_json(row: pd.Series) -> dict[str, Any]:
     """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
-    from autodistil.costs import COST_COLUMNS
+    from autodistil.costs import COST_COLUMNS, KV_BYTES
     from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES
 
     loss = float(row["loss"])
+    costs = [cost for cost in (*COST_COLUMNS, KV_BYTES) if cost in row]
     return {
         "id": row["id"],
         "sub_space": row["sub_space"],
         "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
-        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
+        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in costs},
+        **({"perplexity": math.exp(loss)} if "perplexity" in row else {}),
         **({"refined_loss": refined} if math.isfinite(refined := float(row.get("refined_loss", math.nan))) else {}),
         **({"score": float(row["score"])} if "score" in row else {}),
         **({"devices": devices} if (devices := _device_costs(row)) else {}),

@@ -34,6 +34,8 @@ from autodistil.relations import (
 )
 
 AUTO = "auto"
+NEXT_TOKEN = "next-token"
+"""The term whose exponential is the perplexity."""
 TEMPERATURE = 0.05
 """Of in-batch similarities: the scale at which sentence encoders are trained (SimCSE, arXiv 2104.08821)."""
 
@@ -235,7 +237,7 @@ OBJECTIVES: Mapping[str, TermFunction] = MappingProxyType(
         "last-hidden": last_hidden_loss,
         "hidden": hidden_loss,
         "logits-kl": logits_kl_loss,
-        "next-token": next_token_loss,
+        NEXT_TOKEN: next_token_loss,
     }
 )
 """Name -> loss function of a term."""
@@ -244,13 +246,13 @@ _MEAN_OVER = MappingProxyType(
         "scores-mse": "pairs",
         "embedding-cosine": "texts",
         "embedding-similarity": "batch",
-        "next-token": "predictions",
+        NEXT_TOKEN: "predictions",
     }
 )
 """What a term is a mean over, a field of `Share`; tokens unless listed."""
 _RELATIONS = ("relation-kl", "relation-mse", "scores-mse", "minilm")
 _ALL_HIDDEN = ("hidden",)
-_NEXT_TOKEN = ("logits-kl", "next-token")
+_OF_DECODERS = ("logits-kl", NEXT_TOKEN)
 _BY_DIMENSION = ("embedding-cosine", "last-hidden", "hidden")
 
 
@@ -314,7 +316,7 @@ class Objective:
     @property
     def needs_head(self) -> bool:
         """Whether some term looks at what comes next, so that models need a language-model head."""
-        return any(name in _NEXT_TOKEN for _, name in self.terms)
+        return any(name in _OF_DECODERS for _, name in self.terms)
 
     @property
     def compares_dimensions(self) -> bool:
@@ -383,7 +385,7 @@ def resolve_objective(
     if text == AUTO:
         text = DEFAULT_FOR_DECODERS if causal else DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
     terms = parse_objective(text)
-    stray = [name for _, name in terms if name in _NEXT_TOKEN and not causal]
+    stray = [name for _, name in terms if name in _OF_DECODERS and not causal]
     if stray:
         raise ConfigError(f"objective {stray[0]!r} is for decoders, which predict the next token; leave it out")
     common = math.gcd(teacher_width, *widths)

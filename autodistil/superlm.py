@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -326,11 +326,11 @@ class SuperLM:
     def _new_model(self, config: PretrainedConfig, device: torch.device, kind: Any = AutoModel) -> PreTrainedModel:
         """A model with buffers on `device` and parameters on the meta device."""
         with torch.device("meta"):
-            model: PreTrainedModel = kind.from_config(config)
+            model: Any = kind.from_config(config)
         if not self.pooler and hasattr(model, "pooler"):
             model.pooler = None
         _materialise_buffers(model, device)
-        return model
+        return cast(PreTrainedModel, model)
 
 
 def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:

@@ -116,11 +116,12 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
     model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
+    model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
     try:
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
-    teacher = as_teacher(source, folder, model.to(device), family, tokenizer, has_pooler)
+    teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler)
     if family.causal:
         check_causal(teacher)
     return teacher
@@ -139,8 +140,9 @@ def as_teacher(
     model.requires_grad_(False).eval()
     if not family.causal:
         return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
-    head = None if model.config.tie_word_embeddings else model.get_output_embeddings().weight
-    return Teacher(source, folder, model.base_model, family, tokenizer, False, _fingerprint(model), head)
+    head = None if model.config.tie_word_embeddings else model.get_parameter(LM_HEAD)
+    body: Any = model.base_model
+    return Teacher(source, folder, body, family, tokenizer, False, _fingerprint(model), head)
 
 
 @torch.no_grad()

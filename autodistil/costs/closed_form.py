@@ -9,8 +9,9 @@ counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per el
 in Hugging Face models, which write it out); biases, softmax, GELU and rotary positions are free; the pooler sees one
 token. Masked scores count like others: a layer of local or causal attention costs what a global one does.
 
-A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the next
-one: + H V for the language-model head of that one, with V rows. The cache takes 2 L W / G numbers a token, of two bytes.
+A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the
+next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
+bytes each.
 
 What families differ in beside is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family
 in tests/costs.
@@ -143,9 +144,7 @@ class Axes(NamedTuple):
 
 def encoder_axes(students: Sequence[StudentConfig], shape: EncoderShape) -> Axes:
     """The sizes of students as columns."""
-    rows = [
-        (*(getattr(s, dim) for dim in DIMENSIONS), s.attention_width, *_table_sizes(s, shape)) for s in students
-    ]
+    rows = [(*(getattr(s, dim) for dim in DIMENSIONS), s.attention_width, *_table_sizes(s, shape)) for s in students]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
     layers, hidden, heads, head_size, intermediate, width, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.

@@ -94,7 +94,9 @@ def _relation_kl(student: ModelStates, target: Target) -> Tensor:
     losses = []
     for i, (ours, theirs) in enumerate(zip(student.attention, target.states.attention, strict=True)):
         relation, negative_entropy = known[i] if known else target.relation(theirs)
-        log_student = relation_log_softmax(split_relation_heads(ours.float(), heads), target.mask, target.options.causal)
+        log_student = relation_log_softmax(
+            split_relation_heads(ours.float(), heads), target.mask, target.options.causal
+        )
         losses.append(negative_entropy - (relation * log_student).sum((1, 2, 3)))
     return torch.stack(losses).sum(0) / (target.sizes * heads)
 

@@ -65,7 +65,9 @@ QWEN2 = replace(
 QWEN3 = replace(
     LLAMA,
     model_types=("qwen3",),
-    others=MappingProxyType({name: (2, "rotary_pairs") for name in ("self_attn.q_norm.weight", "self_attn.k_norm.weight")}),
+    others=MappingProxyType(
+        {name: (2, "rotary_pairs") for name in ("self_attn.q_norm.weight", "self_attn.k_norm.weight")}
+    ),
     layer_fields=("layer_types",),
     layer_terms=lambda config: replace(_terms(config), head_vectors=2),
     tried_on=(),

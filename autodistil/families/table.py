@@ -218,14 +218,20 @@ class Family:
         """Whether queries and keys are rotated in pairs of dimensions, so that head sizes are even."""
         return any("rotary_pairs" in (*outputs, *inputs) for outputs, inputs in self.linears.values())
 
-    def check_space(self, space: SearchSpace) -> None:
+    def check_space(self, space: SearchSpace, config: PretrainedConfig | None = None) -> None:
         """Check what a family asks of its students beside being no larger than the teacher.
+
+        Args:
+            space: the students.
+            config: the teacher's, which says how queries are grouped; None: one by one.
 
         Raises:
             SpaceError: an odd head size under rotary positions, free attention that has no architecture, heads that
                 split a group, or a pruned vocabulary of a decoder.
         """
         self._check_attention(space)
+        if config is not None:
+            self._check_groups(space, self.queries_per_kv(config))
         if self.causal and space.prunes_vocabulary:
             raise SpaceError(
                 f"search space {space.name!r}: vocab_size: got it for {self.model_types[0]}; allowed: encoders, as "
@@ -238,13 +244,7 @@ class Family:
                 f"{self.model_types[0]} turns pairs of dimensions by their position; correct it"
             )
 
-    def check_groups(self, space: SearchSpace, config: PretrainedConfig) -> None:
-        """Check that students have whole groups of heads that share keys and values.
-
-        Raises:
-            SpaceError: some do not.
-        """
-        queries = self.queries_per_kv(config)
+    def _check_groups(self, space: SearchSpace, queries: int) -> None:
         split = sorted({c.config.num_heads for c in space.candidates if c.config.num_heads % queries})
         if split:
             raise SpaceError(
@@ -296,7 +296,7 @@ def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -
     """Reshape a Hugging Face parameter so that each atom is a dimension of its own."""
     if len(layout) == tensor.dim():
         return tensor
-    return tensor.reshape([atom if isinstance(atom, int) else _size(atom, dims) for atom in layout])
+    return tensor.reshape([atom if isinstance(atom, int) else _size(atom, dims) or -1 for atom in layout])
 
 
 def leading(layout: Atoms, dims: StudentConfig) -> tuple[slice, ...]:

@@ -173,7 +173,8 @@ def print_export(student_id: str, exported: ExportedStudent) -> None:
         f"with the SuperLM's student: largest difference {exported.max_difference:.1e})",
         markup=False,
     )
-    loader = "SentenceTransformer" if exported.sentence_transformers else "AutoModel.from_pretrained"
+    plain = "AutoModelForCausalLM" if exported.decoder else "AutoModel"
+    loader = "SentenceTransformer" if exported.sentence_transformers else f"{plain}.from_pretrained"
     options = ", trust_remote_code=True" if exported.own_architecture else ""
     for one in exported.more:
         print_line(f"{one.format}: {one.line}", markup=False, soft_wrap=True)
@@ -234,7 +235,6 @@ def candidate_json(row: pd.Series) -> dict[str, Any]:
         "sub_space": row["sub_space"],
         "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
         "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in costs},
-        **({"perplexity": math.exp(loss)} if "perplexity" in row else {}),
         **({"refined_loss": refined} if math.isfinite(refined := float(row.get("refined_loss", math.nan))) else {}),
         **({"score": float(row["score"])} if "score" in row else {}),
         **({"devices": devices} if (devices := _device_costs(row)) else {}),

@@ -50,7 +50,7 @@ from autodistil.spaces import (
 from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
-from autodistil.text import RunText
+from autodistil.text import SENTENCES_PER_SEQUENCE, RunText
 from autodistil.training.checkpoint import WEIGHTS, load_weights
 from autodistil.training.trainer import Targets
 from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary, required_ids, token_counts
@@ -238,8 +238,9 @@ class RunContext:
         return ImportanceOrder.load(path)
 
     def _sample_batches(self) -> list[Batch]:
-        """A little training text, in batches by length, so that little is padding."""
-        texts = self.training_text.sample(SAMPLE_TEXTS)
+        """A little training text, in batches by length, so that little is padding; of decoders, which are large, less."""
+        count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
+        texts = self.training_text.sample(count)
         texts = texts[np.argsort((texts != PADDING).sum(1), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
         return [as_batch(part, self.teacher.padding_id, self.device) for part in parts]

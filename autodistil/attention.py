@@ -8,10 +8,11 @@ by themselves (MPNet) have forward hooks on their three projections instead, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from autodistil.inputs import Batch
+from autodistil.relations import KeptRelations
 
 TAPPED_SDPA = "autodistil_sdpa"
 
@@ -54,12 +56,18 @@ class ModelStates:
     """Weights (vocabulary, hidden) of the language-model head, which makes logits of the output; of decoders."""
     tokens: Tensor | None = None
     """What was read, ids (batch, seq) in the teacher's numbering; of a teacher that is a decoder."""
+    kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
+    """What students that are compared with these states share: by the number of relation heads, for Q, K and V."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
         output, head = (None if part is None else part.detach() for part in (self.output, self.head))
         return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden), head, self.tokens)
+
+    def for_many(self) -> ModelStates:
+        """These states as targets of several students of one batch, which then share what they form of them."""
+        return replace(self, kept=defaultdict(lambda: tuple(KeptRelations() for _ in self.attention)))
 
 
 class _Finished(Exception):

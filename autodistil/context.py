@@ -238,7 +238,7 @@ class RunContext:
         return ImportanceOrder.load(path)
 
     def _sample_batches(self) -> list[Batch]:
-        """A little training text, in batches by length, so that little is padding; of decoders, which are large, less."""
+        """A little training text, in batches by length, so that little is padding; less of it for large decoders."""
         count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
         texts = self.training_text.sample(count)
         texts = texts[np.argsort((texts != PADDING).sum(1), kind="stable")]

@@ -75,8 +75,9 @@ def relation_kl_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | 
         _relation_heads_of(teacher.attention, options.relation_heads),
         strict=True,
     )
-    losses = (relation_kl(*pair, mask, options.causal) for pair in pairs)
-    return sum(losses, start=student.attention.query.new_zeros(()))
+    kept = teacher.kept[options.relation_heads] if teacher.kept is not None else (None,) * 3
+    losses = [relation_kl(*pair, mask, known, options.causal) for pair, known in zip(pairs, kept, strict=True)]
+    return torch.stack(losses).sum()
 
 
 def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
@@ -121,7 +122,7 @@ def minilm_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None,
     divergence = (log_attention[1].exp() * (log_attention[1] - log_attention[0])).sum(-1)
     attention_loss = (divergence * row_weights(log_attention[0], mask)).sum()
     values = (split_relation_heads(states.value, options.relation_heads) for states in (ours, theirs))
-    return attention_loss + relation_kl(next(values), next(values), mask, options.causal)
+    return attention_loss + relation_kl(next(values), next(values), mask, causal=options.causal)
 
 
 def _attention_log_softmax(states: AttentionStates, mask: Tensor | None, options: TermOptions) -> Tensor:

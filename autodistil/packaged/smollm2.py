@@ -91,6 +91,7 @@ def _write_out(name: str, path: Path, folder: Path) -> None:
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n", encoding="utf-8")
 
 
 @contextmanager

@@ -225,12 +225,17 @@ def verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFra
             advance(1)
 
 
-def perplexity_notes(context: RunContext, loss: float) -> list[str]:
+def perplexity_facts(context: RunContext, loss: float) -> dict[str, str]:
     """The perplexity of a student of this loss beside the teacher's; nothing where another measure ranks."""
     if not context.ranks_by_perplexity:
-        return []
+        return {}
     ours, theirs = math.exp(loss), context.teacher_perplexity
-    return [f"perplexity on held-out text: {ours:,.2f}, the teacher's {theirs:,.2f}"]
+    return {"perplexity": f"{ours:,.2f} on held-out text, the teacher's {theirs:,.2f}"}
+
+
+def perplexity_notes(context: RunContext, loss: float) -> list[str]:
+    """The same as lines."""
+    return [f"{name} {words}" for name, words in perplexity_facts(context, loss).items()]
 
 
 def budget_notes(problem: SearchProblem) -> list[str]:

@@ -22,8 +22,10 @@ from autodistil.errors import ConfigError
 def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
     """Multiply-adds of one sequence, batch 1, in fvcore's convention (five per element of a LayerNorm).
 
+    With a language-model head it is the prefill of a generation, which asks for the logits of the last token.
+
     Args:
-        model: A loaded encoder, or the config of one, which is then built on the meta device without memory.
+        model: A loaded model, or the config of an encoder, which is then built on the meta device without memory.
         seq_len: Tokens of the sequence, at most what the model's positions allow.
 
     Raises:
@@ -35,12 +37,26 @@ def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
         was_training = encoder.training
         try:
             input_ids = torch.zeros(1, seq_len, dtype=torch.long, device=encoder.device)
-            analysis = analysis_of(encoder.eval(), (input_ids,))
+            generates = encoder.get_output_embeddings() is not None
+            analysis = analysis_of(_Prefill(encoder).eval() if generates else encoder.eval(), (input_ids,))
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             return int(analysis.total())
         finally:
             encoder.train(was_training)
+
+
+class _Prefill(torch.nn.Module):
+    """A model with a language-model head, asked for the last token's logits alone."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """(1, seq) -> logits (1, 1, vocabulary)."""
+        logits: torch.Tensor = self.model(input_ids, use_cache=False, logits_to_keep=1).logits
+        return logits
 
 
 def _on_meta(config: PretrainedConfig) -> PreTrainedModel:

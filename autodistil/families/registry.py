@@ -8,11 +8,12 @@ from transformers import PretrainedConfig
 
 from autodistil.errors import TeacherError, suggest
 from autodistil.families.bert import BERT, DISTILBERT, ELECTRA, ROBERTA
+from autodistil.families.llama import LLAMA, QWEN2, QWEN3
 from autodistil.families.modernbert import MODERNBERT
 from autodistil.families.mpnet import MPNET
 from autodistil.families.table import Family
 
-FAMILIES: tuple[Family, ...] = (BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT)
+FAMILIES: tuple[Family, ...] = (BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT, LLAMA, QWEN2, QWEN3)
 """The shipped ones."""
 ENTRY_POINTS = "autodistil.families"
 """Group of entry points: each names a `Family` of an installed package."""

@@ -18,7 +18,8 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.deployable import Deployable, check_formats, write_formats
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
-from autodistil.model_card import model_card
+from autodistil.forward_time import forward_times
+from autodistil.model_card import Repeat, model_card
 from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.pruned_tokenizer import prune_tokenizer
 from autodistil.spaces import Candidate
@@ -58,6 +59,7 @@ def export_student(
     to: Path,
     replace_existing: bool = False,
     formats: Sequence[str] = (),
+    repeat: Repeat | None = None,
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -70,9 +72,10 @@ def export_student(
         to: a folder that does not exist yet, or is empty.
         replace_existing: put the student in the place of an earlier export at `to`.
         formats: keys of `deployable.FORMATS`, written beside.
+        repeat: what makes the student again, for the model card.
 
     Raises:
-        ExportError: the target is taken, or a format unknown or not for decoders.
+        ExportError: the target is taken, a format unknown, or none that this teacher's students have.
         ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
@@ -93,10 +96,12 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
+            times = forward_times(reloaded.base_model, teacher.model.base_model, costs["seq_len"])
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
-            card = model_card(candidate, teacher, costs, {**facts, **files}, sentence_transformers=pipeline)
+            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)
             (building / "README.md").write_text(card, encoding="utf-8")
+            _copy_licences(teacher.folder, building)
             if to.exists():
                 shutil.rmtree(to)
             os.replace(building, to)
@@ -108,11 +113,17 @@ def export_student(
 
 
 def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
+    """Refuse formats that the students of a teacher do not have."""
     others = [name for name in check_formats(formats) if name != "hf"]
     if others and teacher.family.causal:
         raise ExportError(
             f"format {others[0]!r} holds hidden states, which is not for decoders; allowed: hf, which other tools "
             "convert (such as llama.cpp's convert_hf_to_gguf.py)"
+        )
+    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
+        raise ExportError(
+            f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
+            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
         )
 
 
@@ -190,12 +201,24 @@ def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int
         )
 
 
+def _is_plain_pipeline(folder: Path | None) -> bool:
+    kinds = module_kinds(folder)
+    return bool(kinds) and PLAIN_MODULES.issuperset(kinds)
+
+
+def _copy_licences(teacher: Path | None, folder: Path) -> None:
+    """The licence files of a teacher's folder go with its students."""
+    for path in sorted(teacher.iterdir()) if teacher else ():
+        if path.is_file() and path.stem.upper() in ("LICENSE", "LICENCE", "NOTICE"):
+            shutil.copyfile(path, folder / path.name)
+
+
 def _write_sentence_pipeline(teacher: Teacher, embedding_size: int, folder: Path) -> bool:
     """Carry a sentence-transformers pipeline over to a student; False where the teacher has none that fits."""
-    kinds = module_kinds(teacher.folder)
-    if not kinds or not PLAIN_MODULES.issuperset(kinds):
+    if not _is_plain_pipeline(teacher.folder):
         return False
     assert teacher.folder is not None
+    kinds = module_kinds(teacher.folder)
     modules = json.loads((teacher.folder / "modules.json").read_text(encoding="utf-8"))
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         if (teacher.folder / name).is_file():

@@ -173,7 +173,7 @@ _GENERATION = (
 )
 
 
-def _usage(sentence_transformers: bool, own_architecture: bool, decoder: bool) -> list[str]:
+def _usage(sentence_transformers: bool, own_architecture: bool, decoder: bool = False) -> list[str]:
     if decoder:
         return ["```python", *_GENERATION, "```"]
     options = ", trust_remote_code=True" if own_architecture else ""

@@ -7,7 +7,8 @@ With S tokens, L layers, hidden size H, attention width W = heads x head size, i
 with M = 2 matrices in the FFN, or 3 where it is gated; counted as fvcore does: multiply-adds of matrix products, batch
 1, plus 5 per element of a LayerNorm; biases, softmax, GELU and rotary positions are free; the pooler sees one token.
 Masked scores count like others: a layer of local attention costs what a global one does, as SDPA computes it. What
-families differ in beside M is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family in
+families differ in beside M is data (`LayerTerms`). Vision encoders have P C p^2 H more for P patches of p x p pixels
+with C channels, which a convolution embeds, no look-up; their last norm stands for that of the embeddings. Checked against fvcore and real parameter counts of every family in
 tests/costs.
 """
 
@@ -90,6 +91,10 @@ class EncoderShape:
     """
     layer: LayerTerms = LayerTerms()
     """What a layer has."""
+    patch_flops: int = 0
+    """Multiply-adds per hidden dimension of the convolution that embeds an image's patches."""
+    fixed_length: int | None = None
+    """Tokens of every image of a vision encoder; None where texts may have any length."""
 
 
 class Axes(NamedTuple):
@@ -133,8 +138,13 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     """Multiply-adds of one sequence of `seq_len` tokens, one number a student.
 
     Raises:
-        BudgetError: `seq_len` is outside of 1 to 100,000.
+        BudgetError: `seq_len` is outside of 1 to 100,000, or no length that a vision encoder has.
     """
+    if shape.fixed_length not in (None, seq_len):
+        raise BudgetError(
+            f"sequence length: got {seq_len}; allowed: {shape.fixed_length}, the tokens of an image, which is what FLOPs "
+            "without a length mean; leave it out"
+        )
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
     axes = encoder_axes(students, shape)
@@ -142,7 +152,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     projections = axes.layers * axes.layer_weights(shape.layer) + axes.factorised * axes.embedding * axes.hidden
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
     total: Ints = seq_len * (projections + norms) + attention + axes.pooler * axes.hidden**2
-    return total
+    return total + shape.patch_flops * axes.hidden
 
 
 def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embeddings: bool = True) -> Ints:

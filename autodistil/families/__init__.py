@@ -17,10 +17,13 @@ from autodistil.families.table import (
     leading,
     split_dimensions,
 )
+from autodistil.families.vit import DEIT, DINOV2, VIT, VisionFamily
 
 __all__ = [
     "BERT",
     "BERT_FIELDS",
+    "DEIT",
+    "DINOV2",
     "DISTILBERT",
     "ELECTRA",
     "EMBEDDING",
@@ -32,9 +35,11 @@ __all__ = [
     "MPNET",
     "ROBERTA",
     "ROTARY_HEADS",
+    "VIT",
     "WHOLE",
     "Atoms",
     "Family",
+    "VisionFamily",
     "family_of",
     "known_families",
     "leading",

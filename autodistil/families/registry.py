@@ -11,8 +11,9 @@ from autodistil.families.bert import BERT, DISTILBERT, ELECTRA, ROBERTA
 from autodistil.families.modernbert import MODERNBERT
 from autodistil.families.mpnet import MPNET
 from autodistil.families.table import Family
+from autodistil.families.vit import DEIT, DINOV2, VIT
 
-FAMILIES: tuple[Family, ...] = (BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT)
+FAMILIES: tuple[Family, ...] = (BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT, VIT, DEIT, DINOV2)
 """The shipped ones."""
 ENTRY_POINTS = "autodistil.families"
 """Group of entry points: each names a `Family` of an installed package."""

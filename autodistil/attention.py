@@ -47,12 +47,15 @@ class ModelStates:
     """Last hidden states (batch, seq, hidden), where they were asked for."""
     hidden: tuple[Tensor, ...] = ()
     """Output of each layer, the last hidden states last, where they were asked for."""
+    pooled: Tensor | None = None
+    """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
         output = None if self.output is None else self.output.detach()
-        return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden))
+        pooled = None if self.pooled is None else self.pooled.detach()
+        return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden), pooled)
 
 
 class _Finished(Exception):
@@ -125,7 +128,8 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     if not output:
         return ModelStates(tap.captured[0])
-    return ModelStates(tap.captured[0], result.last_hidden_state, result.hidden_states[1:] if hidden else ())
+    layers = result.hidden_states[1:] if hidden else ()
+    return ModelStates(tap.captured[0], result.last_hidden_state, layers, result.get("pooler_output"))
 
 
 def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,13 +27,15 @@ from autodistil.errors import ConfigError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.factorised import check_factorisable
 from autodistil.families import family_of
-from autodistil.inputs import PADDING, Batch, as_batch
+from autodistil.images import RunImages
+from autodistil.inputs import PADDING, Batch, lengths
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.objectives import Objective, resolve_objective
 from autodistil.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.progress import Progress
 from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
+from autodistil.run_text import RunTexts
 from autodistil.spaces import (
     Candidate,
     SearchSpace,
@@ -117,14 +119,31 @@ class RunContext:
         if layer is not None and layer >= depth:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
         positions = teacher.max_length
-        if self.config.seq_len > positions:
+        if teacher.images is not None:
+            self._check_image_length(positions)
+        elif self.config.seq_len > positions:
             raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
         return teacher
+
+    def _check_image_length(self, tokens: int) -> None:
+        """Refuse another length than an image has; the default is that of texts."""
+        if self.config.seq_len not in (RunConfig.seq_len, tokens):
+            raise ConfigError(
+                f"seq_len = {self.config.seq_len} is for text, this teacher reads every image as {tokens} tokens; "
+                "leave it out"
+            )
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a training sequence, or of an image: the length at which costs are stated."""
+        return self.config.seq_len if self.teacher.images is None else self.teacher.max_length
 
     @cached_property
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.dims)
+        if self.config.space in (None, "auto"):
+            space = self.teacher.family.fit_space(space)
         self.teacher.family.check_space(space)
         if space.factorises_embeddings:
             check_factorisable(self.teacher.family, self.teacher.model.config)
@@ -155,7 +174,7 @@ class RunContext:
         name = self.config.assistant
         if name is None or is_sub_space(name, self.space):
             return None
-        assistant = load_assistant(name, self.teacher, self.config.seq_len, self.config.trust_remote_code)
+        assistant = load_assistant(name, self.teacher, self.seq_len, self.config.trust_remote_code)
         self._check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
         return assistant
 
@@ -210,9 +229,9 @@ class RunContext:
     def _sample_batches(self) -> list[Batch]:
         """A little training text, in batches by length, so that little is padding."""
         texts = self.training_text.sample(SAMPLE_TEXTS)
-        texts = texts[np.argsort((texts != PADDING).sum(1), kind="stable")]
+        texts = texts[np.argsort(lengths(texts), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
-        return [as_batch(part, self.teacher.padding_id, self.device) for part in parts]
+        return [self.teacher.inputs.batch(part, self.device) for part in parts]
 
     @cached_property
     def ordered_teacher(self) -> Teacher:
@@ -227,20 +246,12 @@ class RunContext:
         return LAYER_MAPS[self.config.layer_map]
 
     @cached_property
-    def text(self) -> RunText:
-        """The run's text."""
-        unit = self.config.text_unit
-        return RunText(
-            self.config,
-            self.teacher.tokenizer,
-            unit == "sentences" or (unit == "auto" and self.teacher.pooling is not None),
-            self.teacher.padding_id,
-            self.device,
-            self.progress,
-        )
+    def text(self) -> RunTexts:
+        """The run's text, or images."""
+        return _TEXTS[self.teacher.family.modality](self)
 
     @cached_property
-    def training_text(self) -> RunText:
+    def training_text(self) -> RunTexts:
         """The text to train on.
 
         Raises:
@@ -255,9 +266,16 @@ class RunContext:
         path = self.folder.path / "vocabulary.npz"
         if not path.is_file():
             rows = self.teacher.model.config.vocab_size
-            counts = token_counts(self.training_text.corpus.train.tokens, rows)
+            counts = token_counts(self._training_tokens.corpus.train.tokens, rows)
             order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
         return Vocabulary.load(path)
+
+    @property
+    def _training_tokens(self) -> RunText:
+        """The text of a teacher that reads text."""
+        text = self.training_text
+        assert isinstance(text, RunText)
+        return text
 
     def _required_tokens(self) -> list[int]:
         return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
@@ -288,7 +306,7 @@ class RunContext:
     def new_superlm(self, sub_space: StudentSet, vocabulary: Vocabulary | None = None) -> SuperLM:
         """A SuperLM that starts from the teacher; training needs no vocabulary."""
         fit = sub_space.embedding_size is not None and not self.is_trained(sub_space)
-        tokens = torch.from_numpy(self.training_text.sample_sequences(64)) if fit else None
+        tokens = torch.from_numpy(self._training_tokens.sample_sequences(64)) if fit else None
         return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map, vocabulary, tokens)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
@@ -305,7 +323,7 @@ class RunContext:
 
     def teacher_costs(self) -> dict[str, Any]:
         """The teacher's own costs, under the names of the cost table."""
-        table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.config.seq_len)
+        table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.seq_len)
         return {key: table[key].iloc[0].item() for key in COST_COLUMNS}
 
     def vocabulary_facts(self, student: StudentConfig) -> dict[str, str]:
@@ -347,6 +365,22 @@ class RunContext:
             raise RunError(
                 f"run folder {str(self.folder.path)!r} was made with another {what}; give another --run folder"
             )
+
+
+def _run_text(context: RunContext) -> RunText:
+    config, teacher = context.config, context.teacher
+    sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and teacher.pooling is not None)
+    return RunText(config, teacher.tokenizer, sentences, teacher.padding_id, context.device, context.progress)
+
+
+def _run_images(context: RunContext) -> RunImages:
+    teacher = context.teacher
+    assert teacher.images is not None
+    return RunImages(context.config, teacher.images, teacher.max_length, context.device, context.progress)
+
+
+_TEXTS: Mapping[str, Callable[[RunContext], RunTexts]] = {"text": _run_text, "image": _run_images}
+"""What a teacher reads -> the corpus of its runs."""
 
 
 def default_folder(config: RunConfig) -> Path:

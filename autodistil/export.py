@@ -6,22 +6,24 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.deployable import Deployable, check_formats, write_formats
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
+from autodistil.inputs import Batch, real_tokens
 from autodistil.model_card import model_card
 from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.pruned_tokenizer import prune_tokenizer
-from autodistil.spaces import Candidate
+from autodistil.spaces import Candidate, StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 
@@ -35,7 +37,7 @@ class ExportedStudent:
 
     path: Path
     max_difference: float
-    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths."""
+    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths, or pixels."""
     size_mb: float
     """Of `model.safetensors`, in 1e6 bytes."""
     sentence_transformers: bool
@@ -61,7 +63,7 @@ def export_student(
     Args:
         superlm: the trained SuperLM of the candidate's sub-space.
         candidate: the student.
-        teacher: gives the tokenizer and, where it is one, the sentence-transformers pipeline.
+        teacher: gives the tokenizer or image processor and, where it is one, the sentence-transformers pipeline.
         costs: its row of the cost table (`flops`, `params`, `size_mb`, ...), recounted here.
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
@@ -70,6 +72,7 @@ def export_student(
 
     Raises:
         ExportError: the target is taken, or a format unknown.
+        ConfigError: a further format is asked for of a student that reads images.
         ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
@@ -77,13 +80,14 @@ def export_student(
     if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     check_formats(formats)
+    teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
-            tokenizer = student_tokenizer(superlm, candidate, teacher)
-            tokenizer.save_pretrained(building)
+            tokenizer = None if teacher.images else student_tokenizer(superlm, candidate, teacher)
+            (teacher.images.processor if teacher.images else tokenizer).save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             reloaded = AutoModel.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
@@ -121,23 +125,41 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
     Raises:
         IntegrityError: it is above `PARITY_TOLERANCE`.
     """
-    generator = torch.Generator().manual_seed(0)
-    kept = superlm.kept_tokens(candidate.config)
     worst = 0.0
-    for length in (7, 64):
-        ids = torch.randint(10, reloaded.config.vocab_size, (2, length), generator=generator)
-        mask = torch.ones_like(ids).to(superlm.device)
-        mask[1, length // 2 :] = 0
-        batch = {"input_ids": (ids if kept is None else kept[ids]).to(superlm.device), "attention_mask": mask}
+    for batch, inputs in _PARITY_INPUTS[superlm.family.modality](superlm, candidate.config, reloaded.config):
         ours = superlm.forward(candidate.config, batch, output=True).output
-        theirs = reloaded(input_ids=ids.to(superlm.device), attention_mask=mask).last_hidden_state
-        worst = max(worst, float((theirs - ours)[mask > 0].abs().max()))
+        differences = (reloaded(**inputs).last_hidden_state - ours).abs()
+        real = real_tokens(batch)
+        worst = max(worst, float((differences if real is None else differences[real]).max()))
     if not worst <= PARITY_TOLERANCE:
         raise IntegrityError(
             f"export of {candidate.id} differs from the SuperLM's student by {worst:.2e} "
             f"(allowed {PARITY_TOLERANCE:.0e}); please report this"
         )
     return worst
+
+
+def _random_texts(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
+    """Texts at several lengths with padding, in the teacher's numbering of tokens and in the student's."""
+    generator = torch.Generator().manual_seed(0)
+    kept = superlm.kept_tokens(student)
+    for length in (7, 64):
+        ids = torch.randint(10, config.vocab_size, (2, length), generator=generator)
+        mask = torch.ones_like(ids).to(superlm.device)
+        mask[1, length // 2 :] = 0
+        batch = {"input_ids": (ids if kept is None else kept[ids]).to(superlm.device), "attention_mask": mask}
+        yield batch, {**batch, "input_ids": ids.to(superlm.device)}
+
+
+def _random_images(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
+    """Two images of noise, the same for both."""
+    shape = (2, config.num_channels, config.image_size, config.image_size)
+    batch = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(superlm.device)}
+    yield batch, batch
+
+
+_PARITY_INPUTS = MappingProxyType({"text": _random_texts, "image": _random_images})
+"""What models read -> inputs of a SuperLM's student and of its export."""
 
 
 def check_costs(

@@ -31,7 +31,7 @@ def model_card(
             f"A student of `{teacher.source}`, found by autodistil without training each candidate: a slice of a "
             "weight-sharing SuperLM that was trained by task-agnostic distillation.",
             "",
-            *_usage(sentence_transformers, candidate.config.free_attention),
+            *_usage(sentence_transformers, candidate.config.free_attention, teacher.images is not None),
             "",
             "## Architecture and costs",
             "",
@@ -48,12 +48,23 @@ def model_card(
             "",
             "## Limits",
             "",
-            "Distilled on unlabelled text only. Task results are on this card if `autodistil evaluate` was run on this "
-            "folder, and hold for those tasks. Fine-tune or evaluate it on yours before use. "
-            "It inherits the biases and the limits of its teacher and of the text.",
+            *_LIMITS[teacher.family.modality],
             "",
         ]
     )
+
+
+_LIMITS = {
+    "text": (
+        "Distilled on unlabelled text only. Task results are on this card if `autodistil evaluate` was run on this "
+        "folder, and hold for those tasks. Fine-tune or evaluate it on yours before use. "
+        "It inherits the biases and the limits of its teacher and of the text.",
+    ),
+    "image": (
+        "Distilled on unlabelled images only. Fine-tune or evaluate it on your task before use. "
+        "It inherits the biases and the limits of its teacher and of the images.",
+    ),
+}
 
 
 def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:
@@ -62,6 +73,8 @@ def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers:
     matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
     if sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"
+    if teacher.images is not None:
+        matter["pipeline_tag"] = "image-feature-extraction"
     model_type = "electra" if candidate.config.embedding_size is not None else teacher.model.config.model_type
     matter["tags"] = ["autodistil", "knowledge-distillation", model_type]
     return matter
@@ -80,7 +93,7 @@ def _teacher_front_matter(folder: Path | None) -> dict[str, Any]:
     return matter if isinstance(matter, dict) else {}
 
 
-def _usage(sentence_transformers: bool, own_architecture: bool) -> list[str]:
+def _usage(sentence_transformers: bool, own_architecture: bool, images: bool) -> list[str]:
     options = ", trust_remote_code=True" if own_architecture else ""
     if sentence_transformers:
         code = [
@@ -89,7 +102,8 @@ def _usage(sentence_transformers: bool, own_architecture: bool) -> list[str]:
         ]
     else:
         load = f'model = AutoModel.from_pretrained("PATH"{options})'
-        code = ["from transformers import AutoModel, AutoTokenizer", load]
+        reader = "AutoImageProcessor" if images else "AutoTokenizer"
+        code = [f"from transformers import {', '.join(sorted(('AutoModel', reader)))}", load]
     why = (
         "",
         "Its attention is wider or narrower than its hidden size, which no plain Hugging Face class has: the code of "

@@ -21,17 +21,18 @@ from transformers import (
 
 from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.costs import EncoderShape
-from autodistil.errors import TeacherError, one_line
-from autodistil.families import Family, family_of
-from autodistil.inputs import Batch
+from autodistil.errors import ConfigError, TeacherError, one_line
+from autodistil.families import Family, VisionFamily, family_of
+from autodistil.image_processor import ImageReader, fit_positions, load_image_reader
+from autodistil.inputs import Batch, Inputs, TokenInputs
 from autodistil.packaged import DEFAULT_TEACHER, PACKAGED
-from autodistil.pooling import read_pooling
+from autodistil.pooling import POOLER, read_pooling
 from autodistil.spaces import StudentConfig
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen encoder with its tokenizer."""
+    """A frozen encoder with its tokenizer or image processor."""
 
     source: str
     """What the user asked for: a name, a Hugging Face id or a folder."""
@@ -40,10 +41,13 @@ class Teacher:
     model: PreTrainedModel
     family: Family
     tokenizer: PreTrainedTokenizerBase
+    """Of those that read text; None of others, which have `images`."""
     has_pooler: bool
     """The checkpoint holds a pooler (AutoModel makes up a random one where it is missing)."""
     fingerprint: str
     """Hash of config and weights: two teachers with the same one are the same function."""
+    images: ImageReader | None = None
+    """The image processor of those that read images."""
 
     @property
     def dims(self) -> StudentConfig:
@@ -58,7 +62,12 @@ class Teacher:
     @property
     def padding_id(self) -> int:
         """What fills up shorter texts; masked, so any id would do."""
-        return self.model.config.pad_token_id or 0
+        return getattr(self.model.config, "pad_token_id", None) or 0
+
+    @property
+    def inputs(self) -> Inputs:
+        """How texts or images become its inputs."""
+        return TokenInputs(self.padding_id) if self.images is None else self.images.inputs
 
     @property
     def max_length(self) -> int:
@@ -67,8 +76,22 @@ class Teacher:
 
     @property
     def pooling(self) -> str | None:
-        """How it pools sentence embeddings (a key of `pooling.POOLINGS`), None where it is no sentence encoder."""
+        """How it pools embeddings (a key of `pooling.POOLINGS`), None where it is no encoder of sentences or images.
+
+        Vision encoders: by the pooler that came with the weights, else the class token.
+        """
+        if self.family.modality == "image":
+            return POOLER if self.has_pooler else "cls"
         return read_pooling(self.folder)
+
+    def check_reads_text(self, *uses: str) -> None:
+        """Make sure that it reads text where something is asked for that knows no images.
+
+        Raises:
+            ConfigError: it reads images; the message names the first use.
+        """
+        if self.images is not None and uses:
+            raise ConfigError(f"{uses[0]} is for models that read text, {self.source!r} reads images; leave it out")
 
     @torch.no_grad()
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
@@ -81,7 +104,7 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
 
     Raises:
-        TeacherError: not found, no family table, unreadable or missing weights.
+        TeacherError: not found, no family table, unreadable or missing weights, no tokenizer or image processor.
     """
     folder = resolve_folder(source)
     location = str(folder) if folder else source
@@ -91,13 +114,23 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     if getattr(config, "is_decoder", False):
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders")
     model, has_pooler = _load_model(location, source, trust_remote_code)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
+    tokenizer, images = None, None
+    if isinstance(family, VisionFamily):
+        images = load_image_reader(location, source, config, trust_remote_code)
+        fit_positions(model, images.size, family.special_tokens)
+    else:
+        tokenizer = _load_tokenizer(location, source, trust_remote_code)
     use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
     model.requires_grad_(False).eval().to(device)
-    return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
+    fingerprint = _fingerprint(model, images.fingerprint if images else "")
+    return Teacher(source, folder, model, family, tokenizer, has_pooler, fingerprint, images)
+
+
+def _load_tokenizer(location: str, source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -160,8 +193,9 @@ def _load_model(location: str, source: str, trust_remote_code: bool) -> tuple[Pr
     return model, bool(pooler) and not missing
 
 
-def _fingerprint(model: PreTrainedModel) -> str:
+def _fingerprint(model: PreTrainedModel, processor: str = "") -> str:
     digest = hashlib.sha256(json.dumps(model.config.to_diff_dict(), sort_keys=True, default=str).encode())
+    digest.update(processor.encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

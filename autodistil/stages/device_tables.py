@@ -41,9 +41,12 @@ def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Ta
 
     Raises:
         BudgetError: one means no device and no table.
+        ConfigError: the teacher reads images, which are not measured yet.
         ProfileError: a table cannot be read, or is of another device and not forced.
     """
-    config = context.config
+    config, budgets = context.config, list(budgets)
+    if budgets:
+        context.teacher.check_reads_text(f"budget {budgets[0].text!r}")
     tables = named_tables(config.latency_tables)
     return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in budgets)
 

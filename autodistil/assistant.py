@@ -99,8 +99,8 @@ def _check_images(source: str, assistant: Teacher, teacher: Teacher) -> None:
     ours, theirs = ((one.images and one.images.fingerprint, one.max_length) for one in (assistant, teacher))
     if ours != theirs:
         raise ConfigError(
-            f"assistant {source!r} reads images otherwise than the teacher; give one with the teacher's image processor "
-            f"and {teacher.max_length} tokens an image"
+            f"assistant {source!r} reads images otherwise than the teacher; give one with the teacher's image "
+            f"processor and {teacher.max_length} tokens an image"
         )
 
 

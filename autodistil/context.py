@@ -58,6 +58,7 @@ from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
     StudentConfig(12, 768, 12, 64, 3072): "bert-base",
+    StudentConfig(6, 128, 8, 16, 512): "vit-l6-h128",
 }
 """Teacher dimensions -> the shipped space that is made for them."""
 

@@ -86,8 +86,9 @@ def export_student(
         try:
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
-            tokenizer = None if teacher.images else student_tokenizer(superlm, candidate, teacher)
-            (teacher.images.processor if teacher.images else tokenizer).save_pretrained(building)
+            tokenizer = student_tokenizer(superlm, candidate, teacher)
+            reader: Any = teacher.images.processor if teacher.images else tokenizer
+            reader.save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             reloaded = AutoModel.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)

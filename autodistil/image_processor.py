@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
 
 from autodistil.errors import TeacherError, one_line
 from autodistil.inputs import PixelInputs
@@ -29,7 +28,7 @@ _RESIZE_ONLY = {"do_rescale": False, "do_normalize": False}
 class ImageReader:
     """A processor in two steps: `pixels`, whose results are kept, and `inputs.batch`."""
 
-    processor: BaseImageProcessor
+    processor: Any  # a BaseImageProcessor, whose options are those of its subclass
     channels: int
     """1: grey, 3: RGB."""
     size: int
@@ -77,7 +76,7 @@ def load_image_reader(location: str, source: str, config: PretrainedConfig, trus
     return reader_of(processor, source, int(config.num_channels))
 
 
-def reader_of(processor: BaseImageProcessor, source: str, channels: int) -> ImageReader:
+def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
     """Take a processor apart.
 
     Raises:
@@ -114,7 +113,7 @@ def _probes(channels: int) -> list[np.ndarray]:
     return [generator.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
 
 
-def _tried(processor: BaseImageProcessor, image: np.ndarray, **options: bool) -> np.ndarray:
+def _tried(processor: Any, image: np.ndarray, **options: bool) -> np.ndarray:
     return np.asarray(processor(images=[image], return_tensors="np", **options)["pixel_values"])
 
 

@@ -114,7 +114,8 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     if getattr(config, "is_decoder", False):
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders")
     model, has_pooler = _load_model(location, source, trust_remote_code)
-    tokenizer, images = None, None
+    tokenizer: Any = None
+    images = None
     if isinstance(family, VisionFamily):
         images = load_image_reader(location, source, config, trust_remote_code)
         fit_positions(model, images.size, family.special_tokens)

@@ -8,8 +8,8 @@ with M = 2 matrices in the FFN, or 3 where it is gated; counted as fvcore does: 
 1, plus 5 per element of a LayerNorm; biases, softmax, GELU and rotary positions are free; the pooler sees one token.
 Masked scores count like others: a layer of local attention costs what a global one does, as SDPA computes it. What
 families differ in beside M is data (`LayerTerms`). Vision encoders have P C p^2 H more for P patches of p x p pixels
-with C channels, which a convolution embeds, no look-up; their last norm stands for that of the embeddings. Checked against fvcore and real parameter counts of every family in
-tests/costs.
+with C channels, which a convolution embeds; their last norm stands for that of the embeddings. Checked against
+fvcore and real parameter counts of every family in tests/costs.
 """
 
 from __future__ import annotations
@@ -142,8 +142,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     """
     if shape.fixed_length not in (None, seq_len):
         raise BudgetError(
-            f"sequence length: got {seq_len}; allowed: {shape.fixed_length}, the tokens of an image, which is what FLOPs "
-            "without a length mean; leave it out"
+            f"sequence length: got {seq_len}; allowed: {shape.fixed_length}, the tokens of an image; leave it out"
         )
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")

@@ -1,7 +1,7 @@
 """Images on disk as a model's processor has resized them: decoded once, each image once, split by content.
 
-Pixels lie in one file of uint8 that is memory-mapped where it is used, as token ids do. Held out are the images with the
-smallest hashes of their pixels, so that neither their order nor repeated files matter.
+Pixels lie in one file of uint8 that is memory-mapped where it is used, as token ids do. Held out are the images with
+the smallest hashes of their pixels, so that neither their order nor repeated files matter.
 """
 
 from __future__ import annotations

@@ -63,6 +63,8 @@ def _resolve(name: str) -> ImageSource:
     if name.startswith(PREFIX):
         return ImageSource(name, name, partial(_hub_images, name))
     path = Path(os.path.expanduser(name))
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise CorpusError(f"corpus {name!r} is neither a file nor a folder; allowed: {ALLOWED}; give one")
     try:
         if any((path / saved).is_file() for saved in _SAVED):
             return ImageSource(name, _identity(files_below(path)), partial(_saved_images, path))
@@ -88,8 +90,8 @@ def _image_files(path: Path, name: str) -> list[Path]:
     images = sorted({file for file in files if file.suffix.lower() in SUFFIXES})
     if not images:
         raise CorpusError(
-            f"corpus {name!r} has no images but {len(files)} other files, such as {files[0].name!r}; this teacher reads "
-            f"images; allowed: {ALLOWED}; give one"
+            f"corpus {name!r} has no images but {len(files)} other files, such as {files[0].name!r}; this teacher "
+            f"reads images; allowed: {ALLOWED}; give one"
         )
     return images
 
@@ -175,7 +177,7 @@ def _record_images(records: Any, features: Mapping[str, Any], where: str, channe
     columns = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if not columns:
         raise CorpusError(
-            f"{where} has no image column; it has the columns {', '.join(features) or 'none'}; this teacher reads images"
+            f"{where} has no image column; it has the columns {', '.join(features) or 'none'}; give one with images"
         )
     records = records.select_columns(columns[:1]).cast_column(columns[0], datasets.Image(decode=False))
     for number, record in enumerate(_guarded(records, where)):

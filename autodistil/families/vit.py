@@ -69,7 +69,7 @@ class VisionFamily(Family):
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
         """The constants of the closed-form costs.
 
-        Of each hidden dimension the embeddings hold a filter with its bias, a number a special token and one a position.
+        Of each hidden dimension the embeddings hold a filter, its bias, a number a special token and one a position.
         """
         patch = config.num_channels * _area(config.patch_size)
         tokens, mask = self.max_length(config), bool(getattr(config, "use_mask_token", False))

@@ -8,8 +8,8 @@ with M = 2 matrices in the FFN, or 3 where it is gated; counted as fvcore does: 
 1, plus 5 per element of a LayerNorm; biases, softmax, GELU and rotary positions are free; the pooler sees one token.
 Masked scores count like others: a layer of local attention costs what a global one does, as SDPA computes it. What
 families differ in beside M is data (`LayerTerms`). Vision encoders have P C p^2 H more for P patches of p x p pixels
-with C channels, which a convolution embeds; their last norm stands for that of the embeddings. Checked against
-fvcore and real parameter counts of every family in tests/costs.
+with C channels, which a convolution embeds; their last norm comes in the place of that of the embeddings. Checked
+against fvcore and real parameter counts of every family in tests/costs.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ class EncoderShape:
     """What a layer has."""
     patch_flops: int = 0
     """Multiply-adds per hidden dimension of the convolution that embeds an image's patches."""
+    embedding_norm: bool = True
+    """A norm ends the embeddings; where not, one follows the last layer."""
     fixed_length: int | None = None
     """Tokens of every image of a vision encoder; None where texts may have any length."""
 
@@ -167,12 +169,14 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     norms = terms.norms * terms.norm_vectors * axes.hidden
     layers = axes.layers * (axes.layer_weights(terms) + biases + norms)
     pooler = axes.pooler * (axes.hidden + 1) * axes.hidden
-    encoder: Ints = layers + pooler + terms.position_buckets * axes.heads
+    last_norm = (not shape.embedding_norm) * terms.norm_vectors * axes.hidden
+    encoder: Ints = layers + pooler + last_norm + terms.position_buckets * axes.heads
     return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
 def _embedding_parameters(axes: Axes, shape: EncoderShape) -> Ints:
-    tables = (axes.vocabulary + shape.other_embedding_rows + shape.layer.norm_vectors) * axes.embedding
+    norm = shape.embedding_norm * shape.layer.norm_vectors
+    tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
     return tables + projection
 

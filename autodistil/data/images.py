@@ -19,14 +19,13 @@ from typing import Any
 
 from autodistil.data.hub import PREFIX, parse_hub_dataset
 from autodistil.data.optional import optional_import
+from autodistil.data.readers import IMAGE_SUFFIXES
 from autodistil.data.sources import DEFAULT_CORPUS, file_identity, files_below
 from autodistil.errors import CorpusError, one_line, one_line_named
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of files that are taken for images."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow is let open: its other decoders are seldom used and seldom looked at."""
-ALLOWED = f"files ({' '.join(SUFFIXES)}), folders, globs, folders of Dataset.save_to_disk, {PREFIX}owner/name"
+ALLOWED = f"files ({' '.join(IMAGE_SUFFIXES)}), folders, globs, folders of Dataset.save_to_disk, {PREFIX}owner/name"
 INSTALL = "pip install 'autodistil[vision]'"
 MODES: Mapping[int, str] = {1: "L", 3: "RGB"}
 """Channels -> Pillow's mode."""
@@ -87,7 +86,7 @@ def _image_files(path: Path, name: str) -> list[Path]:
     if not files:
         what = "holds no files" if matches else "not found"
         raise CorpusError(f"corpus {name!r} {what}; this teacher reads images; allowed: {ALLOWED}; give one")
-    images = sorted({file for file in files if file.suffix.lower() in SUFFIXES})
+    images = sorted({file for file in files if file.suffix.lower() in IMAGE_SUFFIXES})
     if not images:
         raise CorpusError(
             f"corpus {name!r} has no images but {len(files)} other files, such as {files[0].name!r}; this teacher "

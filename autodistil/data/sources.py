@@ -12,7 +12,7 @@ from pathlib import Path
 from autodistil.data.decoding import corpus_file_errors
 from autodistil.data.docstrings import python_docs, python_docs_version
 from autodistil.data.hub import PREFIX, hub_documents, is_bare_name, parse_hub_dataset
-from autodistil.data.readers import READERS, kind_of, read_documents
+from autodistil.data.readers import IMAGE_SUFFIXES, READERS, kind_of, read_documents
 from autodistil.errors import CorpusError, suggest
 
 DEFAULT_CORPUS = "python-docs"
@@ -147,6 +147,11 @@ def _readable(files: Sequence[Path], name: str) -> list[Path]:
     """The files with a known extension."""
     known = [file for file in files if _has_known_kind(file)]
     if not known:
+        if files and all(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
+            raise CorpusError(
+                f"corpus {name!r} has {len(files)} images, this teacher reads text; allowed: {ALLOWED}; give text, or a "
+                "teacher that reads images"
+            )
         found = f"{len(files)} files, such as {files[0].name!r}" if files else "no files"
         raise CorpusError(
             f"corpus {name!r} has {found}, but none of a known kind; allowed: {ALLOWED}; add or rename some"

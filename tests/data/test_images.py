@@ -205,7 +205,9 @@ def test_too_few_images(tmp_path, reader):
 
 def test_text_where_images_are_expected(tmp_path, reader):
     (tmp_path / "text.txt").write_text("some text")
-    with pytest.raises(CorpusError, match="has no images but 1 other files, such as 'text.txt'; this teacher reads images"):
+    with pytest.raises(
+        CorpusError, match="has no images but 1 other files, such as 'text.txt'; this teacher reads images"
+    ):
         read([tmp_path / "text.txt"], reader, tmp_path / "cache")
     with pytest.raises(CorpusError, match="corpus 'python-docs' is text, this teacher reads images"):
         resolve_images(["python-docs"])
@@ -217,4 +219,3 @@ def test_images_where_text_is_expected(tmp_path):
         with pytest.raises(CorpusError, match="images, this teacher reads text") as caught:
             list(iter_documents([str(source)]))
         assert "\n" not in str(caught.value)
-

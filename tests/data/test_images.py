@@ -206,7 +206,7 @@ def test_too_few_images(tmp_path, reader):
 def test_text_where_images_are_expected(tmp_path, reader):
     (tmp_path / "text.txt").write_text("some text")
     with pytest.raises(
-        CorpusError, match="has no images but 1 other files, such as 'text.txt'; this teacher reads images"
+        CorpusError, match=r"has no images but 1 other files, such as 'text\.txt'; this teacher reads images"
     ):
         read([tmp_path / "text.txt"], reader, tmp_path / "cache")
     with pytest.raises(CorpusError, match="corpus 'python-docs' is text, this teacher reads images"):

@@ -44,8 +44,8 @@ format: $(DEV)  ## format the code and sort the imports
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV)  ## run every script of benchmarks/, one after the other
-	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(DEV)  ## run every script of benchmarks/, one after the other, then put the ratios beside their goals
+	@set -e; for script in $(filter-out benchmarks/goals.py,$(sort $(wildcard benchmarks/[a-z]*.py))) benchmarks/goals.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: $(DEV)  ## build the documentation into site/
 	$(BIN)/python -m mkdocs build --strict

@@ -8,10 +8,11 @@ by themselves (MPNet) have forward hooks on their three projections instead, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from autodistil.inputs import Batch
+from autodistil.relations import KeptRelations
 
 TAPPED_SDPA = "autodistil_sdpa"
 
@@ -49,6 +51,8 @@ class ModelStates:
     """Output of each layer, the last hidden states last, where they were asked for."""
     pooled: Tensor | None = None
     """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
+    kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
+    """What students that are compared with these states share: by the number of relation heads, for Q, K and V."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
@@ -56,6 +60,10 @@ class ModelStates:
         output = None if self.output is None else self.output.detach()
         pooled = None if self.pooled is None else self.pooled.detach()
         return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden), pooled)
+
+    def for_many(self) -> ModelStates:
+        """These states as targets of several students of one batch, which then share what they form of them."""
+        return replace(self, kept=defaultdict(lambda: tuple(KeptRelations() for _ in self.attention)))
 
 
 class _Finished(Exception):

@@ -62,7 +62,9 @@ def relation_kl_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | 
         _relation_heads_of(teacher.attention, options.relation_heads),
         strict=True,
     )
-    return sum((relation_kl(*pair, mask) for pair in pairs), start=student.attention.query.new_zeros(()))
+    kept = teacher.kept[options.relation_heads] if teacher.kept is not None else (None,) * 3
+    losses = [relation_kl(*pair, mask, known) for pair, known in zip(pairs, kept, strict=True)]
+    return torch.stack(losses).sum()
 
 
 def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:

@@ -7,7 +7,8 @@ averaged over relation heads and real tokens and summed over queries, keys and v
 Neither needs autograd. With Z = S S^T / sqrt(d), P = softmax(Z), Y and T the teacher's, a row's divergence is
 sum(T (Y - Z)) - lse(Y) + lse(Z), and with D = P - T the gradient of its sum is dL/dS = (D + D^T) S / sqrt(d). Both are
 formed in the forward, some rows at a time, so that no seq x seq matrix is ever there: memory is linear in the length.
-Texts are taken without their padding, those of one length together.
+Texts are taken without their padding, those of one length together. T is the same for all students of a batch: as far
+as it fits into a fixed size, it can be kept for the next one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -25,6 +27,35 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Entries of a relation matrix formed at a time, by device: what stays in a CPU's cache, what fills a GPU."""
+_KEPT_ENTRIES = 1 << 22
+"""Entries of a teacher's relations that are kept, 16 MB for queries, keys and values each, whatever the length."""
+
+Chunk = tuple[int, int, int]
+"""Numbers of the texts of one length, and of the first relation and row."""
+
+
+@dataclass
+class KeptRelations:
+    """What the teacher's relations of a batch contribute to the loss of any student, chunk by chunk.
+
+    It belongs to one teacher's queries, keys or values on one batch, split into one number of relation heads.
+    """
+
+    room: int = _KEPT_ENTRIES
+    """Entries that are kept yet; chunks for which there is none are formed anew each time."""
+    chunks: dict[Chunk, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Relations R (relations, rows, seq), and the sum of R log R."""
+
+    def get(self, key: Chunk, states: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """A chunk: some rows of the relations of states (relations, seq, d)."""
+        if key in self.chunks:
+            return self.chunks[key]
+        scores, relation, normaliser = _relation_rows(states, rows)
+        chunk = relation, torch.dot(scores.view(-1), relation.view(-1)) - normaliser.sum()
+        if relation.numel() <= self.room:
+            self.room -= relation.numel()
+            self.chunks[key] = chunk
+        return chunk
 
 
 def split_relation_heads(states: Tensor, relation_heads: int) -> Tensor:
@@ -74,7 +105,9 @@ def row_weights(states: Tensor, mask: Tensor | None) -> Tensor:
     return mask[:, None, :].to(states.dtype) / (heads * mask.sum())
 
 
-def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
+def relation_kl(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, kept: KeptRelations | None = None
+) -> Tensor:
     """KL(R_teacher || R_student), mean over relation heads and real tokens; differentiable in `student` only.
 
     On a CUDA device it runs as a Triton kernel (`relations_triton.py`) where Triton is installed.
@@ -83,9 +116,13 @@ def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor | None = None) ->
         student: (batch, relation_heads, seq, d_student).
         teacher: (batch, relation_heads, seq, d_teacher); gets no gradient.
         mask: (batch, seq), True at real tokens; None where all are.
+        kept: what other students had of the same teacher on the same batch; the Triton kernel has no use for it.
     """
     kernel = _triton_kernel() if student.is_cuda and student.dtype in _TRITON_TYPES else None
-    return (kernel or _RelationKL.apply)(student, teacher, mask)
+    if kernel is not None:
+        return kernel(student, teacher, mask)
+    loss: Tensor = _RelationKL.apply(student, teacher, mask, kept or KeptRelations(room=0))
+    return loss
 
 
 _TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -103,31 +140,31 @@ def _triton_kernel() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None
 
 class _RelationKL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None, kept: KeptRelations) -> Tensor:
         with torch.autocast(student.device.type, enabled=False):
-            loss, gradient = _kl_and_gradient(student.float(), teacher.float(), mask, student.requires_grad)
+            loss, gradient = _kl_and_gradient(student.float(), teacher.float(), mask, student.requires_grad, kept)
         if gradient is not None:
             ctx.save_for_backward(gradient.to(student.dtype))
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_loss, None, None
+        return gradient * grad_loss, None, None, None
 
 
 def _kl_and_gradient(
-    student: Tensor, teacher: Tensor, mask: Tensor | None, need_gradient: bool
+    student: Tensor, teacher: Tensor, mask: Tensor | None, need_gradient: bool, kept: KeptRelations
 ) -> tuple[Tensor, Tensor | None]:
     """The loss and dL/dstudent."""
     heads, width = student.shape[1], student.shape[-1]
     tokens = student[:, 0, :, 0].numel() if mask is None else mask.sum()
     gradient = torch.zeros_like(student, memory_format=torch.contiguous_format) if need_gradient else None
     loss = student.new_zeros(())
-    for texts in _of_one_length(mask):
+    for number, texts in enumerate(_of_one_length(mask)):
         ours, theirs = _taken(student, texts), _taken(teacher, texts)
         own = torch.zeros_like(ours) if need_gradient else None
-        loss += _sum_over_rows(ours, theirs, own)
+        loss += _sum_over_rows(ours, theirs, own, kept, number)
         if gradient is not None and own is not None:
             _put_back(gradient, texts, own)
     if gradient is not None:
@@ -167,30 +204,32 @@ def _put_back(states: Tensor, texts: Texts, values: Tensor) -> None:
         states[texts[0], :, texts[1]] = per_text.transpose(1, 2)
 
 
-def _sum_over_rows(student: Tensor, teacher: Tensor, gradient: Tensor | None) -> Tensor:
+def _sum_over_rows(
+    student: Tensor, teacher: Tensor, gradient: Tensor | None, kept: KeptRelations, number: int
+) -> Tensor:
     """Sum of the divergences of all rows of relations (relations, seq, d); its gradient, times sqrt(d), is added."""
     relations, seq, _ = student.shape
     entries = _CHUNK_ENTRIES.get(student.device.type, min(_CHUNK_ENTRIES.values()))
-    together, rows = max(1, entries // seq**2), min(seq, max(1, entries // seq))
+    together, step = max(1, entries // seq**2), min(seq, max(1, entries // seq))
     loss = student.new_zeros(())
     for first in range(0, relations, together):
         part = slice(first, first + together)
         grad = None if gradient is None else gradient[part]
-        for start in range(0, seq, rows):
-            loss += _chunk(student[part], teacher[part], slice(start, start + rows), grad)
+        for start in range(0, seq, step):
+            rows = slice(start, start + step)
+            target, negative_entropy = kept.get((number, first, start), teacher[part], rows)
+            loss += negative_entropy + _cross_entropy(student[part], target, rows, grad)
     return loss
 
 
-def _chunk(student: Tensor, teacher: Tensor, rows: slice, gradient: Tensor | None) -> Tensor:
-    """As `_sum_over_rows` for some rows of some relations."""
+def _cross_entropy(student: Tensor, target: Tensor, rows: slice, gradient: Tensor | None) -> Tensor:
+    """Sum of -T log P over some rows of some relations; its gradient is added as by `_sum_over_rows`."""
     scores, relation, normaliser = _relation_rows(student, rows)
-    teacher_scores, target, teacher_normaliser = _relation_rows(teacher, rows)
-    cross = torch.dot(teacher_scores.sub_(scores).view(-1), target.view(-1))
     if gradient is not None:
         difference = relation.sub_(target)
         gradient[:, rows].baddbmm_(difference, student)
         gradient.baddbmm_(difference.transpose(1, 2), student[:, rows])
-    return cross + (normaliser - teacher_normaliser).sum()
+    return normaliser.sum() - torch.dot(scores.view(-1), target.view(-1))
 
 
 def _relation_rows(states: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,8 +38,9 @@ def main() -> None:
     picks = {"ms": aware.best, "FLOPs": blind.best}
     folders = [aware.run / "students" / student for student in dict.fromkeys(picks.values())]
     entries = dict(zip(dict.fromkeys(picks.values()), _afresh(folders, options.seq_len), strict=True))
+    scored = blind.candidates.combine_first(aware.candidates)  # the same SuperLMs and texts, other students in budget
     for name, student in picks.items():
-        print(_line(name, blind.candidates.loc[student], entries[student], options.ms))
+        print(_line(name, scored.loc[student], entries[student], options.ms))
     print(f"FLOPs alone at this latency: {same['id']}, loss {same['loss']:.4f}, {same[column]:.3g} ms by model")
 
 

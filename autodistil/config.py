@@ -117,6 +117,8 @@ class RunConfig:
     """`auto`, `cpu`, `cuda` or `mps`."""
     checkpoint_seconds: float = 60.0
     """Seconds between checkpoints."""
+    track: str | None = None
+    """Experiment tracker that is told of the run too (`tracking.TRACKERS`); `none` for none."""
 
     workers: int = 0
     """Ray workers that share a global batch, or score students; 0: this process alone, without Ray."""
@@ -166,7 +168,7 @@ SEARCH_OPTIONS = REFINE_OPTIONS | PROXY_OPTIONS | DEVICE_OPTIONS | STUDY_OPTIONS
 CLUSTER_OPTIONS = frozenset(
     {"workers", "cpus_per_worker", "gpus_per_worker", "layout", "address", "storage", "max_failures"}
 )
-MACHINE_OPTIONS = CLUSTER_OPTIONS | {"threads", "device", "checkpoint_seconds"}
+MACHINE_OPTIONS = CLUSTER_OPTIONS | {"threads", "device", "checkpoint_seconds", "track"}
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
 RECIPE_OPTIONS = frozenset({"learning_rate", "relation_heads", "layer_map", "random_students"})
@@ -183,6 +185,7 @@ _CHOICES = {
     "proxy_method": ("similarity", "probe", "finetune"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "layout": ("joint", "split"),
+    "track": ("mlflow", "wandb", "none"),
 }
 _MINIMUM = {
     "relation_heads": 1,

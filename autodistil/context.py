@@ -19,7 +19,7 @@ from autodistil.assistant import (
     taught_by_model,
     taught_by_sub_space,
 )
-from autodistil.config import RunConfig, layered
+from autodistil.config import RUN_OPTIONS, RunConfig, layered
 from autodistil.costs import COST_COLUMNS, cost_table
 from autodistil.data import special_affixes
 from autodistil.device import resolve_device
@@ -51,6 +51,7 @@ from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
 from autodistil.text import RunText
+from autodistil.tracking import GuardedTracker, TrackedRun
 from autodistil.training.checkpoint import WEIGHTS, load_weights
 from autodistil.training.trainer import Targets
 from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary, required_ids, token_counts
@@ -346,6 +347,16 @@ class RunContext:
     def resolved(self) -> dict[str, Any]:
         """What `run.yaml` says the configuration was resolved to so far."""
         return dict(self.folder.record()["resolved"]) if self.folder.exists() else {}
+
+    @cached_property
+    def tracker(self) -> GuardedTracker:
+        """The experiment tracker, opened once it is told something; the run must have its record by then."""
+        return GuardedTracker(self.config.track, self._tracked_run, self.progress.say)
+
+    def _tracked_run(self) -> TrackedRun:
+        fixed = {**self.config.to_dict(), **{key: self.resolved().get(key) for key in ("objective", "train_steps")}}
+        options = {name: str(fixed[name]) for name in sorted(RUN_OPTIONS)}
+        return TrackedRun(self.folder.identity(), self.folder.path.resolve().name, self.folder.path, options)
 
     def record(self, **resolved: Any) -> None:
         """Write `run.yaml` with the configuration and what is known by now."""

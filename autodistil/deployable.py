@@ -40,18 +40,22 @@ class Deployable:
     """With PyTorch."""
     speed: float | None = None
     """Time of a forward over that of the float32 ONNX file, median of rounds in turns; of the quantised one only."""
+    size_share: float | None = None
+    """Its size over that of the float32 ONNX file."""
+    text_cosine: float | None = None
+    """Lowest cosine of a text's mean over its tokens with PyTorch's."""
 
     @property
     def line(self) -> str:
         """For the terminal and the model card."""
         exact = f"differs from PyTorch by {self.agreement.max_difference:.0e}"
-        rounded = f"mean cosine of tokens with PyTorch {self.agreement.mean_cosine:.3f}"
-        told = f"`{self.file}`: {self.size_mb:.1f} MB, {exact if self.speed is None else rounded}"
         if self.speed is None:
-            return told
+            return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
         batch, tokens = _SHAPE
         return (
-            f"{told}, {self.speed:.2f} of float32's time here ({batch} x {tokens} tokens, one thread, {_ROUNDS} rounds)"
+            f"`{self.file}`: {self.size_mb:.1f} MB, {self.size_share:.2f} of float32's; cosine with PyTorch "
+            f"{self.agreement.mean_cosine:.3f} (mean of tokens), {self.text_cosine:.3f} (lowest of a text's mean); "
+            f"{self.speed:.2f} of float32's time here ({batch} x {tokens} tokens, one thread, {_ROUNDS} rounds)"
         )
 
 
@@ -126,7 +130,21 @@ def _quantised(student: _Student) -> Deployable:
     found = check_agreement(agreement(rounded, student.cases), QUANTISED, quantised=True)
     config = student.model.config
     speed = _relative_time(rounded, exact, config.vocab_size, config.max_position_embeddings - 2)
-    return Deployable("onnx-int8", QUANTISED, _size(target), found, speed)
+    share, lowest = _size(target) / _size(source), lowest_text_cosine(rounded, student.cases)
+    return Deployable("onnx-int8", QUANTISED, _size(target), found, speed, share, lowest)
+
+
+def lowest_text_cosine(run: Run, cases: Sequence[Case]) -> float:
+    """Lowest cosine of a text's mean over its real tokens, with PyTorch's: what a user of embeddings sees."""
+    lowest = 1.0
+    for case in cases:
+        mask = case.attention_mask[..., None]
+        ours, theirs = (
+            (states * mask).sum(1) / mask.sum(1) for states in (run(case.input_ids, case.attention_mask), case.expected)
+        )
+        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+        lowest = min(lowest, float(((ours * theirs).sum(-1) / np.maximum(norms, 1e-12)).min()))
+    return lowest
 
 
 def _openvino(student: _Student) -> Deployable:
@@ -141,9 +159,10 @@ def _openvino(student: _Student) -> Deployable:
 
 
 FORMATS: Mapping[str, Callable[[_Student], Deployable] | None] = MappingProxyType(
-    {"hf": None, "onnx": _onnx, "onnx-int8": _quantised, "openvino": _openvino}
+    {"hf": None, "sentence-transformers": None, "onnx": _onnx, "onnx-int8": _quantised, "openvino": _openvino}
 )
-"""Name -> what writes it; None for the Hugging Face folder, which is always written."""
+"""Name -> what writes it; None for the Hugging Face folder, which is always written, with a
+sentence-transformers pipeline where the teacher has one."""
 
 
 def _size(path: Path) -> float:

@@ -19,8 +19,9 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.deployable import Deployable, check_formats, write_formats
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
+from autodistil.forward_time import forward_times
 from autodistil.inputs import Batch, real_tokens
-from autodistil.model_card import model_card
+from autodistil.model_card import Repeat, model_card
 from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.pruned_tokenizer import prune_tokenizer
 from autodistil.spaces import Candidate, StudentConfig
@@ -57,6 +58,7 @@ def export_student(
     to: Path,
     replace_existing: bool = False,
     formats: Sequence[str] = (),
+    repeat: Repeat | None = None,
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -69,9 +71,10 @@ def export_student(
         to: a folder that does not exist yet, or is empty.
         replace_existing: put the student in the place of an earlier export at `to`.
         formats: keys of `deployable.FORMATS`, written beside.
+        repeat: what makes the student again, for the model card.
 
     Raises:
-        ExportError: the target is taken, or a format unknown.
+        ExportError: the target is taken, a format unknown, or none that this teacher's students have.
         ConfigError: a further format is asked for of a student that reads images.
         ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
@@ -81,6 +84,7 @@ def export_student(
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     check_formats(formats)
     teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
+    _check_pipeline(formats, teacher)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
@@ -94,10 +98,12 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
+            times = forward_times(reloaded, teacher.model, costs["seq_len"])
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
-            card = model_card(candidate, teacher, costs, {**facts, **files}, sentence_transformers=pipeline)
+            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)
             (building / "README.md").write_text(card, encoding="utf-8")
+            _copy_licences(teacher.folder, building)
             if to.exists():
                 shutil.rmtree(to)
             os.replace(building, to)
@@ -195,12 +201,33 @@ def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int
         )
 
 
+def _check_pipeline(formats: Sequence[str], teacher: Teacher) -> None:
+    """Refuse a sentence-transformers folder of a teacher that is none."""
+    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
+        raise ExportError(
+            f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
+            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
+        )
+
+
+def _is_plain_pipeline(folder: Path | None) -> bool:
+    kinds = module_kinds(folder)
+    return bool(kinds) and PLAIN_MODULES.issuperset(kinds)
+
+
+def _copy_licences(teacher: Path | None, folder: Path) -> None:
+    """The licence files of a teacher's folder go with its students."""
+    for path in sorted(teacher.iterdir()) if teacher else ():
+        if path.is_file() and path.stem.upper() in ("LICENSE", "LICENCE", "NOTICE"):
+            shutil.copyfile(path, folder / path.name)
+
+
 def _write_sentence_pipeline(teacher: Teacher, embedding_size: int, folder: Path) -> bool:
     """Carry a sentence-transformers pipeline over to a student; False where the teacher has none that fits."""
-    kinds = module_kinds(teacher.folder)
-    if not kinds or not PLAIN_MODULES.issuperset(kinds):
+    if not _is_plain_pipeline(teacher.folder):
         return False
     assert teacher.folder is not None
+    kinds = module_kinds(teacher.folder)
     modules = json.loads((teacher.folder / "modules.json").read_text(encoding="utf-8"))
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         if (teacher.folder / name).is_file():

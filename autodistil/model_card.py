@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from autodistil.forward_time import ForwardTimes
 from autodistil.spaces import Candidate
 from autodistil.teacher import Teacher
 
@@ -18,8 +20,20 @@ def model_card(
     costs: Mapping[str, Any],
     facts: Mapping[str, str],
     sentence_transformers: bool,
+    times: ForwardTimes | None = None,
+    repeat: Repeat | None = None,
 ) -> str:
-    """The `README.md` of a student, with the front matter that the Hugging Face Hub reads."""
+    """The `README.md` of a student, with the front matter that the Hugging Face Hub reads.
+
+    Args:
+        candidate: the student.
+        teacher: what it was distilled from.
+        costs: its row of the cost table, `seq_len`, and the `teacher`'s costs.
+        facts: what it was distilled on, its loss, how far to trust it.
+        sentence_transformers: the folder is a sentence-transformers one.
+        times: of a forward, where they were measured.
+        repeat: what makes the student again.
+    """
     return "\n".join(
         [
             "---",
@@ -39,37 +53,106 @@ def model_card(
             "|---|---|---|",
             *_architecture_rows(candidate, teacher),
             *_cost_rows(costs),
+            *_time_rows(times),
             "",
             "FLOPs are multiply-adds of one sequence (batch 1) at the stated length, counted as fvcore does.",
+            *([f"Latency is the median with its 95 % interval: {times.where}."] if times else []),
             "",
             "## Where it comes from",
             "",
             *(f"- {key}: {value}" for key, value in facts.items()),
             "",
+            *(repeat.section if repeat else []),
             "## Limits",
             "",
-            *_LIMITS[teacher.family.modality],
+            *_limits(teacher, costs["seq_len"]),
+            "",
+            "## Licence",
+            "",
+            _licence_words(teacher),
             "",
         ]
     )
 
 
-_LIMITS = {
-    "text": (
-        "Distilled on unlabelled text only. Task results are on this card if `autodistil evaluate` was run on this "
-        "folder, and hold for those tasks. Fine-tune or evaluate it on yours before use. "
-        "It inherits the biases and the limits of its teacher and of the text.",
-    ),
-    "image": (
-        "Distilled on unlabelled images only. Fine-tune or evaluate it on your task before use. "
-        "It inherits the biases and the limits of its teacher and of the images.",
-    ),
-}
+@dataclass(frozen=True)
+class Repeat:
+    """What makes a student again."""
+
+    student: str
+    options: Mapping[str, Any]
+    """Of the run, those that are not the defaults."""
+    refined: Mapping[str, Any] | None = None
+    """`steps` and `learning_rate` of its refinement, where it has these weights."""
+
+    @property
+    def section(self) -> list[str]:
+        """As Markdown."""
+        refine = "".join(f" --{name.replace('_', '-')} {value}" for name, value in (self.refined or {}).items())
+        return [
+            "## How to repeat it",
+            "",
+            "With this as `run.yaml`, and the versions above:",
+            "",
+            "```yaml",
+            yaml.safe_dump(dict(self.options), sort_keys=False, allow_unicode=True).strip(),
+            "```",
+            "",
+            "```sh",
+            "autodistil search --config run.yaml --run again",
+            *([f"autodistil refine --run again --pick {self.student}{refine}"] if self.refined else []),
+            f"autodistil export --run again --pick {self.student} --to my-student",
+            "```",
+            "",
+            "On a CPU with as many threads that gives the same bits; elsewhere the order of sums may differ.",
+            "",
+        ]
+
+
+def _licence_words(teacher: Teacher) -> str:
+    """What the teacher's card says of its licence."""
+    inherited = _teacher_front_matter(teacher.folder)
+    name = inherited.get("license_name") or inherited.get("license")
+    if not name:
+        return (
+            f"A student is made of its teacher's weights. No licence of `{teacher.source}` is at hand: look it up "
+            "before you pass this student on."
+        )
+    link = f" ({inherited['license_link']})" if inherited.get("license_link") else ""
+    return f"A student is made of its teacher's weights and carries the licence of `{teacher.source}`: {name}{link}."
+
+
+def _time_rows(times: ForwardTimes | None) -> list[str]:
+    if times is None:
+        return []
+    both = (times.student, times.teacher)
+    cells = (f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f})" for one in both)
+    return [f"| latency, {times.inputs} | {' | '.join(cells)} |"]
+
+
+def _limits(teacher: Teacher, seq_len: int) -> list[str]:
+    images = teacher.images is not None
+    what, evaluated = (
+        "images" if images else "text",
+        ("Task results are on this card if `autodistil evaluate` was run on this folder, and hold for those tasks. "),
+    )
+    reads = (
+        f"It reads {teacher.max_length:,} tokens at most, was distilled on texts of {seq_len:,} or fewer, and inherits"
+    )
+    return [
+        f"Distilled on unlabelled {what} only. {'' if images else evaluated}"
+        "The held-out loss says how near the student comes to its teacher, not how good it is at anything. "
+        "Fine-tune or evaluate it on your task before use. "
+        f"{'It inherits' if images else reads} the biases and the limits of its teacher and of the {what}.",
+    ]
 
 
 def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:
     inherited = _teacher_front_matter(teacher.folder)
-    matter: dict[str, Any] = {key: inherited[key] for key in ("language", "license") if key in inherited}
+    carried = ("language", "license", "license_name", "license_link")
+    matter: dict[str, Any] = {key: inherited[key] for key in carried if key in inherited}
+    if teacher.folder is None:
+        matter["base_model"] = teacher.source  # an id on the Hub
     matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
     if sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"

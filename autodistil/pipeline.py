@@ -44,8 +44,10 @@ from autodistil.stages.searching import (
     verify_front,
     write_candidates,
 )
+from autodistil.stages.tracking import track_found, tracked
 from autodistil.stages.training import train_missing
 from autodistil.student_search.pick import best_id, knee_id, pick_student, ranks_flipped
+from autodistil.tracking import check_tracker
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,11 @@ def search(
         AutodistilError: wrong input; what was done before is kept.
     """
     start = time.perf_counter()
+    check_tracker(context.config.track)
     measure = measure or measure_here(context)
     profile_devices(context, measure)
     problem = search_problem(context, context.config.budgets)
-    with context.folder.locked():
+    with tracked(context), context.folder.locked():
         needed = [
             sub for sub in context.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()
         ]
@@ -128,6 +131,7 @@ def search(
         )
         held = device_notes(problem, best)
         report = write_report(context, problem, ranked, [*held, *skipped], report_dir)
+        track_found(context, [budget.text for budget in problem.budgets], ranked)
     return SearchResult(
         context.folder.path,
         tuple(budget.text for budget in problem.budgets),
@@ -143,7 +147,7 @@ def search(
 
 def train(context: RunContext, resume: bool = False) -> None:
     """Train the SuperLMs of all sub-spaces that are not trained yet."""
-    with context.folder.locked():
+    with tracked(context), context.folder.locked():
         train_missing(context, context.space.sub_spaces, resume)
 
 

@@ -96,6 +96,14 @@ def test_without_racing_every_student_is_scored_on_all_text(searched):
     pd.testing.assert_frame_equal(raced, pd.read_csv(searched / "candidates.csv"))
 
 
+def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):
+    command = ["train", "--run", tmp_path / "run", *inputs(teacher_dir, corpus), "--batch-size", "4", "--seq-len", "32"]
+    assert run(*command, "--train-minutes", "0.005") == 0
+    steps = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["resolved"]["train_steps"]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert max(row["step"] for row in rows) == steps >= 1
+
+
 def test_a_loose_budget_is_said(searched, capsys):
     assert run("search", "--budget", "5GFLOPs", "--run", searched) == 0
     assert "does not bind" in capsys.readouterr().out
@@ -112,6 +120,29 @@ def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
     card = (tmp_path / "student" / "README.md").read_text()
     assert "multiply-adds" in card
     assert "held-out loss" in card
+    assert "| latency, 1 x 32 tokens | " in card
+    assert f"PyTorch {torch.__version__} on " in card
+    assert "No licence of" in card
+
+
+def test_the_card_says_how_to_make_the_same_student_again(searched, tmp_path, monkeypatch):
+    assert run("export", "--run", searched, "--pick", "knee", "--to", tmp_path / "student") == 0
+    card = (tmp_path / "student" / "README.md").read_text()
+    section = card.partition("## How to repeat it")[2]
+    options, commands = (section.split(f"```{kind}\n")[1].split("```")[0] for kind in ("yaml", "sh"))
+    (tmp_path / "run.yaml").write_text(options)
+    monkeypatch.chdir(tmp_path)
+    for line in commands.splitlines():
+        assert run(*(word.replace("my-student", "again-student") for word in line.split()[1:])) == 0
+    first, second = (tmp_path / name / "model.safetensors" for name in ("student", "again-student"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_a_plain_teacher_has_no_sentence_transformers(searched, tmp_path, capsys):
+    command = ["export", "--run", searched, "--to", tmp_path / "student", "--format", "sentence-transformers"]
+    assert run(*command) == 2
+    assert one_line(capsys).endswith("so its students have none; allowed: hf, onnx, onnx-int8, openvino")
+    assert not (tmp_path / "student").exists()
 
 
 def test_the_report_can_be_written_again(searched, tmp_path):

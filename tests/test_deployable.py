@@ -19,7 +19,10 @@ from tests.profiling.conftest import tiny_bert
 
 
 def test_unknown_formats_are_refused_with_the_allowed_ones():
-    with pytest.raises(ExportError, match=r"format 'onx' \(did you mean 'onnx'\?\) is unknown; allowed: hf, onnx"):
+    with pytest.raises(
+        ExportError,
+        match=r"format 'onx' \(did you mean 'onnx'\?\) is unknown; allowed: hf, sentence-transformers, onnx",
+    ):
         check_formats(["hf", "onx"])
     assert check_formats(["onnx", "hf", "onnx"]) == ("onnx", "hf")
 
@@ -39,6 +42,9 @@ def test_all_formats_agree_with_pytorch(tmp_path):
     assert converted.agreement.max_difference < 1e-4
     assert rounded.agreement.mean_cosine > 0.9
     assert rounded.size_mb < exact.size_mb
+    assert rounded.size_share == pytest.approx(rounded.size_mb / exact.size_mb)
+    assert 0.9 < rounded.text_cosine <= 1
+    assert "of float32's; cosine with PyTorch" in rounded.line
     assert rounded.speed is not None
     assert np.isfinite(rounded.speed)
     for one in (ONNX, QUANTISED, OPENVINO):

@@ -19,7 +19,8 @@ from autodistil.hub import files_of, push
 def student(tmp_path):
     """What an export looks like, with things that must stay at home."""
     folder = tmp_path / "student"
-    for name in ("config.json", "model.safetensors", "README.md", "1_Pooling/config.json", "onnx/model.onnx"):
+    plain = ("config.json", "model.safetensors", "README.md", "LICENSE")
+    for name in (*plain, "1_Pooling/config.json", "onnx/model.onnx"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("---\nlicense: mit\n---\n" if name == "README.md" else "{}")
     for name in ("pytorch_model.bin", ".env", "notes.html", "openvino/weights.xml", "openvino/weights.bin"):
@@ -31,6 +32,7 @@ def student(tmp_path):
 
 SENT = [
     "1_Pooling/config.json",
+    "LICENSE",
     "README.md",
     "config.json",
     "model.safetensors",

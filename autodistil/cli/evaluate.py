@@ -57,6 +57,13 @@ def evaluate(
             help="Keep results in DIR: evaluation.json and README.md [default: if autodistil exported it].",
         ),
     ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            help="ONNX file in DIR to score in the place of the weights, such as onnx/model_qint8.onnx; not kept.",
+            metavar="FILE",
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = None,
     json: Json = False,
@@ -76,7 +83,7 @@ def evaluate(
     set_threads(threads)
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
-    results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress)
+    results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress, file)
     print_evaluation(model, results, path, as_json=json)
 
 

@@ -23,7 +23,11 @@ def export(
     ] = False,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Also onnx, onnx-int8 or openvino, beside hf; repeatable.", metavar="FORMAT"),
+        typer.Option(
+            "--format",
+            help="hf, sentence-transformers (if the teacher is one); beside: onnx, onnx-int8, openvino. Repeatable.",
+            metavar="FORMAT",
+        ),
     ] = None,
 ) -> None:
     """Write a student as an ordinary Hugging Face folder, and for other runtimes."""

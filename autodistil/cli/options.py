@@ -105,6 +105,8 @@ Layout = Annotated[str | None, panel_option(CLUSTER, "--layout", "joint|split", 
 Address = Annotated[str | None, panel_option(CLUSTER, "--address", "auto|HOST:PORT", _ADDRESS_HELP)]
 Storage = Annotated[str | None, panel_option(CLUSTER, "--storage", "DIR|URI", _STORAGE_HELP)]
 MaxFailures = Annotated[int | None, panel_option(CLUSTER, "--max-failures", "F", _FAILURES_HELP)]
+_TRACK_HELP = "Tell an experiment tracker too: mlflow or wandb, or none [default: none]."
+Track = Annotated[str | None, panel_option(MACHINE, "--track", "NAME", _TRACK_HELP)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")

@@ -294,7 +294,9 @@ class _Ledger:
         names = ", ".join(f"{name} from step {steps}" for name, steps in news.steps_done.items())
         self._context.progress.say(f"{news.workers} workers train {names}")
         folder = self._context.folder
-        self._log = MetricsLog(folder.metrics_path, self.done, folder.path / "tensorboard")
+        self._log = MetricsLog(
+            folder.metrics_path, self.done, folder.path / "tensorboard", self._context.tracker.log_step
+        )
         again = "+".join(news.steps_done)
         self._speeds = {key: speed for key, speed in self._speeds.items() if key[0] != again}
 

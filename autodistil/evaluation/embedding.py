@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from autodistil.evaluation.metrics import score
 from autodistil.evaluation.models import EvaluatedModel, loading_errors, usable_length
 from autodistil.evaluation.tasks import Split, TaskData
 from autodistil.inputs import Batch
+from autodistil.onnx_export import onnx_run
 from autodistil.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
@@ -86,11 +88,22 @@ def folder_encoder(
         return _library_encoder(model, device, max_length)
     encoder, tokenizer = model.encoder(torch.device(device)), model.tokenizer()
     return PooledEncoder(
-        forward=lambda batch: encoder(**batch).last_hidden_state,
+        forward=_onnx_forward(model.folder / model.file) if model.file else lambda b: encoder(**b).last_hidden_state,
         batches=text_batcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,
     )
+
+
+def _onnx_forward(path: Path) -> Forward:
+    """The forward of an ONNX file, on one CPU thread."""
+    run = onnx_run(path)
+
+    def forward(batch: Batch) -> Tensor:
+        ids, mask = (batch[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
+        return torch.from_numpy(run(ids, mask)).to(batch["attention_mask"].device)
+
+    return forward
 
 
 def text_batcher(tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> TextBatcher:

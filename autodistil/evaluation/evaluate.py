@@ -110,6 +110,7 @@ def evaluate(
     settings: EvaluationSettings | None = None,
     write: bool | None = None,
     progress: Progress | None = None,
+    file: str | None = None,
 ) -> tuple[list[TaskResult], Path | None]:
     """Evaluate a model on tasks, and keep each result as soon as there is one.
 
@@ -121,6 +122,7 @@ def evaluate(
         settings: the options.
         write: keep results in the model's folder; unless given, only in one that autodistil exported.
         progress: told what happens.
+        file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
 
     Returns:
         A result a task, and the file that keeps them (None where they are not kept).
@@ -129,11 +131,12 @@ def evaluate(
         AutodistilError: wrong input, in one line.
     """
     _check(tasks, method)
+    _check_file(file, method, write)
     progress = progress or Progress()
     settings = settings or EvaluationSettings()
     settings = replace(settings, device=str(resolve_device(settings.device)))
-    evaluation = Evaluation(EvaluatedModel.open(source), settings, progress)
-    keep = _keeps(evaluation.model, write)
+    evaluation = Evaluation(EvaluatedModel.open(source, file), settings, progress)
+    keep = file is None and _keeps(evaluation.model, write)
     planned = [_plan(load_task(name, data_dir), method, settings) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
     path = None
@@ -148,6 +151,12 @@ def _check(tasks: Sequence[str], method: str | None) -> None:
         raise ConfigError("no task is given; give --task, such as --task stsb; repeatable")
     if method is not None and method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown{suggest(method, METHODS)}; allowed: {', '.join(METHODS)}")
+
+
+def _check_file(file: str | None, method: str | None, write: bool | None) -> None:
+    if file is not None and (method == "finetune" or write):
+        what = "fine-tuned" if method == "finetune" else "kept in the folder, whose weights it is not"
+        raise ConfigError(f"file {file!r} cannot be {what}; allowed: similarity and probe, without --write")
 
 
 def _plan(data: TaskData, method: str | None, settings: EvaluationSettings) -> tuple[TaskData, str]:

@@ -42,17 +42,27 @@ class EvaluatedModel:
     folder: Path
     users_own: bool
     """A folder that the user named; otherwise it belongs to a package or to the Hub's cache."""
+    file: str | None = None
+    """An ONNX file within it that computes in the place of the weights."""
 
     @classmethod
-    def open(cls, source: str) -> EvaluatedModel:
+    def open(cls, source: str, file: str | None = None) -> EvaluatedModel:
         """Find a model; one on the Hub is downloaded (configuration, safetensors weights and tokenizer only).
+
+        Args:
+            source: a folder, a packaged name or an id on the Hub.
+            file: an ONNX file within the folder to evaluate in the place of the weights.
 
         Raises:
             TeacherError: it is not there.
         """
         folder = resolve_folder(source, "model")
+        if file is not None and (folder is None or not file.endswith(".onnx") or not (folder / file).is_file()):
+            raise TeacherError(
+                f"model {source!r} has no ONNX file {file!r}; write one with: autodistil export --format onnx-int8"
+            )
         if folder is not None:
-            return cls(source, folder, users_own=source not in PACKAGED)
+            return cls(source, folder, users_own=source not in PACKAGED, file=file)
         with loading_errors(source):
             return cls(source, Path(snapshot_download(source, allow_patterns=list(_FILES))), users_own=False)
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from string import Template
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from autodistil.files import write_text
 from autodistil.report import markup
 from autodistil.report.markup import Column
-from autodistil.report.page import json_text, resource
-from autodistil.report.palette import DARK, LIGHT, SYMBOLS, css_variables, series_colour
+from autodistil.report.page import framed, resource
+from autodistil.report.palette import SYMBOLS, series_colour
 from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
 from autodistil.report.units import cost_of, three_digits
 
@@ -101,20 +100,14 @@ def write_comparison(found: Comparison, path: Path) -> Path:
 def comparison_page(found: Comparison) -> str:
     """The page as HTML, in one file that needs no network."""
     figures = {cost: overlay_figure(found, cost) for cost in found.costs}
-    return Template(resource("compare.html")).substitute(
-        title=escape(" · ".join(run.name for run in found.runs)),
-        headline=escape(headline(found)),
+    body = Template(resource("compare.html")).substitute(
         notes=markup.paragraphs(found.notes),
         runs=markup.table(found.runs, _run_columns(found), "Runs"),
         fronts="\n".join(_panel(cost, found.measure) for cost in figures),
         changes=_changes_table(found),
-        light=css_variables(LIGHT),
-        dark=css_variables(DARK),
-        css=resource("page.css"),
-        script=resource("page.js"),
-        plotly=get_plotlyjs(),
-        json=json_text({"figures": figures, "students": []}),
     )
+    title = " · ".join(run.name for run in found.runs)
+    return framed("runs compared", title, headline(found), body, {"figures": figures, "students": []})
 
 
 def headline(found: Comparison) -> str:

@@ -1,4 +1,4 @@
-"""The page: rows and figures put into `page.html`, in one file that needs no network."""
+"""The page: rows and figures put into `page.html`, and that into `frame.html`: one file that needs no network."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def page(data: ReportData) -> str:
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
     on_devices = {key: _without_points(figure) for key, figure in devices.figures(data).items()}
-    return Template(resource("page.html")).substitute(
-        title=escape(data.title),
-        headline=escape(headline(data)),
+    body = Template(resource("page.html")).substitute(
         key_figures=markup.key_figures(key_figures(data)),
         sentences=markup.paragraphs([*sentences(data), verdict(trust.certificate(data))]),
         budgets=markup.budgets(budget_rows(data)),
@@ -73,18 +71,37 @@ def page(data: ReportData) -> str:
         sub_spaces=markup.sub_spaces(sub_space_rows(data), measure(data).name),
         training=_training_panels(dict(zip(panels, training, strict=True))),
         provenance=markup.facts(data.provenance),
+    )
+    content = {
+        "figures": {**front, **on_devices, **panels, **trust.figures(data)},
+        "students": _facts(data),
+        "choose": choose.facts(data),
+    }
+    return framed("search report", data.title, headline(data), body, content)
+
+
+def framed(kind: str, title: str, headline: str, body: str, content: Mapping[str, Any]) -> str:
+    """A page of ours: head, styles, `body`, plotly, what it draws, and the script that draws it.
+
+    Args:
+        kind: what sort of page it is, in words.
+        title: text.
+        headline: text.
+        body: HTML.
+        content: `figures` and `students`, and `choose` on a page with the controls of `choose.js`.
+    """
+    choosing = "choose" in content
+    return Template(resource("frame.html")).substitute(
+        kind=kind,
+        title=escape(title),
+        headline=escape(headline),
+        body=body,
         light=css_variables(LIGHT),
         dark=css_variables(DARK),
-        css=resource("page.css") + resource("choose.css"),
-        script=resource("choose.js") + resource("page.js"),
+        css=resource("page.css") + (resource("choose.css") if choosing else ""),
+        script=(resource("choose.js") if choosing else "") + resource("page.js"),
         plotly=get_plotlyjs(),
-        json=json_text(
-            {
-                "figures": {**front, **on_devices, **panels, **trust.figures(data)},
-                "students": _facts(data),
-                "choose": choose.facts(data),
-            }
-        ),
+        json=json_text(content),
     )
 
 

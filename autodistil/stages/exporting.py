@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from autodistil.certificate import verdict
+from autodistil.config import MACHINE_OPTIONS, RunConfig
 from autodistil.context import RunContext
 from autodistil.export import ExportedStudent, check_flops, export_student
+from autodistil.model_card import Repeat
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.on_device import device_notes
 from autodistil.stages.proxy import score_name
@@ -54,7 +57,23 @@ def export_candidate(
         **context.vocabulary_facts(candidate.config),
         **provenance(context),
     }
-    return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing, formats)
+    again = repeat_of(context, student_id, refinement if refined else None)
+    return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing, formats, again)
+
+
+def repeat_of(context: RunContext, student_id: str, refinement: Refinement | None) -> Repeat:
+    """What makes a student again: the run's options that are not the defaults, its steps as they were resolved."""
+    default = RunConfig().to_dict()
+    asked = {**context.config.to_dict(), "train_minutes": None, "train_steps": context.resolved().get("train_steps")}
+    kept = {"teacher", "seed", "threads"}
+    known = {**asked, "threads": torch.get_num_threads()}
+    options = {
+        name: value
+        for name, value in known.items()
+        if name in kept or (value != default[name] and name not in MACHINE_OPTIONS)
+    }
+    refined = None if refinement is None else {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
+    return Repeat(student_id, options, refined)
 
 
 def _refinement_facts(refinement: Refinement | None, refined: bool) -> dict[str, str]:

@@ -51,7 +51,9 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
     context.progress.say(
         f"training SuperLMs: {names}; {recipe.steps} steps of {context.text.batch_size} {context.text.unit}"
     )
-    metrics = MetricsLog(context.folder.metrics_path, done, context.folder.path / "tensorboard")
+    metrics = MetricsLog(
+        context.folder.metrics_path, done, context.folder.path / "tensorboard", context.tracker.log_step
+    )
     try:
         for group in _rounds(context, trainers):
             train_with_checkpoints(context, group, context.folder.superlm_folder, metrics.append)
@@ -141,15 +143,16 @@ def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
     config = context.config
     steps = context.resolved().get("train_steps") or config.train_steps
+    text = context.training_text  # refuses another text before the record would name it
     if steps is None and config.train_minutes is not None:
         if config.workers:
             raise ConfigError(
                 f"train_minutes = {config.train_minutes:g} cannot be timed here for {config.workers} workers; "
                 "give --train-steps"
             )
+        context.record()  # timing leaves files in the folder, which is a run's from here on
         steps = _steps_in(context, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
-    text = context.training_text  # refuses another text before the record would name it
     context.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
     return recipe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,29 @@ from autodistil.training.trainer import StepMetrics
 
 logger = logging.getLogger(__name__)
 
+FIGURES = ("loss", "largest_loss", "smallest_loss", "lr", "grad_norm")
+"""Fields of a step that are drawn over steps."""
+
 
 class MetricsLog:
-    """Appends step metrics; opening one for a resumed training drops what comes after the steps it resumes from."""
+    """Appends step metrics; opening one for a resumed training drops what comes after the steps it resumes from.
 
-    def __init__(self, path: Path, steps_done: Mapping[str, int], tensorboard: Path | None = None) -> None:
+    Args:
+        path: of `metrics.jsonl`.
+        steps_done: of each SuperLM, where it goes on.
+        tensorboard: folder for TensorBoard's event files.
+        also: told the name of a SuperLM, its step and the figures too.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        steps_done: Mapping[str, int],
+        tensorboard: Path | None = None,
+        also: Callable[[str, int, Mapping[str, float]], None] = lambda group, step, values: None,
+    ) -> None:
         self.path = path
+        self._also = also
         if path.is_file():
             kept = [row for row in read_metrics(path) if row["step"] <= steps_done.get(row["sub_space"], row["step"])]
             write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
@@ -30,10 +47,12 @@ class MetricsLog:
         lines = "".join(json.dumps(asdict(row)) + "\n" for row in rows)
         with disk_errors(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(lines)
-        if self._writer is not None:
-            for row in rows:
-                for key in ("loss", "largest_loss", "smallest_loss", "lr", "grad_norm"):
-                    self._writer.add_scalar(f"{row.sub_space}/{key}", getattr(row, key), row.step)
+        for row in rows:
+            figures = {name: getattr(row, name) for name in FIGURES}
+            self._also(row.sub_space, row.step, figures)
+            if self._writer is not None:
+                for name, value in figures.items():
+                    self._writer.add_scalar(f"{row.sub_space}/{name}", value, row.step)
 
     def close(self) -> None:
         """Flush."""

@@ -155,3 +155,37 @@ def test_evaluation_needs_no_search_training_or_report_library():
     code = f"import sys, autodistil.evaluation.evaluate; print([m for m in {others} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_onnx_file_is_scored_in_the_place_of_the_weights(student, data, capsys):
+    from transformers import AutoModel
+
+    from autodistil.deployable import write_formats
+
+    write_formats(AutoModel.from_pretrained(student).eval(), None, ["onnx", "onnx-int8"], student)
+    command = ["evaluate", student, "--task", "sts12", "--data", data, "--threads", 1, "--json"]
+    scores = []
+    for more in (["--no-write"], ["--file", "onnx/model.onnx"], ["--file", "onnx/model_qint8.onnx"]):
+        assert run(*command, *more) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["written"] is None
+        scores.append(printed["results"][0]["metrics"]["pearson"]["values"][0])
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert scores[2] != scores[1]
+    assert not (student / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--file", "onnx/none.onnx"], "has no ONNX file 'onnx/none.onnx'"),
+        (["--file", "config.json"], "has no ONNX file 'config.json'"),
+        (["--file", "a.onnx", "--finetune"], "cannot be fine-tuned"),
+        (["--file", "a.onnx", "--write"], "cannot be kept in the folder"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_is_refused(student, data, capsys, more, words):
+    assert run("evaluate", student, "--task", "sts12", "--data", data, *more) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,58 @@
+"""What an experiment tracker is told of a run: its beginning and end, and what a search found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+
+from autodistil.context import RunContext
+from autodistil.student_search.pick import SCORE, best_id, knee_id
+from autodistil.tracking import Found, check_tracker
+
+_FIGURES = ("loss", "refined_loss", SCORE, "flops", "params", "size_mb")
+"""Columns of the candidates that a pick is told with, where they are there."""
+
+
+@contextmanager
+def tracked(context: RunContext) -> Iterator[None]:
+    """While the stages of a run work: the tracker's run ends with them, well or not.
+
+    Raises:
+        ConfigError: the tracker's library is missing; nothing was done.
+    """
+    check_tracker(context.config.track)
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        context.tracker.close(finished)
+
+
+def track_found(context: RunContext, budgets: Sequence[str], ranked: pd.DataFrame) -> None:
+    """Tell the tracker the front and the picks."""
+    picks = {"best": best_id(ranked), "knee": knee_id(ranked)}
+    front = ranked[ranked["pareto"]].sort_values("flops", kind="stable")
+    columns = ["id", *(name for name in _FIGURES if name in front)]
+    found = Found(
+        budgets=" and ".join(budgets),
+        picks={pick: _figures(ranked.loc[student_id]) for pick, student_id in picks.items()},
+        names=picks,
+        front={name: [_plain(value) for value in front[name]] for name in columns},
+    )
+    context.tracker.log_found(found)
+
+
+def _figures(row: pd.Series) -> dict[str, float]:
+    found = {name: float(row[name]) for name in _FIGURES if name in row and pd.notna(row[name])}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return None if pd.isna(value) else float(value)

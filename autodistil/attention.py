@@ -56,14 +56,17 @@ class ModelStates:
     """Weights (vocabulary, hidden) of the language-model head, which makes logits of the output; of decoders."""
     tokens: Tensor | None = None
     """What was read, ids (batch, seq) in the teacher's numbering; of a teacher that is a decoder."""
+    pooled: Tensor | None = None
+    """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
     kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
     """What students that are compared with these states share: by the number of relation heads, for Q, K and V."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
-        output, head = (None if part is None else part.detach() for part in (self.output, self.head))
-        return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden), head, self.tokens)
+        output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
+        hidden = tuple(layer.detach() for layer in self.hidden)
+        return ModelStates(attention, output, hidden, head, self.tokens, pooled)
 
     def for_many(self) -> ModelStates:
         """These states as targets of several students of one batch, which then share what they form of them."""
@@ -140,7 +143,8 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     if not output:
         return ModelStates(tap.captured[0])
-    return ModelStates(tap.captured[0], result.last_hidden_state, result.hidden_states[1:] if hidden else ())
+    layers = result.hidden_states[1:] if hidden else ()
+    return ModelStates(tap.captured[0], result.last_hidden_state, layers, pooled=result.get("pooler_output"))
 
 
 def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +29,15 @@ from autodistil.errors import ConfigError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.factorised import check_factorisable
 from autodistil.families import family_of
-from autodistil.inputs import PADDING, Batch, as_batch
+from autodistil.images import RunImages
+from autodistil.inputs import PADDING, Batch, lengths
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.objectives import NEXT_TOKEN, Objective, resolve_objective
 from autodistil.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.progress import Progress
 from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
+from autodistil.run_text import RunTexts
 from autodistil.spaces import (
     Candidate,
     SearchSpace,
@@ -59,6 +61,7 @@ from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
     StudentConfig(12, 768, 12, 64, 3072): "bert-base",
+    StudentConfig(6, 128, 8, 16, 512): "vit-l6-h128",
     StudentConfig(30, 576, 9, 64, 1536): "smollm2-135m",
 }
 """Teacher dimensions -> the shipped space that is made for them."""
@@ -79,8 +82,9 @@ def space_for(name: str | None, config: PretrainedConfig) -> SearchSpace:
     """
     family = family_of(config)
     teacher = family.dimensions(config)
-    name = name or SPACE_OF_TEACHER.get(teacher, "auto")
+    made_for_it, name = name not in (None, "auto"), name or SPACE_OF_TEACHER.get(teacher, "auto")
     space = auto_space(teacher, queries_per_kv=family.queries_per_kv(config)) if name == "auto" else load_space(name)
+    space = space if made_for_it else family.fit_space(space)
     check_fits(space, teacher)
     family.check_space(space, config)
     return space
@@ -124,9 +128,24 @@ class RunContext:
         if layer is not None and layer >= depth:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
         positions = teacher.max_length
-        if self.config.seq_len > positions:
+        if teacher.images is not None:
+            self._check_image_length(positions)
+        elif self.config.seq_len > positions:
             raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
         return teacher
+
+    def _check_image_length(self, tokens: int) -> None:
+        """Refuse another length than an image has; the default is that of texts."""
+        if self.config.seq_len not in (RunConfig.seq_len, tokens):
+            raise ConfigError(
+                f"seq_len = {self.config.seq_len} is for text, this teacher reads every image as {tokens} tokens; "
+                "leave it out"
+            )
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a training sequence, or of an image: the length at which costs are stated."""
+        return self.config.seq_len if self.teacher.images is None else self.teacher.max_length
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -186,7 +205,7 @@ class RunContext:
         name = self.config.assistant
         if name is None or is_sub_space(name, self.space):
             return None
-        assistant = load_assistant(name, self.teacher, self.config.seq_len, self.config.trust_remote_code)
+        assistant = load_assistant(name, self.teacher, self.seq_len, self.config.trust_remote_code)
         self._check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
         return assistant
 
@@ -242,9 +261,9 @@ class RunContext:
         """A little training text, in batches by length, so that little is padding; less of it for large decoders."""
         count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
         texts = self.training_text.sample(count)
-        texts = texts[np.argsort((texts != PADDING).sum(1), kind="stable")]
+        texts = texts[np.argsort(lengths(texts), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
-        return [as_batch(part, self.teacher.padding_id, self.device) for part in parts]
+        return [self.teacher.inputs.batch(part, self.device) for part in parts]
 
     @cached_property
     def ordered_teacher(self) -> Teacher:
@@ -259,20 +278,12 @@ class RunContext:
         return LAYER_MAPS[self.config.layer_map]
 
     @cached_property
-    def text(self) -> RunText:
-        """The run's text."""
-        unit = self.config.text_unit
-        return RunText(
-            self.config,
-            self.teacher.tokenizer,
-            unit == "sentences" or (unit == "auto" and self.teacher.pooling is not None),
-            self.teacher.padding_id,
-            self.device,
-            self.progress,
-        )
+    def text(self) -> RunTexts:
+        """The run's text, or images."""
+        return _TEXTS[self.teacher.family.modality](self)
 
     @cached_property
-    def training_text(self) -> RunText:
+    def training_text(self) -> RunTexts:
         """The text to train on.
 
         Raises:
@@ -287,9 +298,16 @@ class RunContext:
         path = self.folder.path / "vocabulary.npz"
         if not path.is_file():
             rows = self.teacher.model.config.vocab_size
-            counts = token_counts(self.training_text.corpus.train.tokens, rows)
+            counts = token_counts(self._training_tokens.corpus.train.tokens, rows)
             order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
         return Vocabulary.load(path)
+
+    @property
+    def _training_tokens(self) -> RunText:
+        """The text of a teacher that reads text."""
+        text = self.training_text
+        assert isinstance(text, RunText)
+        return text
 
     def _required_tokens(self) -> list[int]:
         return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
@@ -326,7 +344,7 @@ class RunContext:
     def new_superlm(self, sub_space: StudentSet, vocabulary: Vocabulary | None = None) -> SuperLM:
         """A SuperLM that starts from the teacher; training needs no vocabulary."""
         fit = sub_space.embedding_size is not None and not self.is_trained(sub_space)
-        tokens = torch.from_numpy(self.training_text.sample_sequences(64)) if fit else None
+        tokens = torch.from_numpy(self._training_tokens.sample_sequences(64)) if fit else None
         return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map, vocabulary, tokens)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
@@ -343,7 +361,7 @@ class RunContext:
 
     def teacher_costs(self) -> dict[str, Any]:
         """The teacher's own costs, under the names of the cost table."""
-        table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.config.seq_len)
+        table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.seq_len)
         return {key: table[key].iloc[0].item() for key in (*COST_COLUMNS, KV_BYTES) if key in table}
 
     def vocabulary_facts(self, student: StudentConfig) -> dict[str, str]:
@@ -395,6 +413,22 @@ class RunContext:
             raise RunError(
                 f"run folder {str(self.folder.path)!r} was made with another {what}; give another --run folder"
             )
+
+
+def _run_text(context: RunContext) -> RunText:
+    config, teacher = context.config, context.teacher
+    sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and teacher.pooling is not None)
+    return RunText(config, teacher.tokenizer, sentences, teacher.padding_id, context.device, context.progress)
+
+
+def _run_images(context: RunContext) -> RunImages:
+    teacher = context.teacher
+    assert teacher.images is not None
+    return RunImages(context.config, teacher.images, teacher.max_length, context.device, context.progress)
+
+
+_TEXTS: Mapping[str, Callable[[RunContext], RunTexts]] = {"text": _run_text, "image": _run_images}
+"""What a teacher reads -> the corpus of its runs."""
 
 
 def default_folder(config: RunConfig) -> Path:

@@ -6,23 +6,25 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.deployable import Deployable, check_formats, write_formats
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
 from autodistil.forward_time import forward_times
+from autodistil.inputs import Batch, real_tokens
 from autodistil.model_card import Repeat, model_card
 from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.pruned_tokenizer import prune_tokenizer
-from autodistil.spaces import Candidate
+from autodistil.spaces import Candidate, StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 
@@ -37,7 +39,7 @@ class ExportedStudent:
 
     path: Path
     max_difference: float
-    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths."""
+    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths, or pixels."""
     size_mb: float
     """Of `model.safetensors`, in 1e6 bytes."""
     sentence_transformers: bool
@@ -66,7 +68,7 @@ def export_student(
     Args:
         superlm: the trained SuperLM of the candidate's sub-space.
         candidate: the student.
-        teacher: gives the tokenizer and, where it is one, the sentence-transformers pipeline.
+        teacher: gives the tokenizer or image processor and, where it is one, the sentence-transformers pipeline.
         costs: its row of the cost table (`flops`, `params`, `size_mb`, ...), recounted here.
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
@@ -76,12 +78,14 @@ def export_student(
 
     Raises:
         ExportError: the target is taken, a format unknown, or none that this teacher's students have.
+        ConfigError: a further format is asked for of a student that reads images.
         ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
     """
     if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
+    teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
     _check_formats(formats, teacher)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
@@ -89,7 +93,8 @@ def export_student(
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
             tokenizer = student_tokenizer(superlm, candidate, teacher)
-            tokenizer.save_pretrained(building)
+            reader: Any = teacher.images.processor if teacher.images else tokenizer
+            reader.save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
@@ -146,20 +151,14 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
     Raises:
         IntegrityError: it is above `PARITY_TOLERANCE`.
     """
-    generator = torch.Generator().manual_seed(0)
-    kept = superlm.kept_tokens(candidate.config)
     worst, largest = 0.0, 1.0
-    for length in (7, 64):
-        ids = torch.randint(10, reloaded.config.vocab_size, (2, length), generator=generator)
-        mask = torch.ones_like(ids).to(superlm.device)
-        mask[1, length // 2 :] = 0
-        batch = {"input_ids": (ids if kept is None else kept[ids]).to(superlm.device), "attention_mask": mask}
+    for batch, inputs in _PARITY_INPUTS[superlm.family.modality](superlm, candidate.config, reloaded.config):
         states = superlm.forward(candidate.config, batch, output=True)
         assert states.output is not None
         ours = states.output if states.head is None else states.output @ states.head.T
-        answer = reloaded(input_ids=ids.to(superlm.device), attention_mask=mask)
-        theirs = answer.last_hidden_state if states.head is None else answer.logits
-        worst = max(worst, float((theirs - ours)[mask > 0].abs().max()))
+        answer, real = reloaded(**inputs), real_tokens(batch)
+        differences = ((answer.last_hidden_state if states.head is None else answer.logits) - ours).abs()
+        worst = max(worst, float((differences if real is None else differences[real]).max()))
         largest = max(largest, float(ours.abs().max())) if states.head is not None else 1.0
     if not worst <= PARITY_TOLERANCE * largest:
         raise IntegrityError(
@@ -167,6 +166,29 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
             f"(allowed {PARITY_TOLERANCE * largest:.0e}); please report this"
         )
     return worst
+
+
+def _random_texts(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
+    """Texts at several lengths with padding, in the teacher's numbering of tokens and in the student's."""
+    generator = torch.Generator().manual_seed(0)
+    kept = superlm.kept_tokens(student)
+    for length in (7, 64):
+        ids = torch.randint(10, config.vocab_size, (2, length), generator=generator)
+        mask = torch.ones_like(ids).to(superlm.device)
+        mask[1, length // 2 :] = 0
+        batch = {"input_ids": (ids if kept is None else kept[ids]).to(superlm.device), "attention_mask": mask}
+        yield batch, {**batch, "input_ids": ids.to(superlm.device)}
+
+
+def _random_images(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
+    """Two images of noise, the same for both."""
+    shape = (2, config.num_channels, config.image_size, config.image_size)
+    batch = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(superlm.device)}
+    yield batch, batch
+
+
+_PARITY_INPUTS = MappingProxyType({"text": _random_texts, "image": _random_images})
+"""What models read -> inputs of a SuperLM's student and of its export."""
 
 
 def check_costs(

@@ -30,6 +30,7 @@ TOLERANCE = 1e-5
 HALF_PRECISION = 0.1
 """Largest relative difference that eight bits of mantissa explain."""
 _LENGTH = 24
+_IMAGE = {"image_size": 32, "patch_size": 8}
 _AXES = StudentConfig(num_layers=4, hidden_size=64, num_heads=4, head_size=16, intermediate_size=128)
 _SPACE = SubSpace("contract", (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))
 
@@ -69,6 +70,8 @@ def check_family(config: PretrainedConfig) -> tuple[str, ...]:
 def random_teacher(config: PretrainedConfig) -> Teacher:
     """A teacher of a config's family: 4 layers x 64, or fewer layers where the config has fewer; no tokenizer.
 
+    One that reads images sees 16 patches.
+
     Raises:
         TeacherError: no table describes it.
     """
@@ -81,7 +84,10 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
     kind: Any = AutoModelForCausalLM if family.causal else AutoModel  # their class methods are not annotated
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        model: PreTrainedModel = kind.from_config(family.student_config(config, axes, range(depth))).eval()
+        small = family.student_config(config, axes, range(depth))
+        if family.modality == "image":
+            vars(small).update(_IMAGE)
+        model: PreTrainedModel = kind.from_config(small).eval()
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     no_tokenizer: Any = None
@@ -89,7 +95,10 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
 
 
 def _random_batch(teacher: Teacher) -> Batch:
-    """Three texts, one of them padded; ids that no family uses for anything else."""
+    """Three texts, one of them padded, of ids that no family uses for anything else; or three images of noise."""
+    if teacher.family.modality == "image":
+        channels, size = teacher.model.config.num_channels, teacher.model.config.image_size
+        return {"pixel_values": torch.randn(3, channels, size, size, generator=torch.Generator().manual_seed(0))}
     vocabulary = teacher.model.config.vocab_size
     ids = torch.randint(vocabulary // 2, vocabulary, (3, _LENGTH), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
@@ -143,8 +152,9 @@ def _parameters_are_counted(subject: _Subject) -> str | None:
 
 def _flops_are_counted(subject: _Subject) -> str | None:
     for student in subject.superlm.sub_space.students[::5]:
-        closed = int(flops([student], subject.teacher.encoder_shape, _LENGTH)[0])
-        counted = count_flops(subject.superlm.meta_model(student), _LENGTH)
+        length = subject.teacher.encoder_shape.fixed_length or _LENGTH
+        closed = int(flops([student], subject.teacher.encoder_shape, length)[0])
+        counted = count_flops(subject.superlm.meta_model(student), length)
         if closed != counted:
             return f"fvcore counts {counted} for {student.label}, the closed form {closed}"
     return None

@@ -46,7 +46,7 @@ def model_card(
             f"A student of `{teacher.source}`, found by autodistil without training each candidate: a slice of a "
             "weight-sharing SuperLM that was trained by task-agnostic distillation.",
             "",
-            *_usage(sentence_transformers, candidate.config.free_attention, teacher.family.causal),
+            *_usage(sentence_transformers, candidate.config.free_attention, teacher),
             "",
             "## Architecture and costs",
             "",
@@ -67,11 +67,7 @@ def model_card(
             *(repeat.section if repeat else []),
             "## Limits",
             "",
-            "Distilled on unlabelled text only. Task results are on this card if `autodistil evaluate` was run on this "
-            "folder, and hold for those tasks. The held-out loss says how near the student comes to its teacher, not "
-            "how good it is at anything. Fine-tune or evaluate it on your task before use. "
-            f"It reads {teacher.max_length:,} tokens at most, was distilled on texts of {costs['seq_len']:,} or fewer, "
-            "and inherits the biases and the limits of its teacher and of the text.",
+            *_limits(teacher, costs["seq_len"]),
             "",
             "## Licence",
             "",
@@ -136,6 +132,23 @@ def _time_rows(times: ForwardTimes | None) -> list[str]:
     return [f"| latency, {times.inputs} | {' | '.join(cells)} |"]
 
 
+def _limits(teacher: Teacher, seq_len: int) -> list[str]:
+    images = teacher.images is not None
+    what, evaluated = (
+        "images" if images else "text",
+        ("Task results are on this card if `autodistil evaluate` was run on this folder, and hold for those tasks. "),
+    )
+    reads = (
+        f"It reads {teacher.max_length:,} tokens at most, was distilled on texts of {seq_len:,} or fewer, and inherits"
+    )
+    return [
+        f"Distilled on unlabelled {what} only. {'' if images else evaluated}"
+        "The held-out loss says how near the student comes to its teacher, not how good it is at anything. "
+        "Fine-tune or evaluate it on your task before use. "
+        f"{'It inherits' if images else reads} the biases and the limits of its teacher and of the {what}.",
+    ]
+
+
 def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:
     inherited = _teacher_front_matter(teacher.folder)
     carried = ("language", "license", "license_name", "license_link")
@@ -147,6 +160,8 @@ def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"
     if teacher.family.causal:
         matter["pipeline_tag"] = "text-generation"
+    if teacher.images is not None:
+        matter["pipeline_tag"] = "image-feature-extraction"
     model_type = "electra" if candidate.config.embedding_size is not None else teacher.model.config.model_type
     matter["tags"] = ["autodistil", "knowledge-distillation", model_type]
     return matter
@@ -173,8 +188,8 @@ _GENERATION = (
 )
 
 
-def _usage(sentence_transformers: bool, own_architecture: bool, decoder: bool = False) -> list[str]:
-    if decoder:
+def _usage(sentence_transformers: bool, own_architecture: bool, teacher: Teacher) -> list[str]:
+    if teacher.family.causal:
         return ["```python", *_GENERATION, "```"]
     options = ", trust_remote_code=True" if own_architecture else ""
     if sentence_transformers:
@@ -184,7 +199,8 @@ def _usage(sentence_transformers: bool, own_architecture: bool, decoder: bool = 
         ]
     else:
         load = f'model = AutoModel.from_pretrained("PATH"{options})'
-        code = ["from transformers import AutoModel, AutoTokenizer", load]
+        reader = "AutoTokenizer" if teacher.images is None else "AutoImageProcessor"
+        code = [f"from transformers import {', '.join(sorted(('AutoModel', reader)))}", load]
     why = (
         "",
         "Its attention is wider or narrower than its hidden size, which no plain Hugging Face class has: the code of "

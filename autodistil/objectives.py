@@ -23,7 +23,7 @@ from autodistil.attention import AttentionStates, ModelStates
 from autodistil.errors import ConfigError, suggest
 from autodistil.layer_maps import spread_layers
 from autodistil.logits import logits_kl, next_token_nats
-from autodistil.pooling import POOLINGS
+from autodistil.pooling import pool
 from autodistil.relations import (
     masked_log_softmax,
     relation_kl,
@@ -143,7 +143,7 @@ def embedding_similarity_loss(
     The relational view of a sentence encoder (RKD, arXiv 1904.05068; SEED, arXiv 2101.04731). Zero for a single text.
     """
     ours, theirs = (
-        _log_similarities(options.gather(_embeddings(states, mask, options))) for states in (student, teacher)
+        _log_similarities(options.gather(embeddings_of(states, mask, options))) for states in (student, teacher)
     )
     if len(ours) < 2:
         return ours.sum() * 0
@@ -166,13 +166,15 @@ def embedding_cosine_loss(
     student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions
 ) -> Tensor:
     """1 - cosine of the student's embedding and the leading dimensions of the teacher's, mean over texts."""
-    ours, theirs = (_embeddings(states, mask, options) for states in (student, teacher))
+    ours, theirs = (embeddings_of(states, mask, options) for states in (student, teacher))
     return 1 - cosine_similarity(ours, theirs[:, : ours.shape[1]], dim=-1).mean()
 
 
-def _embeddings(states: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+def embeddings_of(states: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    """One vector a text or image, (batch, hidden), in fp32."""
     assert states.output is not None, "the forward was run without its output"
-    return POOLINGS[options.pooling](_precise(states.output), mask)
+    pooled = None if states.pooled is None else _precise(states.pooled)
+    return pool(options.pooling, _precise(states.output), pooled, mask)
 
 
 def last_hidden_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:

@@ -31,7 +31,7 @@ from autodistil.errors import RunError, one_line
 from autodistil.families import HIDDEN, KV_HEADS, HeadGroups, split_dimensions
 from autodistil.files import atomic_path
 from autodistil.inputs import Batch, real_tokens
-from autodistil.pooling import POOLINGS
+from autodistil.pooling import pool
 from autodistil.teacher import Teacher
 
 _HEADS = "num_heads"
@@ -149,24 +149,24 @@ def energy_scores(teacher: Teacher, batches: Sequence[Batch]) -> Scores:
     for batch in batches:
         with torch.no_grad(), _inputs_of_linears(teacher) as inputs:
             teacher.model(**batch)
-        real = _real_tokens(batch)
-        count += int(real.sum())
+        real = real_tokens(batch)
         for name, value in inputs.items():
-            tokens = value[real].double()
+            tokens = _real_rows(value, real).double()
             sums[name] = sums.get(name, 0) + torch.stack([tokens.sum(0), tokens.square().sum(0)])
+        count += len(tokens)
     variance = {name: (square - total.square() / count) / count for name, (total, square) in sums.items()}
     return _times_weights(teacher, variance)
 
 
 def saliency_scores(teacher: Teacher, batches: Sequence[Batch], seed: int = 0) -> Scores:
     """Sum over sequences and probes v of (sum over tokens of x * d(v . embedding)/dx)^2 for each input x, weighted."""
-    pool = POOLINGS[teacher.pooling or "mean"]
     generator = torch.Generator().manual_seed(seed)
     scores: dict[str, Tensor] = {}
     for batch in batches:
         with _inputs_of_linears(teacher) as inputs, _differentiable_embeddings(teacher):
-            hidden = teacher.model(**batch).last_hidden_state
-        embedding = normalize(pool(hidden, batch.get("attention_mask")), dim=-1)
+            output = teacher.model(**batch)
+        pooled = pool(teacher.pooling, output.last_hidden_state, output.get("pooler_output"), real_tokens(batch))
+        embedding = normalize(pooled, dim=-1)
         for _ in range(PROBES):
             probe = torch.randn(embedding.shape, generator=generator).to(embedding)
             gradients = torch.autograd.grad((embedding * probe).sum(), list(inputs.values()), retain_graph=True)
@@ -188,8 +188,8 @@ def block_influence(teacher: Teacher, batches: Sequence[Batch]) -> Tensor:
     total = torch.zeros(teacher.dims.num_layers, dtype=torch.double)
     for batch in batches:
         states = teacher.model(**batch, output_hidden_states=True).hidden_states
-        real = _real_tokens(batch)
-        changes = [1 - cosine_similarity(x[real], y[real], dim=-1).mean() for x, y in pairwise(states)]
+        tokens = [_real_rows(state, real_tokens(batch)) for state in states]
+        changes = [1 - cosine_similarity(x, y, dim=-1).mean() for x, y in pairwise(tokens)]
         total += torch.stack(changes).double().cpu()
     return total / len(batches)
 
@@ -271,6 +271,6 @@ def _differentiable_embeddings(teacher: Teacher) -> Iterator[None]:
         handle.remove()
 
 
-def _real_tokens(batch: Batch) -> Tensor:
-    mask = real_tokens(batch)
-    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask
+def _real_rows(states: Tensor, real: Tensor | None) -> Tensor:
+    """States (batch, seq, dim) of the real tokens, (tokens, dim); `real` (batch, seq) is None where all are."""
+    return states.flatten(0, 1) if real is None else states[real]

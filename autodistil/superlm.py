@@ -275,7 +275,9 @@ class SuperLM:
                 target.index_add_(0, touched, gradient.to(target.dtype))
 
     def token_rows(self, batch: Batch) -> TokenRows | None:
-        """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`."""
+        """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`; None for images."""
+        if "input_ids" not in batch:
+            return None
         return TokenRows.of(batch, self.base_config.pad_token_id)
 
     def _slices(self, student: StudentConfig) -> list[Slice]:

@@ -24,17 +24,18 @@ from transformers import (
 
 from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.costs import EncoderShape
-from autodistil.errors import TeacherError, one_line
-from autodistil.families import LM_HEAD, Family, family_of, known_families
-from autodistil.inputs import Batch
+from autodistil.errors import ConfigError, TeacherError, one_line
+from autodistil.families import LM_HEAD, Family, VisionFamily, family_of, known_families
+from autodistil.image_processor import ImageReader, fit_positions, load_image_reader
+from autodistil.inputs import Batch, Inputs, TokenInputs
 from autodistil.packaged import DEFAULT_TEACHER, PACKAGED
-from autodistil.pooling import read_pooling
+from autodistil.pooling import POOLER, read_pooling
 from autodistil.spaces import StudentConfig
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen encoder or decoder with its tokenizer."""
+    """A frozen encoder or decoder with its tokenizer or image processor."""
 
     source: str
     """What the user asked for: a name, a Hugging Face id or a folder."""
@@ -44,12 +45,16 @@ class Teacher:
     """Without a language-model head."""
     family: Family
     tokenizer: PreTrainedTokenizerBase
+    """Of those that read text; None of others, which have `images`."""
     has_pooler: bool
     """The checkpoint holds a pooler (AutoModel makes up a random one where it is missing)."""
     fingerprint: str
     """Hash of config and weights: two teachers with the same one are the same function."""
     own_head: Tensor | None = None
     """Language-model head (vocabulary, hidden) of a decoder that does not tie it to the word embeddings."""
+
+    images: ImageReader | None = None
+    """The image processor of those that read images."""
 
     @property
     def head(self) -> Tensor | None:
@@ -77,7 +82,12 @@ class Teacher:
     @property
     def padding_id(self) -> int:
         """What fills up shorter texts; masked, so any id would do."""
-        return self.model.config.pad_token_id or 0
+        return getattr(self.model.config, "pad_token_id", None) or 0
+
+    @property
+    def inputs(self) -> Inputs:
+        """How texts or images become its inputs."""
+        return TokenInputs(self.padding_id) if self.images is None else self.images.inputs
 
     @property
     def max_length(self) -> int:
@@ -86,8 +96,22 @@ class Teacher:
 
     @property
     def pooling(self) -> str | None:
-        """How it pools sentence embeddings (a key of `pooling.POOLINGS`), None where it is no sentence encoder."""
+        """How it pools embeddings (a key of `pooling.POOLINGS`), None where it is no encoder of sentences or images.
+
+        Vision encoders: by the pooler that came with the weights, else the class token.
+        """
+        if self.family.modality == "image":
+            return POOLER if self.has_pooler else "cls"
         return read_pooling(self.folder)
+
+    def check_reads_text(self, *uses: str) -> None:
+        """Make sure that it reads text where something is asked for that knows no images.
+
+        Raises:
+            ConfigError: it reads images; the message names the first use.
+        """
+        if self.images is not None and uses:
+            raise ConfigError(f"{uses[0]} is for models that read text, {self.source!r} reads images; leave it out")
 
     @torch.no_grad()
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
@@ -105,7 +129,8 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
 
     Raises:
-        TeacherError: not found, no family table, unreadable or missing weights, a decoder without causal mask.
+        TeacherError: not found, no family table, unreadable or missing weights, no tokenizer or image processor, a
+            decoder without causal mask.
     """
     folder = resolve_folder(source)
     location = str(folder) if folder else source
@@ -116,15 +141,23 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
     model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
+    images = None
+    if isinstance(family, VisionFamily):
+        images = load_image_reader(location, source, config, trust_remote_code)
+        fit_positions(model, images.size, family.special_tokens)
     model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
-    teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler)
+    tokenizer: Any = None if images else _load_tokenizer(location, source, trust_remote_code)
+    teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
     if family.causal:
         check_causal(teacher)
     return teacher
+
+
+def _load_tokenizer(location: str, source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
 
 
 def as_teacher(
@@ -134,15 +167,17 @@ def as_teacher(
     family: Family,
     tokenizer: PreTrainedTokenizerBase,
     has_pooler: bool,
+    images: ImageReader | None = None,
 ) -> Teacher:
     """A loaded model, a decoder with its head, as a teacher: frozen, its attention tapped."""
     use_tapped_attention(model, family.projections, family.dimensions(model.config).num_heads)
     model.requires_grad_(False).eval()
     if not family.causal:
-        return Teacher(source, folder, model, family, tokenizer, has_pooler, _fingerprint(model))
+        fingerprint = _fingerprint(model, images.fingerprint if images else "")
+        return Teacher(source, folder, model, family, tokenizer, has_pooler, fingerprint, images=images)
     head = None if model.config.tie_word_embeddings else model.get_parameter(LM_HEAD)
     body: Any = model.base_model
-    return Teacher(source, folder, body, family, tokenizer, False, _fingerprint(model), head)
+    return Teacher(source, folder, body, family, tokenizer, False, _fingerprint(model), own_head=head)
 
 
 @torch.no_grad()
@@ -229,8 +264,9 @@ def _load_model(location: str, source: str, trust_remote_code: bool, causal: boo
     return model, bool(pooler) and not missing
 
 
-def _fingerprint(model: PreTrainedModel) -> str:
+def _fingerprint(model: PreTrainedModel, processor: str = "") -> str:
     digest = hashlib.sha256(json.dumps(model.config.to_diff_dict(), sort_keys=True, default=str).encode())
+    digest.update(processor.encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())

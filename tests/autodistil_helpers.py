@@ -1,4 +1,4 @@
-"""Small random teachers of every family, and a space of students for them."""
+"""Small random teachers of every family, a space of students and some inputs for them."""
 
 from functools import cache
 
@@ -6,6 +6,8 @@ import torch
 from transformers import (
     BertConfig,
     CamembertConfig,
+    DeiTConfig,
+    Dinov2Config,
     DistilBertConfig,
     ElectraConfig,
     LlamaConfig,
@@ -14,6 +16,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     RobertaConfig,
+    ViTConfig,
     XLMRobertaConfig,
 )
 
@@ -82,6 +85,23 @@ DECODER_CONFIGS = {
     "qwen3": lambda: Qwen3Config(**_GROUPED, head_dim=16),
 }
 
+_VISION = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "image_size": 16,
+    "patch_size": 4,
+}
+VISION_CONFIGS = {
+    "vit": lambda: ViTConfig(**_VISION),
+    "vit-grey": lambda: ViTConfig(**_VISION, num_channels=1, qkv_bias=False),
+    "deit": lambda: DeiTConfig(**_VISION),
+    "dinov2": lambda: Dinov2Config(**{**_VISION, "intermediate_size": None}, mlp_ratio=2),
+}
+"""Of teachers that read images: 16 patches and the special tokens."""
+ALL_CONFIGS = {**FAMILY_CONFIGS, **VISION_CONFIGS}
+
 
 @cache
 def random_teacher(kind="bert"):
@@ -89,7 +109,7 @@ def random_teacher(kind="bert"):
     from transformers import AutoModel, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = {**FAMILY_CONFIGS, **DECODER_CONFIGS}[kind]()
+    config = {**ALL_CONFIGS, **DECODER_CONFIGS}[kind]()
     family = family_of(config)
     model = (AutoModelForCausalLM if family.causal else AutoModel).from_config(config).eval()
     with torch.no_grad():
@@ -106,6 +126,16 @@ def small_space(teacher, name="small"):
 def objective_of(text, relation_heads=4, pooling="mean"):
     """An objective with options given."""
     return Objective(parse_objective(text), TermOptions(relation_heads, pooling))
+
+
+def inputs_of(teacher, texts=3, length=12, seed=1):
+    """Random ids of one length, or images of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    config = teacher.model.config
+    if teacher.family.modality == "image":
+        shape = (texts, config.num_channels, config.image_size, config.image_size)
+        return {"pixel_values": torch.randn(shape, generator=generator)}
+    return {"input_ids": torch.randint(3, config.vocab_size, (texts, length), generator=generator)}
 
 
 def own_inputs(superlm, student, generator):

@@ -22,7 +22,10 @@ Teacher = Annotated[
 ]
 Corpus = Annotated[
     list[str] | None,
-    typer.Option(help="Text: file, folder, glob, hf:dataset, or python-docs. Repeatable.", metavar="SRC"),
+    typer.Option(
+        help="Text (images, for such teachers): file, folder, glob, hf:dataset, or python-docs. Repeatable.",
+        metavar="SRC",
+    ),
 ]
 Space = Annotated[
     str | None, typer.Option(help="Search space: a shipped name, a YAML file, or auto.", metavar="NAME|FILE")

@@ -13,6 +13,9 @@ A decoder's FLOPs are those of the prefill, which fills the cache of keys and va
 next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
 bytes each.
 
+Vision encoders have P C p^2 H more for P patches of p x p pixels with C channels, which a convolution embeds; their
+last norm comes in the place of that of the embeddings.
+
 What families differ in beside is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family
 in tests/costs.
 """
@@ -114,6 +117,12 @@ class EncoderShape:
     """
     layer: LayerTerms = LayerTerms()
     """What a layer has."""
+    patch_flops: int = 0
+    """Multiply-adds per hidden dimension of the convolution that embeds an image's patches."""
+    embedding_norm: bool = True
+    """A norm ends the embeddings; where not, one follows the last layer."""
+    fixed_length: int | None = None
+    """Tokens of every image of a vision encoder; None where texts may have any length."""
     head: LMHead | None = None
     """Of a decoder; None: an encoder."""
 
@@ -163,8 +172,12 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     """Multiply-adds of one sequence of `seq_len` tokens, one number a student.
 
     Raises:
-        BudgetError: `seq_len` is outside of 1 to 100,000.
+        BudgetError: `seq_len` is outside of 1 to 100,000, or no length that a vision encoder has.
     """
+    if shape.fixed_length not in (None, seq_len):
+        raise BudgetError(
+            f"sequence length: got {seq_len}; allowed: {shape.fixed_length}, the tokens of an image; leave it out"
+        )
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
     axes = encoder_axes(students, shape)
@@ -173,7 +186,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
     last_token = axes.pooler * axes.hidden**2 + (0 if shape.head is None else axes.hidden * axes.vocabulary)
     total: Ints = seq_len * (projections + norms) + attention + last_token
-    return total
+    return total + shape.patch_flops * axes.hidden
 
 
 def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embeddings: bool = True) -> Ints:
@@ -191,12 +204,14 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     norms = terms.norms * terms.norm_vectors * axes.hidden + terms.head_vectors * axes.head_size
     layers = axes.layers * (axes.layer_weights(terms) + biases + norms)
     pooler = axes.pooler * (axes.hidden + 1) * axes.hidden
-    encoder: Ints = layers + pooler + terms.position_buckets * axes.heads
+    last_norm = (not shape.embedding_norm) * terms.norm_vectors * axes.hidden
+    encoder: Ints = layers + pooler + last_norm + terms.position_buckets * axes.heads
     return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
 
 
 def _embedding_parameters(axes: Axes, shape: EncoderShape) -> Ints:
-    tables = (axes.vocabulary + shape.other_embedding_rows + shape.layer.norm_vectors) * axes.embedding
+    norm = shape.embedding_norm * shape.layer.norm_vectors
+    tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
     own_head = shape.head is not None and not shape.head.tied
     return tables + projection + own_head * axes.vocabulary * axes.hidden

@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from autodistil.attention import AttentionStates, ModelStates
-from autodistil.objectives import OBJECTIVES, TEMPERATURE, Objective, TermOptions
-from autodistil.pooling import POOLINGS
+from autodistil.objectives import OBJECTIVES, TEMPERATURE, Objective, TermOptions, embeddings_of
 from autodistil.relations import relation_log_softmax, split_relation_heads
 
 MAX_RELATION_ENTRIES = 1 << 24
@@ -132,6 +131,7 @@ def _text(states: ModelStates, i: int, size: int) -> ModelStates:
         tuple(layer[row, :size] for layer in states.hidden),
         states.head,
         None if states.tokens is None else states.tokens[row, :size],
+        None if states.pooled is None else states.pooled[row],
     )
 
 
@@ -140,14 +140,9 @@ def _text(states: ModelStates, i: int, size: int) -> ModelStates:
 
 def _embedding_similarity(batches: Sequence[tuple[ModelStates, Target]]) -> Tensor:
     """A row of `objectives.embedding_similarity_loss` for each text."""
-    ours = _log_similarities([_embeddings(states, target) for states, target in batches])
-    theirs = _log_similarities([_embeddings(target.states, target) for _, target in batches])
+    ours = _log_similarities([embeddings_of(states, target.mask, target.options) for states, target in batches])
+    theirs = _log_similarities([embeddings_of(t.states, t.mask, t.options) for _, t in batches])
     return (theirs.exp() * (theirs - ours)).sum(-1)
-
-
-def _embeddings(states: ModelStates, target: Target) -> Tensor:
-    assert states.output is not None, "the forward was run without its output"
-    return POOLINGS[target.options.pooling](states.output, target.mask)
 
 
 def _log_similarities(embeddings: Sequence[Tensor]) -> Tensor:

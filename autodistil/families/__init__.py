@@ -25,10 +25,13 @@ from autodistil.families.table import (
     leading,
     split_dimensions,
 )
+from autodistil.families.vit import DEIT, DINOV2, VIT, VisionFamily
 
 __all__ = [
     "BERT",
     "BERT_FIELDS",
+    "DEIT",
+    "DINOV2",
     "DISTILBERT",
     "ELECTRA",
     "EMBEDDING",
@@ -49,10 +52,12 @@ __all__ = [
     "QWEN3",
     "ROBERTA",
     "ROTARY_HEADS",
+    "VIT",
     "WHOLE",
     "Atoms",
     "Family",
     "HeadGroups",
+    "VisionFamily",
     "family_of",
     "known_families",
     "leading",

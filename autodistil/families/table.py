@@ -102,6 +102,8 @@ class Family:
     """Axis -> field of the Hugging Face config; `head_size` too where it has one, else it follows from the others."""
     positions_after_padding: bool = False
     """Positions are counted from behind the padding id, not from 0."""
+    modality: str = "text"
+    """What the models read: `text` or `image` (`families.vit.VisionFamily`)."""
     wide_config: Callable[[PretrainedConfig, int], PretrainedConfig] | None = None
     """Config and head size -> config of students whose attention width is not the hidden size (architectures/)."""
     causal: bool = False
@@ -243,6 +245,10 @@ class Family:
                 f"search space {space.name!r}: head_size: got {', '.join(map(str, odd))}; allowed: even numbers, as "
                 f"{self.model_types[0]} turns pairs of dimensions by their position; correct it"
             )
+
+    def fit_space(self, space: SearchSpace) -> SearchSpace:
+        """A space that was not made for this family, without the students that it cannot have."""
+        return space
 
     def _check_groups(self, space: SearchSpace, queries: int) -> None:
         split = sorted({c.config.num_heads for c in space.candidates if c.config.num_heads % queries})

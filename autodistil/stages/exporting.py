@@ -44,8 +44,8 @@ def export_candidate(
     refined = refinement is not None and refinement.helped and not unrefined
     superlm = refined_superlm(context, candidate) if refined else superlm_of(context, candidate)
     row = ranked.loc[student_id]
-    check_flops(superlm, candidate, int(row["flops"]), context.config.seq_len)
-    costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.config.seq_len}
+    check_flops(superlm, candidate, int(row["flops"]), context.seq_len)
+    costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.seq_len}
     trust = verdict(certificate_of(context, ranked, student_id))
     loss = refinement.loss_after if refinement and refined else whole_loss(context, candidate, ranked)
     facts = {

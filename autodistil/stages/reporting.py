@@ -72,9 +72,7 @@ def write_formats(
 def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
     """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
     best = best_id(ranked)
-    lines = [
-        b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, context.config.seq_len)
-    ]
+    lines = [b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, context.seq_len)]
     rows = read_metrics(context.folder.metrics_path) if context.folder.metrics_path.is_file() else []
     return ReportData(
         title=f"{context.config.teacher} · {context.space.name}",
@@ -84,7 +82,7 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         best=best,
         knee=knee_id(ranked),
         teacher_costs=context.teacher_costs(),
-        seq_len=context.config.seq_len,
+        seq_len=context.seq_len,
         objective=context.measure.name,
         provenance=provenance(context),
         notes=(*perplexity_notes(context, exported_loss(ranked, best)), *rank_notes(ranked), *notes),

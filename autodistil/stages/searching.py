@@ -54,7 +54,7 @@ def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem
         context.space,
         context.teacher.encoder_shape,
         tuple(parsed.values()),
-        context.config.seq_len,
+        context.seq_len,
         device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
     )
     problem.check_feasible()
@@ -221,7 +221,7 @@ def verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFra
     with context.progress.track("checking FLOPs with fvcore", len(front)) as advance:
         for student_id, row in front.iterrows():
             candidate = problem.candidates[str(student_id)]
-            check_flops(superlm_of(context, candidate), candidate, int(row["flops"]), context.config.seq_len)
+            check_flops(superlm_of(context, candidate), candidate, int(row["flops"]), context.seq_len)
             advance(1)
 
 

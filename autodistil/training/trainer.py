@@ -183,7 +183,7 @@ def train_step(
     for batch, last in _marking_last(batches):
         part, share = workers.take(batch)
         targets = _target_states(trainers, teacher, part, layer)
-        tokens += count_tokens(batch)
+        tokens += count_tokens(batch, targets[0].attention.query.shape[2])
         for step, states in zip(steps, targets, strict=True):
             step.add(part, states, share, last)
             if last and workers is ALONE:

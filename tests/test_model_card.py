@@ -17,7 +17,7 @@ CANDIDATE = Candidate("small", StudentConfig(2, 32, 2, 16, 64))
 
 
 def teacher_of(folder, source="a/teacher"):
-    return SimpleNamespace(folder=folder, source=source, model=random_teacher().model)
+    return SimpleNamespace(folder=folder, source=source, model=random_teacher().model, images=None)
 
 
 def test_times_name_the_device_and_come_from_rounds_in_turns():

@@ -95,7 +95,7 @@ class Family:
     position_table: bool = True
     """Positions are rows of a table; not with rotary positions."""
     tried_on: tuple[str, ...] = ()
-    """Packaged teachers on whose real weights the family was tried; tests use random ones for every family."""
+    """Packaged teachers, or examples that train one, on whose weights the family was tried; tests use random ones."""
     word_embeddings: str = "embeddings.word_embeddings.weight"
     """Name of the word embedding parameter, (vocabulary, hidden)."""
     fields: Mapping[str, str] = field(default_factory=lambda: BERT_FIELDS)

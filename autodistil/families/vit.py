@@ -168,7 +168,7 @@ VIT = VisionFamily(
     linears=_LINEARS,
     others=_PATCHES,
     value="attention.v_proj",
-    tried_on=("a ViT of 6 layers x 128 trained on 4,000 MNIST digits (docs/vision.md)",),
+    tried_on=("examples/vision",),
 )
 DEIT = replace(VIT, model_types=("deit",), special_tokens=2, tried_on=())
 DINOV2 = replace(

@@ -89,4 +89,5 @@ def test_installed_packages_bring_families(monkeypatch):
 
 
 def test_what_was_tried_on_real_weights_installs_by_name():
-    assert {name for family in FAMILIES for name in family.tried_on} <= PACKAGED.keys()
+    tried = {name for family in FAMILIES for name in family.tried_on}
+    assert {name for name in tried if not (DOCS.parents[1] / name / "train_teacher.py").is_file()} <= PACKAGED.keys()

@@ -256,6 +256,12 @@ def test_a_scale_shows_all_values(values):
     assert all(0 <= scale.share(value) <= 1 for value in values)
 
 
+def test_small_numbers_on_a_logarithmic_axis_are_whole():
+    assert Scale.over([0.02, 0.3]).axis("x")["tickformat"] == "~g"
+    assert "tickformat" not in Scale.over([2e6, 3e8]).axis("x")
+    assert "tickformat" not in Scale.over([1.0, 1.1]).axis("x")
+
+
 @given(st.text(max_size=120))
 def test_names_in_figures_are_literal_and_short(name):
     text = as_text(name)

@@ -96,7 +96,8 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            times = forward_times(reloaded.base_model, teacher.model.base_model, costs["seq_len"])
+            body: Any = reloaded.base_model  # an encoder is its own
+            times = forward_times(body, teacher.model, costs["seq_len"])
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)

@@ -318,7 +318,7 @@ def print_tuned(tuned: Tuned) -> None:
 
 def print_spaces(name: str | None) -> None:
     """All shipped spaces, or one in detail."""
-    from autodistil.spaces import load_space, shipped_spaces
+    from autodistil.space_files import load_space, shipped_spaces
 
     console = _console()
     if name is None:

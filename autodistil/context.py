@@ -38,17 +38,9 @@ from autodistil.progress import Progress
 from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
 from autodistil.run_text import RunTexts
-from autodistil.spaces import (
-    Candidate,
-    SearchSpace,
-    StudentConfig,
-    SubSpace,
-    auto_space,
-    check_fits,
-    fit_vocabulary,
-    load_space,
-    space_to_dict,
-)
+from autodistil.space_files import load_space, space_to_dict
+from autodistil.space_fit import auto_space, check_fits, fit_vocabulary
+from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
 from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher

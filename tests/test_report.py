@@ -38,7 +38,7 @@ from autodistil.report.rows import (
 )
 from autodistil.report.style import Scale, as_text
 from autodistil.report.units import COSTS, scaled, share
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from autodistil.stages.refining import refined_superlm
 from autodistil.stages.reporting import provenance
 from autodistil.stages.searching import perplexity_facts, superlm_of, whole_loss
 from autodistil.student_search.pick import SCORE, best_id
-from autodistil.student_search.study import SearchProblem
+from autodistil.student_search.problem import SearchProblem
 
 
 def export_candidate(

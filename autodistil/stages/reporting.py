@@ -20,7 +20,7 @@ from autodistil.stages.proxy import proxy_words, score_name
 from autodistil.stages.refined import rank_notes
 from autodistil.stages.searching import perplexity_notes
 from autodistil.student_search.pick import SCORE, best_id, exported_loss, knee_id
-from autodistil.student_search.study import SearchProblem
+from autodistil.student_search.problem import SearchProblem
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics
 

@@ -24,16 +24,10 @@ from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, best_id, rank_candidates
+from autodistil.student_search.problem import SearchProblem, describe_cost
 from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.storage import opening, study_storage
-from autodistil.student_search.study import (
-    ScoreStudents,
-    Search,
-    SearchProblem,
-    choose_sampler,
-    describe_cost,
-    num_evaluations,
-)
+from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
 from autodistil.superlm import SuperLM
 
 TEXTS = "texts"

@@ -19,7 +19,9 @@ from autodistil.family_contract import CLAUSES, check_family
 from autodistil.logits import logits_kl, next_token_nats
 from autodistil.objectives import resolve_objective
 from autodistil.ordering import ORDERS, apply_order
-from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace, auto_space, load_space
+from autodistil.space_files import load_space
+from autodistil.space_fit import auto_space
+from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 from autodistil.teacher import check_causal
 from autodistil.training.trainer import SuperLMTrainer

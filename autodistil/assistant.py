@@ -12,7 +12,7 @@ that is. Held-out losses stay against the teacher, so that they compare.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class StudentAssistant:
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
         """Attention states of its last layer and, if asked, last and all hidden states; as `Teacher.states`."""
         assert layer is None, "an assistant teaches by its last layer"
-        return self.superlm.forward(self.student, batch, self._weights, output, hidden)
+        states = self.superlm.forward(self.student, batch, self._weights, output, hidden)
+        return replace(states, tokens=batch["input_ids"])
 
 
 def is_sub_space(name: str, space: SearchSpace) -> bool:
@@ -78,6 +79,9 @@ def load_assistant(source: str, teacher: Teacher, seq_len: int, trust_remote_cod
         ConfigError: it reads text otherwise than the teacher does.
     """
     assistant = load_teacher(source, str(teacher.model.device), trust_remote_code)
+    if teacher.images is not None or assistant.images is not None:
+        _check_images(source, assistant, teacher)
+        return assistant
     if assistant.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
         raise ConfigError(
             f"assistant {source!r} has another tokenizer than the teacher ({len(assistant.tokenizer):,} tokens, not "
@@ -89,6 +93,16 @@ def load_assistant(source: str, teacher: Teacher, seq_len: int, trust_remote_cod
             "another, or lower --seq-len"
         )
     return assistant
+
+
+def _check_images(source: str, assistant: Teacher, teacher: Teacher) -> None:
+    """Relations compare token by token, so both must see the same patches of the same pixels."""
+    ours, theirs = ((one.images and one.images.fingerprint, one.max_length) for one in (assistant, teacher))
+    if ours != theirs:
+        raise ConfigError(
+            f"assistant {source!r} reads images otherwise than the teacher; give one with the teacher's image "
+            f"processor and {teacher.max_length} tokens an image"
+        )
 
 
 def taught_by_sub_space(name: str, space: SearchSpace) -> tuple[SubSpace, ...]:

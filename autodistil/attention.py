@@ -29,7 +29,10 @@ TAPPED_SDPA = "autodistil_sdpa"
 
 @dataclass(frozen=True)
 class AttentionStates:
-    """Queries, keys and values of one layer, each (batch, heads, seq, head_size)."""
+    """Queries, keys and values of one layer, each (batch, heads, seq, head_size).
+
+    Where queries are grouped, keys and values have a head for each group.
+    """
 
     query: Tensor
     key: Tensor
@@ -49,14 +52,21 @@ class ModelStates:
     """Last hidden states (batch, seq, hidden), where they were asked for."""
     hidden: tuple[Tensor, ...] = ()
     """Output of each layer, the last hidden states last, where they were asked for."""
+    head: Tensor | None = None
+    """Weights (vocabulary, hidden) of the language-model head, which makes logits of the output; of decoders."""
+    tokens: Tensor | None = None
+    """What was read, ids (batch, seq) in the teacher's numbering; of a teacher that is a decoder."""
+    pooled: Tensor | None = None
+    """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
     kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
     """What students that are compared with these states share: by the number of relation heads, for Q, K and V."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
-        output = None if self.output is None else self.output.detach()
-        return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden))
+        output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
+        hidden = tuple(layer.detach() for layer in self.hidden)
+        return ModelStates(attention, output, hidden, head, self.tokens, pooled)
 
     def for_many(self) -> ModelStates:
         """These states as targets of several students of one batch, which then share what they form of them."""
@@ -133,7 +143,8 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     if not output:
         return ModelStates(tap.captured[0])
-    return ModelStates(tap.captured[0], result.last_hidden_state, result.hidden_states[1:] if hidden else ())
+    layers = result.hidden_states[1:] if hidden else ()
+    return ModelStates(tap.captured[0], result.last_hidden_state, layers, pooled=result.get("pooler_output"))
 
 
 def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:
@@ -145,6 +156,8 @@ def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | No
             that does not use `AttentionInterface`; None for one that does.
         heads: of each layer, for `projections`.
     """
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False  # texts are read once and whole
     if projections is None:
         model.set_attn_implementation(TAPPED_SDPA)
         return

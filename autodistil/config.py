@@ -25,7 +25,7 @@ class RunConfig:
     teacher: str = "all-MiniLM-L6-v2"
     """Packaged name, Hugging Face id or folder of the teacher."""
     corpus: tuple[str, ...] = ("python-docs",)
-    """Text sources: files, folders, globs, `hf:` datasets or `python-docs`."""
+    """Text sources: files, folders, globs, `hf:` datasets or `python-docs`; images for teachers that read them."""
     space: str | None = None
     """Shipped space, YAML file, or `auto` to derive one; unless given, one made for such a teacher, or `auto`."""
     trust_remote_code: bool = False
@@ -35,7 +35,7 @@ class RunConfig:
     order: str = "both"
     """Importance order of the teacher's dimensions (`ordering.ORDERS`), or `none` for its own."""
     objective: str = "auto"
-    """Weighted sum of `objectives.OBJECTIVES`; `auto` adds terms of the output for sentence encoders."""
+    """Weighted sum of `objectives.OBJECTIVES`; `auto` adds terms of the output for encoders of sentences and images."""
     relation_heads: int | None = None
     """Relation heads; chosen so that they divide every width unless given."""
     teacher_layer: int | None = None
@@ -52,7 +52,7 @@ class RunConfig:
     text_unit: str = "auto"
     """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""
     batch_size: int = 16
-    """Sequences per step, or four times as many sentences."""
+    """Sequences per step, or four times as many sentences or images."""
     accumulate: int = 1
     """Micro-batches that a step is cut into, to save memory."""
     seq_len: int = 128
@@ -74,7 +74,10 @@ class RunConfig:
     precision: str = "fp32"
     """`fp32`, or `bf16`: students compute in bfloat16, where the hardware has it; weights stay in fp32."""
     heldout_sequences: int = 32
-    """Held-out sequences that a student is scored on, or four times as many sentences."""
+    """Held-out sequences that a student is scored on, or four times as many sentences or images."""
+    metric: str = "auto"
+    """What ranks students on held-out text: `objective`, the loss that they are trained on, or `perplexity`, of
+    decoders, whose logarithm is then the loss of reports; `auto`: perplexity for decoders."""
     seed: int = 0
     """Decides data order, drawn students and search."""
 
@@ -180,6 +183,7 @@ _CHOICES = {
     "text_unit": ("auto", "sequences", "sentences"),
     "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
+    "metric": ("auto", "objective", "perplexity"),
     "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
     "racing": ("front", "pick", "none"),
     "proxy_method": ("similarity", "probe", "finetune"),

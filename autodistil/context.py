@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import PretrainedConfig
 
 from autodistil.assistant import (
     StudentAssistant,
@@ -20,20 +22,22 @@ from autodistil.assistant import (
     taught_by_sub_space,
 )
 from autodistil.config import RUN_OPTIONS, RunConfig, layered
-from autodistil.costs import COST_COLUMNS, cost_table
+from autodistil.costs import COST_COLUMNS, KV_BYTES, cost_table
 from autodistil.data import special_affixes
 from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, RunError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.factorised import check_factorisable
 from autodistil.families import family_of
-from autodistil.inputs import PADDING, Batch, as_batch
+from autodistil.images import RunImages
+from autodistil.inputs import PADDING, Batch, lengths
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
-from autodistil.objectives import Objective, resolve_objective
+from autodistil.objectives import NEXT_TOKEN, Objective, resolve_objective
 from autodistil.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.progress import Progress
 from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
+from autodistil.run_text import RunTexts
 from autodistil.spaces import (
     Candidate,
     SearchSpace,
@@ -48,7 +52,7 @@ from autodistil.spaces import (
 from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
-from autodistil.text import RunText
+from autodistil.text import SENTENCES_PER_SEQUENCE, RunText
 from autodistil.tracking import GuardedTracker, TrackedRun
 from autodistil.training.checkpoint import WEIGHTS, load_weights
 from autodistil.training.trainer import Targets
@@ -57,6 +61,8 @@ from autodistil.vocabulary import Vocabulary, config_token_ids, order_vocabulary
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
     StudentConfig(12, 768, 12, 64, 3072): "bert-base",
+    StudentConfig(6, 128, 8, 16, 512): "vit-l6-h128",
+    StudentConfig(30, 576, 9, 64, 1536): "smollm2-135m",
 }
 """Teacher dimensions -> the shipped space that is made for them."""
 
@@ -64,19 +70,23 @@ SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
 """Training texts on which the teacher's dimensions are ranked, and how many at a time."""
 
 
-def space_for(name: str | None, teacher: StudentConfig) -> SearchSpace:
+def space_for(name: str | None, config: PretrainedConfig) -> SearchSpace:
     """The search space of a run, checked to fit its teacher.
 
     Args:
         name: a shipped space, a YAML file or `auto`; None for the one shipped for such a teacher, else `auto`.
-        teacher: the teacher's dimensions.
+        config: the teacher's.
 
     Raises:
-        SpaceError: unknown, malformed, or larger than the teacher.
+        SpaceError: unknown, malformed, larger than the teacher, or not for its family.
     """
-    name = name or SPACE_OF_TEACHER.get(teacher, "auto")
-    space = auto_space(teacher) if name == "auto" else load_space(name)
+    family = family_of(config)
+    teacher = family.dimensions(config)
+    made_for_it, name = name not in (None, "auto"), name or SPACE_OF_TEACHER.get(teacher, "auto")
+    space = auto_space(teacher, queries_per_kv=family.queries_per_kv(config)) if name == "auto" else load_space(name)
+    space = space if made_for_it else family.fit_space(space)
     check_fits(space, teacher)
+    family.check_space(space, config)
     return space
 
 
@@ -118,15 +128,29 @@ class RunContext:
         if layer is not None and layer >= depth:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
         positions = teacher.max_length
-        if self.config.seq_len > positions:
+        if teacher.images is not None:
+            self._check_image_length(positions)
+        elif self.config.seq_len > positions:
             raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
         return teacher
+
+    def _check_image_length(self, tokens: int) -> None:
+        """Refuse another length than an image has; the default is that of texts."""
+        if self.config.seq_len not in (RunConfig.seq_len, tokens):
+            raise ConfigError(
+                f"seq_len = {self.config.seq_len} is for text, this teacher reads every image as {tokens} tokens; "
+                "leave it out"
+            )
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a training sequence, or of an image: the length at which costs are stated."""
+        return self.config.seq_len if self.teacher.images is None else self.teacher.max_length
 
     @cached_property
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
-        space = space_for(self.config.space, self.teacher.dims)
-        self.teacher.family.check_space(space)
+        space = space_for(self.config.space, self.teacher.model.config)
         if space.factorises_embeddings:
             check_factorisable(self.teacher.family, self.teacher.model.config)
         if space.prunes_vocabulary:
@@ -141,10 +165,35 @@ class RunContext:
         return resolve_objective(
             self.config.objective,
             self.config.relation_heads,
-            self.teacher.dims.attention_width,
-            [*self.space.attention_widths, *([assistant.dims.attention_width] if assistant else [])],
+            self.teacher.kv_width(self.teacher.dims),
+            [*self.relation_widths, *([assistant.kv_width(assistant.dims)] if assistant else [])],
             self.teacher.pooling,
+            self.teacher.family.causal,
         )
+
+    @property
+    def relation_widths(self) -> list[int]:
+        """Widths of students' keys and values, ascending: what relation heads have to divide."""
+        return sorted({self.teacher.kv_width(candidate.config) for candidate in self.space.candidates})
+
+    @cached_property
+    def measure(self) -> Objective:
+        """What ranks students on held-out text.
+
+        Raises:
+            ConfigError: perplexity of an encoder.
+        """
+        causal, metric = self.teacher.family.causal, self.config.metric
+        if metric == "perplexity" and not causal:
+            raise ConfigError("metric = perplexity is for decoders, not for encoders; allowed: auto, objective")
+        if metric == "objective" or not causal:
+            return self.objective
+        return replace(self.objective, terms=((1.0, NEXT_TOKEN),))
+
+    @property
+    def ranks_by_perplexity(self) -> bool:
+        """Whether the loss of students is the logarithm of their perplexity."""
+        return self.measure.name == NEXT_TOKEN
 
     @cached_property
     def assistant_model(self) -> Teacher | None:
@@ -156,7 +205,7 @@ class RunContext:
         name = self.config.assistant
         if name is None or is_sub_space(name, self.space):
             return None
-        assistant = load_assistant(name, self.teacher, self.config.seq_len, self.config.trust_remote_code)
+        assistant = load_assistant(name, self.teacher, self.seq_len, self.config.trust_remote_code)
         self._check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
         return assistant
 
@@ -209,11 +258,12 @@ class RunContext:
         return ImportanceOrder.load(path)
 
     def _sample_batches(self) -> list[Batch]:
-        """A little training text, in batches by length, so that little is padding."""
-        texts = self.training_text.sample(SAMPLE_TEXTS)
-        texts = texts[np.argsort((texts != PADDING).sum(1), kind="stable")]
+        """A little training text, in batches by length, so that little is padding; less of it for large decoders."""
+        count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
+        texts = self.training_text.sample(count)
+        texts = texts[np.argsort(lengths(texts), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
-        return [as_batch(part, self.teacher.padding_id, self.device) for part in parts]
+        return [self.teacher.inputs.batch(part, self.device) for part in parts]
 
     @cached_property
     def ordered_teacher(self) -> Teacher:
@@ -228,20 +278,12 @@ class RunContext:
         return LAYER_MAPS[self.config.layer_map]
 
     @cached_property
-    def text(self) -> RunText:
-        """The run's text."""
-        unit = self.config.text_unit
-        return RunText(
-            self.config,
-            self.teacher.tokenizer,
-            unit == "sentences" or (unit == "auto" and self.teacher.pooling is not None),
-            self.teacher.padding_id,
-            self.device,
-            self.progress,
-        )
+    def text(self) -> RunTexts:
+        """The run's text, or images."""
+        return _TEXTS[self.teacher.family.modality](self)
 
     @cached_property
-    def training_text(self) -> RunText:
+    def training_text(self) -> RunTexts:
         """The text to train on.
 
         Raises:
@@ -256,9 +298,16 @@ class RunContext:
         path = self.folder.path / "vocabulary.npz"
         if not path.is_file():
             rows = self.teacher.model.config.vocab_size
-            counts = token_counts(self.training_text.corpus.train.tokens, rows)
+            counts = token_counts(self._training_tokens.corpus.train.tokens, rows)
             order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
         return Vocabulary.load(path)
+
+    @property
+    def _training_tokens(self) -> RunText:
+        """The text of a teacher that reads text."""
+        text = self.training_text
+        assert isinstance(text, RunText)
+        return text
 
     def _required_tokens(self) -> list[int]:
         return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
@@ -272,14 +321,20 @@ class RunContext:
             texts = self.heldout_texts
             spelled = spellings(self.teacher.tokenizer, self.vocabulary, size, np.unique(texts[texts != PADDING]))
             self._retokenised[size] = HeldOut.build(
-                self.ordered_teacher, texts, self.objective, self.config.teacher_layer, spelled
+                self.ordered_teacher, texts, self.measure, self.config.teacher_layer, spelled
             )
         return self._retokenised[size]
 
     @cached_property
     def heldout(self) -> HeldOut:
         """Held-out texts with the teacher's states."""
-        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.objective, self.config.teacher_layer)
+        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, self.config.teacher_layer)
+
+    @cached_property
+    def teacher_perplexity(self) -> float:
+        """That of a decoder on the held-out text."""
+        teacher = self.ordered_teacher
+        return math.exp(self.heldout.mean_of(lambda batch: teacher.states(batch, output=True)))
 
     @cached_property
     def heldout_texts(self) -> np.ndarray:
@@ -289,7 +344,7 @@ class RunContext:
     def new_superlm(self, sub_space: StudentSet, vocabulary: Vocabulary | None = None) -> SuperLM:
         """A SuperLM that starts from the teacher; training needs no vocabulary."""
         fit = sub_space.embedding_size is not None and not self.is_trained(sub_space)
-        tokens = torch.from_numpy(self.training_text.sample_sequences(64)) if fit else None
+        tokens = torch.from_numpy(self._training_tokens.sample_sequences(64)) if fit else None
         return SuperLM.from_teacher(self.ordered_teacher, sub_space, self.layer_map, vocabulary, tokens)
 
     def trained_superlm(self, sub_space: SubSpace) -> SuperLM:
@@ -306,8 +361,8 @@ class RunContext:
 
     def teacher_costs(self) -> dict[str, Any]:
         """The teacher's own costs, under the names of the cost table."""
-        table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.config.seq_len)
-        return {key: table[key].iloc[0].item() for key in COST_COLUMNS}
+        table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.seq_len)
+        return {key: table[key].iloc[0].item() for key in (*COST_COLUMNS, KV_BYTES) if key in table}
 
     def vocabulary_facts(self, student: StudentConfig) -> dict[str, str]:
         """What to say about a pruned vocabulary; nothing of a whole one."""
@@ -360,10 +415,26 @@ class RunContext:
             )
 
 
+def _run_text(context: RunContext) -> RunText:
+    config, teacher = context.config, context.teacher
+    sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and teacher.pooling is not None)
+    return RunText(config, teacher.tokenizer, sentences, teacher.padding_id, context.device, context.progress)
+
+
+def _run_images(context: RunContext) -> RunImages:
+    teacher = context.teacher
+    assert teacher.images is not None
+    return RunImages(context.config, teacher.images, teacher.max_length, context.device, context.progress)
+
+
+_TEXTS: Mapping[str, Callable[[RunContext], RunTexts]] = {"text": _run_text, "image": _run_images}
+"""What a teacher reads -> the corpus of its runs."""
+
+
 def default_folder(config: RunConfig) -> Path:
     """`runs/<teacher>-<space>`."""
     hf_config = load_config(config.teacher, config.trust_remote_code)
-    space = space_for(config.space, family_of(hf_config).dimensions(hf_config))
+    space = space_for(config.space, hf_config)
     teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
     if not teacher:
         raise TeacherError(f"teacher {config.teacher!r} has no name to call a folder by; give --run a folder")

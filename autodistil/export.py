@@ -6,28 +6,31 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.deployable import Deployable, check_formats, write_formats
 from autodistil.errors import ExportError, IntegrityError
 from autodistil.files import disk_errors
 from autodistil.forward_time import forward_times
+from autodistil.inputs import Batch, real_tokens
 from autodistil.model_card import Repeat, model_card
 from autodistil.pooling import PLAIN_MODULES, module_kinds
 from autodistil.pruned_tokenizer import prune_tokenizer
-from autodistil.spaces import Candidate
+from autodistil.spaces import Candidate, StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 
 PARITY_TOLERANCE = 1e-5
-"""Largest allowed difference of last hidden states between the SuperLM's student and the reloaded export."""
+"""Largest allowed difference of last hidden states between the SuperLM's student and the reloaded export; of a decoder,
+of logits, as a share of the largest."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ExportedStudent:
 
     path: Path
     max_difference: float
-    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths."""
+    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths, or pixels."""
     size_mb: float
     """Of `model.safetensors`, in 1e6 bytes."""
     sentence_transformers: bool
@@ -45,6 +48,8 @@ class ExportedStudent:
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
     """Its further formats."""
+    decoder: bool = False
+    """It generates text: `AutoModelForCausalLM` loads it."""
 
 
 def export_student(
@@ -63,7 +68,7 @@ def export_student(
     Args:
         superlm: the trained SuperLM of the candidate's sub-space.
         candidate: the student.
-        teacher: gives the tokenizer and, where it is one, the sentence-transformers pipeline.
+        teacher: gives the tokenizer or image processor and, where it is one, the sentence-transformers pipeline.
         costs: its row of the cost table (`flops`, `params`, `size_mb`, ...), recounted here.
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
@@ -73,27 +78,30 @@ def export_student(
 
     Raises:
         ExportError: the target is taken, a format unknown, or none that this teacher's students have.
+        ConfigError: a further format is asked for of a student that reads images.
         ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
     """
     if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
-    check_formats(formats)
-    _check_pipeline(formats, teacher)
+    teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
+    _check_formats(formats, teacher)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
             tokenizer = student_tokenizer(superlm, candidate, teacher)
-            tokenizer.save_pretrained(building)
+            reader: Any = teacher.images.processor if teacher.images else tokenizer
+            reader.save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
-            reloaded = AutoModel.from_pretrained(building).to(superlm.device).eval()
+            kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
+            reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            times = forward_times(reloaded, teacher.model, costs["seq_len"])
+            times = forward_times(reloaded.base_model, teacher.model, costs["seq_len"])
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)
@@ -105,7 +113,23 @@ def export_student(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     size = (to / "model.safetensors").stat().st_size / 1e6
-    return ExportedStudent(to, difference, size, pipeline, candidate.config.free_attention, tuple(more))
+    own = candidate.config.free_attention and teacher.family.wide_config is not None
+    return ExportedStudent(to, difference, size, pipeline, own, tuple(more), teacher.family.causal)
+
+
+def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
+    """Refuse formats that the students of a teacher do not have."""
+    others = [name for name in check_formats(formats) if name != "hf"]
+    if others and teacher.family.causal:
+        raise ExportError(
+            f"format {others[0]!r} holds hidden states, which is not for decoders; allowed: hf, which other tools "
+            "convert (such as llama.cpp's convert_hf_to_gguf.py)"
+        )
+    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
+        raise ExportError(
+            f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
+            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
+        )
 
 
 def student_tokenizer(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> PreTrainedTokenizerBase:
@@ -122,28 +146,49 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
     """Compare a reloaded export with the SuperLM's student.
 
     Returns:
-        The largest absolute difference of last hidden states.
+        The largest absolute difference of last hidden states, or of the logits of a decoder.
 
     Raises:
         IntegrityError: it is above `PARITY_TOLERANCE`.
     """
+    worst, largest = 0.0, 1.0
+    for batch, inputs in _PARITY_INPUTS[superlm.family.modality](superlm, candidate.config, reloaded.config):
+        states = superlm.forward(candidate.config, batch, output=True)
+        assert states.output is not None
+        ours = states.output if states.head is None else states.output @ states.head.T
+        answer, real = reloaded(**inputs), real_tokens(batch)
+        differences = ((answer.last_hidden_state if states.head is None else answer.logits) - ours).abs()
+        worst = max(worst, float((differences if real is None else differences[real]).max()))
+        largest = max(largest, float(ours.abs().max())) if states.head is not None else 1.0
+    if not worst <= PARITY_TOLERANCE * largest:
+        raise IntegrityError(
+            f"export of {candidate.id} differs from the SuperLM's student by {worst:.2e} "
+            f"(allowed {PARITY_TOLERANCE * largest:.0e}); please report this"
+        )
+    return worst
+
+
+def _random_texts(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
+    """Texts at several lengths with padding, in the teacher's numbering of tokens and in the student's."""
     generator = torch.Generator().manual_seed(0)
-    kept = superlm.kept_tokens(candidate.config)
-    worst = 0.0
+    kept = superlm.kept_tokens(student)
     for length in (7, 64):
-        ids = torch.randint(10, reloaded.config.vocab_size, (2, length), generator=generator)
+        ids = torch.randint(10, config.vocab_size, (2, length), generator=generator)
         mask = torch.ones_like(ids).to(superlm.device)
         mask[1, length // 2 :] = 0
         batch = {"input_ids": (ids if kept is None else kept[ids]).to(superlm.device), "attention_mask": mask}
-        ours = superlm.forward(candidate.config, batch, output=True).output
-        theirs = reloaded(input_ids=ids.to(superlm.device), attention_mask=mask).last_hidden_state
-        worst = max(worst, float((theirs - ours)[mask > 0].abs().max()))
-    if not worst <= PARITY_TOLERANCE:
-        raise IntegrityError(
-            f"export of {candidate.id} differs from the SuperLM's student by {worst:.2e} "
-            f"(allowed {PARITY_TOLERANCE:.0e}); please report this"
-        )
-    return worst
+        yield batch, {**batch, "input_ids": ids.to(superlm.device)}
+
+
+def _random_images(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
+    """Two images of noise, the same for both."""
+    shape = (2, config.num_channels, config.image_size, config.image_size)
+    batch = {"pixel_values": torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(superlm.device)}
+    yield batch, batch
+
+
+_PARITY_INPUTS = MappingProxyType({"text": _random_texts, "image": _random_images})
+"""What models read -> inputs of a SuperLM's student and of its export."""
 
 
 def check_costs(
@@ -175,15 +220,6 @@ def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int
         raise IntegrityError(
             f"{candidate.id}: fvcore counts {counted} multiply-adds at length {seq_len}, the closed form {flops}; "
             "please report this"
-        )
-
-
-def _check_pipeline(formats: Sequence[str], teacher: Teacher) -> None:
-    """Refuse a sentence-transformers folder of a teacher that is none."""
-    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
-        raise ExportError(
-            f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
-            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
         )
 
 

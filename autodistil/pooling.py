@@ -1,4 +1,4 @@
-"""Sentence embeddings: how a teacher's or student's last hidden states become one vector a text."""
+"""Embeddings of texts and images: how a teacher's or student's last hidden states become one vector each."""
 
 from __future__ import annotations
 
@@ -36,8 +36,25 @@ def max_pooling(hidden: Tensor, mask: Tensor | None) -> Tensor:
 
 
 POOLINGS: Mapping[str, Pooling] = MappingProxyType({"mean": mean_pooling, "cls": cls_pooling, "max": max_pooling})
+POOLER = "pooler"
+"""The model's own pooled output: a dense layer on the class token, which vision encoders are trained to use."""
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
 """Of a sentence-transformers pooling module -> our name."""
+
+
+def pool(pooling: str | None, hidden: Tensor, pooled: Tensor | None, mask: Tensor | None) -> Tensor:
+    """Embeddings (batch, hidden) from last hidden states, or `pooled` where the model pools by itself.
+
+    Args:
+        pooling: a key of `POOLINGS`, or `POOLER`; the mean unless given.
+        hidden: last hidden states (batch, seq, hidden).
+        pooled: the model's pooled output (batch, hidden), for `POOLER`.
+        mask: (batch, seq), None where there is no padding.
+    """
+    if pooling == POOLER:
+        assert pooled is not None, "the model has no pooler"
+        return pooled
+    return POOLINGS[pooling or "mean"](hidden, mask)
 
 
 PLAIN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})

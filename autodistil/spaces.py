@@ -519,7 +519,7 @@ def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace
 _NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})
 
 
-def auto_space(teacher: StudentConfig, k: int = 3) -> SearchSpace:
+def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> SearchSpace:
     """Derive a search space of K sub-spaces from a teacher's dimensions.
 
     Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from half
@@ -528,31 +528,38 @@ def auto_space(teacher: StudentConfig, k: int = 3) -> SearchSpace:
     between them and the same architecture can be compared in both of their SuperLMs. A teacher with too few heads for
     K ranges of widths gets fewer sub-spaces.
 
+    Args:
+        teacher: its dimensions.
+        k: sub-spaces.
+        queries_per_kv: query heads that share one head of keys and values; students have a multiple of it.
+
     Raises:
         SpaceError: `k` is below one, or the teacher is narrower than one of its heads.
     """
     if k < 1:
         raise SpaceError(f"number of sub-spaces: got {k}; allowed: 1 or more; use 3, as the paper does")
-    heads = min(teacher.num_heads, teacher.hidden_size // teacher.head_size)
+    size = teacher.head_size * queries_per_kv
+    heads = min(teacher.num_heads // queries_per_kv, teacher.hidden_size // size)
     if heads < 1:
         raise SpaceError(
-            f"teacher: got hidden size {teacher.hidden_size} with heads of {teacher.head_size}; allowed: at least one "
+            f"teacher: got hidden size {teacher.hidden_size} with heads of {size}; allowed: at least one "
             "head wide; write a search space in YAML with a smaller head_size"
         )
     groups = _overlapping_groups(range(max(1, heads // 4), heads + 1), k)
     if len(groups) < k:
         logger.info("a teacher with %d heads gets %d sub-spaces instead of %d", heads, len(groups), k)
     names = _NAMES.get(len(groups)) or tuple(f"size{i}" for i in range(1, len(groups) + 1))
-    sub_spaces = tuple(_auto_sub_space(name, group, teacher) for name, group in zip(names, groups, strict=True))
+    sub_spaces = tuple(_auto_sub_space(name, group, teacher, size) for name, group in zip(names, groups, strict=True))
     return SearchSpace("auto", f"Derived from a teacher of {teacher.label}.", sub_spaces)
 
 
-def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig) -> SubSpace:
+def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, size: int) -> SubSpace:
+    """The students of some numbers of heads, or of groups of heads, each `size` wide."""
     ratio = teacher.intermediate_size / teacher.hidden_size
     return SubSpace(
         name,
         num_layers=_spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
-        hidden_size=tuple(count * teacher.head_size for count in _spread(heads[0], heads[-1], 4)),
+        hidden_size=tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
         num_heads=None,
         head_size=(teacher.head_size,),
         mlp_ratio=(*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),

@@ -28,10 +28,10 @@ from autodistil.data import (
     special_affixes,
     tokenize_corpus,
 )
-from autodistil.errors import ConfigError, CorpusError, RunError
-from autodistil.files import atomic_path
+from autodistil.errors import CorpusError
 from autodistil.inputs import Batch, as_batch
 from autodistil.progress import Progress
+from autodistil.run_text import drawn_once, texts_of_step
 
 SENTENCES_PER_SEQUENCE = 4
 """Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence."""
@@ -69,12 +69,7 @@ class RunText:
         Raises:
             ConfigError: micro-batches do not divide it.
         """
-        size = self._times(self.config.batch_size)
-        if size % self.config.accumulate:
-            raise ConfigError(
-                f"accumulate = {self.config.accumulate} does not divide the {size} texts of a step; choose a divisor"
-            )
-        return size
+        return texts_of_step(self.config, self._times(1))
 
     @property
     def num_heldout(self) -> int:
@@ -148,14 +143,7 @@ class RunText:
             CorpusError: the text has too few.
             RunError: the file is damaged.
         """
-        if not path.is_file():
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, self._heldout())
-        try:
-            texts: np.ndarray = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise RunError(f"{str(path)!r} is damaged ({error}); remove it to draw held-out text again") from error
-        return texts
+        return drawn_once(path, self._heldout)
 
     def _heldout(self) -> np.ndarray:
         texts = self._cut(self.corpus.heldout)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from autodistil_helpers import FAMILY_CONFIGS, random_teacher, small_space
+from autodistil_helpers import ALL_CONFIGS, inputs_of, random_teacher, small_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,9 +13,7 @@ from autodistil.teacher import load_teacher
 
 
 def batches_of(teacher, length=12):
-    generator = torch.Generator().manual_seed(2)
-    ids = torch.randint(3, teacher.model.config.vocab_size, (2, 4, length), generator=generator)
-    return [{"input_ids": part} for part in ids]
+    return [inputs_of(teacher, 4, length, seed) for seed in (2, 3)]
 
 
 def random_order(teacher, seed):
@@ -35,7 +33,7 @@ def random_order(teacher, seed):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.sampled_from(sorted(FAMILY_CONFIGS)), st.integers(0, 1000))
+@given(st.sampled_from(sorted(ALL_CONFIGS)), st.integers(0, 1000))
 def test_any_order_keeps_the_function(kind, seed):
     teacher = random_teacher(kind)
     order = random_order(teacher, seed)
@@ -47,7 +45,7 @@ def test_any_order_keeps_the_function(kind, seed):
 
 
 @pytest.mark.parametrize("name", sorted(ORDERS))
-@pytest.mark.parametrize("kind", sorted(FAMILY_CONFIGS))
+@pytest.mark.parametrize("kind", sorted(ALL_CONFIGS))
 def test_importance_order_preserves_the_student_of_full_size(name, kind):
     teacher = random_teacher(kind)
     batches = batches_of(teacher)

@@ -2,24 +2,27 @@
 
 import pytest
 import torch
-from autodistil_helpers import FAMILY_CONFIGS, objective_of, random_teacher, small_space
+from autodistil_helpers import ALL_CONFIGS, inputs_of, objective_of, random_teacher, small_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodistil.attention import run_tapped
 from autodistil.families import BERT, leading
+from autodistil.inputs import real_tokens
 from autodistil.layer_maps import LAYER_MAPS, spread_layers, stride_layers
 from autodistil.superlm import SuperLM, TokenRows, used_layers
 
 
-@pytest.fixture(params=sorted(FAMILY_CONFIGS))
+@pytest.fixture(params=sorted(ALL_CONFIGS))
 def teacher(request):
     return random_teacher(request.param)
 
 
 def batch_of(teacher, length=12):
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(3, teacher.model.config.vocab_size, (3, length), generator=generator)
+    batch = inputs_of(teacher, 3, length)
+    if "pixel_values" in batch:
+        return batch
+    ids = batch["input_ids"]
     mask = torch.ones_like(ids)
     mask[1, length // 2 :] = 0
     ids[1, length // 2 :] = teacher.model.config.pad_token_id
@@ -110,7 +113,7 @@ def test_teacher_stops_after_the_layer(teacher):
 
 def gradients_by(superlm, student, batch, teacher_states, leaves):
     objective = objective_of("relation-kl")
-    mask = batch["attention_mask"].bool()
+    mask = real_tokens(batch)
     if leaves:
         rows = superlm.token_rows(batch)
         weights = superlm.leaf_weights(student, rows)

@@ -31,6 +31,9 @@ MAX_CSV_FIELD = 1 << 24
 HEAD_RECORDS = 50
 """Records that are looked at to find the text column."""
 
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Of files that are taken for images (`images.py`)."""
+
 _EMPTY_LINES = re.compile(r"\n[ \t]*\n[ \t\n]*")
 _BLANK = " \t\n"
 
@@ -56,6 +59,11 @@ def kind_of(path: Path) -> str:
     for compression in COMPRESSIONS:
         name = name.removesuffix(compression)
     kind = Path(name).suffix
+    if kind in IMAGE_SUFFIXES:
+        raise CorpusError(
+            f"corpus file {str(path)!r} is among the images, this teacher reads text; allowed: {', '.join(READERS)}; "
+            "give text, or a teacher that reads images"
+        )
     if kind not in READERS:
         raise CorpusError(
             f"corpus file {str(path)!r} has the unknown extension {kind!r}; allowed: {', '.join(READERS)}, each also "

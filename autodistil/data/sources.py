@@ -12,7 +12,7 @@ from pathlib import Path
 from autodistil.data.decoding import corpus_file_errors
 from autodistil.data.docstrings import python_docs, python_docs_version
 from autodistil.data.hub import PREFIX, hub_documents, is_bare_name, parse_hub_dataset
-from autodistil.data.readers import READERS, kind_of, read_documents
+from autodistil.data.readers import IMAGE_SUFFIXES, READERS, kind_of, read_documents
 from autodistil.errors import CorpusError, suggest
 
 DEFAULT_CORPUS = "python-docs"
@@ -88,7 +88,7 @@ def _resolve(name: str) -> Source:
             return _hub_source(name)
         if paths is None:
             raise _not_found(path, name)
-        identity = "\n".join(map(_file_identity, paths))
+        identity = "\n".join(map(file_identity, paths))
     return Source(name, identity, partial(_documents_of, paths))
 
 
@@ -102,7 +102,8 @@ def _documents_of(paths: Sequence[Path]) -> Iterator[str]:
         yield from read_documents(path)
 
 
-def _file_identity(path: Path) -> str:
+def file_identity(path: Path) -> str:
+    """What changes when the content of a file may have."""
     status = path.stat()
     return f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}"
 
@@ -110,7 +111,7 @@ def _file_identity(path: Path) -> str:
 def _files_of(path: Path, name: str) -> list[Path] | None:
     """The files that a path or glob stands for, sorted; None where there is nothing."""
     if path.is_dir():
-        return _readable(_files_below(path), name)
+        return _readable(files_below(path), name)
     if path.exists():
         kind_of(path)
         if not path.is_file():
@@ -119,11 +120,11 @@ def _files_of(path: Path, name: str) -> list[Path] | None:
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
     if not matches:
         return None
-    files = [file for match in matches for file in (_files_below(match) if match.is_dir() else [match])]
+    files = [file for match in matches for file in (files_below(match) if match.is_dir() else [match])]
     return _readable(sorted(set(files)), name)
 
 
-def _files_below(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """Regular files in a folder and its subfolders but hidden ones, sorted; links are followed, each folder once."""
     found: list[Path] = []
     visited: set[str] = set()
@@ -146,6 +147,11 @@ def _readable(files: Sequence[Path], name: str) -> list[Path]:
     """The files with a known extension."""
     known = [file for file in files if _has_known_kind(file)]
     if not known:
+        if files and all(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
+            raise CorpusError(
+                f"corpus {name!r} has {len(files)} images, this teacher reads text; allowed: {ALLOWED}; give text, "
+                "or a teacher that reads images"
+            )
         found = f"{len(files)} files, such as {files[0].name!r}" if files else "no files"
         raise CorpusError(
             f"corpus {name!r} has {found}, but none of a known kind; allowed: {ALLOWED}; add or rename some"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autodistil.attention import ModelStates
 from autodistil.evaluation.retokenised import Reading, Spellings, fitting_length, read
 from autodistil.evaluation.text_losses import Target, text_losses
-from autodistil.inputs import PADDING, Batch, as_batch, real_tokens
+from autodistil.inputs import Batch, lengths, real_tokens
 from autodistil.objectives import Objective
 from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
@@ -34,7 +34,7 @@ def block_sizes(texts: np.ndarray) -> list[int]:
 
 def _batches_of(texts: np.ndarray, block: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The texts of a block (rows of `texts`) in batches by length."""
-    rows = block[np.argsort((texts[block] != PADDING).sum(1), kind="stable")]
+    rows = block[np.argsort(lengths(texts[block]), kind="stable")]
     return np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
 
 
@@ -63,7 +63,7 @@ class HeldOut:
 
         Args:
             teacher: the frozen teacher.
-            texts: token ids (texts, tokens), shorter ones filled up with `PADDING`.
+            texts: token ids (texts, tokens), shorter ones filled up with `inputs.PADDING`; or pixels.
             objective: what is measured.
             layer: teacher layer to distil, the last unless given.
             spellings: of the tokens that the students do not know; None where they know all. Texts that this makes
@@ -73,7 +73,7 @@ class HeldOut:
             texts = texts[:, : fitting_length(texts, spellings, teacher.max_length)]
         blocks = np.split(np.arange(len(texts)), np.cumsum(block_sizes(texts))[:-1])
         rows = [part for block in blocks for part in _batches_of(texts, block)]
-        batches = [as_batch(texts[part], teacher.padding_id, teacher.model.device) for part in rows]
+        batches = [teacher.inputs.batch(texts[part], teacher.model.device) for part in rows]
         states = [teacher.states(batch, layer, objective.needs_output, objective.needs_hidden) for batch in batches]
         if spellings is None:
             return cls(batches, states, objective, rows)

@@ -41,9 +41,12 @@ def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Ta
 
     Raises:
         BudgetError: one means no device and no table.
+        ConfigError: the teacher reads images, which are not measured yet.
         ProfileError: a table cannot be read, or is of another device and not forced.
     """
-    config = context.config
+    config, budgets = context.config, list(budgets)
+    if budgets:
+        context.teacher.check_reads_text(f"budget {budgets[0].text!r}")
     tables = named_tables(config.latency_tables)
     return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in budgets)
 
@@ -193,7 +196,7 @@ def _finalists_path(context: RunContext, target: Target) -> Path:
 def measure_here(context: RunContext) -> Measure:
     """Measure students of a run in fresh processes of this machine."""
     config = context.teacher.model.config
-    header = table_header(config.model_type, config.vocab_size)
+    header = table_header(config.model_type, context.teacher.encoder_shape.vocab_size)
 
     def measure(sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
         shapes = ((setting.batch, setting.seq_len),)

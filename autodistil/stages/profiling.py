@@ -25,6 +25,7 @@ def run_sources(context: RunContext, count: int) -> tuple[list[Source], dict[str
         context: an open run; SuperLMs that were not trained are cut from the teacher as they start.
         count: students at most.
     """
+    context.teacher.check_reads_text("profile")
     config = context.teacher.model.config
     chosen = choose(context.space.candidates, _front(context), count)
     return [_candidate_source(context, one) for one in chosen], table_header(config.model_type, config.vocab_size)
@@ -90,6 +91,8 @@ def folder_sources(folders: Sequence[Path]) -> tuple[list[Source], dict[str, Any
         ProfileError: they are of several families, or two of one architecture.
     """
     loaded = [load_teacher(str(folder)) for folder in folders]
+    for one in loaded:
+        one.check_reads_text("profile")
     families = sorted({one.model.config.model_type for one in loaded})
     if len(families) > 1:
         raise ProfileError(f"profile: got students of the families {', '.join(families)}; measure each on its own")

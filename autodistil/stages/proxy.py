@@ -43,11 +43,13 @@ def open_proxy(context: RunContext) -> ProxyTask | None:
 
     Raises:
         TaskError: it is unknown, or its data are missing or of no use.
+        ConfigError: the teacher reads images.
         RunError: scores of earlier searches are damaged.
     """
     config = context.config
     if config.proxy in (None, NONE):
         return None
+    context.teacher.check_reads_text(f"proxy task {config.proxy!r}")
     data_dir = None if config.data is None else Path(config.data).expanduser()
     task = load_proxy(config.proxy, data_dir, config.proxy_method)
     ProxyScores.open(context.folder.proxy_path, task.protocol)

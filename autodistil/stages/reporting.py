@@ -18,7 +18,8 @@ from autodistil.run import installed_versions
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.proxy import proxy_words, score_name
 from autodistil.stages.refined import rank_notes
-from autodistil.student_search.pick import SCORE, best_id, knee_id
+from autodistil.stages.searching import perplexity_notes
+from autodistil.student_search.pick import SCORE, best_id, exported_loss, knee_id
 from autodistil.student_search.study import SearchProblem
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics
@@ -71,9 +72,7 @@ def write_formats(
 def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
     """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
     best = best_id(ranked)
-    lines = [
-        b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, context.config.seq_len)
-    ]
+    lines = [b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, context.seq_len)]
     rows = read_metrics(context.folder.metrics_path) if context.folder.metrics_path.is_file() else []
     return ReportData(
         title=f"{context.config.teacher} · {context.space.name}",
@@ -83,10 +82,10 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         best=best,
         knee=knee_id(ranked),
         teacher_costs=context.teacher_costs(),
-        seq_len=context.config.seq_len,
-        objective=context.objective.name,
+        seq_len=context.seq_len,
+        objective=context.measure.name,
         provenance=provenance(context),
-        notes=(*rank_notes(ranked), *notes),
+        notes=(*perplexity_notes(context, exported_loss(ranked, best)), *rank_notes(ranked), *notes),
         export_command=export_command(context.folder.path, "best"),
         certificate=certificate_of(context, ranked, best),
         devices=tuple(problem.device_costs.values()),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from autodistil.context import RunContext
@@ -52,7 +54,7 @@ def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem
         context.space,
         context.teacher.encoder_shape,
         tuple(parsed.values()),
-        context.config.seq_len,
+        context.seq_len,
         device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
     )
     problem.check_feasible()
@@ -207,6 +209,8 @@ def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFram
 
 def write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:
     """Write `candidates.csv`."""
+    if context.ranks_by_perplexity:
+        ranked = ranked.assign(perplexity=np.exp(ranked["loss"]))
     with atomic_path(context.folder.candidates_path) as temporary:
         ranked.to_csv(temporary, index=False)
 
@@ -217,8 +221,21 @@ def verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFra
     with context.progress.track("checking FLOPs with fvcore", len(front)) as advance:
         for student_id, row in front.iterrows():
             candidate = problem.candidates[str(student_id)]
-            check_flops(superlm_of(context, candidate), candidate, int(row["flops"]), context.config.seq_len)
+            check_flops(superlm_of(context, candidate), candidate, int(row["flops"]), context.seq_len)
             advance(1)
+
+
+def perplexity_facts(context: RunContext, loss: float) -> dict[str, str]:
+    """The perplexity of a student of this loss beside the teacher's; nothing where another measure ranks."""
+    if not context.ranks_by_perplexity:
+        return {}
+    ours, theirs = math.exp(loss), context.teacher_perplexity
+    return {"perplexity": f"{ours:,.2f} on held-out text, the teacher's {theirs:,.2f}"}
+
+
+def perplexity_notes(context: RunContext, loss: float) -> list[str]:
+    """The same as lines."""
+    return [f"{name} {words}" for name, words in perplexity_facts(context, loss).items()]
 
 
 def budget_notes(problem: SearchProblem) -> list[str]:

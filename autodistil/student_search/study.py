@@ -27,7 +27,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from autodistil.costs import Budget, EncoderShape, budget_cost, cost_table
+from autodistil.costs import KV_BYTES, Budget, EncoderShape, budget_cost, cost_table
 from autodistil.errors import BudgetError
 from autodistil.profiling.costing import UNITS, DeviceCost
 from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate, SearchSpace
@@ -168,7 +168,7 @@ def describe_cost(budget: Budget, value: float) -> str:
     """A cost in the unit of its budget, such as `412.3 MFLOPs`."""
     if budget.cost in _DECIMAL_UNITS:
         return f"{value:.1f} {_DECIMAL_UNITS[budget.cost]}"
-    unit = {"flops": "FLOPs", "params": "params"}[budget.cost]
+    unit = {"flops": "FLOPs", "params": "params", KV_BYTES: "B of cache a token"}[budget.cost]
     for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
         if value >= scale:
             return f"{value / scale:.4g} {prefix}{unit}"

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from autodistil.errors import ConfigError
-from autodistil.inputs import Batch, real_tokens, take_rows
+from autodistil.inputs import Batch, count_texts, real_tokens, take_rows
 from autodistil.objectives import WHOLE, Share
 
 
@@ -66,13 +66,15 @@ class DistributedWorkers:
         return cls(dist.get_rank(), dist.get_world_size())
 
     def take(self, batch: Batch) -> tuple[Batch, Share]:
-        """This worker's rows of a micro-batch; shares are of its real tokens, pairs of these and texts."""
-        rows = shard(len(batch["input_ids"]), self.rank, self.size)
+        """This worker's rows of a micro-batch; shares are of its real tokens, pairs, texts and next tokens."""
+        texts = count_texts(batch)
+        rows = shard(texts, self.rank, self.size)
         part = take_rows(batch, rows)
         (tokens, pairs), (all_tokens, all_pairs) = _counts(part), _counts(batch)
-        texts = len(batch["input_ids"])
+        own = rows.stop - rows.start
         gather = partial(self._gather, rows=rows, texts=texts)
-        share = Share(tokens / all_tokens, pairs / all_pairs, (rows.stop - rows.start) / texts, 1 / self.size, gather)
+        following = (tokens - own) / max(1, all_tokens - texts)
+        share = Share(tokens / all_tokens, pairs / all_pairs, own / texts, 1 / self.size, gather, following)
         return part, share
 
     def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:
@@ -132,10 +134,10 @@ def check_batch(texts: int, workers: int) -> None:
 
 
 def _counts(batch: Batch) -> tuple[int, int]:
-    """Real tokens, and pairs of these within a text."""
+    """Real tokens, and pairs of these within a text; an image counts as one token, as all have the same number."""
     real = real_tokens(batch)
     if real is None:
-        texts, seq = batch["input_ids"].shape
+        texts, seq = count_texts(batch), batch["input_ids"].shape[1] if "input_ids" in batch else 1
         return texts * seq, texts * seq * seq
     lengths = real.sum(1)
     return int(lengths.sum()), int(lengths.square().sum())

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from autodistil_helpers import FAMILY_CONFIGS
+from autodistil_helpers import ALL_CONFIGS
 from transformers import AutoConfig, BertConfig, GPT2Config, NomicBertConfig
 
 from autodistil.costs import LayerTerms
@@ -43,7 +43,7 @@ def test_an_unknown_family_is_told_which_table_to_write():
 @pytest.mark.parametrize("kind", ["modernbert-biases", "mpnet"])
 def test_shipped_tables_keep_the_contract(kind):
     """The other tests hold every family to each clause; this holds the check itself to them."""
-    assert check_family(FAMILY_CONFIGS[kind]()) == tuple(CLAUSES)
+    assert check_family(ALL_CONFIGS[kind]()) == tuple(CLAUSES)
 
 
 def changed_linears(**linears):
@@ -89,4 +89,5 @@ def test_installed_packages_bring_families(monkeypatch):
 
 
 def test_what_was_tried_on_real_weights_installs_by_name():
-    assert {name for family in FAMILIES for name in family.tried_on} <= PACKAGED.keys()
+    tried = {name for family in FAMILIES for name in family.tried_on}
+    assert {name for name in tried if not (DOCS.parents[1] / name / "train_teacher.py").is_file()} <= PACKAGED.keys()

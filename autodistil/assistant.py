@@ -12,7 +12,7 @@ that is. Held-out losses stay against the teacher, so that they compare.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class StudentAssistant:
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
         """Attention states of its last layer and, if asked, last and all hidden states; as `Teacher.states`."""
         assert layer is None, "an assistant teaches by its last layer"
-        return self.superlm.forward(self.student, batch, self._weights, output, hidden)
+        states = self.superlm.forward(self.student, batch, self._weights, output, hidden)
+        return replace(states, tokens=batch["input_ids"])
 
 
 def is_sub_space(name: str, space: SearchSpace) -> bool:

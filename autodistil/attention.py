@@ -29,7 +29,10 @@ TAPPED_SDPA = "autodistil_sdpa"
 
 @dataclass(frozen=True)
 class AttentionStates:
-    """Queries, keys and values of one layer, each (batch, heads, seq, head_size)."""
+    """Queries, keys and values of one layer, each (batch, heads, seq, head_size).
+
+    Where queries are grouped, keys and values have a head for each group.
+    """
 
     query: Tensor
     key: Tensor
@@ -49,6 +52,10 @@ class ModelStates:
     """Last hidden states (batch, seq, hidden), where they were asked for."""
     hidden: tuple[Tensor, ...] = ()
     """Output of each layer, the last hidden states last, where they were asked for."""
+    head: Tensor | None = None
+    """Weights (vocabulary, hidden) of the language-model head, which makes logits of the output; of decoders."""
+    tokens: Tensor | None = None
+    """What was read, ids (batch, seq) in the teacher's numbering; of a teacher that is a decoder."""
     pooled: Tensor | None = None
     """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
     kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
@@ -57,9 +64,9 @@ class ModelStates:
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
-        output = None if self.output is None else self.output.detach()
-        pooled = None if self.pooled is None else self.pooled.detach()
-        return ModelStates(attention, output, tuple(layer.detach() for layer in self.hidden), pooled)
+        output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
+        hidden = tuple(layer.detach() for layer in self.hidden)
+        return ModelStates(attention, output, hidden, head, self.tokens, pooled)
 
     def for_many(self) -> ModelStates:
         """These states as targets of several students of one batch, which then share what they form of them."""
@@ -137,7 +144,7 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     if not output:
         return ModelStates(tap.captured[0])
     layers = result.hidden_states[1:] if hidden else ()
-    return ModelStates(tap.captured[0], result.last_hidden_state, layers, result.get("pooler_output"))
+    return ModelStates(tap.captured[0], result.last_hidden_state, layers, pooled=result.get("pooler_output"))
 
 
 def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:
@@ -149,6 +156,8 @@ def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | No
             that does not use `AttentionInterface`; None for one that does.
         heads: of each layer, for `projections`.
     """
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False  # texts are read once and whole
     if projections is None:
         model.set_attn_implementation(TAPPED_SDPA)
         return

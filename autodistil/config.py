@@ -75,6 +75,9 @@ class RunConfig:
     """`fp32`, or `bf16`: students compute in bfloat16, where the hardware has it; weights stay in fp32."""
     heldout_sequences: int = 32
     """Held-out sequences that a student is scored on, or four times as many sentences or images."""
+    metric: str = "auto"
+    """What ranks students on held-out text: `objective`, the loss that they are trained on, or `perplexity`, of
+    decoders, whose logarithm is then the loss of reports; `auto`: perplexity for decoders."""
     seed: int = 0
     """Decides data order, drawn students and search."""
 
@@ -180,6 +183,7 @@ _CHOICES = {
     "text_unit": ("auto", "sequences", "sentences"),
     "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
     "precision": ("fp32", "bf16"),
+    "metric": ("auto", "objective", "perplexity"),
     "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
     "racing": ("front", "pick", "none"),
     "proxy_method": ("similarity", "probe", "finetune"),

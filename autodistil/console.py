@@ -173,7 +173,8 @@ def print_export(student_id: str, exported: ExportedStudent) -> None:
         f"with the SuperLM's student: largest difference {exported.max_difference:.1e})",
         markup=False,
     )
-    loader = "SentenceTransformer" if exported.sentence_transformers else "AutoModel.from_pretrained"
+    plain = "AutoModelForCausalLM" if exported.decoder else "AutoModel"
+    loader = "SentenceTransformer" if exported.sentence_transformers else f"{plain}.from_pretrained"
     options = ", trust_remote_code=True" if exported.own_architecture else ""
     for one in exported.more:
         print_line(f"{one.format}: {one.line}", markup=False, soft_wrap=True)
@@ -224,15 +225,16 @@ def search_json(result: SearchResult) -> dict[str, Any]:
 
 def candidate_json(row: pd.Series) -> dict[str, Any]:
     """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
-    from autodistil.costs import COST_COLUMNS
+    from autodistil.costs import COST_COLUMNS, KV_BYTES
     from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES
 
     loss = float(row["loss"])
+    costs = [cost for cost in (*COST_COLUMNS, KV_BYTES) if cost in row]
     return {
         "id": row["id"],
         "sub_space": row["sub_space"],
         "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
-        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in COST_COLUMNS},
+        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in costs},
         **({"refined_loss": refined} if math.isfinite(refined := float(row.get("refined_loss", math.nan))) else {}),
         **({"score": float(row["score"])} if "score" in row else {}),
         **({"devices": devices} if (devices := _device_costs(row)) else {}),
@@ -316,7 +318,7 @@ def print_tuned(tuned: Tuned) -> None:
 
 def print_spaces(name: str | None) -> None:
     """All shipped spaces, or one in detail."""
-    from autodistil.spaces import load_space, shipped_spaces
+    from autodistil.space_files import load_space, shipped_spaces
 
     console = _console()
     if name is None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from transformers import PretrainedConfig
 
 from autodistil.assistant import (
     StudentAssistant,
@@ -20,7 +22,7 @@ from autodistil.assistant import (
     taught_by_sub_space,
 )
 from autodistil.config import RUN_OPTIONS, RunConfig, layered
-from autodistil.costs import COST_COLUMNS, cost_table
+from autodistil.costs import COST_COLUMNS, KV_BYTES, cost_table
 from autodistil.data import special_affixes
 from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, RunError, TeacherError
@@ -30,27 +32,19 @@ from autodistil.families import family_of
 from autodistil.images import RunImages
 from autodistil.inputs import PADDING, Batch, lengths
 from autodistil.layer_maps import LAYER_MAPS, LayerMap
-from autodistil.objectives import Objective, resolve_objective
+from autodistil.objectives import NEXT_TOKEN, Objective, resolve_objective
 from autodistil.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.progress import Progress
 from autodistil.pruned_tokenizer import spellings
 from autodistil.run import RunFolder, merge_with_run
 from autodistil.run_text import RunTexts
-from autodistil.spaces import (
-    Candidate,
-    SearchSpace,
-    StudentConfig,
-    SubSpace,
-    auto_space,
-    check_fits,
-    fit_vocabulary,
-    load_space,
-    space_to_dict,
-)
+from autodistil.space_files import load_space, space_to_dict
+from autodistil.space_fit import auto_space, check_fits, fit_vocabulary
+from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
 from autodistil.student_sets import StudentSet
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_config, load_teacher
-from autodistil.text import RunText
+from autodistil.text import SENTENCES_PER_SEQUENCE, RunText
 from autodistil.tracking import GuardedTracker, TrackedRun
 from autodistil.training.checkpoint import WEIGHTS, load_weights
 from autodistil.training.trainer import Targets
@@ -60,6 +54,7 @@ SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
     StudentConfig(12, 768, 12, 64, 3072): "bert-base",
     StudentConfig(6, 128, 8, 16, 512): "vit-l6-h128",
+    StudentConfig(30, 576, 9, 64, 1536): "smollm2-135m",
 }
 """Teacher dimensions -> the shipped space that is made for them."""
 
@@ -67,19 +62,23 @@ SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
 """Training texts on which the teacher's dimensions are ranked, and how many at a time."""
 
 
-def space_for(name: str | None, teacher: StudentConfig) -> SearchSpace:
+def space_for(name: str | None, config: PretrainedConfig) -> SearchSpace:
     """The search space of a run, checked to fit its teacher.
 
     Args:
         name: a shipped space, a YAML file or `auto`; None for the one shipped for such a teacher, else `auto`.
-        teacher: the teacher's dimensions.
+        config: the teacher's.
 
     Raises:
-        SpaceError: unknown, malformed, or larger than the teacher.
+        SpaceError: unknown, malformed, larger than the teacher, or not for its family.
     """
-    name = name or SPACE_OF_TEACHER.get(teacher, "auto")
-    space = auto_space(teacher) if name == "auto" else load_space(name)
+    family = family_of(config)
+    teacher = family.dimensions(config)
+    made_for_it, name = name not in (None, "auto"), name or SPACE_OF_TEACHER.get(teacher, "auto")
+    space = auto_space(teacher, queries_per_kv=family.queries_per_kv(config)) if name == "auto" else load_space(name)
+    space = space if made_for_it else family.fit_space(space)
     check_fits(space, teacher)
+    family.check_space(space, config)
     return space
 
 
@@ -143,10 +142,7 @@ class RunContext:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
-        space = space_for(self.config.space, self.teacher.dims)
-        if self.config.space in (None, "auto"):
-            space = self.teacher.family.fit_space(space)
-        self.teacher.family.check_space(space)
+        space = space_for(self.config.space, self.teacher.model.config)
         if space.factorises_embeddings:
             check_factorisable(self.teacher.family, self.teacher.model.config)
         if space.prunes_vocabulary:
@@ -161,10 +157,35 @@ class RunContext:
         return resolve_objective(
             self.config.objective,
             self.config.relation_heads,
-            self.teacher.dims.attention_width,
-            [*self.space.attention_widths, *([assistant.dims.attention_width] if assistant else [])],
+            self.teacher.kv_width(self.teacher.dims),
+            [*self.relation_widths, *([assistant.kv_width(assistant.dims)] if assistant else [])],
             self.teacher.pooling,
+            self.teacher.family.causal,
         )
+
+    @property
+    def relation_widths(self) -> list[int]:
+        """Widths of students' keys and values, ascending: what relation heads have to divide."""
+        return sorted({self.teacher.kv_width(candidate.config) for candidate in self.space.candidates})
+
+    @cached_property
+    def measure(self) -> Objective:
+        """What ranks students on held-out text.
+
+        Raises:
+            ConfigError: perplexity of an encoder.
+        """
+        causal, metric = self.teacher.family.causal, self.config.metric
+        if metric == "perplexity" and not causal:
+            raise ConfigError("metric = perplexity is for decoders, not for encoders; allowed: auto, objective")
+        if metric == "objective" or not causal:
+            return self.objective
+        return replace(self.objective, terms=((1.0, NEXT_TOKEN),))
+
+    @property
+    def ranks_by_perplexity(self) -> bool:
+        """Whether the loss of students is the logarithm of their perplexity."""
+        return self.measure.name == NEXT_TOKEN
 
     @cached_property
     def assistant_model(self) -> Teacher | None:
@@ -229,8 +250,9 @@ class RunContext:
         return ImportanceOrder.load(path)
 
     def _sample_batches(self) -> list[Batch]:
-        """A little training text, in batches by length, so that little is padding."""
-        texts = self.training_text.sample(SAMPLE_TEXTS)
+        """A little training text, in batches by length, so that little is padding; less of it for large decoders."""
+        count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
+        texts = self.training_text.sample(count)
         texts = texts[np.argsort(lengths(texts), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
         return [self.teacher.inputs.batch(part, self.device) for part in parts]
@@ -291,14 +313,20 @@ class RunContext:
             texts = self.heldout_texts
             spelled = spellings(self.teacher.tokenizer, self.vocabulary, size, np.unique(texts[texts != PADDING]))
             self._retokenised[size] = HeldOut.build(
-                self.ordered_teacher, texts, self.objective, self.config.teacher_layer, spelled
+                self.ordered_teacher, texts, self.measure, self.config.teacher_layer, spelled
             )
         return self._retokenised[size]
 
     @cached_property
     def heldout(self) -> HeldOut:
         """Held-out texts with the teacher's states."""
-        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.objective, self.config.teacher_layer)
+        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, self.config.teacher_layer)
+
+    @cached_property
+    def teacher_perplexity(self) -> float:
+        """That of a decoder on the held-out text."""
+        teacher = self.ordered_teacher
+        return math.exp(self.heldout.mean_of(lambda batch: teacher.states(batch, output=True)))
 
     @cached_property
     def heldout_texts(self) -> np.ndarray:
@@ -326,7 +354,7 @@ class RunContext:
     def teacher_costs(self) -> dict[str, Any]:
         """The teacher's own costs, under the names of the cost table."""
         table = cost_table([Candidate("teacher", self.teacher.dims)], self.teacher.encoder_shape, self.seq_len)
-        return {key: table[key].iloc[0].item() for key in COST_COLUMNS}
+        return {key: table[key].iloc[0].item() for key in (*COST_COLUMNS, KV_BYTES) if key in table}
 
     def vocabulary_facts(self, student: StudentConfig) -> dict[str, str]:
         """What to say about a pruned vocabulary; nothing of a whole one."""
@@ -398,7 +426,7 @@ _TEXTS: Mapping[str, Callable[[RunContext], RunTexts]] = {"text": _run_text, "im
 def default_folder(config: RunConfig) -> Path:
     """`runs/<teacher>-<space>`."""
     hf_config = load_config(config.teacher, config.trust_remote_code)
-    space = space_for(config.space, family_of(hf_config).dimensions(hf_config))
+    space = space_for(config.space, hf_config)
     teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
     if not teacher:
         raise TeacherError(f"teacher {config.teacher!r} has no name to call a folder by; give --run a folder")

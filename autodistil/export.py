@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.deployable import Deployable, check_formats, write_formats
@@ -29,7 +29,8 @@ from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 
 PARITY_TOLERANCE = 1e-5
-"""Largest allowed difference of last hidden states between the SuperLM's student and the reloaded export."""
+"""Largest allowed difference of last hidden states between the SuperLM's student and the reloaded export; of a decoder,
+of logits, as a share of the largest."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class ExportedStudent:
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
     """Its further formats."""
+    decoder: bool = False
+    """It generates text: `AutoModelForCausalLM` loads it."""
 
 
 def export_student(
@@ -82,9 +85,8 @@ def export_student(
     """
     if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
         raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
-    check_formats(formats)
     teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
-    _check_pipeline(formats, teacher)
+    _check_formats(formats, teacher)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
@@ -94,11 +96,12 @@ def export_student(
             reader: Any = teacher.images.processor if teacher.images else tokenizer
             reader.save_pretrained(building)
             pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
-            reloaded = AutoModel.from_pretrained(building).to(superlm.device).eval()
+            kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
+            reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            times = forward_times(reloaded, teacher.model, costs["seq_len"])
+            times = forward_times(reloaded.base_model, teacher.model, costs["seq_len"])
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)
@@ -110,7 +113,23 @@ def export_student(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     size = (to / "model.safetensors").stat().st_size / 1e6
-    return ExportedStudent(to, difference, size, pipeline, candidate.config.free_attention, tuple(more))
+    own = candidate.config.free_attention and teacher.family.wide_config is not None
+    return ExportedStudent(to, difference, size, pipeline, own, tuple(more), teacher.family.causal)
+
+
+def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
+    """Refuse formats that the students of a teacher do not have."""
+    others = [name for name in check_formats(formats) if name != "hf"]
+    if others and teacher.family.causal:
+        raise ExportError(
+            f"format {others[0]!r} holds hidden states, which is not for decoders; allowed: hf, which other tools "
+            "convert (such as llama.cpp's convert_hf_to_gguf.py)"
+        )
+    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
+        raise ExportError(
+            f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
+            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
+        )
 
 
 def student_tokenizer(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> PreTrainedTokenizerBase:
@@ -127,21 +146,24 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
     """Compare a reloaded export with the SuperLM's student.
 
     Returns:
-        The largest absolute difference of last hidden states.
+        The largest absolute difference of last hidden states, or of the logits of a decoder.
 
     Raises:
         IntegrityError: it is above `PARITY_TOLERANCE`.
     """
-    worst = 0.0
+    worst, largest = 0.0, 1.0
     for batch, inputs in _PARITY_INPUTS[superlm.family.modality](superlm, candidate.config, reloaded.config):
-        ours = superlm.forward(candidate.config, batch, output=True).output
-        differences = (reloaded(**inputs).last_hidden_state - ours).abs()
-        real = real_tokens(batch)
+        states = superlm.forward(candidate.config, batch, output=True)
+        assert states.output is not None
+        ours = states.output if states.head is None else states.output @ states.head.T
+        answer, real = reloaded(**inputs), real_tokens(batch)
+        differences = ((answer.last_hidden_state if states.head is None else answer.logits) - ours).abs()
         worst = max(worst, float((differences if real is None else differences[real]).max()))
-    if not worst <= PARITY_TOLERANCE:
+        largest = max(largest, float(ours.abs().max())) if states.head is not None else 1.0
+    if not worst <= PARITY_TOLERANCE * largest:
         raise IntegrityError(
             f"export of {candidate.id} differs from the SuperLM's student by {worst:.2e} "
-            f"(allowed {PARITY_TOLERANCE:.0e}); please report this"
+            f"(allowed {PARITY_TOLERANCE * largest:.0e}); please report this"
         )
     return worst
 
@@ -198,15 +220,6 @@ def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int
         raise IntegrityError(
             f"{candidate.id}: fvcore counts {counted} multiply-adds at length {seq_len}, the closed form {flops}; "
             "please report this"
-        )
-
-
-def _check_pipeline(formats: Sequence[str], teacher: Teacher) -> None:
-    """Refuse a sentence-transformers folder of a teacher that is none."""
-    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
-        raise ExportError(
-            f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
-            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
         )
 
 

@@ -6,15 +6,15 @@ is an equality; the first that fails is named. Gradients and captured relations 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from autodistil.attention import use_tapped_attention
 from autodistil.costs import flops, parameters
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import IntegrityError, one_line_named
@@ -23,7 +23,7 @@ from autodistil.inputs import Batch
 from autodistil.ordering import apply_order, importance_by_activation
 from autodistil.spaces import StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher
+from autodistil.teacher import Teacher, as_teacher
 
 TOLERANCE = 1e-5
 """Largest difference of hidden states that rounding explains."""
@@ -77,20 +77,21 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
     """
     family = family_of(config)
     depth = min(_AXES.num_layers, family.dimensions(config).num_layers)
-    axes = replace(_AXES, num_layers=depth)
-    auto_model: Any = AutoModel  # its class methods are not annotated
+    axes, config = replace(_AXES, num_layers=depth), copy.deepcopy(config)
+    if family.kv_heads is not None:  # whatever share keys and values there, pairs do here
+        setattr(config, family.kv_heads, axes.num_heads // min(2, family.queries_per_kv(config)))
+        setattr(config, family.fields["num_heads"], axes.num_heads)
+    kind: Any = AutoModelForCausalLM if family.causal else AutoModel  # their class methods are not annotated
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         small = family.student_config(config, axes, range(depth))
         if family.modality == "image":
             vars(small).update(_IMAGE)
-        model: PreTrainedModel = auto_model.from_config(small).eval()
+        model: PreTrainedModel = kind.from_config(small).eval()
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    use_tapped_attention(model, family.projections, axes.num_heads)
-    model.requires_grad_(False)
     no_tokenizer: Any = None
-    return Teacher("random", None, model, family, no_tokenizer, getattr(model, "pooler", None) is not None, "")
+    return as_teacher("random", None, model, family, no_tokenizer, getattr(model, "pooler", None) is not None)
 
 
 def _random_batch(teacher: Teacher) -> Batch:
@@ -115,8 +116,11 @@ def _message(config: PretrainedConfig, clause: str, problem: str) -> str:
 @torch.no_grad()
 def _sliced_is_extracted(subject: _Subject) -> str | None:
     for student in subject.superlm.sub_space.students:
-        sliced = subject.superlm.forward(student, subject.batch, output=True).output
-        difference = _difference(sliced, subject.superlm.extract(student)(**subject.batch).last_hidden_state)
+        sliced, model = subject.superlm.forward(student, subject.batch, output=True), subject.superlm.extract(student)
+        difference = _difference(sliced.output, model.base_model(**subject.batch).last_hidden_state)
+        if sliced.output is not None and sliced.head is not None:
+            ours = sliced.output @ sliced.head.T
+            difference = max(difference, _difference(ours, model(**subject.batch).logits))
         if difference > TOLERANCE:
             return f"{student.label} differs by {difference:.1e}"
     return None
@@ -140,7 +144,7 @@ def _order_keeps_the_function(subject: _Subject) -> str | None:
 def _parameters_are_counted(subject: _Subject) -> str | None:
     for student in subject.superlm.sub_space.students:
         closed = int(parameters([student], subject.teacher.encoder_shape)[0])
-        real = sum(value.numel() for value in subject.superlm.weights(student).values())
+        real = sum(value.numel() for value in subject.superlm.meta_model(student).parameters())
         if closed != real:
             return f"{student.label} has {real}, the closed form says {closed}"
     return None

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from autodistil.costs import KV_BYTES
 from autodistil.forward_time import ForwardTimes
 from autodistil.spaces import Candidate
 from autodistil.teacher import Teacher
@@ -45,7 +46,7 @@ def model_card(
             f"A student of `{teacher.source}`, found by autodistil without training each candidate: a slice of a "
             "weight-sharing SuperLM that was trained by task-agnostic distillation.",
             "",
-            *_usage(sentence_transformers, candidate.config.free_attention, teacher.images is not None),
+            *_usage(sentence_transformers, candidate.config.free_attention, teacher),
             "",
             "## Architecture and costs",
             "",
@@ -55,7 +56,8 @@ def model_card(
             *_cost_rows(costs),
             *_time_rows(times),
             "",
-            "FLOPs are multiply-adds of one sequence (batch 1) at the stated length, counted as fvcore does.",
+            "FLOPs are multiply-adds of one sequence (batch 1) at the stated length, counted as fvcore does"
+            + ("; of a prefill, which predicts one token." if teacher.family.causal else "."),
             *([f"Latency is the median with its 95 % interval: {times.where}."] if times else []),
             "",
             "## Where it comes from",
@@ -156,6 +158,8 @@ def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers:
     matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
     if sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"
+    if teacher.family.causal:
+        matter["pipeline_tag"] = "text-generation"
     if teacher.images is not None:
         matter["pipeline_tag"] = "image-feature-extraction"
     model_type = "electra" if candidate.config.embedding_size is not None else teacher.model.config.model_type
@@ -176,7 +180,17 @@ def _teacher_front_matter(folder: Path | None) -> dict[str, Any]:
     return matter if isinstance(matter, dict) else {}
 
 
-def _usage(sentence_transformers: bool, own_architecture: bool, images: bool) -> list[str]:
+_GENERATION = (
+    "from transformers import AutoModelForCausalLM, AutoTokenizer",
+    'model, tokenizer = AutoModelForCausalLM.from_pretrained("PATH"), AutoTokenizer.from_pretrained("PATH")',
+    'answer = model.generate(**tokenizer("The river", return_tensors="pt"), max_new_tokens=30)',
+    "print(tokenizer.decode(answer[0]))",
+)
+
+
+def _usage(sentence_transformers: bool, own_architecture: bool, teacher: Teacher) -> list[str]:
+    if teacher.family.causal:
+        return ["```python", *_GENERATION, "```"]
     options = ", trust_remote_code=True" if own_architecture else ""
     if sentence_transformers:
         code = [
@@ -185,7 +199,7 @@ def _usage(sentence_transformers: bool, own_architecture: bool, images: bool) ->
         ]
     else:
         load = f'model = AutoModel.from_pretrained("PATH"{options})'
-        reader = "AutoImageProcessor" if images else "AutoTokenizer"
+        reader = "AutoTokenizer" if teacher.images is None else "AutoImageProcessor"
         code = [f"from transformers import {', '.join(sorted(('AutoModel', reader)))}", load]
     why = (
         "",
@@ -222,4 +236,12 @@ def _cost_rows(costs: Mapping[str, Any]) -> list[str]:
         f"| without embeddings | {costs['params_no_embeddings'] / 1e6:.2f} M | "
         f"{teacher['params_no_embeddings'] / 1e6:.2f} M |",
         f"| model.safetensors | {costs['size_mb']:.1f} MB | {teacher['size_mb']:.1f} MB |",
+        *_cache_rows(costs),
     ]
+
+
+def _cache_rows(costs: Mapping[str, Any]) -> list[str]:
+    if KV_BYTES not in costs:
+        return []
+    ours, theirs = costs[KV_BYTES], costs["teacher"][KV_BYTES]
+    return [f"| KV cache in float16, a token | {ours / 1e3:.2f} KB | {theirs / 1e3:.2f} KB |"]

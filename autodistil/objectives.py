@@ -3,7 +3,8 @@
 Every term is task-agnostic and takes any student width. Relations look at one layer's queries, keys and values only:
 they leave what follows in that layer untrained, which is harmless before fine-tuning and not without it. Terms of the
 output train it all. A student's residual dimensions are the teacher's leading ones (in its importance order), so hidden
-states are compared with the teacher's leading dimensions and need no projection.
+states are compared with the teacher's leading dimensions and need no projection. Terms of decoders look at what comes
+next: `logits-kl` at the teacher's distribution over it, `next-token` at the text itself.
 """
 
 from __future__ import annotations
@@ -21,10 +22,20 @@ from torch.nn.functional import cosine_similarity, mse_loss, normalize
 from autodistil.attention import AttentionStates, ModelStates
 from autodistil.errors import ConfigError, suggest
 from autodistil.layer_maps import spread_layers
+from autodistil.logits import logits_kl, next_token_nats
 from autodistil.pooling import pool
-from autodistil.relations import relation_kl, relation_log_softmax, relation_scores, row_weights, split_relation_heads
+from autodistil.relations import (
+    masked_log_softmax,
+    relation_kl,
+    relation_log_softmax,
+    relation_scores,
+    row_weights,
+    split_relation_heads,
+)
 
 AUTO = "auto"
+NEXT_TOKEN = "next-token"
+"""The term whose exponential is the perplexity."""
 TEMPERATURE = 0.05
 """Of in-batch similarities: the scale at which sentence encoders are trained (SimCSE, arXiv 2104.08821)."""
 
@@ -35,6 +46,8 @@ class TermOptions:
 
     relation_heads: int
     pooling: str = "mean"
+    causal: bool = False
+    """Relations are those of a decoder: a token's to itself and those before it."""
     gather: Callable[[Tensor], Tensor] = lambda embeddings: embeddings
     """Embeddings of these texts -> those of all texts of the micro-batch, where workers share it."""
 
@@ -63,7 +76,7 @@ def relation_kl_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | 
         strict=True,
     )
     kept = teacher.kept[options.relation_heads] if teacher.kept is not None else (None,) * 3
-    losses = [relation_kl(*pair, mask, known) for pair, known in zip(pairs, kept, strict=True)]
+    losses = [relation_kl(*pair, mask, known, options.causal) for pair, known in zip(pairs, kept, strict=True)]
     return torch.stack(losses).sum()
 
 
@@ -75,7 +88,7 @@ def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor |
     loss = student.attention.query.new_zeros(())
     for pair in zip(student.attention, teacher.attention, strict=True):
         heads = [split_relation_heads(_precise(states), options.relation_heads) for states in pair]
-        relations = [relation_log_softmax(states, mask).exp() for states in heads]
+        relations = [relation_log_softmax(states, mask, options.causal).exp() for states in heads]
         loss = loss + ((relations[0] - relations[1]).square().sum(-1) * row_weights(relations[0], mask)).sum()
     return loss
 
@@ -83,7 +96,8 @@ def relation_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor |
 def scores_mse_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
     """What AutoDistil's published code does: mean squared error of the raw scaled scores, no softmax.
 
-    Departure: pairs with a padding token are left out (in the code its mask cancels and padding is trained on).
+    Departure: pairs with a padding token are left out (in the code its mask cancels and padding is trained on). Scores
+    are symmetric, so causal ones are the same.
     """
     loss = student.attention.query.new_zeros(())
     for pair in zip(student.attention, teacher.attention, strict=True):
@@ -104,19 +118,18 @@ def minilm_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None,
     with as many relation heads as attention heads on both sides it is v1 to the letter.
     """
     ours, theirs = student.attention, teacher.attention
-    log_attention = [_attention_log_softmax(states, mask, options.relation_heads) for states in (ours, theirs)]
+    log_attention = [_attention_log_softmax(states, mask, options) for states in (ours, theirs)]
     divergence = (log_attention[1].exp() * (log_attention[1] - log_attention[0])).sum(-1)
     attention_loss = (divergence * row_weights(log_attention[0], mask)).sum()
     values = (split_relation_heads(states.value, options.relation_heads) for states in (ours, theirs))
-    return attention_loss + relation_kl(next(values), next(values), mask)
+    return attention_loss + relation_kl(next(values), next(values), mask, causal=options.causal)
 
 
-def _attention_log_softmax(states: AttentionStates, mask: Tensor | None, relation_heads: int) -> Tensor:
-    query, key = (split_relation_heads(_precise(x), relation_heads) for x in (states.query, states.key))
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    if mask is not None:
-        scores = scores.masked_fill(~mask[:, None, None, :], -1e30)
-    return scores.log_softmax(-1)
+def _attention_log_softmax(states: AttentionStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    queries_per_key = states.query.shape[1] // states.key.shape[1]
+    keys = states.key.repeat_interleave(queries_per_key, dim=1)
+    query, key = (split_relation_heads(_precise(x), options.relation_heads) for x in (states.query, keys))
+    return masked_log_softmax(query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]), mask, options.causal)
 
 
 # ---- outputs
@@ -190,6 +203,32 @@ def _token_cosine_distance(ours: Tensor, theirs: Tensor, mask: Tensor | None) ->
     return (distance * mask).sum() / mask.sum()
 
 
+# ---- what comes next
+
+
+def logits_kl_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    """KL of the distributions over the next token (Hinton et al., arXiv 1503.02531), mean over real tokens."""
+    return logits_kl(*_real_outputs(student, mask), *_real_outputs(teacher, mask))
+
+
+def next_token_loss(student: ModelStates, teacher: ModelStates, mask: Tensor | None, options: TermOptions) -> Tensor:
+    """Cross-entropy of the text's own next tokens, in nats, mean over those that have one."""
+    assert student.output is not None, "the forward was run without its output"
+    assert teacher.tokens is not None, "a teacher that is no decoder"
+    followed = torch.ones_like(teacher.tokens, dtype=torch.bool) if mask is None else mask
+    before, after = followed.clone(), followed.clone()
+    before[:, :-1] &= followed[:, 1:]
+    before[:, -1] = after[:, 0] = False
+    return next_token_nats(*_real_outputs(student, before), teacher.tokens[after])
+
+
+def _real_outputs(states: ModelStates, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Last hidden states of real tokens (tokens, hidden), and the head."""
+    assert states.output is not None, "the forward was run without its output"
+    assert states.head is not None, "a model without a language-model head"
+    return states.output.flatten(0, 1) if mask is None else states.output[mask], states.head
+
+
 OBJECTIVES: Mapping[str, TermFunction] = MappingProxyType(
     {
         "relation-kl": relation_kl_loss,
@@ -200,13 +239,23 @@ OBJECTIVES: Mapping[str, TermFunction] = MappingProxyType(
         "embedding-cosine": embedding_cosine_loss,
         "last-hidden": last_hidden_loss,
         "hidden": hidden_loss,
+        "logits-kl": logits_kl_loss,
+        NEXT_TOKEN: next_token_loss,
     }
 )
 """Name -> loss function of a term."""
-_MEAN_OVER = MappingProxyType({"scores-mse": "pairs", "embedding-cosine": "texts", "embedding-similarity": "batch"})
+_MEAN_OVER = MappingProxyType(
+    {
+        "scores-mse": "pairs",
+        "embedding-cosine": "texts",
+        "embedding-similarity": "batch",
+        NEXT_TOKEN: "predictions",
+    }
+)
 """What a term is a mean over, a field of `Share`; tokens unless listed."""
 _RELATIONS = ("relation-kl", "relation-mse", "scores-mse", "minilm")
 _ALL_HIDDEN = ("hidden",)
+_OF_DECODERS = ("logits-kl", NEXT_TOKEN)
 _BY_DIMENSION = ("embedding-cosine", "last-hidden", "hidden")
 
 
@@ -225,6 +274,8 @@ class Share:
     """One over the workers: of what each of them computes in full."""
     gather: Callable[[Tensor], Tensor] | None = None
     """As in `TermOptions`."""
+    predictions: float = 1.0
+    """Of real tokens that have one behind them."""
 
     def of(self, term: str, loss: Tensor) -> Tensor:
         """This share of a term's loss. A full one keeps its gradient: that is by own texts only, so a part already."""
@@ -264,6 +315,11 @@ class Objective:
     def needs_hidden(self) -> bool:
         """Whether the hidden states of every layer must be kept."""
         return any(name in _ALL_HIDDEN for _, name in self.terms)
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether some term looks at what comes next, so that models need a language-model head."""
+        return any(name in _OF_DECODERS for _, name in self.terms)
 
     @property
     def compares_dimensions(self) -> bool:
@@ -308,23 +364,33 @@ def _parse_term(part: str) -> tuple[float, str]:
 
 
 def resolve_objective(
-    text: str, relation_heads: int | None, teacher_width: int, widths: Iterable[int], pooling: str | None = None
+    text: str,
+    relation_heads: int | None,
+    teacher_width: int,
+    widths: Iterable[int],
+    pooling: str | None = None,
+    causal: bool = False,
 ) -> Objective:
     """Read an objective and choose what is left open.
 
     Args:
         text: a weighted sum of keys of `OBJECTIVES`, or `auto`.
         relation_heads: as asked for, or None to choose.
-        teacher_width: heads x head size of the teacher.
+        teacher_width: heads x head size of the teacher's keys, which its queries are as wide as or several times.
         widths: those of all students.
         pooling: how the teacher makes sentence embeddings, None where it does not.
+        causal: teacher and students are decoders.
 
     Raises:
-        ConfigError: unknown term, bad weight, or relation heads that do not divide every width.
+        ConfigError: unknown term, bad weight, a term for decoders alone, or relation heads that do not divide every
+            width.
     """
     if text == AUTO:
-        text = DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
+        text = DEFAULT_FOR_DECODERS if causal else DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
     terms = parse_objective(text)
+    stray = [name for _, name in terms if name in _OF_DECODERS and not causal]
+    if stray:
+        raise ConfigError(f"objective {stray[0]!r} is for decoders, which predict the next token; leave it out")
     common = math.gcd(teacher_width, *widths)
     if relation_heads is None:
         relation_heads = choose_relation_heads(teacher_width, common)
@@ -334,12 +400,13 @@ def resolve_objective(
             f"{relation_heads} relation heads do not divide all attention widths of teacher and students; "
             f"allowed here: {allowed}"
         )
-    return Objective(terms, TermOptions(relation_heads, pooling or "mean"))
+    return Objective(terms, TermOptions(relation_heads, pooling or "mean", causal))
 
 
 DEFAULT = "relation-kl"
 DEFAULT_FOR_EMBEDDINGS = "relation-kl+embedding-similarity+10*last-hidden"
 """For sentence encoders, whose output is used as it is."""
+DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
 
 
 def choose_relation_heads(teacher_width: int, common: int) -> int:

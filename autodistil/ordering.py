@@ -28,12 +28,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from autodistil.errors import RunError, one_line
-from autodistil.families import HIDDEN, split_dimensions
+from autodistil.families import HIDDEN, KV_HEADS, HeadGroups, split_dimensions
 from autodistil.files import atomic_path
 from autodistil.inputs import Batch, real_tokens
 from autodistil.pooling import pool
 from autodistil.teacher import Teacher
 
+_HEADS = "num_heads"
 PROBES = 4
 """Random directions of the embedding space per batch."""
 
@@ -45,7 +46,7 @@ class Importance:
     hidden_size: Tensor
     """Of the residual dimensions, (hidden,)."""
     num_heads: Tensor
-    """Of the heads of each layer, (layers, heads)."""
+    """Of the heads of each layer, (layers, heads); where queries are grouped, here and below, of the groups."""
     head_size: Tensor
     """Of the dimensions of each head's values, (layers, heads, head_size)."""
     intermediate_size: Tensor
@@ -110,27 +111,29 @@ class ImportanceOrder:
 
 def apply_order(teacher: Teacher, order: ImportanceOrder) -> Teacher:
     """The same function with its dimensions reordered (equal up to rounding); keeps the teacher's fingerprint."""
-    model = copy.deepcopy(teacher.model)
+    result = replace(teacher, model=copy.deepcopy(teacher.model), own_head=copy.deepcopy(teacher.own_head))
     with torch.no_grad():
-        for name, value in model.named_parameters():
-            layout = teacher.family.layout(name, value.dim(), model.config)
+        for name, value in result.named_parameters():
+            layout = teacher.family.layout(name, value.dim(), teacher.model.config)
+            axes = [_HEADS if isinstance(atom, HeadGroups) else atom for atom in layout]
             layer = teacher.family.layer_of(name)
             split = split_dimensions(value, layout, teacher.dims)
-            if "head_size" in layout and layer is not None and teacher.family.carries_values(name):
-                split = _reorder_within_heads(split, layout.index("head_size"), order.head_size[layer])
+            if "head_size" in axes and layer is not None and teacher.family.carries_values(name):
+                split = _reorder_within_heads(split, axes, order.head_size[layer])
             orders = order.of_layer(layer)
-            for axis, atom in enumerate(layout):
+            for axis, atom in enumerate(axes):
                 if atom in orders:
                     split = split.index_select(axis, orders[atom].to(split.device))
             value.copy_(split.reshape(value.shape))
-    return replace(teacher, model=model)
+    return result
 
 
-def _reorder_within_heads(value: Tensor, axis: int, order: Tensor) -> Tensor:
-    """Reorder the dimension `axis` by each head's own order (heads, head_size); heads are the dimension before."""
-    last = value.movedim((axis - 1, axis), (-2, -1))
-    index = order.to(value.device).expand(last.shape)
-    return last.gather(-1, index).movedim((-2, -1), (axis - 1, axis))
+def _reorder_within_heads(value: Tensor, axes: Sequence[object], order: Tensor) -> Tensor:
+    """Reorder the dimensions of each head by its own order (heads, head_size); heads come before their dimensions."""
+    heads, dimensions = axes.index(_HEADS), axes.index("head_size")
+    shape = [1] * value.dim()
+    shape[heads], shape[dimensions] = order.shape
+    return value.gather(dimensions, order.to(value.device).view(shape).expand(value.shape))
 
 
 # ---- scores
@@ -200,8 +203,11 @@ def _importance(teacher: Teacher, scores: Scores, hidden_scores: Scores, influen
         atoms = teacher.family.linear_atoms(name)
         assert atoms is not None, f"{name} is in no family table"
         reads = atoms[1]
-        by_input[reads[0]].append((hidden_scores if reads == HIDDEN else scores)[name])
-    values = torch.stack(by_input["num_heads"]).reshape(dims.num_layers, dims.num_heads, dims.head_size)
+        read = _HEADS if reads[0] == KV_HEADS else reads[0]
+        by_input[read].append((hidden_scores if reads == HIDDEN else scores)[name])
+    groups = dims.num_heads // teacher.family.queries_per_kv(teacher.model.config)
+    contexts = torch.stack(by_input[_HEADS]).reshape(dims.num_layers, groups, -1, dims.head_size)
+    values = contexts.sum(2)  # over the query heads that share values
     hidden = torch.stack([score / score.sum() for score in by_input["hidden_size"]]).sum(0)  # each map counts alike
     heads = values.sum(-1)
     if teacher.family.shares_heads:

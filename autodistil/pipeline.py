@@ -36,6 +36,7 @@ from autodistil.stages.reporting import export_command, write_formats, write_rep
 from autodistil.stages.searching import (
     budget_notes,
     check_study,
+    perplexity_notes,
     refined_candidates,
     run_search,
     search_problem,
@@ -46,7 +47,7 @@ from autodistil.stages.searching import (
 )
 from autodistil.stages.tracking import track_found, tracked
 from autodistil.stages.training import train_missing
-from autodistil.student_search.pick import best_id, knee_id, pick_student, ranks_flipped
+from autodistil.student_search.pick import best_id, exported_loss, knee_id, pick_student, ranks_flipped
 from autodistil.tracking import check_tracker
 
 
@@ -126,6 +127,9 @@ def search(
         score_ends(context, needed, ranked)
         verify_front(context, problem, ranked)
         best, knee = best_id(ranked), knee_id(ranked)
+        told = perplexity_notes(context, exported_loss(ranked, best))
+        for note in told:
+            context.progress.say(note)
         student = export_candidate(
             context, problem, ranked, best, context.folder.student_folder(best), replace_existing=True
         )
@@ -140,7 +144,7 @@ def search(
         ranked,
         report,
         student,
-        (*notes, *refined, *held),
+        (*notes, *refined, *told, *held),
         time.perf_counter() - start,
     )
 

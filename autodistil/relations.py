@@ -2,7 +2,8 @@
 
 The vectors A (queries, keys or values) of all heads are joined and split again into `A_r` relation heads of width
 d = width / A_r. The relation of a head is R = softmax(A A^T / sqrt(d)), and the loss is KL(R_teacher || R_student),
-averaged over relation heads and real tokens and summed over queries, keys and values.
+averaged over relation heads and real tokens and summed over queries, keys and values. Causal relations, of decoders,
+relate a token to itself and those before it: what attention of theirs sees, and all that its states depend on.
 
 Neither needs autograd. With Z = S S^T / sqrt(d), P = softmax(Z), Y and T the teacher's, a row's divergence is
 sum(T (Y - Z)) - lse(Y) + lse(Z), and with D = P - T the gradient of its sum is dL/dS = (D + D^T) S / sqrt(d). Both are
@@ -46,11 +47,11 @@ class KeptRelations:
     chunks: dict[Chunk, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Relations R (relations, rows, seq), and the sum of R log R."""
 
-    def get(self, key: Chunk, states: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    def get(self, key: Chunk, states: Tensor, rows: slice, causal: bool) -> tuple[Tensor, Tensor]:
         """A chunk: some rows of the relations of states (relations, seq, d)."""
         if key in self.chunks:
             return self.chunks[key]
-        scores, relation, normaliser = _relation_rows(states, rows)
+        scores, relation, normaliser = _relation_rows(states, rows, causal)
         chunk = relation, torch.dot(scores.view(-1), relation.view(-1)) - normaliser.sum()
         if relation.numel() <= self.room:
             self.room -= relation.numel()
@@ -75,24 +76,42 @@ def relation_scores(states: Tensor) -> Tensor:
     return states @ states.transpose(-1, -2) / math.sqrt(states.shape[-1])
 
 
-def relation_log_softmax(states: Tensor, mask: Tensor | None) -> Tensor:
-    """Log relations (batch, heads, seq, seq) over real keys; `mask` (batch, seq) is True at real tokens."""
-    scores = relation_scores(states)
+def relation_log_softmax(states: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+    """Log relations (batch, heads, seq, seq) over real keys, none behind a token where `causal`.
+
+    `mask` (batch, seq) is True at real tokens.
+    """
+    return masked_log_softmax(relation_scores(states), mask, causal)
+
+
+def masked_log_softmax(scores: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Log softmax of scores (batch, heads, seq, seq) over real keys, none behind a token where `causal`."""
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-    return scores.log_softmax(-1)
+    return (hide_later(scores, 0) if causal else scores).log_softmax(-1)
 
 
-def relation_kl_autograd(student: Tensor, teacher: Tensor, mask: Tensor | None) -> Tensor:
+def hide_later(scores: Tensor, first: int) -> Tensor:
+    """Scores (..., rows, columns) of tokens from `first` on, out of reach where a column is a later token.
+
+    Finite, so that it adds 0 and not NaN to a sum with a relation of 0.
+    """
+    rows, columns = scores.shape[-2:]
+    later = torch.ones(rows, columns, dtype=torch.bool, device=scores.device).triu(first + 1)
+    return scores.masked_fill(later, torch.finfo(scores.dtype).min)
+
+
+def relation_kl_autograd(student: Tensor, teacher: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
     """The same divergence as `relation_kl` by autograd, to check and to time against.
 
     Args:
         student: (batch, relation_heads, seq, d_student).
         teacher: (batch, relation_heads, seq, d_teacher).
         mask: (batch, seq), True at real tokens; None where all are.
+        causal: a token is related to none behind it.
     """
-    log_student = relation_log_softmax(student, mask)
-    log_teacher = relation_log_softmax(teacher, mask)
+    log_student = relation_log_softmax(student, mask, causal)
+    log_teacher = relation_log_softmax(teacher, mask, causal)
     divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)
     return (divergence * row_weights(student, mask)).sum()
 
@@ -106,22 +125,28 @@ def row_weights(states: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def relation_kl(
-    student: Tensor, teacher: Tensor, mask: Tensor | None = None, kept: KeptRelations | None = None
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor | None = None,
+    kept: KeptRelations | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """KL(R_teacher || R_student), mean over relation heads and real tokens; differentiable in `student` only.
 
-    On a CUDA device it runs as a Triton kernel (`relations_triton.py`) where Triton is installed.
+    On a CUDA device it runs as a Triton kernel (`relations_triton.py`) where Triton is installed, unless causal.
 
     Args:
         student: (batch, relation_heads, seq, d_student).
         teacher: (batch, relation_heads, seq, d_teacher); gets no gradient.
         mask: (batch, seq), True at real tokens; None where all are.
         kept: what other students had of the same teacher on the same batch; the Triton kernel has no use for it.
+        causal: a token is related to none behind it; padding is then behind all real tokens.
     """
-    kernel = _triton_kernel() if student.is_cuda and student.dtype in _TRITON_TYPES else None
+    fits = student.is_cuda and student.dtype in _TRITON_TYPES and not causal
+    kernel = _triton_kernel() if fits else None
     if kernel is not None:
         return kernel(student, teacher, mask)
-    loss: Tensor = _RelationKL.apply(student, teacher, mask, kept or KeptRelations(room=0))
+    loss: Tensor = _RelationKL.apply(student, teacher, mask, kept or KeptRelations(room=0), causal)
     return loss
 
 
@@ -140,21 +165,24 @@ def _triton_kernel() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None
 
 class _RelationKL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None, kept: KeptRelations) -> Tensor:
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None, kept: KeptRelations, causal: bool
+    ) -> Tensor:
+        needed = student.requires_grad
         with torch.autocast(student.device.type, enabled=False):
-            loss, gradient = _kl_and_gradient(student.float(), teacher.float(), mask, student.requires_grad, kept)
+            loss, gradient = _kl_and_gradient(student.float(), teacher.float(), mask, needed, kept, causal)
         if gradient is not None:
             ctx.save_for_backward(gradient.to(student.dtype))
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_loss, None, None, None
+        return gradient * grad_loss, None, None, None, None
 
 
 def _kl_and_gradient(
-    student: Tensor, teacher: Tensor, mask: Tensor | None, need_gradient: bool, kept: KeptRelations
+    student: Tensor, teacher: Tensor, mask: Tensor | None, need_gradient: bool, kept: KeptRelations, causal: bool
 ) -> tuple[Tensor, Tensor | None]:
     """The loss and dL/dstudent."""
     heads, width = student.shape[1], student.shape[-1]
@@ -164,7 +192,7 @@ def _kl_and_gradient(
     for number, texts in enumerate(_of_one_length(mask)):
         ours, theirs = _taken(student, texts), _taken(teacher, texts)
         own = torch.zeros_like(ours) if need_gradient else None
-        loss += _sum_over_rows(ours, theirs, own, kept, number)
+        loss += _sum_over_rows(ours, theirs, own, kept, number, causal)
         if gradient is not None and own is not None:
             _put_back(gradient, texts, own)
     if gradient is not None:
@@ -205,7 +233,7 @@ def _put_back(states: Tensor, texts: Texts, values: Tensor) -> None:
 
 
 def _sum_over_rows(
-    student: Tensor, teacher: Tensor, gradient: Tensor | None, kept: KeptRelations, number: int
+    student: Tensor, teacher: Tensor, gradient: Tensor | None, kept: KeptRelations, number: int, causal: bool
 ) -> Tensor:
     """Sum of the divergences of all rows of relations (relations, seq, d); its gradient, times sqrt(d), is added."""
     relations, seq, _ = student.shape
@@ -217,24 +245,29 @@ def _sum_over_rows(
         grad = None if gradient is None else gradient[part]
         for start in range(0, seq, step):
             rows = slice(start, start + step)
-            target, negative_entropy = kept.get((number, first, start), teacher[part], rows)
-            loss += negative_entropy + _cross_entropy(student[part], target, rows, grad)
+            target, negative_entropy = kept.get((number, first, start), teacher[part], rows, causal)
+            loss += negative_entropy + _cross_entropy(student[part], target, rows, grad, causal)
     return loss
 
 
-def _cross_entropy(student: Tensor, target: Tensor, rows: slice, gradient: Tensor | None) -> Tensor:
+def _cross_entropy(student: Tensor, target: Tensor, rows: slice, gradient: Tensor | None, causal: bool) -> Tensor:
     """Sum of -T log P over some rows of some relations; its gradient is added as by `_sum_over_rows`."""
-    scores, relation, normaliser = _relation_rows(student, rows)
+    scores, relation, normaliser = _relation_rows(student, rows, causal)
     if gradient is not None:
-        difference = relation.sub_(target)
-        gradient[:, rows].baddbmm_(difference, student)
-        gradient.baddbmm_(difference.transpose(1, 2), student[:, rows])
+        difference, seen = relation.sub_(target), slice(target.shape[-1])
+        gradient[:, rows].baddbmm_(difference, student[:, seen])
+        gradient[:, seen].baddbmm_(difference.transpose(1, 2), student[:, rows])
     return normaliser.sum() - torch.dot(scores.view(-1), target.view(-1))
 
 
-def _relation_rows(states: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores and relations (relations, rows, seq), and the log-sum-exp of the scores (relations, rows)."""
-    scores = (states[:, rows] * (1 / math.sqrt(states.shape[-1]))) @ states.transpose(1, 2)
+def _relation_rows(states: Tensor, rows: slice, causal: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores and relations (relations, rows, seq), and the log-sum-exp of the scores (relations, rows).
+
+    Causal ones end with the column of the last row.
+    """
+    seen = states[:, : rows.stop] if causal else states
+    scores = (states[:, rows] * (1 / math.sqrt(states.shape[-1]))) @ seen.transpose(1, 2)
+    scores = hide_later(scores, rows.start) if causal else scores
     relation = scores.softmax(-1)
     # The largest entry of a softmax is 1 / sum(exp(scores - max)): cheaper than another pass of exponentials.
     return scores, relation, scores.amax(-1) - relation.amax(-1).log()

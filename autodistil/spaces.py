@@ -1,4 +1,4 @@
-"""Search spaces: grids of student architectures, one grid (sub-space) per SuperLM, and their YAML files.
+"""Search spaces: grids of student architectures, one grid (sub-space) per SuperLM.
 
 AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transformer search space into K sub-spaces of
 homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
@@ -12,37 +12,18 @@ architectures: students without that axis.
 
 from __future__ import annotations
 
-import logging
 import math
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, total_ordering
-from itertools import pairwise, product
-from pathlib import Path
-from types import MappingProxyType
+from itertools import product
 from typing import Any, cast
 
-import yaml
-
-from autodistil.axes import (
-    AXIS_BOUNDS,
-    WHOLE,
-    check_grid_size,
-    listed,
-    read_axis,
-    read_axis_or_whole,
-    read_mapping,
-    read_text,
-    short,
-)
+from autodistil.axes import AXIS_BOUNDS, check_grid_size, listed, short
 from autodistil.errors import SpaceError, suggest
 
-logger = logging.getLogger(__name__)
-
 _SHAPE_RULE = "num_heads x head_size must equal hidden_size (the shape rule of Hugging Face encoders)"
-_SUB_SPACE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 
 
 @total_ordering
@@ -358,214 +339,3 @@ class SearchSpace:
                 f"allowed: {', '.join(by_name)}; use one of them"
             )
         return by_name[name]
-
-
-# ---- YAML and dicts
-
-
-def shipped_spaces() -> dict[str, Path]:
-    """Name -> YAML file of every space that comes with autodistil, sorted by name."""
-    # In a wheel the folder lies inside the package, in a checkout beside it.
-    folders = (Path(__file__).parent / "search_spaces", Path(__file__).parents[1] / "search_spaces")
-    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def load_space(name_or_path: str) -> SearchSpace:
-    """Read a search space by its shipped name or from a YAML file.
-
-    Raises:
-        SpaceError: There is no such space or file, or it is not a valid space.
-    """
-    shipped = shipped_spaces()
-    path = shipped.get(name_or_path) or Path(name_or_path)
-    try:
-        text = path.expanduser().read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpaceError(
-            f"got no search space or file {short(name_or_path)}{suggest(name_or_path, shipped)}; "
-            f"allowed: {', '.join(shipped)} or the path of a YAML file; check the name"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise SpaceError(f"{path}: got non-UTF-8 text at byte {error.start}; save the YAML file as UTF-8") from None
-    except (OSError, ValueError, RuntimeError) as error:  # a folder, no permission, a NUL in the name, no home
-        reason = getattr(error, "strerror", None) or error
-        raise SpaceError(f"got {short(name_or_path)}: {reason}; give a readable YAML file or a shipped name") from None
-    return space_from_dict(_parse_yaml(text, str(path)), str(path))
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key given twice, of which plain YAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Build a dict after looking for repeated keys."""
-        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for key, count in keys.items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {short(key)} given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _parse_yaml(text: str, source: str) -> object:
-    try:
-        return yaml.load(text, _StrictLoader)  # a SafeLoader
-    except Exception as error:  # besides YAMLError, PyYAML lets out whatever its constructors stumble over
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or f"{type(error).__name__} {error}"
-        problem = " ".join(problem.split())[:200]
-        raise SpaceError(f"{source}: got broken YAML{place}: {problem}; correct the file") from None
-
-
-def space_to_dict(space: SearchSpace) -> dict[str, Any]:
-    """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
-    sub_spaces = {
-        sub.name: {axis: [WHOLE if v is None else v for v in values] for axis, values in sub.axes.items()}
-        | ({"free_attention": True} if sub.free_attention else {})
-        for sub in space.sub_spaces
-    }
-    return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
-
-
-def space_from_dict(raw: object, source: str) -> SearchSpace:
-    """Build a search space from the content of a YAML file.
-
-    Args:
-        raw: `{name, description, sub_spaces: {name: {axis: scalar, list or {low, high, step}}}}`; `name` defaults to
-            the stem of `source`, `description` to nothing; a vocabulary size may be the word `whole`.
-        source: Where it came from, for messages.
-
-    Raises:
-        SpaceError: A key is unknown or missing, an axis is malformed, or a sub-space has no student.
-    """
-    try:
-        top = read_mapping(raw, "the search space", required=("sub_spaces",), optional=("name", "description"))
-        subs = read_mapping(top["sub_spaces"], "sub_spaces")
-        sub_spaces = tuple(_sub_space(name, axes) for name, axes in subs.items())
-        name = read_text(top.get("name", Path(source).stem), "name")
-        return SearchSpace(name, read_text(top.get("description", ""), "description"), sub_spaces)
-    except SpaceError as error:
-        raise SpaceError(f"{source}: {error}") from None
-
-
-_OR_WHOLE = ("vocab_size",)
-"""Axes on which the word `whole` stands for the teacher's own value."""
-
-
-def _sub_space(name: object, raw: object) -> SubSpace:
-    if not isinstance(name, str) or not _SUB_SPACE_NAME.fullmatch(name):
-        raise SpaceError(
-            f"sub_spaces: got the name {short(name)}; "
-            "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
-        )
-    where = f"sub-space {name!r}"
-    required = ("num_layers", "hidden_size", "mlp_ratio")
-    optional = ("num_heads", "head_size", *OPTIONAL_AXES, "free_attention")
-    axes = read_mapping(raw, where, required=required, optional=optional)
-    readers = {axis: read_axis_or_whole if axis in _OR_WHOLE else read_axis for axis in AXIS_BOUNDS}
-    values = {
-        axis: read(axes[axis], axis, f"{where}: {axis}") if axis in axes else None for axis, read in readers.items()
-    }
-    free = axes.get("free_attention", False)
-    if not isinstance(free, bool):
-        raise SpaceError(f"{where}: free_attention: got {short(free)}; allowed: true or false; correct it")
-    return SubSpace(name, **cast(dict[str, Any], values), free_attention=free)
-
-
-# ---- spaces and teachers
-
-
-def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
-    """Check that every SuperLM can be cut out of the teacher.
-
-    Raises:
-        SpaceError: A sub-space has a dimension larger than the teacher's.
-    """
-    for sub, dim in product(space.sub_spaces, DIMENSIONS):
-        limit = getattr(teacher, dim)
-        above = sorted({value for student in sub.students if (value := getattr(student, dim)) > limit})
-        if above:
-            axis = "mlp_ratio (intermediate_size)" if dim == "intermediate_size" else dim
-            raise SpaceError(
-                f"search space {space.name!r}, sub-space {sub.name!r}: {axis}: got {listed(above)}; "
-                f"allowed: at most the teacher's {limit}; lower it, or use the space 'auto' that fits any teacher"
-            )
-
-
-def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace:
-    """The space with vocabulary sizes as they are for a teacher: its own becomes the whole vocabulary.
-
-    Args:
-        space: a search space.
-        smallest: the fewest tokens with which the teacher's tokenizer stays lossless.
-        whole: rows of the teacher's word embeddings.
-
-    Raises:
-        SpaceError: a vocabulary size is outside of these.
-    """
-    stray = sorted({n for sub in space.sub_spaces for n in sub.vocab_size or () if n and not smallest <= n <= whole})
-    if stray:
-        raise SpaceError(
-            f"search space {space.name!r}: vocab_size: got {listed(stray)}; allowed: {smallest} (special tokens and "
-            f"the pieces that keep the tokenizer lossless) to the teacher's {whole}; change it"
-        )
-    fitted = []
-    for sub in space.sub_spaces:
-        sizes = sub.vocab_size and tuple(dict.fromkeys(None if size == whole else size for size in sub.vocab_size))
-        fitted.append(replace(sub, vocab_size=sizes))
-    return replace(space, sub_spaces=tuple(fitted))
-
-
-_NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})
-
-
-def auto_space(teacher: StudentConfig, k: int = 3) -> SearchSpace:
-    """Derive a search space of K sub-spaces from a teacher's dimensions.
-
-    Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from half
-    of its layers to all, their MLP ratios from half of its ratio to all of it; the largest student is the teacher (of
-    the teacher's width rounded down to whole heads). Neighbouring sub-spaces share one width, so that no cost lies
-    between them and the same architecture can be compared in both of their SuperLMs. A teacher with too few heads for
-    K ranges of widths gets fewer sub-spaces.
-
-    Raises:
-        SpaceError: `k` is below one, or the teacher is narrower than one of its heads.
-    """
-    if k < 1:
-        raise SpaceError(f"number of sub-spaces: got {k}; allowed: 1 or more; use 3, as the paper does")
-    heads = min(teacher.num_heads, teacher.hidden_size // teacher.head_size)
-    if heads < 1:
-        raise SpaceError(
-            f"teacher: got hidden size {teacher.hidden_size} with heads of {teacher.head_size}; allowed: at least one "
-            "head wide; write a search space in YAML with a smaller head_size"
-        )
-    groups = _overlapping_groups(range(max(1, heads // 4), heads + 1), k)
-    if len(groups) < k:
-        logger.info("a teacher with %d heads gets %d sub-spaces instead of %d", heads, len(groups), k)
-    names = _NAMES.get(len(groups)) or tuple(f"size{i}" for i in range(1, len(groups) + 1))
-    sub_spaces = tuple(_auto_sub_space(name, group, teacher) for name, group in zip(names, groups, strict=True))
-    return SearchSpace("auto", f"Derived from a teacher of {teacher.label}.", sub_spaces)
-
-
-def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig) -> SubSpace:
-    ratio = teacher.intermediate_size / teacher.hidden_size
-    return SubSpace(
-        name,
-        num_layers=_spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
-        hidden_size=tuple(count * teacher.head_size for count in _spread(heads[0], heads[-1], 4)),
-        num_heads=None,
-        head_size=(teacher.head_size,),
-        mlp_ratio=(*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),
-    )
-
-
-def _overlapping_groups(values: Sequence[int], k: int) -> list[Sequence[int]]:
-    """Cut `values` into up to `k` runs of at least two, each starting at the value that the one before ends at."""
-    k = max(1, min(k, len(values) - 1))
-    bounds = [i * (len(values) - 1) // k for i in range(k + 1)]
-    return [values[low : high + 1] for low, high in pairwise(bounds)]
-
-
-def _spread(low: int, high: int, count: int) -> tuple[int, ...]:
-    """Up to `count` distinct whole numbers, evenly spaced from `low` to `high`, both included."""
-    return tuple(sorted({low + round(i * (high - low) / (count - 1)) for i in range(count)}))

@@ -3,22 +3,26 @@
 A student is a value, never a mode: its forward is the Hugging Face model of its own config, run by
 `torch.func.functional_call` on leading slices of the shared parameters. What is evaluated is therefore what is
 exported, by construction: the same module class with the same numbers.
+
+A decoder is the model without its language-model head, and the head beside it: losses make logits of the last hidden
+states by themselves (logits.py). Where the head is the word embeddings, both names stand for one parameter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.factorised import electra_config, factorise
-from autodistil.families import ELECTRA, Atoms, Family, leading, split_dimensions
+from autodistil.families import ELECTRA, LM_HEAD, Atoms, Family, leading, split_dimensions
 from autodistil.inputs import Batch
 from autodistil.layer_maps import LayerMap, spread_layers
 from autodistil.spaces import StudentConfig, SubSpace
@@ -111,7 +115,7 @@ class SuperLM:
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
         parameters = {}
-        for name, value in teacher.model.named_parameters():
+        for name, value in teacher.named_parameters():
             layer = family.layer_of(name)
             if layer is not None and layer not in layers:
                 continue
@@ -133,7 +137,12 @@ class SuperLM:
             name: of the new SuperLM, this one's unless given.
         """
         sub_space = SubSpace.of_student(name or self.sub_space.name, student)
-        parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
+        tied = self._tied_head
+        parameters = {
+            name: self.parameters[own].detach()[index]
+            for name, own, index, _ in self._slices(student)
+            if not (tied and name == LM_HEAD)
+        }
         return SuperLM(
             self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary
         )
@@ -195,26 +204,33 @@ class SuperLM:
             hidden: also return the output of every layer; needs `output`.
         """
         model = self._skeleton(student)
-        # These encoders tie no parameters; looking for ties takes longer than a small forward.
-        run = partial(functional_call, model, dict(weights or self.weights(student)), (), tie_weights=False)
-        return run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
+        # What is tied is given by both names; looking for ties takes longer than a small forward.
+        given = dict(weights or self.weights(student))
+        head = given.pop(LM_HEAD, None)
+        run = partial(functional_call, model, given, (), tie_weights=False)
+        states = run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
+        return replace(states, head=head)
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
-        model = self._new_model(self.student_config(student), torch.device("cpu"))
+        model = self._new_model(self.student_config(student), torch.device("cpu"), self._whole_class)
         state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
         kept = self.kept_tokens(student)
         if kept is not None:
             state[self.family.word_embeddings] = state[self.family.word_embeddings][kept]
+        if self.family.causal:
+            prefix = f"{model.base_model_prefix}."
+            state = {name if name == LM_HEAD else prefix + name: value for name, value in state.items()}
         model.load_state_dict(state, strict=True, assign=True)
+        model.tie_weights()
         return model.eval()
 
     def meta_model(self, student: StudentConfig) -> PreTrainedModel:
         """The student's Hugging Face model without memory for its parameters, for tracing."""
-        return self._new_model(self.student_config(student), torch.device("meta")).eval()
+        return self._new_model(self.student_config(student), torch.device("meta"), self._whole_class).eval()
 
     def leaf_weights(
-        self, student: StudentConfig, rows: TokenRows | None, dtype: torch.dtype = torch.float32
+        self, student: StudentConfig, rows: TokenRows | None, dtype: torch.dtype = torch.float32, head: bool = False
     ) -> dict[str, Tensor]:
         """The student's parameters as contiguous leaves that collect gradients of their own.
 
@@ -226,11 +242,14 @@ class SuperLM:
             student: a student of the sub-space.
             rows: the word-embedding rows to take, all where None; the forward then needs `rows.batch`.
             dtype: what the student computes in; its gradients are added in the SuperLM's own.
+            head: also take a decoder's language-model head, over the whole vocabulary.
         """
         leaves = {}
         for name, own, index, shape in self._slices(student):
+            if name == LM_HEAD and not head:
+                continue
             value = self.parameters[own].detach()
-            if rows is not None and own == self.family.word_embeddings:
+            if rows is not None and name == self.family.word_embeddings:
                 value = value[rows.rows]
                 shape = torch.Size((len(rows.rows), *shape[1:]))
             leaves[name] = value[index].reshape(shape).to(dtype).contiguous().requires_grad_()
@@ -239,11 +258,11 @@ class SuperLM:
     def accumulate(self, student: StudentConfig, leaves: Mapping[str, Tensor], rows: TokenRows | None) -> None:
         """Add the gradients of `leaf_weights` to the shared parameters' `.grad` (which stays None where none came)."""
         for name, own, index, _ in self._slices(student):
-            gradient = leaves[name].grad
+            gradient = leaves[name].grad if name in leaves else None
             if gradient is None:
                 continue
             parameter = self.parameters[own]
-            touched = rows.rows if rows is not None and own == self.family.word_embeddings else None
+            touched = rows.rows if rows is not None and name == self.family.word_embeddings else None
             if parameter.grad is None:
                 if touched is None and gradient.numel() == parameter.numel():
                     parameter.grad = gradient.reshape(parameter.shape).to(parameter.dtype)
@@ -275,7 +294,20 @@ class SuperLM:
             layer = self.family.layer_of(name)
             own = name if layer is None else self.family.rename_layer(name, slots[layer])
             rows.append((name, own, leading(self._layout(name, value.dim()), student), value.shape))
+        if self.family.causal:
+            own = self.family.word_embeddings if self._tied_head else LM_HEAD
+            shape = next(shape for name, _, _, shape in rows if name == self.family.word_embeddings)
+            rows.append((LM_HEAD, own, leading(self._layout(LM_HEAD, 2), student), shape))
         return rows
+
+    @property
+    def _tied_head(self) -> bool:
+        return self.family.causal and bool(self.base_config.tie_word_embeddings)
+
+    @property
+    def _whole_class(self) -> Any:
+        """What students are outside of a SuperLM."""
+        return AutoModelForCausalLM if self.family.causal else AutoModel
 
     def _slots(self, depth: int) -> tuple[int, ...]:
         """Which of the SuperLM's layers a student of this depth uses."""
@@ -293,14 +325,14 @@ class SuperLM:
             self._skeletons[student] = model
         return self._skeletons[student]
 
-    def _new_model(self, config: PretrainedConfig, device: torch.device) -> PreTrainedModel:
+    def _new_model(self, config: PretrainedConfig, device: torch.device, kind: Any = AutoModel) -> PreTrainedModel:
         """A model with buffers on `device` and parameters on the meta device."""
         with torch.device("meta"):
-            model = AutoModel.from_config(config)
+            model: Any = kind.from_config(config)
         if not self.pooler and hasattr(model, "pooler"):
             model.pooler = None
         _materialise_buffers(model, device)
-        return model
+        return cast(PreTrainedModel, model)
 
 
 def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:

@@ -1,18 +1,21 @@
-"""The frozen teacher: a Hugging Face encoder in eval mode that yields the attention states of any of its layers."""
+"""The frozen teacher: a Hugging Face model in eval mode that yields the attention states of any of its layers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -22,7 +25,7 @@ from transformers import (
 from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.costs import EncoderShape
 from autodistil.errors import ConfigError, TeacherError, one_line
-from autodistil.families import Family, VisionFamily, family_of
+from autodistil.families import LM_HEAD, Family, VisionFamily, family_of, known_families
 from autodistil.image_processor import ImageReader, fit_positions, load_image_reader
 from autodistil.inputs import Batch, Inputs, TokenInputs
 from autodistil.packaged import DEFAULT_TEACHER, PACKAGED
@@ -32,13 +35,14 @@ from autodistil.spaces import StudentConfig
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen encoder with its tokenizer or image processor."""
+    """A frozen encoder or decoder with its tokenizer or image processor."""
 
     source: str
     """What the user asked for: a name, a Hugging Face id or a folder."""
     folder: Path | None
     """The local folder, where it is one."""
     model: PreTrainedModel
+    """Without a language-model head."""
     family: Family
     tokenizer: PreTrainedTokenizerBase
     """Of those that read text; None of others, which have `images`."""
@@ -46,8 +50,24 @@ class Teacher:
     """The checkpoint holds a pooler (AutoModel makes up a random one where it is missing)."""
     fingerprint: str
     """Hash of config and weights: two teachers with the same one are the same function."""
+    own_head: Tensor | None = None
+    """Language-model head (vocabulary, hidden) of a decoder that does not tie it to the word embeddings."""
+
     images: ImageReader | None = None
     """The image processor of those that read images."""
+
+    @property
+    def head(self) -> Tensor | None:
+        """The language-model head (vocabulary, hidden) of a decoder."""
+        if not self.family.causal:
+            return None
+        return self.model.get_parameter(self.family.word_embeddings) if self.own_head is None else self.own_head
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters of the model, and the head where it is one of its own."""
+        yield from self.model.named_parameters()
+        if self.own_head is not None:
+            yield LM_HEAD, self.own_head
 
     @property
     def dims(self) -> StudentConfig:
@@ -97,34 +117,40 @@ class Teacher:
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
         """Attention states of `layer` (the last unless given) and, if asked, last and all hidden states."""
         last = self.dims.num_layers - 1
-        return run_tapped(self.model, batch, last if layer is None else layer, output, hidden)
+        states = run_tapped(self.model, batch, last if layer is None else layer, output, hidden)
+        return replace(states, head=self.head, tokens=batch["input_ids"]) if self.family.causal else states
+
+    def kv_width(self, student: StudentConfig) -> int:
+        """Width of keys and values of a student or the teacher itself: what relation heads have to divide."""
+        return student.attention_width // self.family.queries_per_kv(self.model.config)
 
 
 def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remote_code: bool = False) -> Teacher:
     """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
 
     Raises:
-        TeacherError: not found, no family table, unreadable or missing weights, no tokenizer or image processor.
+        TeacherError: not found, no family table, unreadable or missing weights, no tokenizer or image processor, a
+            decoder without causal mask.
     """
     folder = resolve_folder(source)
     location = str(folder) if folder else source
     config = load_config(source, trust_remote_code)
     family = family_of(config)
     family.dimensions(config)  # refuses heads that do not divide before the weights are read
-    if getattr(config, "is_decoder", False):
-        raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders")
-    model, has_pooler = _load_model(location, source, trust_remote_code)
-    tokenizer: Any = None
+    if getattr(config, "is_decoder", False) and not family.causal:
+        decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
+        raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
+    model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
     images = None
     if isinstance(family, VisionFamily):
         images = load_image_reader(location, source, config, trust_remote_code)
         fit_positions(model, images.size, family.special_tokens)
-    else:
-        tokenizer = _load_tokenizer(location, source, trust_remote_code)
-    use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
-    model.requires_grad_(False).eval().to(device)
-    fingerprint = _fingerprint(model, images.fingerprint if images else "")
-    return Teacher(source, folder, model, family, tokenizer, has_pooler, fingerprint, images)
+    model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
+    tokenizer: Any = None if images else _load_tokenizer(location, source, trust_remote_code)
+    teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
+    if family.causal:
+        check_causal(teacher)
+    return teacher
 
 
 def _load_tokenizer(location: str, source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -132,6 +158,45 @@ def _load_tokenizer(location: str, source: str, trust_remote_code: bool) -> PreT
         return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
+
+
+def as_teacher(
+    source: str,
+    folder: Path | None,
+    model: PreTrainedModel,
+    family: Family,
+    tokenizer: PreTrainedTokenizerBase,
+    has_pooler: bool,
+    images: ImageReader | None = None,
+) -> Teacher:
+    """A loaded model, a decoder with its head, as a teacher: frozen, its attention tapped."""
+    use_tapped_attention(model, family.projections, family.dimensions(model.config).num_heads)
+    model.requires_grad_(False).eval()
+    if not family.causal:
+        fingerprint = _fingerprint(model, images.fingerprint if images else "")
+        return Teacher(source, folder, model, family, tokenizer, has_pooler, fingerprint, images=images)
+    head = None if model.config.tie_word_embeddings else model.get_parameter(LM_HEAD)
+    body: Any = model.base_model
+    return Teacher(source, folder, body, family, tokenizer, False, _fingerprint(model), own_head=head)
+
+
+@torch.no_grad()
+def check_causal(teacher: Teacher) -> None:
+    """Check that a decoder's states do not depend on later tokens.
+
+    Raises:
+        TeacherError: they do.
+    """
+    count = teacher.model.config.vocab_size
+    ids = torch.arange(2 * _PROBE, device=teacher.model.device).view(2, _PROBE) * 7 % count
+    ids[1, :-1] = ids[0, :-1]
+    ids[1, -1] = (ids[0, -1] + 1) % count
+    one, other = teacher.model(input_ids=ids).last_hidden_state[:, :-1]
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
+        raise TeacherError(
+            f"teacher {teacher.source!r} is a decoder without causal mask: its states depend on later tokens; allowed: "
+            "decoders that see none, such as those that generate text; give another"
+        )
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -172,11 +237,16 @@ def resolve_folder(source: str, what: str = "teacher") -> Path | None:
     return None
 
 
-def _load_model(location: str, source: str, trust_remote_code: bool) -> tuple[PreTrainedModel, bool]:
-    """The model, and whether its pooler came from the checkpoint."""
+_PROBE = 8
+"""Tokens of the texts that show whether a decoder looks ahead."""
+
+
+def _load_model(location: str, source: str, trust_remote_code: bool, causal: bool) -> tuple[PreTrainedModel, bool]:
+    """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "use_safetensors": True, "dtype": torch.float32}
     try:
-        model, info = AutoModel.from_pretrained(location, output_loading_info=True, **options)
+        kind: Any = AutoModelForCausalLM if causal else AutoModel
+        model, info = kind.from_pretrained(location, output_loading_info=True, **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TeacherError(
             f"weights of teacher {source!r} cannot be read: {one_line(error, 200)}; "

@@ -18,7 +18,8 @@ from transformers import BertConfig
 from autodistil.costs import EncoderShape, flops
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.families import family_of
-from autodistil.spaces import StudentConfig, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import StudentConfig
 
 SPACES = ("minilm-l6-h384", "bert-base")
 SEQ_LEN = 128

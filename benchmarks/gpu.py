@@ -28,7 +28,7 @@ from autodistil.attention import use_tapped_attention
 from autodistil.families import family_of
 from autodistil.inputs import Batch
 from autodistil.objectives import resolve_objective
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher
 from autodistil.training.recipe import Recipe

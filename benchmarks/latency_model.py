@@ -29,7 +29,8 @@ from autodistil.profiling.profile import Source, profile_students, table_header
 from autodistil.profiling.session import Plan
 from autodistil.profiling.setting import RUNTIME_NAMES
 from autodistil.profiling.table import LatencyEntry, LatencyTable
-from autodistil.spaces import StudentConfig, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_teacher
 

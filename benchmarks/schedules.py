@@ -30,7 +30,8 @@ from autodistil.data import DEFAULT_CORPUS
 from autodistil.evaluation.embedding import embedding_similarity, student_encoder, text_batcher
 from autodistil.evaluation.tasks import load_task
 from autodistil.files import write_text
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace, space_to_dict
+from autodistil.space_files import space_to_dict
+from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
 from autodistil.stages.training import recipe_of
 from autodistil.student_sets import by_size
 

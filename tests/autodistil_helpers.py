@@ -10,18 +10,20 @@ from transformers import (
     Dinov2Config,
     DistilBertConfig,
     ElectraConfig,
+    LlamaConfig,
     ModernBertConfig,
     MPNetConfig,
+    Qwen2Config,
+    Qwen3Config,
     RobertaConfig,
     ViTConfig,
     XLMRobertaConfig,
 )
 
-from autodistil.attention import use_tapped_attention
 from autodistil.families import family_of
 from autodistil.objectives import Objective, TermOptions, parse_objective
 from autodistil.spaces import SubSpace
-from autodistil.teacher import Teacher, _fingerprint
+from autodistil.teacher import as_teacher
 from autodistil.training.recipe import Recipe
 
 RECIPE = Recipe(
@@ -73,6 +75,15 @@ FAMILY_CONFIGS = {
         vocab_size=97, dim=64, n_layers=4, n_heads=4, hidden_dim=128, max_position_embeddings=40
     ),
 }
+_GROUPED = {**_COMMON, "num_key_value_heads": 2, "tie_word_embeddings": True}
+DECODER_CONFIGS = {
+    "llama": lambda: LlamaConfig(**_GROUPED),
+    "llama-biases": lambda: LlamaConfig(**_GROUPED, attention_bias=True, mlp_bias=True),
+    "llama-ungrouped": lambda: LlamaConfig(**_COMMON),
+    "qwen2": lambda: Qwen2Config(**_GROUPED),
+    "qwen2-own-head": lambda: Qwen2Config(**{**_GROUPED, "tie_word_embeddings": False}),
+    "qwen3": lambda: Qwen3Config(**_GROUPED, head_dim=16),
+}
 
 _VISION = {
     "hidden_size": 64,
@@ -95,19 +106,16 @@ ALL_CONFIGS = {**FAMILY_CONFIGS, **VISION_CONFIGS}
 @cache
 def random_teacher(kind="bert"):
     """A teacher with random weights and no tokenizer."""
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
     torch.manual_seed(0)
-    config = ALL_CONFIGS[kind]()
-    model = AutoModel.from_config(config).eval()
+    config = {**ALL_CONFIGS, **DECODER_CONFIGS}[kind]()
+    family = family_of(config)
+    model = (AutoModelForCausalLM if family.causal else AutoModel).from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))  # biases and norms that matter
-    family = family_of(config)
-    use_tapped_attention(model, family.projections, family.dimensions(config).num_heads)
-    model.requires_grad_(False)
-    has_pooler = getattr(model, "pooler", None) is not None
-    return Teacher(kind, None, model, family, None, has_pooler, _fingerprint(model))
+    return as_teacher(kind, None, model, family, None, getattr(model, "pooler", None) is not None)
 
 
 def small_space(teacher, name="small"):

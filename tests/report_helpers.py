@@ -7,7 +7,8 @@ import pandas as pd
 
 from autodistil.costs import EncoderShape, cost_table
 from autodistil.report import BudgetLine, ReportData
-from autodistil.spaces import Candidate, StudentConfig, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import Candidate, StudentConfig
 from autodistil.student_search.pick import best_id, knee_id, rank_candidates
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)

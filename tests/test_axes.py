@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 
 from autodistil.axes import AXIS_BOUNDS, read_axis
 from autodistil.errors import SpaceError
-from autodistil.spaces import (
-    DIMENSIONS,
-    SearchSpace,
-    StudentConfig,
-    SubSpace,
-    load_space,
-    space_from_dict,
-    space_to_dict,
-)
+from autodistil.space_files import load_space, space_from_dict, space_to_dict
+from autodistil.spaces import DIMENSIONS, SearchSpace, StudentConfig, SubSpace
 
 AXES = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 

@@ -20,7 +20,7 @@ from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, RunError
 from autodistil.report.comparison import comparison_page, front_over, headline, overlay_figure, write_comparison
 from autodistil.report.palette import DARK, LIGHT, resolve
-from autodistil.spaces import load_space, space_to_dict
+from autodistil.space_files import load_space, space_to_dict
 from autodistil.stages.comparing import compare_runs
 from autodistil.student_search.pareto import hypervolume, hypervolumes
 

@@ -18,7 +18,8 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.factorised import check_factorisable, factorise, unexplained
-from autodistil.spaces import Candidate, StudentConfig, SubSpace, space_from_dict, space_to_dict
+from autodistil.space_files import space_from_dict, space_to_dict
+from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 from autodistil.training.sampling import draw_students
 from autodistil.vocabulary import Vocabulary

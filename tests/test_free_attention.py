@@ -16,7 +16,8 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError
 from autodistil.families import BERT, ROBERTA
 from autodistil.model_card import _usage
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 
 SPACE = SubSpace("wide", (2, 4), (32, 64), (2, 4), (16,), (1.0, 2.0), free_attention=True)

@@ -17,7 +17,8 @@ CANDIDATE = Candidate("small", StudentConfig(2, 32, 2, 16, 64))
 
 
 def teacher_of(folder, source="a/teacher"):
-    return SimpleNamespace(folder=folder, source=source, model=random_teacher().model, images=None)
+    teacher = random_teacher()
+    return SimpleNamespace(folder=folder, source=source, model=teacher.model, family=teacher.family, images=None)
 
 
 def test_times_name_the_device_and_come_from_rounds_in_turns():

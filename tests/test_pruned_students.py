@@ -16,15 +16,9 @@ from autodistil.costs import cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError
 from autodistil.export import export_student
-from autodistil.spaces import (
-    Candidate,
-    SearchSpace,
-    StudentConfig,
-    SubSpace,
-    fit_vocabulary,
-    space_from_dict,
-    space_to_dict,
-)
+from autodistil.space_files import space_from_dict, space_to_dict
+from autodistil.space_fit import fit_vocabulary
+from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 from autodistil.teacher import load_teacher
 from autodistil.training.sampling import SAMPLINGS, draw_students

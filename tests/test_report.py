@@ -38,7 +38,7 @@ from autodistil.report.rows import (
 )
 from autodistil.report.style import Scale, as_text
 from autodistil.report.units import COSTS, scaled, share
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +254,12 @@ def test_labels_above_the_plot_have_a_row_each(usual):
 def test_a_scale_shows_all_values(values):
     scale = Scale.over(values)
     assert all(0 <= scale.share(value) <= 1 for value in values)
+
+
+def test_small_numbers_on_a_logarithmic_axis_are_whole():
+    assert Scale.over([0.02, 0.3]).axis("x")["tickformat"] == "~g"
+    assert "tickformat" not in Scale.over([2e6, 3e8]).axis("x")
+    assert "tickformat" not in Scale.over([1.0, 1.1]).axis("x")
 
 
 @given(st.text(max_size=120))

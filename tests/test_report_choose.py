@@ -14,7 +14,7 @@ from autodistil.report import BudgetLine, choose, write_html
 from autodistil.report.front import front_figure
 from autodistil.report.page import page
 from autodistil.report.rows import by_rank
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from autodistil.report.device_rows import advice, flops_spread, guesses, layer_s
 from autodistil.report.devices import figures, section
 from autodistil.report.page import page
 from autodistil.report.units import cost_of
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 from autodistil.student_search.pick import best_id, knee_id, rank_candidates
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)

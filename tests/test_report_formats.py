@@ -12,7 +12,7 @@ from autodistil.certificate import verdict
 from autodistil.errors import ConfigError, RunError
 from autodistil.report import find_chrome, markdown, picture, trust, write_markdown, write_picture
 from autodistil.report.rows import front_rows
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 from autodistil.stages import reporting
 
 

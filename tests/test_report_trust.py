@@ -14,7 +14,7 @@ from autodistil.costs import EncoderShape, cost_table
 from autodistil.report import ReportData, trust
 from autodistil.report.page import page
 from autodistil.report.palette import DARK, LIGHT, resolve
-from autodistil.spaces import load_space
+from autodistil.space_files import load_space
 from autodistil.student_search.pick import best_id, knee_id, rank_candidates
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"

@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 
 from autodistil.costs import EncoderShape, flops
 from autodistil.errors import SpaceError
-from autodistil.spaces import (
-    SearchSpace,
-    StudentConfig,
-    auto_space,
-    check_fits,
-    load_space,
-    shipped_spaces,
-    space_from_dict,
-    space_to_dict,
-)
+from autodistil.space_files import load_space, shipped_spaces, space_from_dict, space_to_dict
+from autodistil.space_fit import auto_space, check_fits
+from autodistil.spaces import SearchSpace, StudentConfig
 
 MINILM = StudentConfig(6, 384, 12, 32, 1536)
 BERT = StudentConfig(12, 768, 12, 64, 3072)

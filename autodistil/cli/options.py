@@ -37,7 +37,7 @@ Budgets = Annotated[
     list[str] | None,
     typer.Option(
         "--budget",
-        help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 8ms@cpu,threads=1,runtime=onnx, 200MBram. "
+        help="5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv, 8ms@cpu,threads=1,runtime=onnx, 200MBram. "
         "Repeatable: all hold together.",
         metavar="B",
     ),
@@ -56,6 +56,8 @@ _ASSISTANT_HELP = "Sub-space whose largest student teaches those before it, or a
 _LAYER_HELP = "Teacher layer whose attention is distilled, from 0 [default: the last]."
 Assistant = Annotated[str | None, panel_option(TRAINING, "--assistant", "NAME|DIR", _ASSISTANT_HELP)]
 TeacherLayer = Annotated[int | None, panel_option(TRAINING, "--teacher-layer", "N", _LAYER_HELP)]
+_METRIC_HELP = "What ranks students on held-out text: objective, or perplexity [default: perplexity of decoders]."
+Metric = Annotated[str | None, panel_option(TRAINING, "--metric", "NAME", _METRIC_HELP)]
 TrainSteps = Annotated[
     int | None, typer.Option(help="Optimiser steps [default: 24].", metavar="N", rich_help_panel=TRAINING)
 ]

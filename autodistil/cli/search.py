@@ -19,6 +19,7 @@ from autodistil.cli.options import (
     LatencyTables,
     Layout,
     MaxFailures,
+    Metric,
     ObjectiveName,
     Precision,
     ProxyData,
@@ -59,6 +60,7 @@ def search(
     space: Space = None,
     run: Run = None,
     objective: ObjectiveName = None,
+    metric: Metric = None,
     assistant: Assistant = None,
     teacher_layer: TeacherLayer = None,
     train_steps: TrainSteps = None,
@@ -102,7 +104,7 @@ def search(
         from autodistil.errors import BudgetError
 
         raise BudgetError(
-            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB or 8ms@cpu; add one"
+            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu; add one"
         )
     from autodistil import console, pipeline
     from autodistil.stages.proxy import check_options

@@ -19,8 +19,9 @@ from autodistil.context import RunContext
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.spaces import Candidate, StudentConfig, SubSpace
 from autodistil.student_search.ahead import score_ahead
+from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Losses, Race, Score
-from autodistil.student_search.study import ScoreStudents, SearchProblem
+from autodistil.student_search.study import ScoreStudents
 from autodistil.superlm import SuperLM
 
 if TYPE_CHECKING:

@@ -37,7 +37,8 @@ from autodistil.context import RunContext
 from autodistil.errors import AutodistilError, ClusterError, ConfigError, one_line_named
 from autodistil.interrupt import stop_on_interrupt
 from autodistil.progress import Advance
-from autodistil.spaces import SubSpace, shipped_spaces
+from autodistil.space_files import shipped_spaces
+from autodistil.spaces import SubSpace
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe

@@ -7,8 +7,10 @@ FLOPs by tracing; it is not imported here, since it needs torch and fvcore.
 from autodistil.costs.budget import Budget, parse_budget
 from autodistil.costs.closed_form import (
     COST_COLUMNS,
+    KV_BYTES,
     EncoderShape,
     LayerTerms,
+    LMHead,
     budget_cost,
     cost_table,
     flops,
@@ -18,8 +20,10 @@ from autodistil.costs.closed_form import (
 
 __all__ = [
     "COST_COLUMNS",
+    "KV_BYTES",
     "Budget",
     "EncoderShape",
+    "LMHead",
     "LayerTerms",
     "budget_cost",
     "cost_table",

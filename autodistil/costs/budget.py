@@ -1,7 +1,8 @@
-"""Budgets as people type them: `5GFLOPs`, `300MFLOPs@256`, `12Mparams`, `25MB`.
+"""Budgets as people type them: `5GFLOPs`, `300MFLOPs@256`, `12Mparams`, `25MB`, `12KBkv`.
 
 A budget is a positive number, a prefix K, M, G or T (powers of 1,000), a unit, and for FLOPs a sequence length after @.
 Case and spaces do not matter. FLOPs are multiply-adds of one sequence, in the convention of fvcore and of the paper.
+Bytes `kv` are of the cache of keys and values of a decoder, a token (`closed_form.kv_bytes`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
         **dict.fromkeys(("flops", "flop", "macs", "mac"), ("flops", 1.0)),
         **dict.fromkeys(("params", "param", "parameters", "parameter"), ("params", 1.0)),
         "b": ("size_mb", 1e6),
+        "bkv": ("kv_bytes", 1.0),
     }
 )
 """Unit in lower case -> (cost, units in one base unit of that cost)."""
@@ -37,7 +39,7 @@ _GRAMMAR = re.compile(
     r"\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]\s*[a-z]*)\s*(?:@\s*([0-9]{1,9})\s*)?"
 )
 _MAX_CHARACTERS = 64  # budgets are repeated in reports; and no pattern runs long on so little
-_ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB or 8ms@cpu"
+_ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu"
 
 Value = TypeVar("Value", float, NDArray[np.float64])
 
@@ -47,9 +49,9 @@ class Budget:
     """An upper limit of one cost of a student."""
 
     cost: str
-    """`flops`, `params` or `size_mb`; `ms`, `ram_mb` or `file_mb` of a device (`profiling.budgets`)."""
+    """`flops`, `params`, `size_mb` or `kv_bytes`; `ms`, `ram_mb` or `file_mb` of a device (`profiling.budgets`)."""
     limit: float
-    """In base units: multiply-adds, parameters, MB of 1,000,000 bytes, or milliseconds."""
+    """In base units: multiply-adds, parameters, MB of 1,000,000 bytes, bytes, or milliseconds."""
     seq_len: int | None
     """Sequence length in tokens at which FLOPs are counted; None: that of the run, or a cost without length."""
     text: str
@@ -87,7 +89,7 @@ def _unit(letters: str, text: str) -> tuple[str, float]:
     prefix = letters[0] if letters not in _UNITS and letters[0] in _PREFIXES else ""
     unit = letters[len(prefix) :]
     if unit not in _UNITS or letters == "b":  # 7B may mean parameters, so bytes need a prefix
-        hint = suggest(letters, ("gflops", "mflops", "mparams", "mb", "gb"))
+        hint = suggest(letters, ("gflops", "mflops", "mparams", "mb", "gb", "kbkv"))
         raise BudgetError(
             f"budget: got {short(text)} with unit {short(letters)}{hint}; allowed: {_ALLOWED}; correct it"
         )

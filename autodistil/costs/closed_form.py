@@ -2,14 +2,22 @@
 
 With S tokens, L layers, hidden size H, attention width W = heads x head size, intermediate size F, embedding size E:
 
-    FLOPs = L (S (4 H W + M H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
+    FLOPs = L (S (2 H W + 2 H W / G + M H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
 
-with M = 2 matrices in the FFN, or 3 where it is gated; counted as fvcore does: multiply-adds of matrix products, batch
-1, plus 5 per element of a LayerNorm; biases, softmax, GELU and rotary positions are free; the pooler sees one token.
-Masked scores count like others: a layer of local attention costs what a global one does, as SDPA computes it. What
-families differ in beside M is data (`LayerTerms`). Vision encoders have P C p^2 H more for P patches of p x p pixels
-with C channels, which a convolution embeds; their last norm comes in the place of that of the embeddings. Checked
-against fvcore and real parameter counts of every family in tests/costs.
+with M = 2 matrices in the FFN, or 3 where it is gated, and G query heads that share one head of keys and values;
+counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per element of a LayerNorm (an RMSNorm is free
+in Hugging Face models, which write it out); biases, softmax, GELU and rotary positions are free; the pooler sees one
+token. Masked scores count like others: a layer of local or causal attention costs what a global one does.
+
+A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the
+next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
+bytes each.
+
+Vision encoders have P C p^2 H more for P patches of p x p pixels with C channels, which a convolution embeds; their
+last norm comes in the place of that of the embeddings.
+
+What families differ in beside is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family
+in tests/costs.
 """
 
 from __future__ import annotations
@@ -38,6 +46,10 @@ LAYER_NORM_FLOPS = 5
 
 BYTES_PER_PARAMETER = 4
 """Weights are exported in float32."""
+KV_BYTES = "kv_bytes"
+"""Column of the cost table of decoders: bytes of the cache of keys and values, a token."""
+BYTES_PER_CACHED = 2
+"""Caches are in float16 or bfloat16, as decoders are served."""
 
 # Upper bounds of the safetensors header: an entry has a name, a type, a shape and two offsets.
 _HEADER_BYTES = 512
@@ -52,7 +64,7 @@ class LayerTerms:
     ffn_matrices: int = 2
     """Matrices between hidden and intermediate size: 3 where the FFN is gated."""
     width_biases: int = 3
-    """Biases as long as the attention width: of queries, keys and values."""
+    """Biases as long as the attention width: of queries, keys and values. 3 or 0 where queries are grouped."""
     hidden_biases: int = 2
     """Biases as long as the hidden size: of the attention's and the FFN's output."""
     ffn_biases: int = 1
@@ -63,12 +75,26 @@ class LayerTerms:
     """Parameters per normalised dimension, here and in the embeddings: gain and shift, or the gain alone."""
     position_buckets: int = 0
     """Rows of a table of relative positions that all layers share, with one column a head."""
+    norm_flops: int = LAYER_NORM_FLOPS
+    """Of a normalisation, per element; 0 for an RMSNorm."""
+    head_vectors: int = 0
+    """Vectors as long as a head: gains of the norms of queries and keys."""
+    queries_per_kv: int = 1
+    """Query heads that share one head of keys and values; `Family.encoder_shape` reads it off the config."""
 
     @property
     def tensors(self) -> int:
         """Tensors of one layer at most, where none are fused."""
         biases = self.width_biases + self.hidden_biases + self.ffn_biases
-        return 4 + self.ffn_matrices + biases + self.norms * self.norm_vectors
+        return 4 + self.ffn_matrices + biases + self.norms * self.norm_vectors + self.head_vectors
+
+
+@dataclass(frozen=True)
+class LMHead:
+    """The language-model head of a decoder: as many rows as the word embeddings, as wide as the hidden size."""
+
+    tied: bool
+    """It is the word embeddings."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +123,8 @@ class EncoderShape:
     """A norm ends the embeddings; where not, one follows the last layer."""
     fixed_length: int | None = None
     """Tokens of every image of a vision encoder; None where texts may have any length."""
+    head: LMHead | None = None
+    """Of a decoder; None: an encoder."""
 
 
 class Axes(NamedTuple):
@@ -105,6 +133,7 @@ class Axes(NamedTuple):
     layers: Ints
     hidden: Ints
     heads: Ints
+    head_size: Ints
     width: Ints
     intermediate: Ints
     vocabulary: Ints
@@ -114,20 +143,23 @@ class Axes(NamedTuple):
 
     def layer_weights(self, terms: LayerTerms) -> Ints:
         """Matrix entries of one layer: Q, K, V, output, and those of the FFN."""
-        return self.hidden * (4 * self.width + terms.ffn_matrices * self.intermediate)
+        attention = 2 * (self.width + self.kv_width(terms))
+        return self.hidden * (attention + terms.ffn_matrices * self.intermediate)
+
+    def kv_width(self, terms: LayerTerms) -> Ints:
+        """Width of keys, and of values."""
+        return self.width // terms.queries_per_kv
 
 
 def encoder_axes(students: Sequence[StudentConfig], shape: EncoderShape) -> Axes:
     """The sizes of students as columns."""
-    rows = [
-        (s.num_layers, s.hidden_size, s.num_heads, s.attention_width, s.intermediate_size, *_table_sizes(s, shape))
-        for s in students
-    ]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 7).T
-    layers, hidden, heads, width, intermediate, vocabulary, embedding = columns
+    rows = [(*(getattr(s, dim) for dim in DIMENSIONS), s.attention_width, *_table_sizes(s, shape)) for s in students]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
+    layers, hidden, heads, head_size, intermediate, width, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return Axes(layers, hidden, heads, width, intermediate, vocabulary, embedding, embedding != hidden, pooler)
+    sizes = (layers, hidden, heads, head_size, width, intermediate, vocabulary, embedding)
+    return Axes(*sizes, embedding != hidden, pooler)
 
 
 def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:
@@ -149,10 +181,11 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
     axes = encoder_axes(students, shape)
-    norms = LAYER_NORM_FLOPS * (shape.layer.norms * axes.layers * axes.hidden + axes.embedding)
+    norms = shape.layer.norm_flops * (shape.layer.norms * axes.layers * axes.hidden + axes.embedding)
     projections = axes.layers * axes.layer_weights(shape.layer) + axes.factorised * axes.embedding * axes.hidden
     attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
-    total: Ints = seq_len * (projections + norms) + attention + axes.pooler * axes.hidden**2
+    last_token = axes.pooler * axes.hidden**2 + (0 if shape.head is None else axes.hidden * axes.vocabulary)
+    total: Ints = seq_len * (projections + norms) + attention + last_token
     return total + shape.patch_flops * axes.hidden
 
 
@@ -162,11 +195,13 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
     Args:
         students: The architectures.
         shape: The constants of their family and vocabulary.
-        embeddings: Also count the embedding tables with their LayerNorm and, where factorised, projection.
+        embeddings: Also count the embedding tables with their LayerNorm and, where factorised, projection, and the
+            language-model head of its own.
     """
     axes, terms = encoder_axes(students, shape), shape.layer
-    biases = terms.width_biases * axes.width + terms.ffn_biases * axes.intermediate + terms.hidden_biases * axes.hidden
-    norms = terms.norms * terms.norm_vectors * axes.hidden
+    widths = terms.width_biases * (axes.width + 2 * axes.kv_width(terms)) // 3
+    biases = widths + terms.ffn_biases * axes.intermediate + terms.hidden_biases * axes.hidden
+    norms = terms.norms * terms.norm_vectors * axes.hidden + terms.head_vectors * axes.head_size
     layers = axes.layers * (axes.layer_weights(terms) + biases + norms)
     pooler = axes.pooler * (axes.hidden + 1) * axes.hidden
     last_norm = (not shape.embedding_norm) * terms.norm_vectors * axes.hidden
@@ -178,7 +213,14 @@ def _embedding_parameters(axes: Axes, shape: EncoderShape) -> Ints:
     norm = shape.embedding_norm * shape.layer.norm_vectors
     tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
     projection = axes.factorised * (axes.embedding + 1) * axes.hidden
-    return tables + projection
+    own_head = shape.head is not None and not shape.head.tied
+    return tables + projection + own_head * axes.vocabulary * axes.hidden
+
+
+def kv_bytes(students: Sequence[StudentConfig], shape: EncoderShape) -> Ints:
+    """Bytes of the cache of keys and values, a token, one number a student."""
+    axes = encoder_axes(students, shape)
+    return 2 * axes.layers * axes.kv_width(shape.layer) * BYTES_PER_CACHED
 
 
 def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
@@ -200,8 +242,13 @@ def budget_cost(budget: Budget, students: Sequence[StudentConfig], shape: Encode
         students: The architectures.
         shape: The constants of their family and vocabulary.
         seq_len: The run's sequence length, for budgets without one.
+
+    Raises:
+        BudgetError: It limits the cache of keys and values, which encoders have none of.
     """
     costs = _costs(students, shape, budget.seq_len or seq_len)
+    if budget.column not in costs:
+        raise BudgetError(f"budget: got {budget.text} for an encoder; allowed: decoders, which keep a cache; remove it")
     return np.asarray(costs[budget.column], dtype=np.float64)
 
 
@@ -212,6 +259,7 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
             "params_no_embeddings": parameters(students, shape, embeddings=False),
             "flops": flops(students, shape, seq_len),
             "size_mb": size_mb(students, shape),
+            **({KV_BYTES: kv_bytes(students, shape)} if shape.head else {}),
         }
     )
 
@@ -219,7 +267,8 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
 def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: int) -> pd.DataFrame:
     """One row a candidate, in the given order: id, sub_space, the five axes, optional axes where used, and the costs.
 
-    The costs are `params`, `params_no_embeddings`, `flops` (multiply-adds at `seq_len`), `size_mb` (1,000,000 bytes).
+    The costs are `params`, `params_no_embeddings`, `flops` (multiply-adds at `seq_len`), `size_mb` (1,000,000 bytes),
+    and `kv_bytes` (a token) of decoders.
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}

@@ -23,8 +23,10 @@ from autodistil.errors import ConfigError
 def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
     """Multiply-adds of one sequence, batch 1, in fvcore's convention (five per element of a LayerNorm).
 
+    With a language-model head it is the prefill of a generation, which asks for the logits of the last token.
+
     Args:
-        model: A loaded encoder, or the config of one, which is then built on the meta device without memory.
+        model: A loaded model, or the config of an encoder, which is then built on the meta device without memory.
         seq_len: Tokens of the sequence, at most what the model's positions allow; a vision encoder has its own.
 
     Raises:
@@ -35,7 +37,9 @@ def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
         encoder: Any = _traceable(model if isinstance(model, PreTrainedModel) else _on_meta(model))
         was_training = encoder.training
         try:
-            analysis = analysis_of(encoder.eval(), (_one_input(encoder, seq_len),))
+            generates = encoder.get_output_embeddings() is not None
+            traced = _Prefill(encoder).eval() if generates else encoder.eval()
+            analysis = analysis_of(traced, (_one_input(encoder, seq_len),))
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             return int(analysis.total())
@@ -57,6 +61,19 @@ def _one_input(model: Any, seq_len: int) -> torch.Tensor:
     size = model.config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     return torch.zeros(1, model.config.num_channels, height, width, device=model.device)
+
+
+class _Prefill(torch.nn.Module):
+    """A model with a language-model head, asked for the last token's logits alone."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """(1, seq) -> logits (1, 1, vocabulary)."""
+        logits: torch.Tensor = self.model(input_ids, use_cache=False, logits_to_keep=1).logits
+        return logits
 
 
 def _on_meta(config: PretrainedConfig) -> PreTrainedModel:

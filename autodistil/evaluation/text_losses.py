@@ -46,7 +46,7 @@ class Target:
     def relation(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """The teacher's relation R (batch, heads, seq, seq), rows of padding zero, and the sum of R log R, (batch,)."""
         heads = split_relation_heads(states.float(), self.options.relation_heads)
-        log_relation = relation_log_softmax(heads, self.mask)
+        log_relation = relation_log_softmax(heads, self.mask, self.options.causal)
         relation = log_relation.exp()
         if self.mask is not None:
             relation = relation * self.mask[:, None, :, None]
@@ -73,13 +73,15 @@ def text_losses(objective: Objective, batches: Sequence[tuple[ModelStates, Targe
             losses.append(weight * _BLOCK_TERMS[name](batches))
             continue
         term = _TEXT_TERMS.get(name) or partial(_one_by_one, name)
-        counts = sizes ** _POWER_OF_LENGTH.get(name, 1)
+        counts = _WEIGHTS.get(name, torch.clone)(sizes)
         losses.append(weight * torch.cat([term(*batch) for batch in batches]) * counts * (len(counts) / counts.sum()))
     return torch.stack(losses).sum(0)
 
 
-_POWER_OF_LENGTH: Mapping[str, int] = MappingProxyType({"scores-mse": 2, "embedding-cosine": 0})
-"""Power of its number of tokens by which a text counts in its batch; 1 unless named."""
+_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"scores-mse": torch.square, "embedding-cosine": torch.ones_like, "next-token": lambda sizes: sizes - 1}
+)
+"""By what a text counts in its batch, made of its number of tokens; that number unless named."""
 
 
 # ---- terms of one text that are fast for many at once
@@ -91,7 +93,9 @@ def _relation_kl(student: ModelStates, target: Target) -> Tensor:
     losses = []
     for i, (ours, theirs) in enumerate(zip(student.attention, target.states.attention, strict=True)):
         relation, negative_entropy = known[i] if known else target.relation(theirs)
-        log_student = relation_log_softmax(split_relation_heads(ours.float(), heads), target.mask)
+        log_student = relation_log_softmax(
+            split_relation_heads(ours.float(), heads), target.mask, target.options.causal
+        )
         losses.append(negative_entropy - (relation * log_student).sum((1, 2, 3)))
     return torch.stack(losses).sum(0) / (target.sizes * heads)
 
@@ -125,6 +129,8 @@ def _text(states: ModelStates, i: int, size: int) -> ModelStates:
         AttentionStates(*(part[row, :, :size] for part in states.attention)),
         None if states.output is None else states.output[row, :size],
         tuple(layer[row, :size] for layer in states.hidden),
+        states.head,
+        None if states.tokens is None else states.tokens[row, :size],
         None if states.pooled is None else states.pooled[row],
     )
 

@@ -8,12 +8,17 @@ from transformers import PretrainedConfig
 
 from autodistil.errors import TeacherError, suggest
 from autodistil.families.bert import BERT, DISTILBERT, ELECTRA, ROBERTA
+from autodistil.families.llama import LLAMA, QWEN2, QWEN3
 from autodistil.families.modernbert import MODERNBERT
 from autodistil.families.mpnet import MPNET
 from autodistil.families.table import Family
 from autodistil.families.vit import DEIT, DINOV2, VIT
 
-FAMILIES: tuple[Family, ...] = (BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT, VIT, DEIT, DINOV2)
+FAMILIES: tuple[Family, ...] = (
+    *(BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT),
+    *(VIT, DEIT, DINOV2),
+    *(LLAMA, QWEN2, QWEN3),
+)
 """The shipped ones."""
 ENTRY_POINTS = "autodistil.families"
 """Group of entry points: each names a `Family` of an installed package."""

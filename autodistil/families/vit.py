@@ -83,7 +83,7 @@ class VisionFamily(Family):
             fixed_length=tokens,
         )
 
-    def check_space(self, space: SearchSpace) -> None:
+    def check_space(self, space: SearchSpace, config: PretrainedConfig | None = None) -> None:
         """Check that students have no axis of word embeddings, and whole MLP ratios where the config knows no others.
 
         Raises:
@@ -101,7 +101,7 @@ class VisionFamily(Family):
                 f"search space {space.name!r}: mlp_ratio: got {', '.join(f'{ratio:g}' for ratio in broken)}; allowed: "
                 f"whole numbers, as the mlp_ratio in the config of {self.model_types[0]} is one; correct it"
             )
-        super().check_space(space)
+        super().check_space(space, config)
 
     def fit_space(self, space: SearchSpace) -> SearchSpace:
         """A space that was not made for this family, without the students that it cannot have."""

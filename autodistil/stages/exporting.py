@@ -20,9 +20,9 @@ from autodistil.stages.proxy import score_name
 from autodistil.stages.refined import Refinement, read_refinements
 from autodistil.stages.refining import refined_superlm
 from autodistil.stages.reporting import provenance
-from autodistil.stages.searching import superlm_of, whole_loss
+from autodistil.stages.searching import perplexity_facts, superlm_of, whole_loss
 from autodistil.student_search.pick import SCORE, best_id
-from autodistil.student_search.study import SearchProblem
+from autodistil.student_search.problem import SearchProblem
 
 
 def export_candidate(
@@ -49,7 +49,8 @@ def export_candidate(
     trust = verdict(certificate_of(context, ranked, student_id))
     loss = refinement.loss_after if refinement and refined else whole_loss(context, candidate, ranked)
     facts = {
-        "held-out loss": f"{loss:.4f} ({context.objective.name})",
+        "held-out loss": f"{loss:.4f} ({context.measure.name})",
+        **perplexity_facts(context, loss),
         **_refinement_facts(refinement, refined),
         **_task_facts(context, ranked, student_id),
         **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),

@@ -22,7 +22,7 @@ from autodistil.profiling.table import LatencyTable
 from autodistil.stages.device_tables import Measure, add_finalists, by_setting, source_of, targets_of
 from autodistil.stages.searching import search_problem, superlm_of
 from autodistil.student_search.pick import best_id, front_order, knee_id
-from autodistil.student_search.study import SearchProblem
+from autodistil.student_search.problem import SearchProblem
 
 ROUNDS = 8
 """Most times that finalists are measured."""

@@ -30,7 +30,7 @@ from autodistil.run_certificate import write_certificate
 from autodistil.spaces import Candidate
 from autodistil.stages.searching import TEXTS, rank, superlm_of, with_texts
 from autodistil.student_search.pick import standing
-from autodistil.student_search.study import SearchProblem
+from autodistil.student_search.problem import SearchProblem
 
 NONE = "none"
 """As the name of a task: back to the held-out loss."""

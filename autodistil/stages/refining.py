@@ -24,7 +24,7 @@ from autodistil.stages.alone import train_apart
 from autodistil.stages.refined import Refinement, choose_finalists, read_refinements, write_refinement
 from autodistil.stages.searching import refined_candidates, superlm_of, whole_loss, write_candidates
 from autodistil.stages.training import check_interrupted, recipe_of
-from autodistil.student_search.study import SearchProblem
+from autodistil.student_search.problem import SearchProblem
 from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights
 from autodistil.training.recipe import Recipe

@@ -18,8 +18,9 @@ from autodistil.run import installed_versions
 from autodistil.run_certificate import certificate_of
 from autodistil.stages.proxy import proxy_words, score_name
 from autodistil.stages.refined import rank_notes
-from autodistil.student_search.pick import SCORE, best_id, knee_id
-from autodistil.student_search.study import SearchProblem
+from autodistil.stages.searching import perplexity_notes
+from autodistil.student_search.pick import SCORE, best_id, exported_loss, knee_id
+from autodistil.student_search.problem import SearchProblem
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics
 
@@ -82,9 +83,9 @@ def report_data(context: RunContext, problem: SearchProblem, ranked: pd.DataFram
         knee=knee_id(ranked),
         teacher_costs=context.teacher_costs(),
         seq_len=context.seq_len,
-        objective=context.objective.name,
+        objective=context.measure.name,
         provenance=provenance(context),
-        notes=(*rank_notes(ranked), *notes),
+        notes=(*perplexity_notes(context, exported_loss(ranked, best)), *rank_notes(ranked), *notes),
         export_command=export_command(context.folder.path, "best"),
         certificate=certificate_of(context, ranked, best),
         devices=tuple(problem.device_costs.values()),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from autodistil.context import RunContext
@@ -22,16 +24,10 @@ from autodistil.spaces import Candidate, SubSpace
 from autodistil.stages.device_tables import device_costs
 from autodistil.stages.refined import read_refinements, with_refinements
 from autodistil.student_search.pick import SCORE, best_id, rank_candidates
+from autodistil.student_search.problem import SearchProblem, describe_cost
 from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.storage import opening, study_storage
-from autodistil.student_search.study import (
-    ScoreStudents,
-    Search,
-    SearchProblem,
-    choose_sampler,
-    describe_cost,
-    num_evaluations,
-)
+from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
 from autodistil.superlm import SuperLM
 
 TEXTS = "texts"
@@ -207,6 +203,8 @@ def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFram
 
 def write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:
     """Write `candidates.csv`."""
+    if context.ranks_by_perplexity:
+        ranked = ranked.assign(perplexity=np.exp(ranked["loss"]))
     with atomic_path(context.folder.candidates_path) as temporary:
         ranked.to_csv(temporary, index=False)
 
@@ -219,6 +217,19 @@ def verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFra
             candidate = problem.candidates[str(student_id)]
             check_flops(superlm_of(context, candidate), candidate, int(row["flops"]), context.seq_len)
             advance(1)
+
+
+def perplexity_facts(context: RunContext, loss: float) -> dict[str, str]:
+    """The perplexity of a student of this loss beside the teacher's; nothing where another measure ranks."""
+    if not context.ranks_by_perplexity:
+        return {}
+    ours, theirs = math.exp(loss), context.teacher_perplexity
+    return {"perplexity": f"{ours:,.2f} on held-out text, the teacher's {theirs:,.2f}"}
+
+
+def perplexity_notes(context: RunContext, loss: float) -> list[str]:
+    """The same as lines."""
+    return [f"{name} {words}" for name, words in perplexity_facts(context, loss).items()]
 
 
 def budget_notes(problem: SearchProblem) -> list[str]:

@@ -84,7 +84,7 @@ def choices(context: RunContext) -> dict[str, Any]:
     """Option -> values to try, that of the options first, or a range."""
     config, objective = context.config, context.objective
     low, high = (config.learning_rate * factor for factor in _RATE_RANGE)
-    heads = relation_head_choices(context.teacher.dims.attention_width, context.space.attention_widths)
+    heads = relation_head_choices(context.teacher.kv_width(context.teacher.dims), context.relation_widths)
     tried: dict[str, Any] = {
         "learning_rate": (low, high),
         "layer_map": _first(config.layer_map, ["spread", "stride", "first", "influence"]),

@@ -124,6 +124,12 @@ def best_id(ranked: pd.DataFrame) -> str:
     return str((refined if len(refined) else front_order(ranked)).index[0])
 
 
+def exported_loss(ranked: pd.DataFrame, student_id: str) -> float:
+    """The held-out loss that a student is exported with: refined, where that lowered it."""
+    row = ranked.loc[student_id]
+    return float(np.nanmin([row["loss"], row.get("refined_loss", np.nan)]))
+
+
 def knee_id(ranked: pd.DataFrame) -> str:
     """The student at the knee of the front of loss (or score) over log FLOPs."""
     front = ranked[ranked["pareto"]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -108,13 +108,14 @@ class SuperLMTrainer:
         mask = real_tokens(batch)
         losses = []
         for student in students:
-            leaves = self.superlm.leaf_weights(student, rows, DTYPES[self.recipe.precision])
+            dtype = DTYPES[self.recipe.precision]
+            leaves = self.superlm.leaf_weights(student, rows, dtype, self.objective.needs_head)
             states = self.superlm.forward(
                 student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
             )
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
-                teacher_states = states.detach().for_many()
+                teacher_states = replace(states.detach(), tokens=teacher_states.tokens).for_many()
             (loss / (len(students) * self.recipe.accumulate)).backward()
             self.superlm.accumulate(student, leaves, rows)
             losses.append(loss.detach())

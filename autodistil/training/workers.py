@@ -66,13 +66,15 @@ class DistributedWorkers:
         return cls(dist.get_rank(), dist.get_world_size())
 
     def take(self, batch: Batch) -> tuple[Batch, Share]:
-        """This worker's rows of a micro-batch; shares are of its real tokens, pairs of these and texts."""
+        """This worker's rows of a micro-batch; shares are of its real tokens, pairs, texts and next tokens."""
         texts = count_texts(batch)
         rows = shard(texts, self.rank, self.size)
         part = take_rows(batch, rows)
         (tokens, pairs), (all_tokens, all_pairs) = _counts(part), _counts(batch)
+        own = rows.stop - rows.start
         gather = partial(self._gather, rows=rows, texts=texts)
-        share = Share(tokens / all_tokens, pairs / all_pairs, (rows.stop - rows.start) / texts, 1 / self.size, gather)
+        following = (tokens - own) / max(1, all_tokens - texts)
+        share = Share(tokens / all_tokens, pairs / all_pairs, own / texts, 1 / self.size, gather, following)
         return part, share
 
     def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:

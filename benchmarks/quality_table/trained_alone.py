@@ -15,7 +15,8 @@ from transformers import AutoModel
 from autodistil import pipeline
 from autodistil.context import RunContext
 from autodistil.files import write_text
-from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace, space_to_dict
+from autodistil.space_files import space_to_dict
+from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
 from autodistil.stages.alone import train_apart
 from autodistil.stages.training import recipe_of
 from autodistil.teacher import Teacher

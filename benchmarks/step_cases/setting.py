@@ -9,7 +9,8 @@ import torch
 
 from autodistil.inputs import Batch
 from autodistil.objectives import Objective, resolve_objective
-from autodistil.spaces import SearchSpace, StudentConfig, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import SearchSpace, StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_teacher
 from autodistil.training.recipe import Recipe

@@ -10,7 +10,8 @@ from autodistil.costs.latency_model import LEAST, accuracy, fit_cost_model
 from autodistil.costs.layer_features import LAYER_TYPES, TILE, workload
 from autodistil.errors import ProfileError
 from autodistil.profiling.design import choose_students
-from autodistil.spaces import StudentConfig, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import StudentConfig
 
 SHAPE = EncoderShape(30522, 514, None, pooler=False)
 SPACE = sorted({candidate.config for candidate in load_space("minilm-l6-h384").candidates})

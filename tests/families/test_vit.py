@@ -18,7 +18,8 @@ from autodistil.errors import BudgetError, SpaceError, TeacherError
 from autodistil.families import DINOV2, VIT, family_of
 from autodistil.image_processor import fit_positions, reader_of
 from autodistil.inputs import count_tokens, take_rows
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace, auto_space
+from autodistil.space_fit import auto_space
+from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
 from autodistil.superlm import SuperLM
 from autodistil.teacher import load_teacher
 from autodistil.training.trainer import SuperLMTrainer, train

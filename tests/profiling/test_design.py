@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.profiling.design import LEAST, choose_students, design_size
-from autodistil.spaces import StudentConfig, load_space
+from autodistil.space_files import load_space
+from autodistil.spaces import StudentConfig
 
 STUDENTS = st.lists(
     st.builds(

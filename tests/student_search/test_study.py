@@ -9,8 +9,9 @@ from autodistil.costs import EncoderShape, parse_budget
 from autodistil.errors import BudgetError, ExportError, RunError
 from autodistil.spaces import SearchSpace, SubSpace
 from autodistil.student_search.pick import best_id, knee_id, pick_student, rank_candidates
+from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
-from autodistil.student_search.study import SAMPLERS, Search, SearchProblem, choose_sampler, num_evaluations
+from autodistil.student_search.study import SAMPLERS, Search, choose_sampler, num_evaluations
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
 SPACE = SearchSpace(

@@ -1,0 +1,118 @@
+"""What is searched: students with their costs, and the hard budgets that they must meet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import pandas as pd
+
+from autodistil.costs import KV_BYTES, Budget, EncoderShape, budget_cost, cost_table
+from autodistil.errors import BudgetError
+from autodistil.profiling.costing import UNITS, DeviceCost
+from autodistil.spaces import Candidate, SearchSpace
+
+
+@dataclass(frozen=True)
+class SearchProblem:
+    """What is searched: students with their costs, and the budgets they must meet."""
+
+    space: SearchSpace
+    shape: EncoderShape
+    budgets: tuple[Budget, ...]
+    seq_len: int
+    """Length at which FLOPs are counted for budgets that name none."""
+    device_costs: Mapping[str, DeviceCost] = field(default_factory=dict, compare=False)
+    """What students take on the device of each budget that is one of a device, by its text."""
+    excluded: frozenset[str] = frozenset()
+    """Ids that are out whatever they cost."""
+
+    @cached_property
+    def candidates(self) -> dict[str, Candidate]:
+        """All students by id."""
+        return {candidate.id: candidate for candidate in self.space.candidates}
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The cost table of all students, by id."""
+        costs = cost_table(self.space.candidates, self.shape, self.seq_len).set_index("id", drop=False)
+        return pd.concat([costs, *(device.columns for device in self.device_costs.values())], axis=1)
+
+    @cached_property
+    def budget_costs(self) -> pd.DataFrame:
+        """Per budget (columns: its text) the cost it limits, by id; FLOPs at `seq_len` where there is no budget."""
+        students = [candidate.config for candidate in self.space.candidates]
+        known = {text: device.table["cost"].to_numpy() for text, device in self.device_costs.items()}
+        costs = {
+            b.text: known[b.text] if b.text in known else budget_cost(b, students, self.shape, self.seq_len)
+            for b in self.budgets
+        }
+        return pd.DataFrame(costs or {"flops": self.table["flops"].to_numpy(dtype=float)}, index=self.table.index)
+
+    @cached_property
+    def excess(self) -> pd.DataFrame:
+        """Relative excess over each budget (columns: its text), feasible at <= 0."""
+        columns = {budget.text: budget.excess(self.budget_costs[budget.text]) for budget in self.budgets}
+        return pd.DataFrame(columns, index=self.table.index)
+
+    @cached_property
+    def feasible(self) -> pd.Series:
+        """Which students meet every budget, by id."""
+        return (self.excess <= 0).all(axis=1) & ~self.excess.index.isin(list(self.excluded))
+
+    @cached_property
+    def unmeasured(self) -> frozenset[str]:
+        """Ids of students without a measurement on some device of the budgets that this machine can measure."""
+        tables = [device.table["measured"] for device in self.device_costs.values() if device.measurable]
+        return frozenset(str(student_id) for table in tables for student_id in table.index[table.isna()])
+
+    def measured_only(self) -> SearchProblem:
+        """The problem in which only a measurement meets a budget of a device; the same where none was measured."""
+        holding = self.feasible & ~self.feasible.index.isin(list(self.unmeasured))
+        return replace(self, excluded=self.unmeasured) if holding.any() else self
+
+    @property
+    def revision(self) -> list[str]:
+        """Names the device costs, which measurements correct; none where all costs are closed forms."""
+        if not self.device_costs:
+            return []
+        digest = hashlib.sha256(self.budget_costs.to_numpy().tobytes() + repr(sorted(self.excluded)).encode())
+        return [digest.hexdigest()[:8]]
+
+    def check_feasible(self) -> None:
+        """Refuse budgets that no student meets.
+
+        Raises:
+            BudgetError: names the student that comes closest.
+        """
+        if self.feasible.any():
+            return
+        closest = self.excess.max(axis=1).idxmin()
+        costs = ", ".join(
+            f"{text} -> {describe_cost(budget, float(self.budget_costs.loc[closest, text]))}"
+            for text, budget in zip(self.excess.columns, self.budgets, strict=True)
+        )
+        raise BudgetError(
+            f"no student of space {self.space.name!r} meets {' and '.join(self.excess.columns)}; "
+            f"the cheapest is {closest} ({costs}); raise the budget, or give --space smaller students"
+        )
+
+    def binding(self) -> dict[str, bool]:
+        """Budget text -> whether it keeps any student out."""
+        return {text: bool((self.excess[text] > 0).any()) for text in self.excess.columns}
+
+
+_DECIMAL_UNITS = {"size_mb": "MB", **UNITS}
+
+
+def describe_cost(budget: Budget, value: float) -> str:
+    """A cost in the unit of its budget, such as `412.3 MFLOPs`."""
+    if budget.cost in _DECIMAL_UNITS:
+        return f"{value:.1f} {_DECIMAL_UNITS[budget.cost]}"
+    unit = {"flops": "FLOPs", "params": "params", KV_BYTES: "B of cache a token"}[budget.cost]
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if value >= scale:
+            return f"{value / scale:.4g} {prefix}{unit}"
+    return f"{value:.0f} {unit}"

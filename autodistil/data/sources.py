@@ -149,7 +149,7 @@ def _readable(files: Sequence[Path], name: str) -> list[Path]:
     if not known:
         if files and all(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
             raise CorpusError(
-                f"corpus {name!r} has {len(files)} images, this teacher reads text; allowed: {ALLOWED}; give text, "
+                f"corpus {name!r} holds images alone, this teacher reads text; allowed: {ALLOWED}; give text, "
                 "or a teacher that reads images"
             )
         found = f"{len(files)} files, such as {files[0].name!r}" if files else "no files"

@@ -13,6 +13,7 @@ from autodistil.errors import ClusterError, TeacherError
 from autodistil.progress import Progress
 from autodistil.run import RunFolder
 from autodistil.superlm import SuperLM
+from autodistil.tracking import GuardedTracker
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, save_checkpoint, steps_saved
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
@@ -20,7 +21,8 @@ from autodistil.training.trainer import StepMetrics, SuperLMTrainer
 
 @pytest.fixture
 def ledger(tmp_path):
-    context = SimpleNamespace(folder=RunFolder(tmp_path), progress=Progress())
+    tracker = GuardedTracker(None, None, print)
+    context = SimpleNamespace(folder=RunFolder(tmp_path), progress=Progress(), tracker=tracker)
     return _Ledger(context, SimpleNamespace(names=("small",), storage=str(tmp_path)))
 
 

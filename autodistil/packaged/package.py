@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -93,3 +94,26 @@ def chunks(paths: Iterable[Path], size: int = 1 << 20) -> Iterator[bytes]:
         with open(path, "rb") as file:
             while chunk := file.read(size):
                 yield chunk
+
+
+def check_sha256(name: str, path: Path, expected: str, install: str) -> None:
+    """Check that a package brought the weights that it is known for.
+
+    Args:
+        name: how the user called the teacher.
+        path: the weights.
+        expected: their sha256.
+        install: the command that installs the package again.
+
+    Raises:
+        TeacherError: they are others.
+    """
+    digest = hashlib.sha256()
+    for chunk in chunks([path]):
+        digest.update(chunk)
+    found = digest.hexdigest()
+    if found != expected:
+        raise TeacherError(
+            f"teacher {name!r}: its weights have sha256 {found[:12]}..., expected {expected[:12]}...; "
+            f"install the package again: {install}"
+        )

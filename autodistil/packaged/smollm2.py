@@ -6,7 +6,6 @@ these stand for. They are written out as safetensors, once. GGUF holds tensors a
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
 from autodistil.errors import TeacherError, one_line
-from autodistil.packaged.package import Packages, chunks
+from autodistil.packaged.package import Packages, check_sha256
 
 _MODEL = "model"
 
@@ -65,14 +64,7 @@ class QuantisedDecoder:
         missing = [module for module in ("gguf", "accelerate") if importlib.util.find_spec(module) is None]
         if missing:
             raise TeacherError(f"teacher {name!r} needs the package {missing[0]} to read it; {self.packages.install}")
-        digest = hashlib.sha256()
-        for chunk in chunks([path]):
-            digest.update(chunk)
-        if digest.hexdigest() != self.sha256:
-            raise TeacherError(
-                f"teacher {name!r}: its weights have sha256 {digest.hexdigest()[:12]}..., expected "
-                f"{self.sha256[:12]}...; install the package again: {self.packages.install}"
-            )
+        check_sha256(name, path, self.sha256, self.packages.install)
 
 
 def _write_out(name: str, path: Path, folder: Path) -> None:

@@ -13,6 +13,8 @@ from transformers import AutoImageProcessor, AutoModel
 
 from autodistil import cli, pipeline
 from autodistil.context import RunContext
+from autodistil.errors import TeacherError
+from autodistil.evaluation.models import EvaluatedModel
 from autodistil.inputs import PixelInputs
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -164,7 +166,7 @@ def test_images_are_no_corpus_of_text(folder, tmp_path, quickstart_teacher_dir, 
     teacher = save_random_bert(tmp_path / "bert", quickstart_teacher_dir)
     arguments = ["--run", tmp_path / "run", "--teacher", teacher, "--space", "smoke", "--corpus", folder / "pictures"]
     line = refused(capsys, "search", "--budget", "5MFLOPs", *arguments)
-    assert "has 160 images, this teacher reads text" in line
+    assert "holds images alone, this teacher reads text" in line
 
 
 def test_other_formats_are_refused(searched, tmp_path, capsys):
@@ -176,6 +178,11 @@ def test_other_formats_are_refused(searched, tmp_path, capsys):
     assert not (tmp_path / "x").exists()
     line = refused(capsys, "profile", "--run", context.folder.path)
     assert "is for models that read text" in line
+
+
+def test_tasks_are_for_text(folder):
+    with pytest.raises(TeacherError, match="is a vit, which reads images"):
+        EvaluatedModel.open(options(folder)["teacher"]).tokenizer()
 
 
 def test_an_assistant_of_other_images_is_refused(folder, tmp_path, capsys):

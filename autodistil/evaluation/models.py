@@ -24,8 +24,9 @@ from transformers.utils import logging as transformers_logging
 
 import autodistil.architectures  # noqa: F401  our own are known without remote code
 from autodistil.errors import TeacherError, one_line
+from autodistil.families import known_families
 from autodistil.packaged import PACKAGED
-from autodistil.teacher import resolve_folder
+from autodistil.teacher import load_config, resolve_folder
 
 CARD = "README.md"
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)
@@ -85,8 +86,14 @@ class EvaluatedModel:
         """Its tokenizer.
 
         Raises:
-            TeacherError: there is none that can be used.
+            TeacherError: there is none that can be used, or the model reads images.
         """
+        config = load_config(str(self.folder))
+        if any(config.model_type in family.model_types for family in known_families() if family.modality == "image"):
+            raise TeacherError(
+                f"model {self.source!r} is a {config.model_type}, which reads images; tasks are for models that read "
+                "text; for images see examples/vision/probe.py"
+            )
         with loading_errors(self.source):
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 

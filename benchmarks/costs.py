@@ -33,7 +33,9 @@ SHAPE = EncoderShape(BASE.vocab_size, BASE.max_position_embeddings + BASE.type_v
 def traced(students: list[StudentConfig]) -> list[int]:
     """Multiply-adds of each, by fvcore."""
     family = family_of(BASE)
-    return [count_flops(family.student_config(BASE, student), SEQ_LEN) for student in students]
+    return [
+        count_flops(family.student_config(BASE, student, range(student.num_layers)), SEQ_LEN) for student in students
+    ]
 
 
 def compare(name: str, rounds: int, every: bool) -> dict[str, object]:

@@ -4,12 +4,14 @@ Searches under `--budget Xms@cpu,threads=1,runtime=onnx`, then, with the same Su
 stand for X on this machine by the mean of the measured students; exports both picks and measures them side by side in a
 new process. Last, the FLOPs budget is lowered until its pick holds X: what FLOPs cost at the same latency.
 
-    python benchmarks/device_budget.py --run runs/ms --ms 6 --train-steps 8
+    python benchmarks/device_budget.py                                              a quick look: 16 toy students
+    python benchmarks/device_budget.py --space minilm-l6-h384 --ms 6 --train-steps 24    the real thing, on idle cores
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +29,12 @@ def main() -> None:
     """Search twice, export, measure, and print."""
     options = _options()
     torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        options.run = options.run or Path(folder) / "run"
+        _compare(options)
+
+
+def _compare(options: argparse.Namespace) -> None:
     budget = f"{options.ms:g}ms@cpu,threads=1,runtime=onnx"
     column = f"ms@{budget.partition('@')[2]}"
     aware = pipeline.search(_context(options, budget))
@@ -80,9 +88,9 @@ def _context(options: argparse.Namespace, budget: str) -> RunContext:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--ms", type=float, required=True)
-    parser.add_argument("--space")
+    parser.add_argument("--run", type=Path, help="a run folder, used again [a temporary one]")
+    parser.add_argument("--ms", type=float, default=1.0, help="the budget [%(default)g]")
+    parser.add_argument("--space", default="smoke", help="[%(default)s]")
     parser.add_argument("--corpus", action="append")
     parser.add_argument("--train-steps", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)

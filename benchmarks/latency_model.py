@@ -5,7 +5,8 @@ fits the model to the first and judges it by the second. Beside it: the same num
 of by design, FLOPs alone (time in proportion), and how far two measurements of the held-out students agree, which is
 the best that any model could do.
 
-    python benchmarks/latency_model.py --space minilm-l6-h384 --sub-space small --runs 3
+    python benchmarks/latency_model.py                               a quick look: two minutes
+    python benchmarks/latency_model.py --runs 3 --held-out 16        what the goals are about, on idle cores
 """
 
 from __future__ import annotations
@@ -136,8 +137,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--teacher", default=DEFAULT_TEACHER, help="name or folder [default: %(default)s]")
     parser.add_argument("--space", default="minilm-l6-h384")
     parser.add_argument("--sub-space", default="small")
-    parser.add_argument("--held-out", type=int, default=16)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--held-out", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--runtime", choices=RUNTIME_NAMES, default="onnx")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)

@@ -216,6 +216,6 @@ def test_text_where_images_are_expected(tmp_path, reader):
 def test_images_where_text_is_expected(tmp_path):
     folder = write_images(tmp_path / "images", 4)
     for source in (folder, next(folder.rglob("*.png"))):
-        with pytest.raises(CorpusError, match="images.*this teacher reads text") as caught:
+        with pytest.raises(CorpusError, match=r"images.*this teacher reads text") as caught:
             list(iter_documents([str(source)]))
         assert "\n" not in str(caught.value)

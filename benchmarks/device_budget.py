@@ -4,8 +4,8 @@ Searches under `--budget Xms@cpu,threads=1,runtime=onnx`, then, with the same Su
 stand for X on this machine by the mean of the measured students; exports both picks and measures them side by side in a
 new process. Last, the FLOPs budget is lowered until its pick holds X: what FLOPs cost at the same latency.
 
-    python benchmarks/device_budget.py                                              a quick look: 16 toy students
-    python benchmarks/device_budget.py --space minilm-l6-h384 --ms 6 --train-steps 24    the real thing, on idle cores
+    python benchmarks/device_budget.py                          a quick look: 16 toy students, 1 ms
+    python benchmarks/device_budget.py --size real --ms 6       the default space, on idle cores
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-import torch
+from bench_common.options import arguments, common_settings, parse, record_path
+from bench_common.record import Row, print_table, write_record
 
 from autodistil import pipeline
 from autodistil.context import RunContext
@@ -28,13 +30,15 @@ from autodistil.stages.profiling import folder_sources
 def main() -> None:
     """Search twice, export, measure, and print."""
     options = _options()
-    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         options.run = options.run or Path(folder) / "run"
-        _compare(options)
+        rows = _compare(options)
+    print_table(rows)
+    settings = common_settings(options) | {"ms": options.ms, "space": options.space, "train_steps": options.train_steps}
+    print(write_record(record_path(options, "device_budget"), rows, settings))
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(options: argparse.Namespace) -> list[Row]:
     budget = f"{options.ms:g}ms@cpu,threads=1,runtime=onnx"
     column = f"ms@{budget.partition('@')[2]}"
     aware = pipeline.search(_context(options, budget))
@@ -47,18 +51,20 @@ def _compare(options: argparse.Namespace) -> None:
     folders = [aware.run / "students" / student for student in dict.fromkeys(picks.values())]
     entries = dict(zip(dict.fromkeys(picks.values()), _afresh(folders, options.seq_len), strict=True))
     scored = blind.candidates.combine_first(aware.candidates)  # the same SuperLMs and texts, other students in budget
-    for name, student in picks.items():
-        print(_line(name, scored.loc[student], entries[student], options.ms))
-    print(f"FLOPs alone at this latency: {same['id']}, loss {same['loss']:.4f}, {same[column]:.3g} ms by model")
+    rows = [_row(f"budget in {unit}", scored.loc[one], entries[one], options.ms) for unit, one in picks.items()]
+    return [*rows, {**_known("FLOPs lowered to this latency", same), "ms by model": float(same[column])}]
 
 
-def _line(name: str, row: pd.Series, entry: LatencyEntry, limit: float) -> str:
+def _row(what: str, student: pd.Series, entry: LatencyEntry, limit: float) -> Row:
+    interval = f"{entry.low_ms:.3g} to {entry.high_ms:.3g}"
     verdict = "within" if entry.high_ms <= limit else "over"
-    interval = f"{entry.low_ms:.3g} to {entry.high_ms:.3g}{', busy' * entry.busy}"
-    return (
-        f"{name}: {row['id']}, loss {row['loss']:.4f}, {row['flops'] / 1e6:.4g} MFLOPs, "
-        f"afresh {entry.median_ms:.3g} ms ({interval}): {verdict} {limit:g} ms"
-    )
+    afresh = {"ms afresh": entry.median_ms, "interval": interval, "budget": verdict, "busy": entry.busy}
+    return _known(what, student) | afresh
+
+
+def _known(what: str, student: pd.Series) -> dict[str, Any]:
+    cost = {"loss": float(student["loss"]), "MFLOPs": float(student["flops"]) / 1e6}
+    return {"what": what, "student": student["id"], **cost}
 
 
 def _flops_for(candidates: pd.DataFrame, column: str, limit: float) -> float:
@@ -87,16 +93,20 @@ def _context(options: argparse.Namespace, budget: str) -> RunContext:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="a run folder, used again [a temporary one]")
-    parser.add_argument("--ms", type=float, default=1.0, help="the budget [%(default)g]")
-    parser.add_argument("--space", default="smoke", help="[%(default)s]")
-    parser.add_argument("--corpus", action="append")
-    parser.add_argument("--train-steps", type=int, default=8)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--seq-len", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    return parser.parse_args()
+    parser = arguments(__doc__)
+    parser.set_defaults(threads=1)
+    add = parser.add_argument
+    add("--run", type=Path, metavar="DIR", help="a run folder, used again [a temporary one]")
+    add("--ms", type=float, default=1.0, metavar="MS", help="the budget [%(default)g]")
+    add("--space", help="[smoke; real: minilm-l6-h384]")
+    add("--corpus", action="append", metavar="TEXT", help="[python-docs]")
+    add("--train-steps", type=int, metavar="N", help="[8; real: 24]")
+    add("--batch-size", type=int, default=8, metavar="N", help="[%(default)s]")
+    add("--seq-len", type=int, default=64, metavar="N", help="[%(default)s]")
+    options = parse(parser)
+    options.space = options.space or ("smoke" if options.size == "quick" else "minilm-l6-h384")
+    options.train_steps = options.train_steps or (8 if options.size == "quick" else 24)
+    return options
 
 
 if __name__ == "__main__":

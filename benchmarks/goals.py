@@ -25,6 +25,9 @@ MEASURES: Mapping[str, str] = MappingProxyType(
         "times faster": AT_LEAST,
         "times fewer tokens": AT_LEAST,
         "% of stated peak": AT_LEAST,
+        "Kendall tau": AT_LEAST,
+        "error %": AT_MOST,
+        "% of the space": AT_MOST,
         "of random's": AT_MOST,
         "share": AT_MOST,
     }

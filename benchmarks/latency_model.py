@@ -5,24 +5,27 @@ fits the model to the first and judges it by the second. Beside it: the same num
 of by design, FLOPs alone (time in proportion), and how far two measurements of the held-out students agree, which is
 the best that any model could do.
 
-    python benchmarks/latency_model.py                               a quick look: two minutes
-    python benchmarks/latency_model.py --runs 3 --held-out 16        what the goals are about, on idle cores
+    python benchmarks/latency_model.py                  a quick look: one run, three held-out students
+    python benchmarks/latency_model.py --size real      what the goals are about: three runs, sixteen; on idle cores
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
+from bench_common.options import arguments, common_settings, parse, record_path
+from bench_common.record import Row, print_table, write_record
+from bench_common.timing import Spread
+from numpy.typing import NDArray
 
 from autodistil.costs import flops
-from autodistil.costs.latency_model import Accuracy, accuracy, fit_cost_model
+from autodistil.costs.latency_model import Accuracy, CostModel, accuracy, fit_cost_model
 from autodistil.costs.layer_features import Workload
 from autodistil.packaged import DEFAULT_TEACHER
 from autodistil.profiling.design import choose_students
@@ -35,7 +38,10 @@ from autodistil.spaces import StudentConfig
 from autodistil.superlm import SuperLM
 from autodistil.teacher import Teacher, load_teacher
 
-GOAL_MAPE, GOAL_TAU, GOAL_SHARE = 0.05, 0.95, 0.1
+GOAL_ERROR, GOAL_TAU, GOAL_SHARE = 5.0, 0.95, 10.0
+"""Percent, Kendall's tau, percent of the space."""
+SIZES = {"quick": {"runs": 1, "held_out": 3}, "real": {"runs": 3, "held_out": 16}}
+Entries = dict[StudentConfig, LatencyEntry]
 
 
 @dataclass(frozen=True)
@@ -53,24 +59,42 @@ class Run:
     """Of measuring the design and the held-out students."""
 
 
-def main() -> None:
-    """Measure, print a table, and leave the figures as JSON if asked."""
-    options = _options()
+def main(options: argparse.Namespace) -> None:
+    """Measure, print a table, and keep it."""
+    size = SIZES[options.size]
     teacher, sub_space = load_teacher(options.teacher), load_space(options.space).sub_space(options.sub_space)
     students = sorted(set(sub_space.students))
     design = choose_students(students)
     rest = [student for student in students if student not in design]
-    held_out = random.Random(0).sample(rest, min(options.held_out, len(rest)))
+    held_out = random.Random(0).sample(rest, min(size["held_out"], len(rest)))
     print(f"{len(students)} students, {len(design)} measured by design, {len(held_out)} held out")
     superlm, runs = SuperLM.from_teacher(teacher, sub_space), []
-    for number in range(options.runs):
+    for number in range(size["runs"]):
         start = time.perf_counter()
         table = _measured(teacher, superlm, [*design, *held_out], options)
         runs.append(judged(teacher, table, design, held_out, time.perf_counter() - start))
         print(f"run {number + 1}: {runs[-1]}", flush=True)
-    _print_goals(runs, len(design) / len(students))
-    if options.out:
-        options.out.write_text(json.dumps([vars(run) for run in runs], default=vars, indent=1) + "\n")
+    rows = rows_of(runs, 100 * len(design) / len(students))
+    print_table(rows)
+    settings = common_settings(options) | size | {"runtime": options.runtime, "sub_space": options.sub_space}
+    settings |= {"batch": options.batch, "length": options.seq_len}
+    print(write_record(record_path(options, "latency_model"), rows, settings))
+
+
+def rows_of(runs: Sequence[Run], measured: float) -> list[Row]:
+    """A row a figure; `measured` is the percentage of the space that was."""
+    errors = {"by design": "ours", "the same number at random": "random_design", "FLOPs alone": "flops_only"}
+    rows: list[Row] = []
+    for name, field in errors.items():
+        judged = [getattr(run, field) for run in runs]
+        goals = [{"goal": GOAL_ERROR}, {"goal": GOAL_TAU}] if field == "ours" else [{}, {}]
+        rows.append({"what": f"error, {name}", "error %": Spread.of([100 * one.mape for one in judged]), **goals[0]})
+        rows.append({"what": f"rank, {name}", "Kendall tau": Spread.of([one.tau for one in judged]), **goals[1]})
+    rows.append({"what": "students measured", "% of the space": measured, "goal": GOAL_SHARE})
+    rows.append({"what": "held-out students in their interval", "share": Spread.of([run.inside for run in runs])})
+    rows.append({"what": "students marked as busy", "count": Spread.of([float(run.busy) for run in runs])})
+    rows.append({"what": "design and held-out students", "seconds": Spread.of([run.seconds for run in runs])})
+    return rows
 
 
 def judged(
@@ -99,54 +123,48 @@ def judged(
     )
 
 
-def _by_flops(teacher: Teacher, entries: dict, design: Sequence, held_out: Sequence) -> np.ndarray:
+def _by_flops(
+    teacher: Teacher, entries: Entries, design: Sequence[StudentConfig], held_out: Sequence[StudentConfig]
+) -> NDArray[np.float64]:
     """Times in proportion to FLOPs, by the mean of the design."""
     length = next(iter(entries.values())).seq_len
     known, wanted = (flops(list(part), teacher.encoder_shape, length) for part in (design, held_out))
-    return wanted * np.mean([entries[student].median_ms for student in design] / known)
+    return np.asarray(wanted * np.mean([entries[student].median_ms for student in design] / known))
 
 
-def _load(teacher: Teacher, entries: dict[StudentConfig, LatencyEntry], students: Sequence[StudentConfig]) -> Workload:
+def _load(teacher: Teacher, entries: Entries, students: Sequence[StudentConfig]) -> Workload:
     entry = entries[students[0]]
     return Workload(tuple(students), teacher.encoder_shape, entry.batch, entry.seq_len)
 
 
-def _fitted(teacher: Teacher, entries: dict, students: Sequence):  # noqa: ANN202
+def _fitted(teacher: Teacher, entries: Entries, students: Sequence[StudentConfig]) -> CostModel:
     return fit_cost_model("ms", _load(teacher, entries, students), [entries[one].median_ms for one in students])
 
 
-def _measured(teacher: Teacher, superlm: SuperLM, students: Sequence[StudentConfig], options: argparse.Namespace):  # noqa: ANN202
+def _measured(
+    teacher: Teacher, superlm: SuperLM, students: Sequence[StudentConfig], options: argparse.Namespace
+) -> LatencyTable:
     config = teacher.model.config
     sources = [
-        Source(one.label, one, config.vocab_size, teacher.max_length, lambda one=one: superlm.extract(one))
-        for one in students
+        Source(one.label, one, config.vocab_size, teacher.max_length, partial(superlm.extract, one)) for one in students
     ]
     shapes = ((options.batch, options.seq_len),)
     plan = Plan(options.runtime, "cpu", options.threads, shapes, options.rounds, memory=False)
     return profile_students(sources, plan, table_header(config.model_type, config.vocab_size)).table
 
 
-def _print_goals(runs: Sequence[Run], share: float) -> None:
-    mape, tau = (np.mean([getattr(run.ours, name) for run in runs]) for name in ("mape", "tau"))
-    print(f"mean error {100 * mape:.1f} % (goal {100 * GOAL_MAPE:.0f}), tau {tau:.2f} (goal {GOAL_TAU})")
-    print(f"measured {100 * share:.0f} % of the space (goal {100 * GOAL_SHARE:.0f})")
-
-
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", default=DEFAULT_TEACHER, help="name or folder [default: %(default)s]")
-    parser.add_argument("--space", default="minilm-l6-h384")
-    parser.add_argument("--sub-space", default="small")
-    parser.add_argument("--held-out", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--runtime", choices=RUNTIME_NAMES, default="onnx")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seq-len", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--out", type=Path)
-    return parser.parse_args()
+    parser = arguments(__doc__)
+    parser.set_defaults(rounds=30, threads=1)
+    add = parser.add_argument
+    add("--teacher", default=DEFAULT_TEACHER, help="name or folder [%(default)s]")
+    add("--space", default="minilm-l6-h384", help="[%(default)s]")
+    add("--sub-space", default="small", help="[%(default)s]")
+    add("--runtime", choices=RUNTIME_NAMES, default="onnx", help="[%(default)s]")
+    add("--batch", type=int, default=1, help="[%(default)s]")
+    add("--seq-len", type=int, default=128, help="[%(default)s]")
+    return parse(parser)
 
 
 if __name__ == "__main__":
-    main()
+    main(_options())

@@ -1,7 +1,7 @@
 """How should students be drawn, and which layers should they start from? SuperLMs of equal compute, side by side.
 
-    python benchmarks/schedules.py                                  the default text, held-out loss only: minutes
-    python benchmarks/schedules.py --data DIR --steps 100 --seeds 2 text and STS-B dev of a folder as quality.py takes
+    python benchmarks/schedules.py                              the default text, held-out loss only: minutes
+    python benchmarks/schedules.py --size real --data DIR       text and STS-B dev of a folder as quality.py takes
 
 Every variant trains a SuperLM over one sub-space for as many multiply-adds (teacher and students) as the first one in
 `--steps` steps. What is trained stays in --work, so the same command goes on after an interruption.
@@ -10,15 +10,15 @@ Every variant trains a SuperLM over one sub-space for as many multiply-adds (tea
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
-import torch
 import yaml
+from bench_common.options import arguments, common_settings, parse, record_path
+from bench_common.record import write_record
 from quality_table.compute import step_cost
 from quality_table.corpus import weighted_text
 
@@ -50,21 +50,22 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 """Name -> options of a run that differ from the defaults."""
 SPACE = SubSpace("mixed", (3, 4, 6), (128, 192, 256), None, (32,), (2.0, 3.0, 4.0))
 """For teachers of 6 layers x 384 hidden x 12 heads."""
+SIZES = {"quick": {"steps": 2, "seeds": 1}, "real": {"steps": 100, "seeds": 2}}
 _SCORED, _MEAN_TOKENS = 6, 24
 
 
-def arguments() -> argparse.ArgumentParser:
-    """The options."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _options() -> argparse.Namespace:
+    parser = arguments(__doc__)
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="corpus/ and labelled tasks [default: python-docs, no task]")
     add("--variants", default=",".join(map(str, range(len(VARIANTS)))), metavar="I,...", help="which, by number [all]")
-    add("--steps", type=int, default=6, metavar="N", help="of the first variant [%(default)s]")
-    add("--seeds", type=int, default=1, metavar="N", help="[%(default)s]")
-    add("--threads", type=int, default=torch.get_num_threads(), metavar="N", help="CPU threads [%(default)s]")
+    add("--steps", type=int, metavar="N", help="of the first variant [2; real: 100]")
+    add("--seeds", type=int, metavar="N", help="[1; real: 2]")
     add("--work", type=Path, default=Path("runs/schedules"), metavar="DIR", help="SuperLMs [%(default)s]")
-    add("--out", type=Path, default=Path("reports/benchmarks/schedules.json"), metavar="FILE", help="[%(default)s]")
-    return parser
+    options = parse(parser)
+    options.steps = options.steps or SIZES[options.size]["steps"]
+    options.seeds = options.seeds or SIZES[options.size]["seeds"]
+    return options
 
 
 def scored_students() -> list[StudentConfig]:
@@ -143,12 +144,12 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Print the table and keep it."""
     quiet_libraries()
-    options = arguments().parse_args()
-    torch.set_num_threads(options.threads)
+    options = _options()
+    settings = common_settings(options) | {name: getattr(options, name) for name in ("steps", "seeds", "variants")}
     found: list[dict[str, Any]] = []
     for row in rows(options):
         found.append(row)
-        write_text(options.out, json.dumps(found, indent=1) + "\n")
+        write_record(record_path(options, "schedules"), found, settings)
         print(summary(pd.DataFrame(found)).round(3).to_string(), flush=True)
 
 

@@ -58,7 +58,11 @@ def raced(kept: str, table: TextTable, feasible: Rows, order: Rows) -> tuple[int
     ranks = np.argsort(table.flops[feasible], kind="stable")
     students = feasible[ranks[::-1] if kept == PICK else ranks]
     race = Race(sizes, {str(row): (float(table.flops[row]),) for row in feasible}, kept)
-    scores = [race.score(str(row), lambda number, row=row: parts[number][row]) for row in students]
+
+    def part_of(row: int, number: int) -> NDArray[np.float64]:
+        return np.asarray(parts[number][row])
+
+    scores = [race.score(str(row), partial(part_of, row)) for row in students]
     tokens = np.concatenate([[0], table.tokens[order].cumsum()])
     whole = np.array([len(score.texts) == len(order) for score in scores])
     best = students[np.argmin([score.loss for score in scores])]

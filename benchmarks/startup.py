@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench_common.options import arguments, common_settings, parse, record_path
@@ -58,9 +59,9 @@ def main() -> int:
     """Measure, print and keep."""
     options = parse(arguments(__doc__))
     clock = child_seconds if options.clock == "cpu" else time.perf_counter
-    seconds = take_turns({k: lambda v=v: command(v, clock) for k, v in COMMANDS.items()}, options.rounds)
+    seconds = take_turns({k: partial(command, v, clock) for k, v in COMMANDS.items()}, options.rounds)
     if options.size == "real":
-        seconds |= take_turns({"quick start": lambda: command(QUICK_START, clock)}, 1, warm_up=0)
+        seconds |= take_turns({"quick start": partial(command, QUICK_START, clock)}, 1, warm_up=0)
     rows = [{"case": name, "seconds": Spread.of(values)} for name, values in seconds.items()]
     print_table(rows)
     path = write_record(record_path(options, "startup"), rows, common_settings(options))

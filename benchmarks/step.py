@@ -100,7 +100,7 @@ def peer_cases(setting: Setting) -> dict[str, Callable[[], None]]:
 def rows_of(seconds: dict[str, list[float]], missing: dict[str, str], setting: Setting) -> list[Row]:
     """The table."""
     compared = [*_RATIOS, *((f"{peer.compares}: {name}", name, peer.ours, None) for name, peer in PEERS.items())]
-    rows = []
+    rows: list[Row] = []
     for label, theirs, own, goal in compared:
         if theirs in missing:
             rows.append({"case": label, "goal": goal, "why not": missing[theirs]})
@@ -116,9 +116,8 @@ def rows_of(seconds: dict[str, list[float]], missing: dict[str, str], setting: S
 
 def main(options: argparse.Namespace) -> int:
     """Measure, print and keep."""
-    setting = Setting(*SIZES[options.size], options.precision, options.device)
-    if options.tokens:
-        setting = Setting(*options.tokens, options.precision, options.device)
+    batch, length = options.tokens or SIZES[options.size]
+    setting = Setting(batch, length, options.precision, options.device)
     with ExitStack() as stack:
         peers, missing = open_peers(options, setting, stack)
         work: dict[str, Any] = {**cases(setting), **(peer_cases(setting) if peers else {}), **peers}

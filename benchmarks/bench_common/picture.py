@@ -42,22 +42,20 @@ def figure(rows: Sequence[Row], column: str, title: str, goal: float | None) -> 
     """A plotly figure, one line a row."""
     spreads = [row[column] for row in rows]
     names = [str(next(iter(row.values()))) for row in rows]
-    bars = {"type": "data", "symmetric": False, "array": [s.high - s.median for s in spreads]}
+    bars: dict[str, Any] = {"type": "data", "symmetric": False, "array": [s.high - s.median for s in spreads]}
     bars["arrayminus"] = [s.median - s.low for s in spreads]
-    measured = {"type": "scatter", "mode": "markers", "name": "median, and worst to best round", "y": names}
+    dots: dict[str, Any] = {"type": "scatter", "mode": "markers"}
+    measured = dots | {"name": "median, and worst to best round", "y": names}
     measured |= {"x": [s.median for s in spreads], "error_x": bars, "marker": {"size": 10, "color": "#c2410c"}}
     goals = [(row["goal"], name) for row, name in zip(rows, names, strict=True) if row.get("goal")]
-    aims = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "goal",
-        "x": [x for x, _ in goals],
-        "y": [y for _, y in goals],
-    }
+    aims = dots | {"name": "goal", "x": [x for x, _ in goals], "y": [y for _, y in goals]}
     aims["marker"] = {"symbol": "line-ns-open", "size": 18, "color": "#1d4ed8"}
     line = {"type": "line", "xref": "x", "yref": "paper", "x0": goal, "x1": goal, "y0": 0, "y1": 1}
-    layout = {"title": {"text": title}, "xaxis": {"rangemode": "tozero"}, "yaxis": {"autorange": "reversed"}}
+    layout: dict[str, Any] = {
+        "title": {"text": title},
+        "xaxis": {"rangemode": "tozero"},
+        "yaxis": {"autorange": "reversed"},
+    }
     layout |= {"margin": {"l": 10, "r": 20, "t": 50, "b": 40}, "paper_bgcolor": "white", "plot_bgcolor": "white"}
-    layout["yaxis"] |= {"automargin": True}
     layout["shapes"] = [] if goal is None else [line | {"line": {"dash": "dot", "color": "#1d4ed8"}}]
     return {"data": [measured, *([aims] if goals else [])], "layout": layout}

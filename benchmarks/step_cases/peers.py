@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from bench_common.peers import Peer, PeerEnvironment, PeerMissing
@@ -63,7 +64,7 @@ def open_peers(
         except PeerMissing as reason:
             missing[name] = str(reason)
         else:
-            found[name] = lambda running=running: running.run("step")
+            found[name] = partial(running.run, "step")
     return found, missing
 
 

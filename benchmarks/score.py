@@ -11,7 +11,7 @@ sharing   what students with a common prefix of layers could share, in multiply-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -36,7 +36,7 @@ from autodistil.student_search.pareto import pareto_mask
 from autodistil.student_search.racing import FRONT, PICK, Race
 
 GOAL = 5.0
-MFLOPS = (100, 200, 300, 400, 500)
+MFLOPS = {"quick": (40, 60), "real": (100, 200, 300, 400, 500)}
 PLAIN_BATCH = 64
 """Texts of a forward in the plain way, as it was before there were races."""
 
@@ -88,9 +88,9 @@ WAYS: dict[str, Replay] = {
 }
 
 
-def race_rows(table: TextTable, orders: int) -> Iterator[dict[str, Any]]:
-    """One row a budget and way."""
-    for mflops in MFLOPS:
+def race_rows(table: TextTable, budgets: Sequence[int], orders: int) -> Iterator[dict[str, Any]]:
+    """One row a budget (MFLOPs) and way."""
+    for mflops in budgets:
         feasible = np.flatnonzero(table.flops <= mflops * 1e6)
         if len(feasible) > 1:
             for name, way in WAYS.items():
@@ -98,6 +98,7 @@ def race_rows(table: TextTable, orders: int) -> Iterator[dict[str, Any]]:
                     "what": f"{name}, {mflops} MFLOPs",
                     "students": len(feasible),
                     **_replayed(table, feasible, way, orders),
+                    **({} if way is halved else {"goal": GOAL}),
                 }
 
 
@@ -112,7 +113,6 @@ def _replayed(table: TextTable, feasible: Rows, way: Replay, orders: int) -> dic
         lost += int((~np.isin(front, scored)).sum())
     return {
         "times fewer tokens": Spread.of(shares),
-        "goal": GOAL,
         "same pick": f"{picks} of {orders}",
         "front lost": f"{lost} of {orders * len(front)}",
     }
@@ -183,14 +183,15 @@ def sharing_rows(context: RunContext) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Run, print and record."""
     parser = arguments(__doc__)
-    parser.add_argument("--steps", type=int, metavar="N", help="training steps of the SuperLMs [24; quick: 6]")
+    parser.add_argument("--steps", type=int, metavar="N", help="training steps of the SuperLMs [2; real: 24]")
     options = parse(parser)
     real = options.size == "real"
-    steps = options.steps or (24 if real else 6)
-    context = trained_run(HOME, steps, options.threads or 2)
-    table = text_table(context, HOME / f"texts-steps{steps}.npz")
+    steps = options.steps or (24 if real else 2)
+    budgets = MFLOPS[options.size]
+    context = trained_run(HOME, steps, options.threads, f"{budgets[-1]}MFLOPs", not real)
+    table = text_table(context, context.folder.path / "texts.npz")
     rows = [
-        *race_rows(table, 100 if real else 20),
+        *race_rows(table, budgets, 100 if real else 20),
         speed_row(context, 12 if real else 3, options.rounds),
         *sharing_rows(context),
     ]

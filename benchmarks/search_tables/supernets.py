@@ -9,13 +9,14 @@ from autodistil.context import RunContext
 from autodistil.progress import Progress
 
 HOME = Path("runs") / "benchmarks" / "search"
-BUDGET = "500MFLOPs"
+QUICK = {"heldout_sequences": 12, "batch_size": 4}
+"""Options of a run that is there to see that a benchmark runs."""
 
 
-def trained_run(home: Path, steps: int, threads: int) -> RunContext:
+def trained_run(home: Path, steps: int, threads: int | None, budget: str, quick: bool) -> RunContext:
     """An open run with trained SuperLMs; trains them where that was not done yet, and goes on where interrupted."""
-    options = {"train_steps": steps, "threads": threads, "budgets": [BUDGET]}
-    context = RunContext.open(home / f"steps{steps}", options, progress=Said())
+    options = {"train_steps": steps, "threads": threads, "budgets": [budget], **(QUICK if quick else {})}
+    context = RunContext.open(home / f"steps{steps}{'-quick' * quick}", options, progress=Said())
     pipeline.train(context, resume=True)
     return context
 

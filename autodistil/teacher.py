@@ -264,8 +264,13 @@ def _load_model(location: str, source: str, trust_remote_code: bool, causal: boo
     return model, bool(pooler) and not missing
 
 
+_NOT_THE_FUNCTION = frozenset({"transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"})
+"""What a config says that changes with the library or the loading, not with what the model computes."""
+
+
 def _fingerprint(model: PreTrainedModel, processor: str = "") -> str:
-    digest = hashlib.sha256(json.dumps(model.config.to_diff_dict(), sort_keys=True, default=str).encode())
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_THE_FUNCTION}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     digest.update(processor.encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

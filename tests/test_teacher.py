@@ -1,0 +1,34 @@
+"""A teacher is the same one as long as it computes the same function."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from autodistil.teacher import load_teacher
+
+
+def folder_with(original: Path, to: Path, **changed) -> Path:
+    """The folder of a model with another config.json; nothing else is copied."""
+    to.mkdir()
+    for path in original.iterdir():
+        if path.is_file():
+            os.symlink(path, to / path.name)
+    (to / "config.json").unlink()
+    config = json.loads((original / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps({**config, **changed}))
+    return to
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({"transformers_version": "99.0", "use_cache": False, "architectures": ["BertForMaskedLM"]}, True),
+        ({"layer_norm_eps": 1e-5}, False),
+        ({"hidden_act": "relu"}, False),
+    ],
+)
+def test_what_makes_another_teacher(quickstart_teacher_dir, tmp_path, changed, same):
+    other = load_teacher(str(folder_with(quickstart_teacher_dir, tmp_path / "other", **changed)))
+    assert (other.fingerprint == load_teacher().fingerprint) is same

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from autodistil import pipeline
-from autodistil.config import OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
+from autodistil.config import RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
 from autodistil.context import RunContext
 from autodistil.data import DEFAULT_CORPUS
 from autodistil.device import resolve_device
@@ -26,7 +26,7 @@ from autodistil.spaces import Candidate
 from quality_table.corpus import WeightedText, weighted_text
 from quality_table.settings import SIMILARITY, Settings, digest, percent
 
-NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none"} if "proxy" in OPTIONS else {})
+NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none"})
 """Search options for a search by held-out loss alone: a run remembers the ones it was last searched with."""
 
 

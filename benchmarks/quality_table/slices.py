@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autodistil.config import OPTIONS
 from autodistil.layer_maps import first_layers
 from autodistil.spaces import Candidate, SubSpace
+from autodistil.stages.refining import refine_students, refined_superlm
+from autodistil.stages.searching import with_texts
 from autodistil.superlm import SuperLM
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost
@@ -22,10 +22,6 @@ from quality_table.shapes import truncated
 
 USED = 0.8
 """Share of the budget that a random pick uses at least: at equal cost it could use less only by being smaller."""
-
-_REFINING = "autodistil.stages.refining"
-"""Looked for by name, so that the benchmark also judges versions without it."""
-
 
 # ---- slices of our SuperLMs
 
@@ -58,8 +54,6 @@ def runner_up_draft(bench: Bench, spec: RowSpec) -> Draft:
 
 def pick_proxy_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick of a search by a labelled task."""
-    if "proxy" not in OPTIONS:
-        raise Skip("this version has no search by a proxy task")
     if bench.settings.data is None:
         raise Skip("a proxy task needs labelled data: --data")
     pick = bench.found(budget_of(spec), bench.settings.proxy).pick
@@ -68,18 +62,15 @@ def pick_proxy_draft(bench: Bench, spec: RowSpec) -> Draft:
 
 def pick_refined_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick after `autodistil refine`, and in the same place: neither does it again."""
-    if importlib.util.find_spec(_REFINING) is None:
-        raise Skip("this version has no autodistil refine")
-    refining: Any = importlib.import_module(_REFINING)
     found, context, candidate = bench.found(budget_of(spec)), bench.context, bench.pick(budget_of(spec))
-    losses = pd.DataFrame({"loss": found.losses})
+    losses = with_texts(pd.DataFrame({"loss": found.losses}), {})  # not known on how much text: scored again
     with context.folder.locked():
-        refinement = refining.refine_students(context, [candidate], losses, resume=True)[candidate.id]
+        refinement = refine_students(context, [candidate], losses, resume=True)[candidate.id]
     effort = _effort(bench)
     effort["steps"] += refinement.steps
     effort["tokens"] = effort["steps"] * context.resolved()["tokens_a_step"]
     effort["training_flops"] += refinement.steps * own_step_cost(context, {candidate.config: 1.0})
-    superlm = refining.refined_superlm(context, candidate)
+    superlm = refined_superlm(context, candidate)
     return Draft(context, superlm, candidate, {**effort, "search_loss": refinement.loss_after})
 
 

@@ -76,7 +76,7 @@ def make(bench: Bench, spec: RowSpec) -> Made:
     """The student of a row, made if it is not there.
 
     Raises:
-        Skip: there is none, or this version cannot make it.
+        Skip: there is none.
     """
     if spec.kind == "teacher":
         return _teacher(bench)

@@ -86,7 +86,8 @@ def folder_encoder(
     kinds = module_kinds(model.folder)
     if not PLAIN_MODULES.issuperset(kinds):
         return _library_encoder(model, device, max_length)
-    encoder, tokenizer = model.encoder(torch.device(device)), model.tokenizer()
+    tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
+    encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
     return PooledEncoder(
         forward=_onnx_forward(model.folder / model.file) if model.file else lambda b: encoder(**b).last_hidden_state,
         batches=text_batcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),

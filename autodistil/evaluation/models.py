@@ -108,6 +108,16 @@ class EvaluatedModel:
         self._check_complete(info["missing_keys"], "")
         return model.eval().to(device)
 
+    def skeleton(self) -> PreTrainedModel:
+        """The bare encoder without weights, on the meta device: what an ONNX file computes in its place.
+
+        Raises:
+            TeacherError: its configuration cannot be used.
+        """
+        with loading_errors(self.source), torch.device("meta"):
+            model: PreTrainedModel = AutoModel.from_config(load_config(str(self.folder)))
+            return model
+
     def classifier(self, outputs: int, device: torch.device) -> PreTrainedModel:
         """The encoder under a new head of `outputs` numbers a row, drawn from torch's global generator.
 

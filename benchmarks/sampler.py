@@ -39,7 +39,7 @@ GOAL = 0.25
 WHITTLE = PeerEnvironment(
     "whittle-search",
     ("torch==2.13.0", "syne-tune[moo]==0.13.0", "litgpt==0.5.12", "tqdm", "pandas"),
-    ("whittle==0.6.0",),  # alone: the rest of what it asks for is for training and evaluating language models
+    alone=("whittle==0.6.0",),  # the rest of what it asks for is for training and evaluating language models
 )
 WHITTLE_METHODS = ("local_search", "nsga2")
 """Its own search, and Syne Tune's NSGA-II as it sets it up; its default, random search, is in the table already."""

@@ -35,6 +35,8 @@ class PeerEnvironment:
     """Installed with what they bring."""
     remove: Sequence[str] = ()
     """Taken away again, of what they brought."""
+    alone: Sequence[str] = ()
+    """Installed without what they ask for."""
 
     def python(self, home: Path, install: bool) -> Path:
         """Its interpreter; made where it is missing and `install` is set.
@@ -44,7 +46,7 @@ class PeerEnvironment:
         """
         folder = (home / self.name).absolute()
         stamp = folder / "installed.txt"
-        wanted = "\n".join([*self.requirements, "without", *self.remove])
+        wanted = "\n".join([*self.requirements, "without", *self.remove, *(f"alone {one}" for one in self.alone)])
         if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
             return folder / "bin" / "python"
         if not install:
@@ -59,6 +61,8 @@ class PeerEnvironment:
         _run([*pip, "install", *self.requirements])
         if self.remove:
             _run([*pip, "uninstall", "--yes", *self.remove])
+        if self.alone:
+            _run([*pip, "install", "--no-deps", *self.alone])
 
 
 def _run(command: list[str]) -> None:

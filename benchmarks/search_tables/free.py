@@ -7,7 +7,6 @@ homogeneous students, which makes no difference to what is asked here: how few l
 
 from __future__ import annotations
 
-from copy import copy
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -54,7 +53,7 @@ def free_table(context: RunContext, path: Path, hidden: tuple[int, ...]) -> Free
     combinations = product(range(len(hidden)), *[range(len(RATIOS))] * depth)
     choices = np.array([row for row in combinations if any(row[1:])])
     if not path.is_file():
-        superlm = copy(context.trained_superlm(sub_space))  # which gets layer maps of its own
+        superlm = context.trained_superlm(sub_space)
         losses = [_loss(superlm, context.heldout, hidden[row[0]], row[1:]) for row in choices]
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, losses=np.array(losses))
@@ -72,9 +71,14 @@ def _flops(choices: NDArray[np.int64], hidden: tuple[int, ...], seq_len: int) ->
 def _loss(superlm: SuperLM, heldout: HeldOut, hidden: int, ranks: NDArray[np.int64]) -> float:
     """Loss on the first block of held-out text."""
     layers = [layer for layer, rank in enumerate(ranks) if rank]
-    student = _widest(superlm, hidden, len(layers))
-    superlm.layer_map = lambda depth, teacher_depth: tuple(layers)
-    weights = superlm.weights(student)
+    student, family = _widest(superlm, hidden, len(layers)), superlm.family
+    weights = {}
+    for name, value in superlm.weights(_widest(superlm, hidden, len(ranks))).items():
+        layer = family.layer_of(name)
+        if layer is None:
+            weights[name] = value
+        elif layer in layers:
+            weights[family.rename_layer(name, layers.index(layer))] = value
     for place, layer in enumerate(layers):
         weights.update(_narrowed(weights, place, round(RATIOS[ranks[layer]] * hidden)))
     return float(heldout.losses_of(lambda batch: superlm.forward(student, batch, weights, output=True), 0).mean())

@@ -28,6 +28,7 @@ from autodistil.errors import AutodistilError, ConfigError, suggest
 
 QUICK: dict[str, Any] = {"train_steps": 4, "batch_size": 4, "heldout_sequences": 8, "random_students": 1}
 """Recipe without --data: every part of the benchmark is run, nothing is learnt."""
+_BUDGETS, _QUICK_BUDGETS = "60,40,20,10", "20"
 _QUICK_OUT, _OUT, _WORK = Path("runs/quality-quick"), Path("reports/quality"), Path("runs/quality")
 
 
@@ -38,7 +39,11 @@ def arguments() -> argparse.ArgumentParser:
     add("--data", type=Path, metavar="DIR", help="corpus/ and labelled tasks [default: python-docs, no task]")
     add("--out", type=Path, metavar="DIR", help=f"rows and table [default: {_OUT}, without --data {_QUICK_OUT}]")
     add("--work", type=Path, default=_WORK, metavar="DIR", help="SuperLMs and students [default: %(default)s]")
-    add("--budgets", default="60,40,20,10", metavar="P,...", help="percent of the teacher's FLOPs [%(default)s]")
+    add(
+        "--budgets",
+        metavar="P,...",
+        help=f"percent of the teacher's FLOPs [{_BUDGETS}; without --data {_QUICK_BUDGETS}]",
+    )
     add("--rows", default="all", metavar="KIND,...", help=f"which to make: all or some of {', '.join(KINDS)}")
     tasks = ", ".join((*SIMILARITY, *FINETUNED))
     add("--tasks", default="all", metavar="TASK,...", help=f"with --data: all, none or some of {tasks}")
@@ -71,7 +76,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         out=(options.out or (_QUICK_OUT if quick else _OUT)).resolve(),
         work=options.work.resolve(),
         data=options.data.resolve() if options.data else None,
-        budgets=_budgets(options.budgets),
+        budgets=_budgets(options.budgets or (_QUICK_BUDGETS if quick else _BUDGETS)),
         rows=_names("row", options.rows, tuple(KINDS)),
         tasks=() if quick else _names("task", options.tasks, (*SIMILARITY, *FINETUNED)),
         training=_training(options, QUICK if quick else {}),

@@ -33,7 +33,7 @@ def test_a_quick_look_needs_no_data_and_keeps_real_tables():
     assert quick.tasks == ()
     assert quick.rows == tuple(KINDS)
     assert quick.out.name == "quality-quick"
-    assert quick.budgets == (60.0, 40.0, 20.0, 10.0)
+    assert quick.budgets == (20.0,)
 
 
 def test_with_data_all_tasks_and_the_recipe_of_the_package(tmp_path):

@@ -133,4 +133,6 @@ def _tau(certificate: Mapping[str, Any] | None) -> Goal:
     if not taus:
         return Goal(name, None, "no certificate; run: autodistil certify --run <the run folder>")
     shown = ", ".join(f"{sub} {agreement['tau']:.2f}, n = {agreement['n']}" for sub, agreement in taus.items())
-    return Goal(name, all(agreement["tau"] >= GOOD_TAU for agreement in taus.values()), shown)
+    missing = [sub["name"] for sub in found if sub["name"] not in taus]
+    holds = all(agreement["tau"] >= GOOD_TAU for agreement in taus.values())
+    return Goal(name, None if holds and missing else holds, ", ".join([shown, *(f"{one} -" for one in missing)]))

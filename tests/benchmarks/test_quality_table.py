@@ -226,6 +226,13 @@ def test_the_tau_of_the_certificate(tau, holds):
     assert answer(answers([full("teacher")], certificate), "Kendall") is holds
 
 
+@pytest.mark.parametrize(("tau", "holds"), [(0.85, None), (0.6, False)])
+def test_the_tau_of_a_certificate_that_leaves_a_sub_space_out(tau, holds):
+    taus = {"tiny": tau, "base": None}
+    sub_spaces = [{"name": name, "agreement": {"tau": value, "n": 5}} for name, value in taus.items()]
+    assert answer(answers([full("teacher")], {"findings": {"sub_spaces": sub_spaces}}), "Kendall") is holds
+
+
 def test_nothing_is_hidden_where_nothing_is_measured():
     found = answers([full("teacher")])
     assert {goal.holds for goal in found.values()} == {None}

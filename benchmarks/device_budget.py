@@ -5,7 +5,7 @@ stand for X on this machine by the mean of the measured students; exports both p
 new process. Last, the FLOPs budget is lowered until its pick holds X: what FLOPs cost at the same latency.
 
     python benchmarks/device_budget.py                          a quick look: 16 toy students, 1 ms
-    python benchmarks/device_budget.py --size real --ms 6       the default space, on idle cores
+    python benchmarks/device_budget.py --size real              the default space, 6 ms; on idle cores
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ from autodistil.profiling.profile import profile_students
 from autodistil.profiling.session import Plan
 from autodistil.profiling.table import LatencyEntry
 from autodistil.stages.profiling import folder_sources
+
+SIZES = {
+    "quick": {"space": "smoke", "train_steps": 8, "ms": 1.0},
+    "real": {"space": "minilm-l6-h384", "train_steps": 24, "ms": 6.0},
+}
 
 
 def main() -> None:
@@ -97,16 +102,13 @@ def _options() -> argparse.Namespace:
     parser.set_defaults(threads=1)
     add = parser.add_argument
     add("--run", type=Path, metavar="DIR", help="a run folder, used again [a temporary one]")
-    add("--ms", type=float, default=1.0, metavar="MS", help="the budget [%(default)g]")
+    add("--ms", type=float, metavar="MS", help="the budget [1; real: 6]")
     add("--space", help="[smoke; real: minilm-l6-h384]")
     add("--corpus", action="append", metavar="TEXT", help="[python-docs]")
     add("--train-steps", type=int, metavar="N", help="[8; real: 24]")
     add("--batch-size", type=int, default=8, metavar="N", help="[%(default)s]")
     add("--seq-len", type=int, default=64, metavar="N", help="[%(default)s]")
-    options = parse(parser)
-    options.space = options.space or ("smoke" if options.size == "quick" else "minilm-l6-h384")
-    options.train_steps = options.train_steps or (8 if options.size == "quick" else 24)
-    return options
+    return parse(parser, SIZES)
 
 
 if __name__ == "__main__":

@@ -91,8 +91,10 @@ def row_of(table: FreeTable) -> dict[tuple[int, ...], int]:
     return {tuple(choice): row for row, choice in enumerate(table.choices.tolist())}
 
 
-OURS = "autodistil gp"
-SEARCHES: Mapping[str, Search] = {OURS: ours, "random": at_random, "optuna NSGA-II": optuna_nsga2}
+OURS, RANDOM, NSGA2 = "autodistil gp", "random", "optuna NSGA-II"
+SEARCHES: Mapping[str, Search] = {OURS: ours, RANDOM: at_random, NSGA2: optuna_nsga2}
+EVALUATIONS: Mapping[str, int] = {OURS: 60, RANDOM: 1500, NSGA2: 600, "whittle": 300}
+"""Of a search at most."""
 
 
 def whittle_runs(table: FreeTable, evaluations: int, seeds: int, options: argparse.Namespace) -> dict[str, list[Rows]]:
@@ -145,17 +147,18 @@ def main() -> None:
     hidden = tuple(context.space.sub_space("tiny").hidden_size) if real else (96,)
     table = free_table(context, context.folder.path / "free.npz", hidden)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    budgets = {**dict.fromkeys(SEARCHES, 1500 if real else 400), OURS: 60, "optuna NSGA-II": 600, "whittle": 300}
-    runs = {name: [search(table, budgets[name], seed) for seed in range(seeds)] for name, search in SEARCHES.items()}
+    runs = {
+        name: [search(table, EVALUATIONS[name], seed) for seed in range(seeds)] for name, search in SEARCHES.items()
+    }
     missing = {}
     try:
-        runs |= whittle_runs(table, budgets["whittle"], seeds, options)
+        runs |= whittle_runs(table, EVALUATIONS["whittle"], seeds, options)
     except PeerMissing as reason:
         missing["whittle"] = str(reason)
         print(f"whittle is left out: {reason}", file=sys.stderr)
     scales = {"log FLOPs": scaled(table.losses, table.flops), "FLOPs": scaled(table.losses, table.flops, log=False)}
     rows = [
-        {**summary(name, each, points, runs["random"], share), "cost": cost}
+        {**summary(name, each, points, runs[RANDOM], share), "cost": cost}
         for cost, points in scales.items()
         for share in SHARES
         for name, each in runs.items()
@@ -167,7 +170,7 @@ def main() -> None:
         "seeds": seeds,
         "train_steps": steps,
         "hidden": hidden,
-        "evaluations": budgets,
+        "evaluations": EVALUATIONS,
     }
     write_record(path, rows, settings, missing=missing)
     shown = [row for row in rows if row["share of the volume"] == 0.95 and row["cost"] == "log FLOPs"]

@@ -62,10 +62,7 @@ def _options() -> argparse.Namespace:
     add("--steps", type=int, metavar="N", help="of the first variant [2; real: 100]")
     add("--seeds", type=int, metavar="N", help="[1; real: 2]")
     add("--work", type=Path, default=Path("runs/schedules"), metavar="DIR", help="SuperLMs [%(default)s]")
-    options = parse(parser)
-    options.steps = options.steps or SIZES[options.size]["steps"]
-    options.seeds = options.seeds or SIZES[options.size]["seeds"]
-    return options
+    return parse(parser, SIZES)
 
 
 def scored_students() -> list[StudentConfig]:

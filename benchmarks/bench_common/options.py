@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,9 +30,19 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the command line and set the threads."""
+def parse(
+    parser: argparse.ArgumentParser, sizes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> argparse.Namespace:
+    """Read the command line and set the threads.
+
+    Args:
+        parser: its options.
+        sizes: size -> values of those options that are not given.
+    """
     options = parser.parse_args()
+    for name, value in sizes.get(options.size, {}).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     if options.threads:
         torch.set_num_threads(options.threads)
     return options

@@ -5,7 +5,8 @@
     result = autodistil.search(budgets=["500MFLOPs"], train_steps=60)
     print(result.best, result.report)
 
-The parts are importable on their own: `autodistil.pipeline` shows the method, `autodistil.superlm` the weight sharing.
+The parts are importable on their own: `autodistil.pipeline` shows the method, `autodistil.models.superlm` the weight
+sharing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def search(
         AutodistilError: wrong input, in one line.
     """
     from autodistil import pipeline
-    from autodistil.context import RunContext
+    from autodistil.run.run import RunContext
 
     context = RunContext.open(Path(run) if run is not None else None, options)
     return pipeline.search(context, resume, Path(report_dir) if report_dir is not None else None)

@@ -21,16 +21,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from autodistil.certificate import read_measured
-from autodistil.context import RunContext
 from autodistil.errors import BudgetError
-from autodistil.export import ExportedStudent
-from autodistil.run_certificate import score_ends
-from autodistil.stages.device_tables import Measure, measure_here, profile_devices
+from autodistil.export.student_folder import ExportedStudent
+from autodistil.run.run import RunContext
+from autodistil.run.tracking import check_tracker
+from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
+from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
 from autodistil.stages.exporting import export_candidate
-from autodistil.stages.on_device import device_notes, hold_budgets
-from autodistil.stages.proxy import open_proxy, rank_by_task
-from autodistil.stages.refined import Refinement, rank_notes
+from autodistil.stages.measuring import device_notes, hold_budgets
+from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
 from autodistil.stages.refining import refine_finalists, refine_students
 from autodistil.stages.reporting import export_command, write_formats, write_report
 from autodistil.stages.searching import (
@@ -39,7 +38,6 @@ from autodistil.stages.searching import (
     perplexity_notes,
     refined_candidates,
     run_search,
-    search_problem,
     searched_candidates,
     skipped_notes,
     verify_front,
@@ -47,8 +45,10 @@ from autodistil.stages.searching import (
 )
 from autodistil.stages.tracking import track_found, tracked
 from autodistil.stages.training import train_missing
-from autodistil.student_search.pick import best_id, exported_loss, knee_id, pick_student, ranks_flipped
-from autodistil.tracking import check_tracker
+from autodistil.student_search.candidates import Refinement, exported_loss, rank_notes, ranks_flipped
+from autodistil.student_search.certificate.assess import Certificate
+from autodistil.student_search.certificate.measured import read_measured
+from autodistil.student_search.pick import best_id, knee_id, pick_student
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,35 @@ def train(context: RunContext, resume: bool = False) -> None:
     """Train the SuperLMs of all sub-spaces that are not trained yet."""
     with tracked(context), context.folder.locked():
         train_missing(context, context.space.sub_spaces, resume)
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What `certify` leaves behind."""
+
+    certificate: Certificate
+    path: Path
+    """`certificate.json`."""
+    report: Path
+    """The report, written again."""
+
+
+def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False) -> Certified:
+    """Train a sample of students alone, to see how far the ranks of the search can be trusted.
+
+    Args:
+        context: a run that was searched.
+        sample: students of each trained sub-space; those trained before count as well.
+        one: also train one SuperLM over all sub-spaces.
+        resume: go on with an interrupted certification.
+
+    Raises:
+        RunError: the run was not searched, a training was interrupted, or a file is damaged.
+        ConfigError: the sample is too small.
+    """
+    with context.folder.locked():
+        found = certify_search(context, sample, one, resume)
+        return Certified(found, context.folder.certificate_path, report(context))
 
 
 def refine(context: RunContext, pick: str, resume: bool = False) -> tuple[Refinement, Path]:

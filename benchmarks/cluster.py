@@ -7,7 +7,7 @@
 Every way runs the same loop (`training.trainer.train`) on the same batches and the same flat all-reduces of gloo, which
 is what DistributedDataParallel does with one bucket; its wrapper itself knows no students that use part of the
 parameters. Times are medians between steps on the first worker. Below the table stands the sheet of
-`autodistil.cluster.scaling` for 8, 64 and 512 workers, from the one-process step and the gradients' size.
+`bench_common.scaling` for 8, 64 and 512 workers, from the one-process step and the gradients' size.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from autodistil.cluster.scaling import Measured, sheet
+from bench_common.scaling import Measured, sheet
 
 WARM_UP = 2
 """First steps, which are not counted."""
@@ -145,7 +144,7 @@ def small_teacher(folder: Path) -> Path:
     """A random BERT with the packaged teacher's tokenizer."""
     from transformers import BertConfig, BertModel
 
-    from autodistil.teacher import load_teacher
+    from autodistil.models.teacher import load_teacher
 
     torch.manual_seed(0)
     config = BertConfig(hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512)
@@ -156,8 +155,8 @@ def small_teacher(folder: Path) -> Path:
 
 def opened(run: Path, settings: dict[str, Any], **more: Any) -> Any:
     """A run with its recipe recorded and its importance order there."""
-    from autodistil.console import quiet_libraries
-    from autodistil.context import RunContext
+    from autodistil.cli.terminal import quiet_libraries
+    from autodistil.run.run import RunContext
 
     quiet_libraries()
     torch.set_num_threads(1)
@@ -222,7 +221,7 @@ def torchrun_worker(job: Path) -> None:
 
 def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> Step:
     """Seconds of a step of so many workers of Ray Train."""
-    from autodistil.cluster.training import train_on_cluster
+    from autodistil.cluster.ray_train import train_on_cluster
     from autodistil.stages.training import recipe_of
 
     context = opened(folder / f"ray-{workers}", settings, workers=workers)

@@ -15,11 +15,12 @@ from bench_common.record import print_table, write_record
 from bench_common.timing import Spread, take_turns
 from transformers import BertConfig
 
-from autodistil.costs import EncoderShape, flops
+from autodistil.costs.closed_form import flops
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.families import family_of
-from autodistil.space_files import load_space
-from autodistil.spaces import StudentConfig
+from autodistil.models.families import family_of
+from autodistil.space.files import load_space
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import StudentConfig
 
 SPACES = ("minilm-l6-h384", "bert-base")
 SEQ_LEN = 128

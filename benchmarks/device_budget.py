@@ -20,10 +20,10 @@ from bench_common.options import arguments, common_settings, parse, record_path
 from bench_common.record import Row, print_table, write_record
 
 from autodistil import pipeline
-from autodistil.context import RunContext
+from autodistil.profiling.latency_table import LatencyEntry
 from autodistil.profiling.profile import profile_students
 from autodistil.profiling.session import Plan
-from autodistil.profiling.table import LatencyEntry
+from autodistil.run.run import RunContext
 from autodistil.stages.profiling import folder_sources
 
 SIZES = {

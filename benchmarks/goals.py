@@ -17,7 +17,7 @@ from typing import Any
 
 from bench_common.options import REPORTS
 
-from autodistil.files import write_text
+from autodistil.utils import write_text
 
 AT_LEAST, AT_MOST = "at least", "at most"
 MEASURES: Mapping[str, str] = MappingProxyType(

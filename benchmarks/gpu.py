@@ -24,13 +24,13 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, BertConfig
 
-from autodistil.attention import use_tapped_attention
-from autodistil.families import family_of
-from autodistil.inputs import Batch
-from autodistil.objectives import resolve_objective
-from autodistil.space_files import load_space
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher
+from autodistil.data.batch import Batch
+from autodistil.models.attention import use_tapped_attention
+from autodistil.models.families import family_of
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
+from autodistil.objectives.objective import resolve_objective
+from autodistil.space.files import load_space
 from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import SuperLMTrainer, train_step
 

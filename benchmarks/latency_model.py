@@ -24,19 +24,17 @@ from bench_common.record import Row, print_table, write_record
 from bench_common.timing import Spread
 from numpy.typing import NDArray
 
-from autodistil.costs import flops
-from autodistil.costs.latency_model import Accuracy, CostModel, accuracy, fit_cost_model
-from autodistil.costs.layer_features import Workload
-from autodistil.packaged import DEFAULT_TEACHER
-from autodistil.profiling.design import choose_students
+from autodistil.costs.closed_form import flops
+from autodistil.formats.format import RUNTIME_NAMES
+from autodistil.models.packaged import DEFAULT_TEACHER
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher, load_teacher
+from autodistil.profiling.latency_model import Accuracy, CostModel, Workload, accuracy, choose_students, fit_cost_model
+from autodistil.profiling.latency_table import LatencyEntry, LatencyTable
 from autodistil.profiling.profile import Source, profile_students, table_header
 from autodistil.profiling.session import Plan
-from autodistil.profiling.setting import RUNTIME_NAMES
-from autodistil.profiling.table import LatencyEntry, LatencyTable
-from autodistil.space_files import load_space
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher, load_teacher
+from autodistil.space.files import load_space
+from autodistil.space.student import StudentConfig
 
 GOAL_ERROR, GOAL_TAU, GOAL_SHARE = 5.0, 0.95, 10.0
 """Percent, Kendall's tau, percent of the space."""

@@ -31,7 +31,7 @@ from search_tables.free import RATIOS, FreeTable, free_table
 from search_tables.supernets import HOME, trained_run
 from search_tables.volume import evaluations_to, scaled
 
-from autodistil.student_search.surrogate import Surrogate
+from autodistil.student_search.samplers.surrogate import Surrogate
 
 SEEDS = 20
 SHARES = (0.9, 0.95, 0.99)

@@ -23,17 +23,17 @@ from quality_table.compute import step_cost
 from quality_table.corpus import weighted_text
 
 from autodistil import pipeline
-from autodistil.certify import draw_shares
-from autodistil.console import TerminalProgress, quiet_libraries
-from autodistil.context import RunContext
-from autodistil.data import DEFAULT_CORPUS
+from autodistil.cli.terminal import TerminalProgress, quiet_libraries
+from autodistil.data.sources import DEFAULT_CORPUS
 from autodistil.evaluation.embedding import embedding_similarity, student_encoder, text_batcher
-from autodistil.evaluation.tasks import load_task
-from autodistil.files import write_text
-from autodistil.space_files import space_to_dict
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
+from autodistil.run.run import RunContext
+from autodistil.space.files import space_to_dict
+from autodistil.space.space import SearchSpace, SubSpace, by_size
+from autodistil.space.student import StudentConfig
+from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import recipe_of
-from autodistil.student_sets import by_size
+from autodistil.tasks.catalogue import load_task
+from autodistil.utils import write_text
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

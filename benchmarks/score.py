@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from search_tables.supernets import HOME, trained_run
 from search_tables.texts import TextTable, text_table
 
-from autodistil.context import RunContext
+from autodistil.data.batch import as_batch, real_tokens
 from autodistil.evaluation.heldout import BLOCK_SIZE, block_sizes
-from autodistil.inputs import as_batch, real_tokens
-from autodistil.layer_maps import LAYER_MAPS
-from autodistil.spaces import Candidate
+from autodistil.models.layer_maps import LAYER_MAPS
+from autodistil.run.run import RunContext
+from autodistil.space.student import Candidate
 from autodistil.stages.searching import superlm_of
 from autodistil.student_search.pareto import pareto_mask
 from autodistil.student_search.racing import FRONT, PICK, Race

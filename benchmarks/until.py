@@ -27,11 +27,11 @@ from step_cases.paper import PaperRecipe
 from step_cases.setting import Setting
 from torch import Tensor
 
-from autodistil.context import RunContext
-from autodistil.inputs import Batch
-from autodistil.superlm import SuperLM
+from autodistil.data.batch import Batch
+from autodistil.models.superlm import SuperLM
+from autodistil.run.run import RunContext
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling import draw_students
+from autodistil.training.sampling.draw import draw_students
 from autodistil.training.trainer import SuperLMTrainer, train_step
 
 Step = Callable[[int, Batch], None]

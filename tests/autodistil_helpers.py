@@ -20,10 +20,10 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from autodistil.families import family_of
-from autodistil.objectives import Objective, TermOptions, parse_objective
-from autodistil.spaces import SubSpace
-from autodistil.teacher import as_teacher
+from autodistil.models.families import family_of
+from autodistil.models.teacher import as_teacher
+from autodistil.objectives.objective import Objective, TermOptions, parse_objective
+from autodistil.space.space import SubSpace
 from autodistil.training.recipe import Recipe
 
 RECIPE = Recipe(

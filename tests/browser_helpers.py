@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from autodistil.report import find_chrome
+from autodistil.report.picture import find_chrome
 
 _FLAGS = (
     "headless=new no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run disable-sync "

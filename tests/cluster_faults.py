@@ -62,7 +62,7 @@ def with_faults(patch, faults):
     """Let workers of the trainings to come have faults."""
     from ray import cloudpickle
 
-    from autodistil.cluster import training as on_ray
+    from autodistil.cluster import ray_train as on_ray
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know no module of the tests
     original = on_ray.train_on_cluster

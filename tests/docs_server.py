@@ -10,7 +10,7 @@ import shlex
 import sys
 import traceback
 
-import autodistil.console
+import autodistil.cli.terminal
 import autodistil.pipeline  # noqa: F401
 from autodistil import cli
 

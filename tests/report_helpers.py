@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from autodistil.costs import EncoderShape, cost_table
-from autodistil.report import BudgetLine, ReportData
-from autodistil.space_files import load_space
-from autodistil.spaces import Candidate, StudentConfig
-from autodistil.student_search.pick import best_id, knee_id, rank_candidates
+from autodistil.costs.closed_form import cost_table
+from autodistil.report.rows import BudgetLine, ReportData
+from autodistil.space.files import load_space
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.pick import best_id, knee_id
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
 TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}

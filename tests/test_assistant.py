@@ -13,20 +13,20 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from autodistil import cli, pipeline
-from autodistil.assistant import (
+from autodistil.errors import ConfigError, RunError
+from autodistil.models.attention import ModelStates, use_tapped_attention
+from autodistil.models.families import family_of
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
+from autodistil.run.run import RunContext
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.training.assistant import (
     StudentAssistant,
     check_objective,
     is_sub_space,
     taught_by_model,
     taught_by_sub_space,
 )
-from autodistil.attention import ModelStates, use_tapped_attention
-from autodistil.context import RunContext
-from autodistil.errors import ConfigError, RunError
-from autodistil.families import family_of
-from autodistil.spaces import SearchSpace, SubSpace
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
 
 pytestmark = pytest.mark.usefixtures("no_picture")

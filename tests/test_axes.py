@@ -7,10 +7,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.axes import AXIS_BOUNDS, read_axis
 from autodistil.errors import SpaceError
-from autodistil.space_files import load_space, space_from_dict, space_to_dict
-from autodistil.spaces import DIMENSIONS, SearchSpace, StudentConfig, SubSpace
+from autodistil.space.axes.axis import AXIS_BOUNDS, read_axis
+from autodistil.space.files import load_space, space_from_dict, space_to_dict
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import DIMENSIONS, StudentConfig
 
 AXES = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 

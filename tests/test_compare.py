@@ -19,8 +19,8 @@ from autodistil import cli
 from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, RunError
 from autodistil.report.comparison import comparison_page, front_over, headline, overlay_figure, write_comparison
-from autodistil.report.palette import DARK, LIGHT, resolve
-from autodistil.space_files import load_space, space_to_dict
+from autodistil.report.style import DARK, LIGHT, resolve
+from autodistil.space.files import load_space, space_to_dict
 from autodistil.stages.comparing import compare_runs
 from autodistil.student_search.pareto import hypervolume, hypervolumes
 

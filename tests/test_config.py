@@ -1,10 +1,10 @@
 """Options whose choices stand in torch-free `config.py` name what their modules have."""
 
 from autodistil import config
-from autodistil.layer_maps import LAYER_MAPS
-from autodistil.ordering import ORDERS
+from autodistil.models.layer_maps import LAYER_MAPS
+from autodistil.models.ordering import ORDERS
 from autodistil.student_search.study import SAMPLERS
-from autodistil.training.sampling import SAMPLINGS
+from autodistil.training.sampling.draw import SAMPLINGS
 
 
 def test_choices_are_what_the_modules_offer():

@@ -12,13 +12,13 @@ from run_helpers import one_line, run_options, stop_after
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel, LlamaConfig
 
 from autodistil import cli, pipeline
-from autodistil.context import RunContext, default_folder
 from autodistil.errors import ConfigError, ExportError
-from autodistil.export import export_student
-from autodistil.packaged.package import Packages
-from autodistil.packaged.smollm2 import SMOLLM2_135M
-from autodistil.spaces import Candidate
-from autodistil.teacher import load_teacher
+from autodistil.export.student_folder import export_student
+from autodistil.models.packaged.gguf_decoder import SMOLLM2_135M
+from autodistil.models.packaged.package import Packages
+from autodistil.models.teacher import load_teacher
+from autodistil.run.run import RunContext, default_folder
+from autodistil.space.student import Candidate
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 

@@ -9,12 +9,12 @@ import pytest
 from run_helpers import save_random_bert
 from transformers import AutoModel, AutoTokenizer
 
-from autodistil.deployable import ONNX, OPENVINO, QUANTISED, check_formats, write_formats
 from autodistil.errors import ExportError
-from autodistil.onnx_export import onnx_run, parity_cases
-from autodistil.packaged import DEFAULT_TEACHER
-from autodistil.parity import agreement
-from autodistil.teacher import resolve_folder
+from autodistil.formats.onnx import onnx_run
+from autodistil.formats.parity import agreement, parity_cases
+from autodistil.formats.writing import ONNX, OPENVINO, QUANTISED, check_formats, write_formats
+from autodistil.models.packaged import DEFAULT_TEACHER
+from autodistil.models.teacher import resolve_folder
 from tests.profiling.conftest import tiny_bert
 
 

@@ -4,9 +4,9 @@ import pytest
 from run_helpers import run_options, save_random_bert
 
 from autodistil import pipeline
-from autodistil.context import RunContext
 from autodistil.profiling.profile import profile_students
 from autodistil.profiling.session import Plan
+from autodistil.run.run import RunContext
 from autodistil.stages.profiling import folder_sources
 
 pytest.importorskip("onnxruntime")

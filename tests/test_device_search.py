@@ -7,14 +7,14 @@ import pytest
 from run_helpers import one_line, run_options
 
 from autodistil import cli, pipeline
-from autodistil.context import RunContext
 from autodistil.errors import BudgetError
+from autodistil.formats.format import RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
+from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, read_table, write_table
 from autodistil.profiling.profile import Source
-from autodistil.profiling.setting import RuntimeSetting
-from autodistil.profiling.table import LatencyEntry, LatencyTable, read_table, write_table
-from autodistil.spaces import StudentConfig
-from autodistil.stages.on_device import undisturbed
+from autodistil.run.run import RunContext
+from autodistil.space.student import StudentConfig
+from autodistil.stages.measuring import undisturbed
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 

@@ -13,16 +13,17 @@ from torch.nn.functional import layer_norm, linear
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, ElectraModel
 
 from autodistil import cli
-from autodistil.costs import cost_table, flops, parameters, size_mb
+from autodistil.costs.closed_form import cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.factorised import check_factorisable, factorise, unexplained
-from autodistil.space_files import space_from_dict, space_to_dict
-from autodistil.spaces import Candidate, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
-from autodistil.training.sampling import draw_students
-from autodistil.vocabulary import Vocabulary
+from autodistil.models.factorised import check_factorisable, factorise, unexplained
+from autodistil.models.superlm import SuperLM
+from autodistil.models.vocabulary import Vocabulary
+from autodistil.space.files import space_from_dict, space_to_dict
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.training.sampling.draw import draw_students
 
 KINDS = ("bert", "electra")
 EPS = 1e-12

@@ -10,15 +10,16 @@ import torch
 from autodistil_helpers import random_teacher
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from autodistil.architectures import WideBertConfig, WideBertForSequenceClassification, WideBertModel
-from autodistil.costs import flops, parameters
+from autodistil.costs.closed_form import flops, parameters
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError
-from autodistil.families import BERT, ROBERTA
-from autodistil.model_card import _usage
-from autodistil.space_files import load_space
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
+from autodistil.export.card import _usage
+from autodistil.models.architectures import WideBertConfig, WideBertForSequenceClassification, WideBertModel
+from autodistil.models.families.bert import BERT, ROBERTA
+from autodistil.models.superlm import SuperLM
+from autodistil.space.files import load_space
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import StudentConfig
 
 SPACE = SubSpace("wide", (2, 4), (32, 64), (2, 4), (16,), (1.0, 2.0), free_attention=True)
 """Attention of 32 and 64 at hidden sizes of 32 and 64."""

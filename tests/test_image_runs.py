@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
 from autodistil import cli, pipeline
-from autodistil.context import RunContext
+from autodistil.data.batch import PixelInputs
 from autodistil.errors import TeacherError
-from autodistil.evaluation.models import EvaluatedModel
-from autodistil.inputs import PixelInputs
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.run.run import RunContext
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 

@@ -7,11 +7,11 @@ import yaml
 from autodistil_helpers import random_teacher
 from transformers import ViTConfig, ViTModel
 
-from autodistil.export import _copy_licences
-from autodistil.forward_time import ROUNDS, ForwardTimes, forward_times
-from autodistil.model_card import Repeat, _front_matter, _licence_words, _time_rows
+from autodistil.export.card import Repeat, _front_matter, _licence_words, _time_rows
+from autodistil.export.student_folder import _copy_licences
+from autodistil.profiling.forward_time import ROUNDS, ForwardTimes, forward_times
 from autodistil.profiling.stopwatch import Timing
-from autodistil.spaces import Candidate, StudentConfig
+from autodistil.space.student import Candidate, StudentConfig
 
 CANDIDATE = Candidate("small", StudentConfig(2, 32, 2, 16, 64))
 

@@ -8,7 +8,7 @@ import torch
 from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
 from autodistil.training.checkpoint import restore_checkpoint, save_checkpoint
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
 

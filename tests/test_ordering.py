@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodistil.errors import RunError
-from autodistil.ordering import ORDERS, Importance, ImportanceOrder, apply_order, block_influence, energy_scores
-from autodistil.superlm import SuperLM
-from autodistil.teacher import load_teacher
+from autodistil.models.ordering import ORDERS, Importance, ImportanceOrder, apply_order, block_influence, energy_scores
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import load_teacher
 
 
 def batches_of(teacher, length=12):

@@ -19,7 +19,7 @@ IN_THE_WHEEL = {
     "autodistil/report/compare.html",
     "autodistil/report/page.css",
     "autodistil/report/choose.js",
-    "autodistil/architectures/modeling_wide_bert.py",
+    "autodistil/models/architectures/modeling_wide_bert.py",
     "autodistil/search_spaces/minilm-l6-h384.yaml",
 }
 IN_THE_SDIST = IN_THE_WHEEL - {"autodistil/search_spaces/minilm-l6-h384.yaml"} | {

@@ -11,15 +11,14 @@ import yaml
 from run_helpers import run_options
 
 from autodistil import cli, pipeline
-from autodistil.context import RunContext
 from autodistil.evaluation.embedding import embedding_similarity, folder_encoder
-from autodistil.evaluation.finetune import fine_tune
-from autodistil.evaluation.models import EvaluatedModel
-from autodistil.evaluation.proxy import ProxyTask, load_proxy
-from autodistil.evaluation.settings import EvaluationSettings
-from autodistil.progress import Progress
-from autodistil.stages.proxy import _Students
-from autodistil.stages.searching import search_problem
+from autodistil.evaluation.proxy_task import ProxyTask, load_proxy
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.run.run import RunContext
+from autodistil.stages.costing import search_problem
+from autodistil.stages.ranking_by_task import _Students
+from autodistil.tasks.finetune import EvaluationSettings, fine_tune
+from autodistil.utils import Progress
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -154,7 +153,7 @@ def test_a_fine_tuned_score_is_that_of_the_exported_student(searched, tmp_path, 
 
 
 def test_texts_are_tokenised_once_for_all_students_of_a_vocabulary(searched, options, monkeypatch):
-    from autodistil.evaluation import batching
+    from autodistil.tasks import batching
 
     calls = []
     original = batching.TokenizedRows.of.__func__
@@ -226,7 +225,7 @@ def test_an_interrupted_scoring_goes_on(searched, tmp_path, options, counted, mo
 
 
 def test_the_report_and_export_of_later_need_no_task_data(searched, tmp_path, monkeypatch):
-    monkeypatch.setattr("autodistil.stages.proxy.load_proxy", lambda *_: pytest.fail("read the task"))
+    monkeypatch.setattr("autodistil.stages.ranking_by_task.load_proxy", lambda *_: pytest.fail("read the task"))
     assert "Task score (stsb spearman)" in pipeline.report(RunContext.open(searched)).read_text()
     best, exported = pipeline.export(RunContext.open(searched), "best", tmp_path / "student")
     assert best == candidates(searched)["score"].idxmax()

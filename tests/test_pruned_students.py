@@ -12,17 +12,18 @@ from tokenizers_helpers import TEXTS, byte_level_bpe, packaged, unigram, vocabul
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from autodistil import cli
-from autodistil.costs import cost_table, flops, parameters, size_mb
+from autodistil.costs.closed_form import cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError
-from autodistil.export import export_student
-from autodistil.space_files import space_from_dict, space_to_dict
-from autodistil.space_fit import fit_vocabulary
-from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
-from autodistil.teacher import load_teacher
-from autodistil.training.sampling import SAMPLINGS, draw_students
-from autodistil.vocabulary import Vocabulary
+from autodistil.export.student_folder import export_student
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import load_teacher
+from autodistil.models.vocabulary import Vocabulary
+from autodistil.space.files import space_from_dict, space_to_dict
+from autodistil.space.fit import fit_vocabulary
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.training.sampling.draw import SAMPLINGS, draw_students
 
 ORDER = np.random.default_rng(0).permutation(np.arange(3, 97))
 VOCABULARY = Vocabulary(np.concatenate([[2, 0, 1], ORDER]), 3)

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from autodistil.errors import ExportError
-from autodistil.hub import files_of, push
+from autodistil.export.hub import files_of, push
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autodistil import relations
-from autodistil.attention import AttentionStates, ModelStates
 from autodistil.errors import ConfigError
-from autodistil.objectives import OBJECTIVES, choose_relation_heads, resolve_objective
-from autodistil.relations import KeptRelations, relation_kl, relation_kl_autograd, split_relation_heads
+from autodistil.models.attention import AttentionStates, ModelStates
+from autodistil.objectives import relations
+from autodistil.objectives.objective import OBJECTIVES, choose_relation_heads, resolve_objective
+from autodistil.objectives.relations import KeptRelations, relation_kl, relation_kl_autograd, split_relation_heads
 
 
 def random_case(seed, batch, heads, seq, d_student, d_teacher, padded):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from autodistil.relations import relation_kl, relation_kl_autograd, split_relation_heads
+from autodistil.objectives.relations import relation_kl, relation_kl_autograd, split_relation_heads
 
 pytest.importorskip(
     "triton", reason="Triton is not installed; it comes with torch's CUDA builds, or: pip install triton"
@@ -19,7 +19,7 @@ def interpreted():
     """The kernels, run on the CPU; conftest.py asks for that where there is no GPU."""
     if os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("there is a GPU: the kernels run on it")
-    return importlib.import_module("autodistil.relations_triton").relation_kl_triton
+    return importlib.import_module("autodistil.objectives.relations_triton").relation_kl_triton
 
 
 def case(batch, heads, seq, d_student, d_teacher, padded, device="cpu", dtype=torch.float32):
@@ -83,7 +83,7 @@ def test_holes_in_a_mask(interpreted):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 2e-2)])
 def test_on_a_gpu_the_loss_is_the_kernel(shape, dtype, tolerance):
     check(relation_kl, *case(*shape, device="cuda", dtype=dtype), tolerance=tolerance)
-    assert "autodistil.relations_triton" in sys.modules
+    assert "autodistil.objectives.relations_triton" in sys.modules
 
 
 @pytest.mark.gpu

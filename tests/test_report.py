@@ -17,14 +17,15 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 from report_helpers import EVIL, TEACHER, hostile_report, many, report_of, usual_report
 
+from autodistil.costs.units import COSTS, scaled, share
 from autodistil.errors import RunError
-from autodistil.report import BudgetLine, find_chrome, picture, write_html, write_png
-from autodistil.report.curves import training_figures
+from autodistil.report import picture
 from autodistil.report.front import front_figure
-from autodistil.report.page import page
-from autodistil.report.palette import DARK, LIGHT, resolve
+from autodistil.report.page import page, write_html
+from autodistil.report.picture import find_chrome, write_png
 from autodistil.report.rows import (
     CURVE_POINTS,
+    BudgetLine,
     budget_rows,
     by_rank,
     front_rows,
@@ -36,9 +37,8 @@ from autodistil.report.rows import (
     sub_space_rows,
     training_curves,
 )
-from autodistil.report.style import Scale, as_text
-from autodistil.report.units import COSTS, scaled, share
-from autodistil.space_files import load_space
+from autodistil.report.style import DARK, LIGHT, Scale, as_text, resolve, training_figures
+from autodistil.space.files import load_space
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_helpers import EVIL, hostile_report, many, noisy, report_of, usual_report
 
-from autodistil.report import BudgetLine, choose, write_html
+from autodistil.report import choose
 from autodistil.report.front import front_figure
-from autodistil.report.page import page
-from autodistil.report.rows import by_rank
-from autodistil.space_files import load_space
+from autodistil.report.page import page, write_html
+from autodistil.report.rows import BudgetLine, by_rank
+from autodistil.space.files import load_space
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.costs import EncoderShape, cost_table
-from autodistil.profiling.budgets import read_budget
-from autodistil.profiling.costing import DeviceCost
-from autodistil.profiling.design import choose_students
-from autodistil.profiling.setting import RuntimeSetting
-from autodistil.profiling.table import LatencyEntry
-from autodistil.report import BudgetLine, ReportData
-from autodistil.report.device_rows import advice, flops_spread, guesses, layer_shares, sentences
-from autodistil.report.devices import figures, section
+from autodistil.costs.budget import read_budget
+from autodistil.costs.closed_form import cost_table
+from autodistil.costs.units import cost_of
+from autodistil.formats.format import RuntimeSetting
+from autodistil.profiling.device_costs import DeviceCost
+from autodistil.profiling.latency_model import choose_students
+from autodistil.profiling.latency_table import LatencyEntry
+from autodistil.report.devices import advice, figures, flops_spread, guesses, layer_shares, section, sentences
 from autodistil.report.page import page
-from autodistil.report.units import cost_of
-from autodistil.space_files import load_space
-from autodistil.student_search.pick import best_id, knee_id, rank_candidates
+from autodistil.report.rows import BudgetLine, ReportData
+from autodistil.space.files import load_space
+from autodistil.space.shape import EncoderShape
+from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.pick import best_id, knee_id
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
 CANDIDATES = load_space("minilm-l6-h384").candidates

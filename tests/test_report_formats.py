@@ -8,12 +8,14 @@ import pytest
 from report_helpers import EVIL, hostile_report, report_of, usual_report
 from test_report_choose import with_latency
 
-from autodistil.certificate import verdict
 from autodistil.errors import ConfigError, RunError
-from autodistil.report import find_chrome, markdown, picture, trust, write_markdown, write_picture
+from autodistil.report import markdown, picture, trust
+from autodistil.report.markdown import write_markdown
+from autodistil.report.picture import find_chrome, write_picture
 from autodistil.report.rows import front_rows
-from autodistil.space_files import load_space
+from autodistil.space.files import load_space
 from autodistil.stages import reporting
+from autodistil.student_search.certificate.verdict import verdict
 
 
 @pytest.fixture(scope="module")

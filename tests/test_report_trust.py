@@ -9,13 +9,18 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from autodistil.certificate import Measured, assess, verdict
-from autodistil.costs import EncoderShape, cost_table
-from autodistil.report import ReportData, trust
+from autodistil.costs.closed_form import cost_table
+from autodistil.report import trust
 from autodistil.report.page import page
-from autodistil.report.palette import DARK, LIGHT, resolve
-from autodistil.space_files import load_space
-from autodistil.student_search.pick import best_id, knee_id, rank_candidates
+from autodistil.report.rows import ReportData
+from autodistil.report.style import DARK, LIGHT, resolve
+from autodistil.space.files import load_space
+from autodistil.space.shape import EncoderShape
+from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.certificate.assess import assess
+from autodistil.student_search.certificate.measured import Measured
+from autodistil.student_search.certificate.verdict import verdict
+from autodistil.student_search.pick import best_id, knee_id
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
 

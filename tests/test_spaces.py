@@ -8,11 +8,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.costs import EncoderShape, flops
+from autodistil.costs.closed_form import flops
 from autodistil.errors import SpaceError
-from autodistil.space_files import load_space, shipped_spaces, space_from_dict, space_to_dict
-from autodistil.space_fit import auto_space, check_fits
-from autodistil.spaces import SearchSpace, StudentConfig
+from autodistil.space.files import load_space, shipped_spaces, space_from_dict, space_to_dict
+from autodistil.space.fit import auto_space, check_fits
+from autodistil.space.shape import EncoderShape
+from autodistil.space.space import SearchSpace
+from autodistil.space.student import StudentConfig
 
 MINILM = StudentConfig(6, 384, 12, 32, 1536)
 BERT = StudentConfig(12, 768, 12, 64, 3072)

@@ -6,11 +6,12 @@ from autodistil_helpers import ALL_CONFIGS, inputs_of, objective_of, random_teac
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodistil.attention import run_tapped
-from autodistil.families import BERT, leading
-from autodistil.inputs import real_tokens
-from autodistil.layer_maps import LAYER_MAPS, spread_layers, stride_layers
-from autodistil.superlm import SuperLM, TokenRows, used_layers
+from autodistil.data.batch import real_tokens
+from autodistil.models.attention import run_tapped
+from autodistil.models.families.bert import BERT
+from autodistil.models.families.family import leading
+from autodistil.models.layer_maps import LAYER_MAPS, spread_layers, stride_layers
+from autodistil.models.superlm import SuperLM, TokenRows, used_layers
 
 
 @pytest.fixture(params=sorted(ALL_CONFIGS))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autodistil.teacher import load_teacher
+from autodistil.models.teacher import load_teacher
 
 
 def folder_with(original: Path, to: Path, **changed) -> Path:

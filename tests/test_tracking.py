@@ -10,8 +10,9 @@ import pytest
 from run_helpers import one_line, run_options
 
 import autodistil
-from autodistil import cli, tracking
-from autodistil.tracking import Found, GuardedTracker, TrackedRun, check_tracker, flat
+from autodistil import cli
+from autodistil.run import tracking
+from autodistil.run.tracking import Found, GuardedTracker, TrackedRun, check_tracker, flat
 
 SPACE = """
 sub_spaces:

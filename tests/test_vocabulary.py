@@ -9,10 +9,18 @@ from hypothesis import strategies as st
 from tokenizers_helpers import TEXTS, byte_level_bpe, packaged, unigram, vocabulary_of
 from transformers import AutoTokenizer
 
-from autodistil.data.encoding import special_affixes, token_ids
+from autodistil.data.tokens import special_affixes, token_ids
 from autodistil.errors import RunError, TeacherError
-from autodistil.pruned_tokenizer import prune_tokenizer, spellings
-from autodistil.vocabulary import Vocabulary, model_merges, model_pieces, order_vocabulary, required_ids, token_counts
+from autodistil.models.vocabulary import (
+    Vocabulary,
+    model_merges,
+    model_pieces,
+    order_vocabulary,
+    prune_tokenizer,
+    required_ids,
+    spellings,
+    token_counts,
+)
 
 KINDS = ("WordPiece", "BPE", "Unigram")
 WORDS = sorted({word for text in TEXTS for word in text.split()})

@@ -9,8 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaTokenizerFast
 
-from autodistil.data.encoding import token_ids
-from autodistil.vocabulary import order_vocabulary, required_ids, token_counts
+from autodistil.data.tokens import token_ids
+from autodistil.models.vocabulary import order_vocabulary, required_ids, token_counts
 
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 NAMES = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), SPECIAL, strict=True))

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from torch import multiprocessing
 
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
 from autodistil.training.trainer import SuperLMTrainer, train
 from autodistil.training.workers import ALONE, DistributedWorkers
 

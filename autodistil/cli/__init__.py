@@ -21,7 +21,6 @@ from autodistil.cli import info
 from autodistil.cli import teachers
 
 # isort: on
-from autodistil.cli.app import app
-from autodistil.cli.main import main
+from autodistil.cli.main import app, main
 
 __all__ = ["app", "main"]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, Json, Resume
 
@@ -23,10 +23,10 @@ def certify(
 ) -> None:
     """Train a few students alone, and report how far the ranks of the search can be trusted."""
     context = open_existing(run, quiet=json)
-    from autodistil import console
-    from autodistil.certify import certify as certify_run
+    from autodistil import pipeline
+    from autodistil.cli import terminal as console
 
-    certified = certify_run(context, sample, one, resume)
+    certified = pipeline.certify(context, sample, one, resume)
     if json:
         console.print_certified_json(certified)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.options import Json
 
 
@@ -18,8 +18,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Lay the fronts of runs over one another and say what differs."""
-    from autodistil.console import quiet_libraries
-    from autodistil.console_compare import print_comparison
+    from autodistil.cli.terminal import print_comparison, quiet_libraries
 
     quiet_libraries()
     from autodistil.report.comparison import write_comparison

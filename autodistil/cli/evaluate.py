@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import given, set_threads
 from autodistil.cli.options import Device, Json, Threads
 
@@ -72,11 +72,11 @@ def evaluate(
     names = ("seeds", "max_train", "epochs", "batch_size", "max_length", "learning_rate", "device")
     options = given({name: value for name, value in locals().items() if name in names}, skip=())
     _check_method(method, finetune)
-    from autodistil.console import TerminalProgress, print_evaluation, quiet_libraries
+    from autodistil.cli.terminal import TerminalProgress, print_evaluation, quiet_libraries
 
     quiet_libraries()
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
-    from autodistil.evaluation.settings import EvaluationSettings
+    from autodistil.tasks.finetune import EvaluationSettings
 
     options["learning_rates"] = options.pop("learning_rate", EvaluationSettings.learning_rates)
     settings = EvaluationSettings(**{"device": "auto", **options})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import Budgets, ExistingRun, Pick
 
@@ -32,7 +32,8 @@ def export(
 ) -> None:
     """Write a student as an ordinary Hugging Face folder, and for other runtimes."""
     context = open_existing(run)
-    from autodistil import console, pipeline
+    from autodistil import pipeline
+    from autodistil.cli import terminal as console
 
     student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()), unrefined, tuple(formats or ()))
     console.print_export(student_id, exported)

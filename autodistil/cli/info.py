@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 
 
 @app.command(epilog="Example: `autodistil spaces minilm-l6-h384`")
@@ -16,7 +16,7 @@ def spaces(
     ] = None,
 ) -> None:
     """List search spaces, or check and describe one: axes, students, range of parameters and FLOPs."""
-    from autodistil import console
+    from autodistil.cli import terminal as console
 
     console.print_spaces(name)
 
@@ -24,6 +24,6 @@ def spaces(
 @app.command()
 def doctor() -> None:
     """Versions, threads, accelerators, where the defaults come from, and what is missing."""
-    from autodistil import console
+    from autodistil.cli import terminal as console
 
     console.print_doctor()

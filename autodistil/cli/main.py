@@ -1,4 +1,7 @@
-"""Run the command line and turn every error into one line and an exit status."""
+"""The Typer application that the commands register with.
+
+Run the command line and turn every error into one line and an exit status.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,21 @@ import sys
 
 import typer
 
-from autodistil.cli.app import app
 from autodistil.errors import AutodistilError
+
+app = typer.Typer(
+    name="autodistil",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find the best small student of a Transformer encoder for your budget, without re-training.",
+    epilog="Start with: `autodistil search --budget 500MFLOPs`",
+)
 
 _INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+
 _RESUMABLE = (["search"], ["train"], ["tune"], ["certify"], ["refine"])
 """Commands with --resume; the others are quick, or keep what is done."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autodistil.context import RunContext
+    from autodistil.run.run import RunContext
 
 
 def given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
@@ -23,16 +23,16 @@ def open_run(
     run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False, recipe: Path | None = None
 ) -> RunContext:
     """Open a run with options from files and, over them, the command line, and set the process up for it."""
+    from autodistil.cli.terminal import TerminalProgress, quiet_libraries
     from autodistil.config import read_config, read_recipe
-    from autodistil.console import TerminalProgress, quiet_libraries
-    from autodistil.run import RunFolder
+    from autodistil.run.folder import RunFolder
 
     layers = [read_config(config)] if config else []
     layers += [read_recipe(recipe)] if recipe else []
     if run is not None:
         RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
     quiet_libraries()
-    from autodistil.context import RunContext
+    from autodistil.run.run import RunContext
 
     context = RunContext.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
     set_threads(context.config.threads)
@@ -41,7 +41,7 @@ def open_run(
 
 def open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> RunContext:
     """Open a run that is there, with its own options."""
-    from autodistil.run import RunFolder
+    from autodistil.run.folder import RunFolder
 
     RunFolder(run).record()
     return open_run(run, None, options or {}, quiet)

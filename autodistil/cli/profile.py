@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.options import Json
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def profile(
     if out.is_dir():
         raise ProfileError(f"--out: got {str(out)!r}, which is a folder; give it the name of a file")
     sources, header = _sources(run, student or [], students, json)
-    from autodistil.cli import profile_output
-    from autodistil.console import TerminalProgress
+    from autodistil.cli import terminal as profile_output
+    from autodistil.cli.terminal import TerminalProgress
 
     progress = TerminalProgress(stderr=json)
     if emit:
@@ -75,7 +75,7 @@ def profile(
 
         profile_output.print_emitted(emit_set(sources, plan, header, emit, progress))
         return
-    from autodistil.profiling.table import write_table
+    from autodistil.profiling.latency_table import write_table
 
     profiled = _profile(label, plan, sources, header, progress)
     write_table(profiled.table, out)
@@ -85,7 +85,7 @@ def profile(
 def _device(name: str) -> tuple[str | None, str]:
     """Label of the node of a Ray cluster, None for this machine, and the kind of the device."""
     from autodistil.errors import ProfileError
-    from autodistil.profiling.setting import DEVICES
+    from autodistil.formats.format import DEVICES
 
     words = name.split(":")
     label, kind = (None, words) if words[0] != "ray" else (words[1:2], words[2:] or ["cpu"])
@@ -111,7 +111,7 @@ def _profile(label: str | None, plan: Plan, sources: list[Source], header: dict[
 def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> tuple[list[Source], dict[str, Any]]:
     from autodistil.cli.opening import open_existing
     from autodistil.errors import ProfileError
-    from autodistil.profiling.setting import check_whole
+    from autodistil.formats.format import check_whole
 
     if (run is None) == (not folders):
         raise ProfileError("profile: got neither --run nor --student, or both; give one of them")
@@ -121,7 +121,7 @@ def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> 
         from autodistil.stages.profiling import run_sources
 
         return run_sources(context, count)
-    from autodistil.console import quiet_libraries
+    from autodistil.cli.terminal import quiet_libraries
 
     quiet_libraries()
     from autodistil.stages.profiling import folder_sources

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 
 
 @app.command(epilog="Example: `autodistil push my-student --repo my-name/my-student --private --dry-run`")
@@ -18,6 +18,7 @@ def push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
 ) -> None:
     """Put an exported student on the Hugging Face Hub."""
-    from autodistil import console, hub
+    from autodistil.cli import terminal as console
+    from autodistil.export import hub
 
     console.print_push(hub.push(folder, repo, private, dry_run))

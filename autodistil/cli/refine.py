@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import given, open_existing
 from autodistil.cli.options import STEPS_HELP, ExistingRun, Pick, Resume
 
@@ -24,7 +24,8 @@ def refine(
     """Go on distilling a student alone; exports of it then have the refined weights."""
     options = {"refine_steps": steps, "refine_learning_rate": learning_rate}
     context = open_existing(run, options=given(options, skip=()))
-    from autodistil import console, pipeline
+    from autodistil import pipeline
+    from autodistil.cli import terminal as console
 
     refinement, report = pipeline.refine(context, pick, resume)
     console.print_refined(refinement, report, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import given, open_run
 from autodistil.cli.options import (
     Address,
@@ -106,8 +106,9 @@ def search(
         raise BudgetError(
             "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu; add one"
         )
-    from autodistil import console, pipeline
-    from autodistil.stages.proxy import check_options
+    from autodistil import pipeline
+    from autodistil.cli import terminal as console
+    from autodistil.stages.ranking_by_task import check_options
 
     check_options(options, context.config.proxy)
     result = pipeline.search(context, resume, report)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,15 +42,15 @@ def teachers(
 
 
 def _converted(name: str) -> str:
-    from autodistil.packaged import convert
+    from autodistil.models.packaged import convert
 
     return f"{name}: safetensors in {convert(name)}; give it as --teacher {name}"
 
 
 def _checked(source: str) -> str:
-    from autodistil.console import quiet_libraries
-    from autodistil.family_contract import check_family
-    from autodistil.teacher import load_config
+    from autodistil.cli.terminal import quiet_libraries
+    from autodistil.export.family_contract import check_family
+    from autodistil.models.teacher import load_config
 
     quiet_libraries()
     config = load_config(source)
@@ -60,7 +60,7 @@ def _checked(source: str) -> str:
 def _family_table() -> Table:
     from rich.table import Table
 
-    from autodistil.families import known_families
+    from autodistil.models.families import known_families
 
     table = Table("model types", "tried on real weights", title="Families", caption=_CAPTION)
     table.title_justify = table.caption_justify = "left"
@@ -73,7 +73,7 @@ def _packaged_table() -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from autodistil.packaged import PACKAGED
+    from autodistil.models.packaged import PACKAGED
 
     table = Table("name", "there", title="Teachers that install by name", title_justify="left")
     for name, model in PACKAGED.items():

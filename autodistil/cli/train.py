@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import given, open_run
 from autodistil.cli.options import (
     Address,

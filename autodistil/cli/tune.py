@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.app import app
+from autodistil.cli.main import app
 from autodistil.cli.opening import given, open_run
 from autodistil.cli.options import (
     Address,
@@ -55,7 +55,7 @@ def tune(
 ) -> None:
     """Find learning rate, relation heads, layer map and random students by short trainings on Ray Tune."""
     context = open_run(run, config, given(locals(), skip=("run", "samples", "resume", "config")))
-    from autodistil import console
+    from autodistil.cli import terminal as console
     from autodistil.stages.tuning import tune_recipe
 
     console.print_tuned(tune_recipe(context, samples, resume))

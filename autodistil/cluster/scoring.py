@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autodistil.cluster.session import check_resources, ray_session
-from autodistil.context import RunContext
+from autodistil.cluster.ray_session import check_resources, ray_session
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.spaces import Candidate, StudentConfig, SubSpace
-from autodistil.student_search.ahead import score_ahead
+from autodistil.models.superlm import SuperLM
+from autodistil.run.run import RunContext
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate, StudentConfig
 from autodistil.student_search.problem import SearchProblem
-from autodistil.student_search.racing import Losses, Race, Score
+from autodistil.student_search.racing import Losses, Race, Score, score_ahead
 from autodistil.student_search.study import ScoreStudents
-from autodistil.superlm import SuperLM
 
 if TYPE_CHECKING:
-    from autodistil.cluster.actors import ScoringPool
+    from autodistil.cluster.scoring_actors import ScoringPool
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def scoring_pool(context: RunContext, problem: SearchProblem, race: Race) -> Ite
             if not pools:
                 session = stack.enter_context(ray_session(context.config.address, context.progress))
                 check_resources(session, context.config)
-                from autodistil.cluster.actors import ScoringPool
+                from autodistil.cluster.scoring_actors import ScoringPool
 
                 feasible = problem.feasible.index[problem.feasible]
                 scorer = Scorer.of_run(context, [problem.candidates[student_id] for student_id in feasible])

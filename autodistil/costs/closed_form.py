@@ -31,9 +31,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from autodistil.costs.budget import MAX_SEQ_LEN, Budget
+from autodistil.costs.budget import Budget
 from autodistil.errors import BudgetError
-from autodistil.spaces import DIMENSIONS, Candidate, StudentConfig
+from autodistil.formats.format import MAX_SEQ_LEN
+from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig
 
 COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
 """Columns of the cost table that are costs."""

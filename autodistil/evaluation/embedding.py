@@ -25,16 +25,15 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
-from autodistil.evaluation.batching import TextBatcher
-from autodistil.evaluation.metrics import score
-from autodistil.evaluation.models import EvaluatedModel, loading_errors, usable_length
-from autodistil.evaluation.tasks import Split, TaskData
-from autodistil.inputs import Batch
-from autodistil.onnx_export import onnx_run
-from autodistil.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
+from autodistil.formats.onnx import onnx_run
+from autodistil.models.hf_folder import EvaluatedModel, loading_errors, usable_length
+from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
+from autodistil.models.superlm import SuperLM
+from autodistil.space.student import StudentConfig
+from autodistil.tasks.batching import TextBatcher
+from autodistil.tasks.catalogue import Split, TaskData, score
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
 """texts -> embeddings (texts, dim)."""

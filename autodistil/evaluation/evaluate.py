@@ -9,9 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from autodistil.device import resolve_device
 from autodistil.errors import ConfigError, RunError, suggest
-from autodistil.evaluation.card import read_card, update_card
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
@@ -20,19 +18,20 @@ from autodistil.evaluation.embedding import (
     folder_encoder,
     linear_probe,
 )
-from autodistil.evaluation.finetune import fine_tune
-from autodistil.evaluation.models import EvaluatedModel
 from autodistil.evaluation.results import (
     TaskResult,
     check_writable,
     merge,
+    read_card,
     read_results,
     summary,
+    update_card,
     write_results,
 )
-from autodistil.evaluation.settings import EvaluationSettings
-from autodistil.evaluation.tasks import TaskData, load_task
-from autodistil.progress import Progress
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.tasks.catalogue import TaskData, load_task
+from autodistil.tasks.finetune import EvaluationSettings, fine_tune
+from autodistil.utils import Progress, resolve_device
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autodistil.attention import ModelStates
+from autodistil.data.batch import Batch, lengths, real_tokens
 from autodistil.evaluation.retokenised import Reading, Spellings, fitting_length, read
-from autodistil.evaluation.text_losses import Target, text_losses
-from autodistil.inputs import Batch, lengths, real_tokens
-from autodistil.objectives import Objective
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher
+from autodistil.models.attention import ModelStates
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
+from autodistil.objectives.objective import Objective
+from autodistil.objectives.text_losses import Target, text_losses
+from autodistil.space.student import StudentConfig
 
 BLOCK_SIZE = 16
 """Texts of a block, after each of which a race may stop a student; a part of the measure where an objective compares

@@ -1,21 +1,146 @@
-"""Results of evaluations: values per seed with mean and spread, kept as JSON beside the model that they are of."""
+"""Task results in a model card: a table between two marks in the text, and `model-index` in the front matter.
+
+The front matter is what the Hugging Face Hub reads (https://huggingface.co/docs/hub/model-cards); `huggingface_hub`
+writes it. Results of others in it are kept.
+
+Results of evaluations: values per seed with mean and spread, kept as JSON beside the model that they are of.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
+from types import MappingProxyType
 from typing import Any
 
-from autodistil.errors import RunError
-from autodistil.files import write_text
-from autodistil.run import installed_versions
+from huggingface_hub import EvalResult, ModelCard
+from yaml import YAMLError
+
+from autodistil.errors import RunError, one_line
+from autodistil.models.hf_folder import CARD
+from autodistil.tasks.catalogue import TASKS
+from autodistil.utils import installed_versions, write_text
+
+_BEGIN, _END = "<!-- autodistil evaluate: begin -->", "<!-- autodistil evaluate: end -->"
+
+_SECTION = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
+
+_BEFORE = "\n## Limits\n"
+"""A heading that the section goes before, where the card has it."""
+
+METHOD_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "similarity": "cosine of embeddings, no training",
+        "probe": "linear probe",
+        "finetune": "fine-tuning, best dev epoch",
+    }
+)
+
+_MARK = "autodistil evaluate: "
+"""How the name of a metric of ours in `model-index` begins."""
+
+
+def update_card(folder: Path, results: Sequence[TaskResult]) -> bool:
+    """Bring the task results in a folder's `README.md` up to date; False where it has no such file.
+
+    Raises:
+        RunError: its front matter is damaged, or the disk refuses.
+    """
+    card = read_card(folder)
+    if card is None:
+        return False
+    data: Any = card.data  # a ModelCardData
+    card.text = with_section(card.text, results)
+    others = [kept for kept in data.eval_results or [] if not (kept.metric_name or "").startswith(_MARK)]
+    data.eval_results = [*others, *(entry for result in results for entry in _index_entries(result))]
+    data.model_name = data.model_name or folder.resolve().name
+    write_text(folder / CARD, str(card))
+    return True
+
+
+def read_card(folder: Path) -> ModelCard | None:
+    """A folder's model card, None where it has none.
+
+    Raises:
+        RunError: its front matter is damaged.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        return ModelCard(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, YAMLError) as error:
+        reason = one_line(error, 150)
+        raise RunError(
+            f"the front matter of {str(path)!r} cannot be read ({reason}); correct it, or use --no-write"
+        ) from error
+
+
+def with_section(text: str, results: Sequence[TaskResult]) -> str:
+    """The text of a card with the section of task results, in the place of an earlier one."""
+    section = "\n".join([_BEGIN, *section_lines(results), _END, ""])
+    if _SECTION.search(text):
+        return _SECTION.sub(lambda _: section, text, count=1)
+    before, heading, after = text.partition(_BEFORE)
+    return f"{before.rstrip()}\n\n{section}{heading}{after}"
+
+
+def section_lines(results: Sequence[TaskResult]) -> list[str]:
+    """The section as Markdown."""
+    return [
+        "## Task results",
+        "",
+        "| task | method | split | rows | trained on | metric | value | seeds |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(result, metric) for result in results for metric in result.metrics),
+        "",
+        "Values are fractions, mean ± sample standard deviation over seeds. The best epoch and the learning rate of "
+        "fine-tuning are chosen on the scored split itself, which flatters; last epochs are in `evaluation.json`.",
+    ]
+
+
+def _row(result: TaskResult, metric: str) -> str:
+    train = f"{result.train_rows:,}" if result.train_rows else "-"
+    cells = (
+        *(result.task, METHOD_NAMES[result.method], result.split, f"{result.rows:,}", train),
+        *(metric, mean_and_spread(result.metrics[metric]), str(result.seeds)),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def mean_and_spread(values: Sequence[float], scale: float = 1.0, digits: int = 4) -> str:
+    """Such as `0.8672`, or of several seeds `0.8672 ± 0.0021`."""
+    figures = summary(values)
+    spread = "" if figures["std"] is None else f" ± {scale * figures['std']:.{digits}f}"
+    return f"{scale * figures['mean']:.{digits}f}{spread}"
+
+
+def _index_entries(result: TaskResult) -> list[EvalResult]:
+    """A result for `model-index`, one entry a metric."""
+    hub = TASKS[result.task].hub if result.task in TASKS else None
+    return [
+        EvalResult(
+            task_type="sentence-similarity" if result.method == "similarity" else "text-classification",
+            dataset_type=hub.name if hub else result.task,
+            dataset_name=result.task,
+            dataset_config=hub.config if hub else None,
+            dataset_split=hub.splits.get(result.split, result.split) if hub else result.split,
+            metric_type=metric,
+            metric_value=summary(values)["mean"],
+            metric_name=f"{_MARK}{metric} ({METHOD_NAMES[result.method]})",
+        )
+        for metric, values in result.metrics.items()
+    ]
+
 
 RESULTS = "evaluation.json"
+
 _PACKAGES = ("autodistil", "torch", "transformers", "scikit-learn", "scipy", "numpy")
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autodistil.attention import AttentionStates, ModelStates
-from autodistil.inputs import Batch, real_tokens
+from autodistil.data.batch import Batch, real_tokens
+from autodistil.models.attention import AttentionStates, ModelStates
 
 Spellings = Mapping[int, Sequence[int]]
 """Dropped token -> the kept tokens that stand for it, in the teacher's numbering."""

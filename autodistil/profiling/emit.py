@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import ProfileError
-from autodistil.files import atomic_path, make_folder, write_text
+from autodistil.formats import runtime_named
 from autodistil.profiling.profile import Source, check_lengths, prepare_students
 from autodistil.profiling.runner import SET
-from autodistil.profiling.runtimes import runtime_named
 from autodistil.profiling.session import Plan, Prepared
-from autodistil.progress import Progress
+from autodistil.utils import Progress, atomic_path, make_folder, write_text
 
 RUNNER = "profile.pyz"
 RUNNER_MODULES = (

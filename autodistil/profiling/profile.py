@@ -12,14 +12,14 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from autodistil.errors import ProfileError
-from autodistil.onnx_export import export_onnx, parity_cases, quantise_onnx
-from autodistil.parity import save_cases
-from autodistil.profiling.runtimes import runtime_named
+from autodistil.formats import runtime_named
+from autodistil.formats.onnx import export_onnx
+from autodistil.formats.onnx_int8 import quantise_onnx
+from autodistil.formats.parity import parity_cases, save_cases
+from autodistil.profiling.latency_table import FORMAT, LatencyTable, table_from_dict
 from autodistil.profiling.session import Plan, Prepared, measure, probe
-from autodistil.profiling.table import FORMAT, LatencyTable, table_from_dict
-from autodistil.progress import Progress
-from autodistil.run import installed_versions
-from autodistil.spaces import StudentConfig
+from autodistil.space.student import StudentConfig
+from autodistil.utils import Progress, installed_versions
 
 
 @dataclass(frozen=True)

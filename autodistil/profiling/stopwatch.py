@@ -12,6 +12,8 @@
    fewer than ten are left, all of them count.
 
 Only the standard library, since the runner for phones and edge boxes holds this file too.
+
+The reference kernel that neighbour load is told by: a matrix product of constant size on the measured threads.
 """
 
 from __future__ import annotations
@@ -23,18 +25,27 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 Call = Callable[[], "float | None"]
 """Does the work once, and may return its seconds where it has a better clock than ours (CUDA events)."""
 
 MIN_ROUNDS = 30
+
 SLOW, WAITED = 1.3, 1.1
+
 MAX_DISTURBED = 0.2
 """Share of a call's samples that may stay disturbed."""
+
 _MIN_CLEAN = 10
+
 _WINDOW, _STEADY, _MAX_WARM_UP, _MAX_WARM_UP_SECONDS = 5, 0.05, 50, 5.0
+
 _SHORT_SECONDS = 0.02
 """Calls below it run once untimed before they are timed; above it, what a cache holds makes no difference."""
+
 _REFERENCES = 10
 """Times that the reference kernel runs before and after the rounds."""
 
@@ -192,3 +203,45 @@ def median_interval(ordered: Sequence[float], confidence: float = 0.95) -> tuple
         k += 1
     k = max(k, 1)
     return ordered[k - 1], ordered[n - k]
+
+
+_SIZE, _CUDA_SIZE = 256, 2048
+"""About a millisecond on one core, and on an accelerator."""
+
+
+def reference_kernel(device: str) -> Call:
+    """The kernel for a device. On a CPU, BLAS takes the threads that the environment gave it at the start."""
+    return _cuda_kernel() if device == "cuda" else _cpu_kernel()
+
+
+def _cpu_kernel() -> Call:
+    left, right = np.random.default_rng(0).standard_normal((2, _SIZE, _SIZE)).astype(np.float32)
+    out = np.empty_like(left)
+
+    def call() -> None:
+        np.matmul(left, right, out=out)
+
+    return call
+
+
+def _cuda_kernel() -> Call:
+    import torch
+
+    left = torch.randn(_CUDA_SIZE, _CUDA_SIZE, device="cuda")
+    return cuda_timed(lambda: left @ left)
+
+
+def cuda_timed(work: Any) -> Call:
+    """A call that waits for the accelerator and returns the seconds between two CUDA events around `work`."""
+    import torch
+
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+
+    def call() -> float:
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+
+    return call

@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 
 from autodistil.errors import AutodistilError
-from autodistil.parity import agreement, check_agreement, load_cases
+from autodistil.formats import runtime_named
+from autodistil.formats.format import Runtime, check_whole
+from autodistil.formats.parity import agreement, check_agreement, load_cases
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.memory import peak_memory_mb
-from autodistil.profiling.reference import reference_kernel
-from autodistil.profiling.runtimes import Runtime, runtime_named
-from autodistil.profiling.setting import check_whole
-from autodistil.profiling.stopwatch import Call, Stopwatch
+from autodistil.profiling.stopwatch import Call, Stopwatch, reference_kernel
 
 Job = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], None]

@@ -12,12 +12,11 @@ from typing import Any
 
 import pandas as pd
 
+from autodistil.costs.units import COSTS, cost_of
 from autodistil.report import markup
-from autodistil.report.data import ReportData
 from autodistil.report.front import HOVER_COLUMNS
-from autodistil.report.rows import by_rank, front_rows, measure
+from autodistil.report.rows import ReportData, by_rank, front_rows, measure
 from autodistil.report.style import Spec
-from autodistil.report.units import COSTS, cost_of
 
 _MORE = ("embedding_size", "vocab_size", "refined_loss")
 """Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""

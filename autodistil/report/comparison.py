@@ -10,13 +10,12 @@ from string import Template
 
 import pandas as pd
 
-from autodistil.files import write_text
+from autodistil.costs.units import cost_of, three_digits
 from autodistil.report import markup
 from autodistil.report.markup import Column
 from autodistil.report.page import framed, resource
-from autodistil.report.palette import SYMBOLS, series_colour
-from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
-from autodistil.report.units import cost_of, three_digits
+from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
+from autodistil.utils import write_text
 
 
 @dataclass(frozen=True)

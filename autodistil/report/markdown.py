@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from autodistil.certificate import sentences as certificate_sentences
-from autodistil.certificate import verdict
-from autodistil.files import write_text
+from autodistil.costs.units import three_digits
 from autodistil.report import trust
 from autodistil.report.choose import device_columns
-from autodistil.report.data import ReportData
-from autodistil.report.rows import budget_rows, front_rows, headline, key_figures, sentences, student
-from autodistil.report.units import three_digits
+from autodistil.report.rows import ReportData, budget_rows, front_rows, headline, key_figures, sentences, student
+from autodistil.student_search.certificate.verdict import sentences as certificate_sentences
+from autodistil.student_search.certificate.verdict import verdict
+from autodistil.utils import write_text
 
 
 def write_markdown(data: ReportData, path: Path) -> Path:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from autodistil.report.palette import GLYPHS, series_colour
 from autodistil.report.rows import BudgetRow, KeyFigure, SubSpaceRow
+from autodistil.report.style import GLYPHS, series_colour
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,12 @@ import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from autodistil.certificate import verdict
-from autodistil.files import write_text
+from autodistil.costs.units import share, three_digits
 from autodistil.report import choose, devices, markup, trust
-from autodistil.report.curves import training_figures
-from autodistil.report.data import ReportData
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.markup import Column
-from autodistil.report.palette import DARK, LIGHT, css_variables
 from autodistil.report.rows import (
+    ReportData,
     budget_rows,
     by_rank,
     front_rows,
@@ -34,8 +31,9 @@ from autodistil.report.rows import (
     sentences,
     sub_space_rows,
 )
-from autodistil.report.style import Spec
-from autodistil.report.units import share, three_digits
+from autodistil.report.style import DARK, LIGHT, Spec, css_variables, training_figures
+from autodistil.student_search.certificate.verdict import verdict
+from autodistil.utils import write_text
 
 TABLE_ROWS = 300
 """Most rows of a table; all students are in candidates.csv."""

@@ -13,12 +13,10 @@ import tempfile
 from pathlib import Path
 
 from autodistil.errors import RunError
-from autodistil.files import atomic_path
-from autodistil.report.data import ReportData
 from autodistil.report.front import front_figure
-from autodistil.report.palette import LIGHT, resolve
-from autodistil.report.rows import headline, key_figures
-from autodistil.report.style import Spec, as_text
+from autodistil.report.rows import ReportData, headline, key_figures
+from autodistil.report.style import LIGHT, Spec, as_text, resolve
+from autodistil.utils import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -1,15 +1,62 @@
-"""What there is to say about a search, as rows and sentences; nothing here knows how it is drawn."""
+"""What a report shows: the students of a search with their costs and losses, and what they were held to.
+
+What there is to say about a search, as rows and sentences; nothing here knows how it is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from autodistil.report.data import ReportData
-from autodistil.report.units import COSTS, cost_of, share
+from autodistil.costs.units import COSTS, cost_of, share
+from autodistil.profiling.device_costs import DeviceCost
+from autodistil.student_search.certificate.assess import Certificate
+
+
+@dataclass(frozen=True)
+class BudgetLine:
+    """A budget: students that cost more than `limit` are out."""
+
+    text: str
+    """As typed."""
+    cost: str
+    """Column of the candidates: `flops`, `params`, `size_mb`, or one of a device such as `ms@laptop`."""
+    limit: float
+    """Multiply-adds, parameters, MB of 1e6 bytes, or milliseconds."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that a report shows. Names may hold anything: they are shown as text."""
+
+    title: str
+    candidates: pd.DataFrame
+    """One row a student; the columns are those of `search.pick.rank_candidates`."""
+    training: pd.DataFrame
+    """One row a step of a SuperLM: `sub_space`, `step`, `loss`, `largest_loss`, `smallest_loss`; may be empty."""
+    budgets: tuple[BudgetLine, ...]
+    best: str | None
+    """Id of the best student."""
+    knee: str | None
+    """Id of the student at the knee of the front."""
+    teacher_costs: Mapping[str, float]
+    """`flops`, `params` and `size_mb` of the teacher, as far as known."""
+    seq_len: int
+    """Length at which FLOPs are counted."""
+    objective: str
+    provenance: Mapping[str, str]
+    notes: tuple[str, ...]
+    export_command: str
+    certificate: Certificate | None = None
+    """How far to trust the search; what the candidates alone say where None."""
+    devices: tuple[DeviceCost, ...] = ()
+    """What students take on the devices of budgets; their columns are among those of the candidates."""
+    score_name: str | None = None
+    """What the candidates' `score` is, where a proxy task ranks them, such as `stsb spearman`."""
+
 
 CURVE_POINTS = 400
 """Most points of a training curve; longer trainings are averaged over equal stretches of steps."""
@@ -17,6 +64,7 @@ CURVE_POINTS = 400
 STATES = ("front", "dominated", "over", "untasked", "unscored")
 """Of students: on the Pareto front; feasible and scored; scored though over a budget; scored by loss but not by the
 task that ranks; never scored."""
+
 UNPLACED = ("untasked", "unscored")
 """States of students that have no value of what ranks."""
 

@@ -1,13 +1,98 @@
-"""What all figures share: text, axes and the look. Figures are plain dictionaries, as plotly reads them as JSON."""
+"""Colours of the page and its figures, for light and dark.
+
+Figures name colours as CSS variables. The page resolves them in the browser and again when the scheme changes; the
+picture resolves them here, in light. Series follow Okabe and Ito, told apart by the colour-blind, and each sub-space
+has a symbol of its own as well.
+
+What all figures share: text, axes and the look. Figures are plain dictionaries, as plotly reads them as JSON.
+
+The training losses of the SuperLMs, as a plotly figure each.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
+
+from autodistil.report.rows import ReportData, sub_spaces, training_curves
+
+_SERIES = {
+    "light": ("#0868ac", "#c8500a", "#00805f", "#a2459c", "#8a6d00", "#2b93c9", "#8c2f4b", "#5b6470"),
+    "dark": ("#5fb4ee", "#ff9a5a", "#3ecb9d", "#df96d6", "#e0bd45", "#a5d8f6", "#ef8fa9", "#b7c0ca"),
+}
+
+_BASE = {
+    "light": {
+        "ink": "#1b1f24",
+        "dim": "#59636e",
+        "faint": "#a4adb6",
+        "line": "#dfe3e7",
+        "paper": "#ffffff",
+        "card": "#f5f6f8",
+        "limit": "#b3261e",
+    },
+    "dark": {
+        "ink": "#e7eaed",
+        "dim": "#a3adb8",
+        "faint": "#69737d",
+        "line": "#31373e",
+        "paper": "#14171a",
+        "card": "#1d2125",
+        "limit": "#ff8a80",
+    },
+}
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down")
+
+GLYPHS = ("●", "■", "◆", "▲", "✚", "★", "▼")
+"""The symbols as characters, for tables."""
+
+SERIES = len(_SERIES["light"])
+"""Colours; one more than symbols, so that 56 sub-spaces look different."""
+
+
+def _scheme(name: str) -> Mapping[str, str]:
+    series = dict(enumerate(_SERIES[name]))
+    colours = {f"series-{i}": colour for i, colour in series.items()}
+    softened = {f"series-{i}-soft": _translucent(colour, 0.2) for i, colour in series.items()}
+    return MappingProxyType({**_BASE[name], **colours, **softened})
+
+
+def _translucent(colour: str, alpha: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"
+
+
+LIGHT, DARK = _scheme("light"), _scheme("dark")
+
+
+def series_colour(index: int, soft: bool = False) -> str:
+    """The CSS variable of a sub-space's colour."""
+    return f"var(--series-{index % SERIES}{'-soft' if soft else ''})"
+
+
+def css_variables(scheme: Mapping[str, str]) -> str:
+    """The scheme as CSS declarations."""
+    return " ".join(f"--{name}: {colour};" for name, colour in scheme.items())
+
+
+def resolve(node: Any, scheme: Mapping[str, str], key: str = "") -> Any:
+    """A copy of a figure with the CSS variables under keys `…color` replaced; text stays what it is."""
+    if isinstance(node, dict):
+        return {name: resolve(value, scheme, name) for name, value in node.items()}
+    if isinstance(node, list):
+        return [resolve(value, scheme) for value in node]
+    if key.endswith("color") and (variable := re.fullmatch(r"var\(--([a-z0-9-]+)\)", str(node))):
+        return scheme[variable[1]]
+    return node
+
 
 Spec = dict[str, Any]
 """A plotly figure, or a part of one."""
@@ -16,6 +101,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 
 _LOG_FROM = 5.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
+
 _LITERALLY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "{": "&#123;"})
 """Markup, TeX between dollars, and `%{template}` fields, which plotly would read."""
 
@@ -106,3 +192,39 @@ def base_layout(**options: Any) -> Spec:
 def rounded(values: pd.Series) -> list[float]:
     """Six significant digits: what a screen can show, in half of the bytes."""
     return [float(f"{value:.6g}") for value in values]
+
+
+def training_figures(data: ReportData) -> dict[str, Spec]:
+    """Training loss of each SuperLM, all on one scale: mean of the drawn students, band from largest to smallest."""
+    curves = training_curves(data)
+    names = sub_spaces(data)
+    columns = ["loss", "largest_loss", "smallest_loss"]
+    losses = np.concatenate([curve[columns].to_numpy().ravel() for curve in curves.values()]) if curves else ()
+    y = Scale.over(losses, pad_low=0.05, pad_high=0.05)
+    series = {name: names.index(name) if name in names else len(names) for name in curves}
+    return {name: _training_figure(curve, series[name], y) for name, curve in curves.items()}
+
+
+def _training_figure(curve: pd.DataFrame, series: int, y: Scale) -> Spec:
+    edge = {"mode": "lines", "line": {"width": 0.5, "color": series_colour(series)}}
+    band = {**edge, "fill": "tonexty", "fillcolor": series_colour(series, soft=True)}
+    mean = {"mode": "lines", "line": {"width": 2, "color": series_colour(series)}}
+    layout = base_layout(
+        margin={"l": 58, "r": 12, "t": 10, "b": 46},
+        xaxis={**Scale.over(curve["step"]).axis("Step"), "type": "linear", "autorange": True, "nticks": 6},
+        yaxis=y.axis("Training loss"),
+        showlegend=False,
+    )
+    layout["hovermode"] = "x unified"
+    layout["xaxis"].pop("range")
+    traces = [
+        _curve(curve, "largest_loss", "largest student", edge),
+        _curve(curve, "smallest_loss", "smallest student", band),
+        _curve(curve, "loss", "mean", mean),
+    ]
+    return {"data": traces, "layout": layout}
+
+
+def _curve(curve: pd.DataFrame, column: str, name: str, style: Spec) -> Spec:
+    drawn = {"type": "scatter", "x": curve["step"].round(1).tolist(), "y": rounded(curve[column]), "name": name}
+    return {**drawn, "hovertemplate": "%{y:.4g}", **style}

@@ -6,13 +6,13 @@ from html import escape
 
 import pandas as pd
 
-from autodistil.certificate import Certificate, Measured, Trial, assess, sentences, verdict
 from autodistil.report import markup
-from autodistil.report.data import ReportData
 from autodistil.report.markup import Column
-from autodistil.report.palette import SYMBOLS, series_colour
-from autodistil.report.rows import sub_spaces
-from autodistil.report.style import Scale, Spec, as_text, base_layout, rounded
+from autodistil.report.rows import ReportData, sub_spaces
+from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
+from autodistil.student_search.certificate.assess import Certificate, Trial, assess
+from autodistil.student_search.certificate.measured import Measured
+from autodistil.student_search.certificate.verdict import sentences, verdict
 
 FIGURE = "trust"
 """Key of the figure in the page."""

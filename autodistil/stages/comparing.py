@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 
 from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig
-from autodistil.costs import COST_COLUMNS
+from autodistil.costs.closed_form import COST_COLUMNS
 from autodistil.errors import ConfigError, RunError
 from autodistil.report.choose import device_columns
 from autodistil.report.comparison import Change, ComparedRun, Comparison
-from autodistil.run import RunFolder
+from autodistil.run.folder import RunFolder
+from autodistil.student_search.candidates import SCORE, badness
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
-from autodistil.student_search.pick import SCORE, badness, best_id
+from autodistil.student_search.pick import best_id
 
 _TEACHER = (
     "teacher",

@@ -9,19 +9,21 @@ from typing import Any
 import pandas as pd
 import torch
 
-from autodistil.certificate import verdict
 from autodistil.config import MACHINE_OPTIONS, RunConfig
-from autodistil.context import RunContext
-from autodistil.export import ExportedStudent, check_flops, export_student
-from autodistil.model_card import Repeat
-from autodistil.run_certificate import certificate_of
-from autodistil.stages.on_device import device_notes
-from autodistil.stages.proxy import score_name
-from autodistil.stages.refined import Refinement, read_refinements
+from autodistil.export.card import Repeat
+from autodistil.export.checks import check_flops
+from autodistil.export.student_folder import ExportedStudent, export_student
+from autodistil.run.kept import read_refinements
+from autodistil.run.run import RunContext
+from autodistil.stages.certifying import certificate_of
+from autodistil.stages.measuring import device_notes
+from autodistil.stages.ranking_by_task import score_name
 from autodistil.stages.refining import refined_superlm
 from autodistil.stages.reporting import provenance
 from autodistil.stages.searching import perplexity_facts, superlm_of, whole_loss
-from autodistil.student_search.pick import SCORE, best_id
+from autodistil.student_search.candidates import SCORE, Refinement
+from autodistil.student_search.certificate.verdict import verdict
+from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 from transformers import AutoModel, PreTrainedModel
 
-from autodistil.context import RunContext
 from autodistil.errors import ProfileError
-from autodistil.profiling.design import choose_students, design_size
+from autodistil.models.teacher import Teacher, load_teacher
+from autodistil.profiling.latency_model import choose_students, design_size
 from autodistil.profiling.profile import Source, table_header
-from autodistil.spaces import Candidate, StudentConfig
-from autodistil.teacher import Teacher, load_teacher
+from autodistil.run.run import RunContext
+from autodistil.space.student import Candidate, StudentConfig
 
 
 def run_sources(context: RunContext, count: int) -> tuple[list[Source], dict[str, Any]]:

@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from autodistil.context import RunContext
 from autodistil.errors import RunError
-from autodistil.files import write_text
-from autodistil.spaces import Candidate
-from autodistil.stages.alone import train_apart
-from autodistil.stages.refined import Refinement, choose_finalists, read_refinements, write_refinement
+from autodistil.models.superlm import SuperLM
+from autodistil.run.kept import read_refinements, write_refinement
+from autodistil.run.run import RunContext
+from autodistil.space.student import Candidate
 from autodistil.stages.searching import refined_candidates, superlm_of, whole_loss, write_candidates
-from autodistil.stages.training import check_interrupted, recipe_of
+from autodistil.stages.training import check_interrupted, recipe_of, train_apart
+from autodistil.student_search.candidates import Refinement, choose_finalists
 from autodistil.student_search.problem import SearchProblem
-from autodistil.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights
 from autodistil.training.recipe import Recipe
+from autodistil.utils import write_text
 
 SETTINGS = "settings.json"
 """What a refinement was begun with."""

@@ -10,19 +10,21 @@ from types import MappingProxyType
 import pandas as pd
 import torch
 
-from autodistil.context import RunContext
 from autodistil.errors import ConfigError, suggest
-from autodistil.files import copy_file
-from autodistil.report import BudgetLine, ReportData, write_html, write_markdown, write_picture, write_png
-from autodistil.run import installed_versions
-from autodistil.run_certificate import certificate_of
-from autodistil.stages.proxy import proxy_words, score_name
-from autodistil.stages.refined import rank_notes
+from autodistil.report.markdown import write_markdown
+from autodistil.report.page import write_html
+from autodistil.report.picture import write_picture, write_png
+from autodistil.report.rows import BudgetLine, ReportData
+from autodistil.run.run import RunContext
+from autodistil.stages.certifying import certificate_of
+from autodistil.stages.ranking_by_task import proxy_words, score_name
 from autodistil.stages.searching import perplexity_notes
-from autodistil.student_search.pick import SCORE, best_id, exported_loss, knee_id
+from autodistil.student_search.candidates import SCORE, exported_loss, rank_notes
+from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics
+from autodistil.utils import copy_file, installed_versions
 
 
 def write_report(

@@ -12,23 +12,24 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from autodistil.context import RunContext
-from autodistil.costs import Budget
+from autodistil.costs.budget import Budget, DeviceBudget, read_budget
+from autodistil.costs.units import describe_cost
 from autodistil.errors import RunError
 from autodistil.evaluation.heldout import block_sizes
-from autodistil.export import check_flops
-from autodistil.files import atomic_path
-from autodistil.interrupt import stop_on_interrupt
-from autodistil.profiling.budgets import DeviceBudget, read_budget
-from autodistil.spaces import Candidate, SubSpace
-from autodistil.stages.device_tables import device_costs
-from autodistil.stages.refined import read_refinements, with_refinements
-from autodistil.student_search.pick import SCORE, best_id, rank_candidates
-from autodistil.student_search.problem import SearchProblem, describe_cost
+from autodistil.export.checks import check_flops
+from autodistil.models.superlm import SuperLM
+from autodistil.run.kept import read_refinements
+from autodistil.run.run import RunContext
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate
+from autodistil.stages.costing import device_costs
+from autodistil.student_search.candidates import SCORE, rank_candidates, with_refinements
+from autodistil.student_search.pick import best_id
+from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import PICK, Race, Score
-from autodistil.student_search.storage import opening, study_storage
 from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
-from autodistil.superlm import SuperLM
+from autodistil.student_search.study_storage import opening, study_storage
+from autodistil.utils import atomic_path, stop_on_interrupt
 
 TEXTS = "texts"
 """Column of the candidates: the held-out texts that a student was scored on."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from autodistil.context import RunContext
-from autodistil.student_search.pick import SCORE, best_id, knee_id
-from autodistil.tracking import Found, check_tracker
+from autodistil.run.run import RunContext
+from autodistil.run.tracking import Found, check_tracker
+from autodistil.student_search.candidates import SCORE
+from autodistil.student_search.pick import best_id, knee_id
 
 _FIGURES = ("loss", "refined_loss", SCORE, "flops", "params", "size_mb")
 """Columns of the candidates that a pick is told with, where they are there."""

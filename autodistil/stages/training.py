@@ -1,4 +1,7 @@
-"""Stage one: train the SuperLMs that are not trained yet, side by side, with checkpoints."""
+"""Stage one: train the SuperLMs that are not trained yet, side by side, with checkpoints.
+
+SuperLMs trained apart from those of the run: students alone, to refine them or to compare with them.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from autodistil.config import RunConfig
-from autodistil.context import RunContext
 from autodistil.errors import ConfigError, RunError
-from autodistil.interrupt import stop_on_interrupt
-from autodistil.spaces import SubSpace
+from autodistil.models.superlm import SuperLM
+from autodistil.run.run import RunContext
+from autodistil.space.space import SubSpace
 from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
-from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
+from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
 from autodistil.training.trainer import train as train_superlms
+from autodistil.utils import stop_on_interrupt
 
 DEFAULT_STEPS = 24
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
+
 _UNBOUNDED = 1_000_000
 """Steps of a training that is only timed."""
 
@@ -63,7 +68,7 @@ def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: b
 
 def _train_on_cluster(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe) -> None:
     """Train on Ray, those that the assistant teaches when it is trained."""
-    from autodistil.cluster.training import train_on_cluster  # who has one machine needs no Ray
+    from autodistil.cluster.ray_train import train_on_cluster  # who has one machine needs no Ray
 
     groups = (
         [sub for sub in missing if (sub.name in context.taught) == by_assistant] for by_assistant in (False, True)
@@ -200,3 +205,54 @@ def check_interrupted(
             f"{doing} of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; "
             f"go on with --resume{otherwise}"
         )
+
+
+def train_apart(
+    context: RunContext,
+    superlms: Iterable[SuperLM],
+    recipe: Recipe,
+    folder_of: Callable[[str], Path],
+    announcement: tuple[str, str],
+    targets_of: Callable[[str], Targets | None] | None = None,
+    first_step: int = 0,
+) -> Iterator[SuperLM]:
+    """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did.
+
+    Args:
+        context: a run with trained SuperLMs.
+        superlms: what to train, made when its group comes.
+        recipe: of all of them.
+        folder_of: name -> folder of the checkpoint; one that is finished there is only read.
+        announcement: said before and after the names of those that are trained.
+        targets_of: name -> what teaches it; `context.targets_for` unless given.
+        first_step: step of the run's text that the first one reads.
+    """
+    targets_of = targets_of or context.targets_for
+    trained = [context.trained_superlm(sub) for sub in context.space.sub_spaces if context.is_trained(sub)]
+    for group in memory_groups(superlms, sum(map(num_parameters, trained))):
+        trainers = [SuperLMTrainer(s, recipe, context.objective, targets=targets_of(s.sub_space.name)) for s in group]
+        for trainer in trainers:
+            restore_checkpoint(trainer, folder_of(trainer.name))
+        unfinished = [trainer for trainer in trainers if not trainer.finished]
+        if unfinished:
+            names = ", ".join(trainer.name for trainer in unfinished)
+            context.progress.say(f"{announcement[0]}: {names}; {announcement[1]}")
+            train_with_checkpoints(context, unfinished, folder_of, lambda rows: None, first_step)
+        yield from group
+
+
+def memory_groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
+    """Cut into runs of at most so many parameters, or of one SuperLM that has more: what is trained side by side."""
+    group: list[SuperLM] = []
+    for superlm in superlms:
+        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
+            yield group
+            group = []
+        group.append(superlm)
+    if group:
+        yield group
+
+
+def num_parameters(superlm: SuperLM) -> int:
+    """Entries of the shared parameters."""
+    return sum(parameter.numel() for parameter in superlm.parameters.values())

@@ -21,19 +21,19 @@ import pandas as pd
 import torch
 import yaml
 
-from autodistil.cluster.tuning import Report, TuneSettings, run_trials
+from autodistil.cluster.ray_tune import Report, TuneSettings, run_trials
 from autodistil.config import RECIPE_OPTIONS, layered
-from autodistil.context import RunContext
 from autodistil.errors import ConfigError
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.files import atomic_path, write_text
-from autodistil.objectives import Objective
-from autodistil.run import RunFolder
-from autodistil.spaces import StudentConfig
+from autodistil.objectives.objective import Objective
+from autodistil.run.folder import RunFolder
+from autodistil.run.run import RunContext
+from autodistil.space.space import StudentSet
+from autodistil.space.student import StudentConfig
 from autodistil.stages.training import recipe_of
-from autodistil.student_sets import StudentSet
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
 from autodistil.training.trainer import train as train_superlms
+from autodistil.utils import atomic_path, write_text
 
 DEFAULT_STEPS = 90
 """Steps of a trial."""

@@ -9,10 +9,14 @@ from functools import cached_property
 
 import pandas as pd
 
-from autodistil.costs import KV_BYTES, Budget, EncoderShape, budget_cost, cost_table
+from autodistil.costs.budget import Budget
+from autodistil.costs.closed_form import KV_BYTES, budget_cost, cost_table
+from autodistil.costs.units import UNITS
 from autodistil.errors import BudgetError
-from autodistil.profiling.costing import UNITS, DeviceCost
-from autodistil.spaces import Candidate, SearchSpace
+from autodistil.profiling.device_costs import DeviceCost
+from autodistil.space.shape import EncoderShape
+from autodistil.space.space import SearchSpace
+from autodistil.space.student import Candidate
 
 
 @dataclass(frozen=True)

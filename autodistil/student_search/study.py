@@ -26,13 +26,12 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from autodistil.spaces import DIMENSIONS, OPTIONAL_AXES, Candidate
-from autodistil.student_search.drivers import Watch, heartbeat
-from autodistil.student_search.parameters import grid_parameters, suggest_student
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, Candidate
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
-from autodistil.student_search.storage import StudyStorage, opening, study_storage
-from autodistil.student_search.surrogate import Surrogate, student_features
+from autodistil.student_search.samplers.optuna_samplers import grid_parameters, suggest_student
+from autodistil.student_search.samplers.surrogate import Surrogate, student_features
+from autodistil.student_search.study_storage import StudyStorage, Watch, heartbeat, opening, study_storage
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from autodistil.errors import RunError
-from autodistil.files import atomic_path
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
 from autodistil.training.trainer import SuperLMTrainer
+from autodistil.utils import atomic_path
 
 WEIGHTS = "superlm.safetensors"
 CHECKPOINT = "checkpoint.safetensors"

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autodistil.files import disk_errors, write_text
 from autodistil.training.trainer import StepMetrics
+from autodistil.utils import disk_errors, write_text
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from autodistil.attention import ModelStates
-from autodistil.inputs import Batch, count_tokens, real_tokens
-from autodistil.objectives import WHOLE, Objective, Share
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher
+from autodistil.data.batch import Batch, count_tokens, real_tokens
+from autodistil.models.attention import ModelStates
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
+from autodistil.objectives.objective import WHOLE, Objective, Share
+from autodistil.space.student import StudentConfig
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling import draw_students
+from autodistil.training.sampling.draw import draw_students
 from autodistil.training.workers import ALONE, Workers
 
 

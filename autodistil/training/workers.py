@@ -23,9 +23,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from autodistil.data.batch import Batch, count_texts, real_tokens, take_rows
 from autodistil.errors import ConfigError
-from autodistil.inputs import Batch, count_texts, real_tokens, take_rows
-from autodistil.objectives import WHOLE, Share
+from autodistil.objectives.objective import WHOLE, Share
 
 
 class Workers(Protocol):

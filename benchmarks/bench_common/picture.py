@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autodistil.files import atomic_path
 from autodistil.report.picture import drawn
+from autodistil.utils import atomic_path
 from bench_common.record import Row
 from bench_common.timing import Spread
 

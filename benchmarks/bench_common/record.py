@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autodistil.files import write_text
+from autodistil.utils import write_text
 from bench_common.machine import conditions
 from bench_common.timing import Spread
 

@@ -16,13 +16,11 @@ import torch
 
 from autodistil import pipeline
 from autodistil.config import RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
-from autodistil.context import RunContext
-from autodistil.data import DEFAULT_CORPUS
-from autodistil.device import resolve_device
-from autodistil.evaluation.tasks import Split, TaskData, load_task
-from autodistil.files import write_text
-from autodistil.progress import Progress
-from autodistil.spaces import Candidate
+from autodistil.data.sources import DEFAULT_CORPUS
+from autodistil.run.run import RunContext
+from autodistil.space.student import Candidate
+from autodistil.tasks.catalogue import Split, TaskData, load_task
+from autodistil.utils import Progress, resolve_device, write_text
 from quality_table.corpus import WeightedText, weighted_text
 from quality_table.settings import SIMILARITY, Settings, digest, percent
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.evaluation.embedding import embedding_similarity, folder_encoder
-from autodistil.evaluation.finetune import fine_tune
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.evaluation.models import EvaluatedModel
 from autodistil.evaluation.results import summary
-from autodistil.evaluation.settings import EvaluationSettings
-from autodistil.evaluation.tasks import TaskData
-from autodistil.objectives import Objective, parse_objective
-from autodistil.teacher import load_teacher
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.teacher import load_teacher
+from autodistil.objectives.objective import Objective, parse_objective
+from autodistil.tasks.catalogue import TaskData
+from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from quality_table.bench import Bench
 from quality_table.settings import FINETUNED, SIMILARITY, digest
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autodistil.certify import draw_shares
-from autodistil.context import RunContext
-from autodistil.spaces import StudentConfig
+from autodistil.models.teacher import Teacher
+from autodistil.run.run import RunContext
+from autodistil.space.student import StudentConfig
+from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import recipe_of
-from autodistil.teacher import Teacher
 from quality_table.shapes import forward_flops
 
 _FORWARD_AND_BACKWARD = 3

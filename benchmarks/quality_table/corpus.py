@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from autodistil.data import iter_documents
+from autodistil.data.sources import iter_documents
 from autodistil.errors import CorpusError
-from autodistil.files import atomic_path, write_text
+from autodistil.utils import atomic_path, write_text
 from quality_table.settings import digest
 
 WEIGHTS: Mapping[str, float] = MappingProxyType(

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autodistil.context import RunContext
-from autodistil.spaces import Candidate
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
+from autodistil.run.run import RunContext
+from autodistil.space.student import Candidate
 from quality_table.rows import RowSpec
 
 

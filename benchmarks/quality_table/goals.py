@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from autodistil.certificate.words import GOOD_TAU
+from autodistil.student_search.certificate.verdict import GOOD_TAU
 from quality_table.settings import percent
 from quality_table.table import STS_MEAN, TASK_MEAN, value_of
 

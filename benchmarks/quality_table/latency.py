@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from autodistil.evaluation.models import EvaluatedModel
-from autodistil.files import write_text
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.utils import write_text
 
 _WARM_UP = 3
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import AutodistilError
-from autodistil.files import atomic_path, write_text
-from autodistil.progress import Progress
+from autodistil.utils import Progress, atomic_path, write_text
 from quality_table.bench import Bench, Skip
 from quality_table.cells import Cell, cells, known_tasks, measured
 from quality_table.goals import goals

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from autodistil.data import DEFAULT_CORPUS
-from autodistil.run import installed_versions
+from autodistil.data.sources import DEFAULT_CORPUS
+from autodistil.utils import installed_versions
 from quality_table.bench import Bench
 from quality_table.goals import Goal
 from quality_table.rows import KINDS, Row

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from autodistil.files import atomic_path
 from autodistil.report.picture import drawn
+from autodistil.utils import atomic_path
 from quality_table.cells import HELDOUT
 from quality_table.rows import KINDS
 from quality_table.table import STS_MEAN, TASK_MEAN

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from autodistil.files import write_text
+from autodistil.utils import write_text
 from quality_table.settings import percent
 
 KINDS: Mapping[str, str] = MappingProxyType(

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from autodistil.costs import EncoderShape
 from autodistil.costs.closed_form import flops
-from autodistil.spaces import StudentConfig
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import StudentConfig
 
 MLP_RATIO = 4
 """Intermediate size over hidden size, as in BERT."""

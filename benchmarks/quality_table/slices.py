@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autodistil.layer_maps import first_layers
-from autodistil.spaces import Candidate, SubSpace
+from autodistil.models.layer_maps import first_layers
+from autodistil.models.superlm import SuperLM
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate
 from autodistil.stages.refining import refine_students, refined_superlm
-from autodistil.stages.searching import with_texts
-from autodistil.superlm import SuperLM
+from autodistil.student_search.candidates import with_texts
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost
 from quality_table.drafts import Draft, budget_of

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from autodistil.costs import COST_COLUMNS, cost_table
-from autodistil.export import check_flops, export_student
-from autodistil.files import write_text
+from autodistil.costs.closed_form import COST_COLUMNS, cost_table
+from autodistil.export.checks import check_flops
+from autodistil.export.student_folder import export_student
+from autodistil.utils import write_text
 from quality_table import slices, trained_alone
 from quality_table.bench import Bench, Skip
 from quality_table.drafts import Draft

@@ -13,13 +13,13 @@ import yaml
 from transformers import AutoModel
 
 from autodistil import pipeline
-from autodistil.context import RunContext
-from autodistil.files import write_text
-from autodistil.space_files import space_to_dict
-from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
-from autodistil.stages.alone import train_apart
-from autodistil.stages.training import recipe_of
-from autodistil.teacher import Teacher
+from autodistil.models.teacher import Teacher
+from autodistil.run.run import RunContext
+from autodistil.space.files import space_to_dict
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.stages.training import recipe_of, train_apart
+from autodistil.utils import write_text
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost, step_cost
 from quality_table.drafts import Draft, budget_of

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autodistil.context import RunContext
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.files import atomic_path
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
+from autodistil.run.run import RunContext
+from autodistil.space.student import StudentConfig
+from autodistil.utils import atomic_path
 
 SUB_SPACE = "tiny"
 SKIP = 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from autodistil import pipeline
-from autodistil.context import RunContext
-from autodistil.progress import Progress
+from autodistil.run.run import RunContext
+from autodistil.utils import Progress
 
 HOME = Path("runs") / "benchmarks" / "search"
 QUICK = {"heldout_sequences": 12, "batch_size": 4}

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autodistil.context import RunContext
+from autodistil.data.batch import PADDING
 from autodistil.evaluation.heldout import block_sizes
-from autodistil.files import atomic_path
-from autodistil.inputs import PADDING
-from autodistil.spaces import Candidate
-from autodistil.stages.searching import search_problem, superlm_of
+from autodistil.run.run import RunContext
+from autodistil.space.student import Candidate
+from autodistil.stages.costing import search_problem
+from autodistil.stages.searching import superlm_of
+from autodistil.utils import atomic_path
 
 
 @dataclass(frozen=True)

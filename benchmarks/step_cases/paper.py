@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autodistil.attention import ModelStates
-from autodistil.objectives import Objective
-from autodistil.relations import relation_kl_autograd, split_relation_heads
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
+from autodistil.models.attention import ModelStates
+from autodistil.models.superlm import SuperLM
+from autodistil.objectives.objective import Objective
+from autodistil.objectives.relations import relation_kl_autograd, split_relation_heads
+from autodistil.space.student import StudentConfig
 from autodistil.training.trainer import autocast
 from step_cases.setting import Setting
 

@@ -8,9 +8,9 @@ from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
-from autodistil.objectives import Objective
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
+from autodistil.objectives.objective import Objective
 from autodistil.training.trainer import SuperLMTrainer, train_step
 from step_cases.setting import Setting
 

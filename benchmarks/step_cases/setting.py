@@ -7,14 +7,15 @@ from functools import cached_property
 
 import torch
 
-from autodistil.inputs import Batch
-from autodistil.objectives import Objective, resolve_objective
-from autodistil.space_files import load_space
-from autodistil.spaces import SearchSpace, StudentConfig
-from autodistil.superlm import SuperLM
-from autodistil.teacher import Teacher, load_teacher
+from autodistil.data.batch import Batch
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher, load_teacher
+from autodistil.objectives.objective import Objective, resolve_objective
+from autodistil.space.files import load_space
+from autodistil.space.space import SearchSpace
+from autodistil.space.student import StudentConfig
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling import draw_students
+from autodistil.training.sampling.draw import draw_students
 from autodistil.training.trainer import SuperLMTrainer
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autodistil.objectives import resolve_objective
-from autodistil.spaces import StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
+from autodistil.objectives.objective import resolve_objective
+from autodistil.space.space import SubSpace
+from autodistil.space.student import StudentConfig
 from autodistil.training.trainer import SuperLMTrainer, train_step
 from step_cases.setting import Setting
 

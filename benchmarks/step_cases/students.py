@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from autodistil.attention import ModelStates, run_tapped, use_tapped_attention
-from autodistil.spaces import StudentConfig
-from autodistil.superlm import SuperLM
+from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
+from autodistil.models.superlm import SuperLM
+from autodistil.space.student import StudentConfig
 from step_cases.setting import Setting
 
 

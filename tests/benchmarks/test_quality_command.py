@@ -14,7 +14,7 @@ from quality_table.settings import FINETUNED, SIMILARITY
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from autodistil.errors import ConfigError
-from autodistil.evaluation.tasks import load_task
+from autodistil.tasks.catalogue import load_task
 
 SPACE = """
 sub_spaces:

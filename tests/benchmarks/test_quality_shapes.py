@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quality_table.shapes import ENOUGH, forward_flops, hand_made, truncated
 
-from autodistil.costs import EncoderShape
-from autodistil.spaces import StudentConfig
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import StudentConfig
 
 TEACHER = StudentConfig(6, 384, 12, 32, 1536)
 SHAPE = EncoderShape(30522, 514, None, pooler=True)

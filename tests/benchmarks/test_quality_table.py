@@ -14,7 +14,7 @@ from quality_table.slices import random_students
 from quality_table.students import Made
 from quality_table.table import STS_MEAN, TASK_MEAN, collapsed, markdown, records, value_of
 
-from autodistil.progress import Progress
+from autodistil.utils import Progress
 
 BUDGETS = (60.0, 40.0)
 STUDENT = {"label": "L1", "id": "x", "flops": 500_000_000, "flops_share": 0.5, "params": 5_000_000, "size_mb": 20.0}

@@ -11,8 +11,8 @@ from search_tables import free
 from search_tables.volume import evaluations_to, hypervolume, scaled
 
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.spaces import SubSpace
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
+from autodistil.space.space import SubSpace
 
 UNIT = st.floats(0, 1, width=32)
 

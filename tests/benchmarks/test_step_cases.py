@@ -9,7 +9,7 @@ from step_cases.parts import shares
 from step_cases.setting import Setting
 from step_cases.students import PlainModules, Slices
 
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
 from autodistil.training.trainer import train_step
 
 

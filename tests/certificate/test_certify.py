@@ -12,14 +12,14 @@ from run_helpers import run_options, stop_after
 from safetensors.torch import load_file
 
 from autodistil import cli, pipeline
-from autodistil.certificate import read_measured
-from autodistil.certify import certify, draw_shares
-from autodistil.context import RunContext
 from autodistil.errors import ConfigError, RunError
-from autodistil.spaces import SubSpace
-from autodistil.stages.alone import memory_groups, num_parameters
-from autodistil.student_sets import JoinedSubSpaces
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
+from autodistil.pipeline import certify
+from autodistil.run.run import RunContext
+from autodistil.space.space import JoinedSubSpaces, SubSpace
+from autodistil.stages.certifying import draw_shares
+from autodistil.stages.training import memory_groups, num_parameters
+from autodistil.student_search.certificate.measured import read_measured
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -143,7 +143,7 @@ def test_nothing_is_trained_twice(certified, monkeypatch):
         raise AssertionError("trained again")
 
     before = (certified / "certificate.json").read_bytes()
-    monkeypatch.setattr("autodistil.stages.alone.train_with_checkpoints", refuse)
+    monkeypatch.setattr("autodistil.stages.training.train_with_checkpoints", refuse)
     certify(RunContext.open(certified), one=True)
     assert (certified / "certificate.json").read_bytes() == before
     (certified / "certificate.json").unlink()  # the weights are still there

@@ -10,21 +10,13 @@ from autodistil_helpers import random_teacher, small_space
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.certificate import (
-    Measured,
-    assess,
-    kendall,
-    rank_agreement,
-    read_measured,
-    sample_students,
-    sentences,
-    verdict,
-    write_measured,
-)
-from autodistil.certificate.monotonicity import Violation, monotonicity
-from autodistil.certificate.words import grade, level
 from autodistil.errors import RunError
-from autodistil.spaces import DIMENSIONS, Candidate, StudentConfig, SubSpace
+from autodistil.space.space import SubSpace
+from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig
+from autodistil.stages.certifying import sample_students
+from autodistil.student_search.certificate.assess import Violation, assess, kendall, monotonicity, rank_agreement
+from autodistil.student_search.certificate.measured import Measured, read_measured, write_measured
+from autodistil.student_search.certificate.verdict import grade, level, sentences, verdict
 
 TINY = SubSpace("tiny", (2, 4), (16, 32), None, (16,), (2.0, 4.0))
 BASE = SubSpace("base", (2, 4), (48, 64), None, (16,), (2.0, 4.0))

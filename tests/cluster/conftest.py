@@ -5,7 +5,7 @@ from cluster_faults import SPACE, STEPS
 from run_helpers import run_options
 
 from autodistil import pipeline
-from autodistil.context import RunContext
+from autodistil.run.run import RunContext
 
 
 @pytest.fixture(scope="session")

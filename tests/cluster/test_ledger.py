@@ -6,17 +6,17 @@ import pytest
 from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from ray.train import Checkpoint
 
+from autodistil.cluster.ray_train import _failed, _Ledger, _without_old_saves
 from autodistil.cluster.relay import Begun, Relay, Saved, Stepped
-from autodistil.cluster.training import _failed, _Ledger, _without_old_saves
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError, TeacherError
-from autodistil.progress import Progress
-from autodistil.run import RunFolder
-from autodistil.superlm import SuperLM
-from autodistil.tracking import GuardedTracker
+from autodistil.models.superlm import SuperLM
+from autodistil.run.folder import RunFolder
+from autodistil.run.tracking import GuardedTracker
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, save_checkpoint, steps_saved
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
+from autodistil.utils import Progress
 
 
 @pytest.fixture

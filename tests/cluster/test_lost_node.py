@@ -7,8 +7,8 @@ import pytest
 from cluster_faults import Faults, assert_same_training, with_faults
 
 from autodistil import pipeline
-from autodistil.context import RunContext
 from autodistil.errors import ConfigError
+from autodistil.run.run import RunContext
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from run_helpers import run_options
 
-from autodistil.cluster.session import ray_session
-from autodistil.context import RunContext
+from autodistil.cluster.ray_session import ray_session
 from autodistil.errors import ClusterError
-from autodistil.stages.searching import run_search, search_problem, write_candidates
+from autodistil.run.run import RunContext
+from autodistil.stages.costing import search_problem
+from autodistil.stages.searching import run_search, write_candidates
 from autodistil.stages.training import train_missing
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -20,7 +21,7 @@ SPACE = Path(__file__).parents[2] / "search_spaces" / "smoke.yaml"
 @pytest.fixture(scope="module")
 def cluster():
     with ray_session():
-        from autodistil.cluster import actors
+        from autodistil.cluster import scoring_actors as actors
 
         yield actors
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from autodistil.cluster.session import Session, check_resources, ray_session
-from autodistil.cluster.storage import Storage
+from autodistil.cluster.checkpoint_storage import Storage
+from autodistil.cluster.ray_session import Session, check_resources, ray_session
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError, ConfigError
 
@@ -51,7 +51,9 @@ def test_workers_that_fit_are_fine():
 
 
 def test_one_machine_imports_no_ray():
-    code = "import sys, autodistil.pipeline, autodistil.cli, autodistil.certify; sys.exit('ray' in sys.modules)"
+    code = (
+        "import sys, autodistil.pipeline, autodistil.cli, autodistil.stages.certifying; sys.exit('ray' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -6,10 +6,10 @@ import pytest
 from cluster_faults import Faults, StopWhen, assert_same_training, with_faults
 
 from autodistil import pipeline
-from autodistil.cluster.session import check_resources, ray_session
+from autodistil.cluster.ray_session import check_resources, ray_session
 from autodistil.config import RunConfig
-from autodistil.context import RunContext
 from autodistil.errors import ClusterError
+from autodistil.run.run import RunContext
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
@@ -54,7 +54,7 @@ def test_too_many_failures_are_one_line_and_can_be_resumed(session, training_opt
 def test_a_stopped_training_is_saved_and_one_process_goes_on(session, training_options, of_one, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop = StopWhen(tmp_path / "waiting")
-        patch.setattr("autodistil.cluster.training.stop_on_interrupt", lambda: nullcontext(stop))
+        patch.setattr("autodistil.cluster.ray_train.stop_on_interrupt", lambda: nullcontext(stop))
         with_faults(patch, Faults(tmp_path, waits_at=(1, 2), seconds=3.0))
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))

@@ -6,10 +6,10 @@ import yaml
 from run_helpers import one_line, run_options, write_corpus
 
 from autodistil import cli
-from autodistil.cluster.session import ray_session
-from autodistil.cluster.tuning import TuneSettings
+from autodistil.cluster.ray_session import ray_session
+from autodistil.cluster.ray_tune import TuneSettings
 from autodistil.config import RECIPE_OPTIONS, layered
-from autodistil.context import RunContext
+from autodistil.run.run import RunContext
 from autodistil.stages.tuning import choices, reference_loss, relation_head_choices, train_trial
 
 SPACE = """

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.costs import parse_budget
+from autodistil.costs.budget import parse_budget
 from autodistil.errors import BudgetError
 
 NUMBERS = st.decimals(min_value="0.001", max_value="9999", places=3)

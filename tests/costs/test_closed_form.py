@@ -10,12 +10,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
-from autodistil.axes import AXIS_BOUNDS
-from autodistil.costs import EncoderShape, budget_cost, cost_table, flops, parameters, parse_budget, size_mb
-from autodistil.costs.budget import MAX_SEQ_LEN
+from autodistil.costs.budget import parse_budget
+from autodistil.costs.closed_form import budget_cost, cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError
-from autodistil.spaces import Candidate, StudentConfig, SubSpace
+from autodistil.formats.format import MAX_SEQ_LEN
+from autodistil.space.axes.axis import AXIS_BOUNDS
+from autodistil.space.shape import EncoderShape
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate, StudentConfig
 
 VOCAB, POSITIONS, TYPES, EMBEDDING = 101, 70, 2, 24
 BERT = StudentConfig(12, 768, 12, 64, 3072)

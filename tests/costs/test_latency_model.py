@@ -5,13 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodistil.costs import EncoderShape
-from autodistil.costs.latency_model import LEAST, accuracy, fit_cost_model
-from autodistil.costs.layer_features import LAYER_TYPES, TILE, workload
 from autodistil.errors import ProfileError
-from autodistil.profiling.design import choose_students
-from autodistil.space_files import load_space
-from autodistil.spaces import StudentConfig
+from autodistil.profiling.latency_model import (
+    FEWEST_MEASURED,
+    LAYER_TYPES,
+    TILE,
+    accuracy,
+    choose_students,
+    fit_cost_model,
+    workload,
+)
+from autodistil.space.files import load_space
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import StudentConfig
 
 SHAPE = EncoderShape(30522, 514, None, pooler=False)
 SPACE = sorted({candidate.config for candidate in load_space("minilm-l6-h384").candidates})
@@ -78,7 +84,9 @@ def test_widths_cost_whole_tiles():
     assert products[0] == products[1]
 
 
-@pytest.mark.parametrize("values", [[1.0] * (LEAST - 1), [1.0] * LEAST + [0.0], [1.0] * LEAST + [float("nan")]])
+@pytest.mark.parametrize(
+    "values", [[1.0] * (FEWEST_MEASURED - 1), [1.0] * FEWEST_MEASURED + [0.0], [1.0] * FEWEST_MEASURED + [float("nan")]]
+)
 def test_too_few_or_impossible_measurements_are_refused(values):
     with pytest.raises(ProfileError, match="at least"):
         fit_cost_model("ms", load_of(DESIGN[: len(values)]), values)

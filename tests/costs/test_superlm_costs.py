@@ -3,9 +3,9 @@
 import pytest
 from autodistil_helpers import ALL_CONFIGS, random_teacher, small_space
 
-from autodistil.costs import flops, parameters, size_mb
+from autodistil.costs.closed_form import flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
 
 
 @pytest.mark.parametrize("kind", sorted(ALL_CONFIGS))

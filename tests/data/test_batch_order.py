@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.data import PackedSequences, TokenStream, batch_indices
+from autodistil.data.sequences import PackedSequences, batch_indices
+from autodistil.data.tokens import TokenStream
 from autodistil.errors import CorpusError
 
 
@@ -116,7 +117,7 @@ def test_sequences_are_spread_over_an_epoch():
 def test_order_is_the_same_forever():
     """Of a resumed run under another version of NumPy, too."""
     assert batch_indices(1000, 8, 0, 0).tolist() == GOLDEN
-    code = "from autodistil.data.batches import batch_indices; print(batch_indices(10**7, 4, 10**5, 3).tolist())"
+    code = "from autodistil.data.sequences import batch_indices; print(batch_indices(10**7, 4, 10**5, 3).tolist())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == str(batch_indices(10**7, 4, 10**5, 3).tolist())
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from autodistil.data import decoding, iter_documents
-from autodistil.data.decoding import read_lines, read_text
+from autodistil.data import readers as decoding
+from autodistil.data.readers import read_lines, read_text
+from autodistil.data.sources import iter_documents
 from autodistil.errors import CorpusError
 
 zstandard = pytest.importorskip("zstandard")

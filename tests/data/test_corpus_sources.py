@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.data import iter_documents, sources
-from autodistil.data.hub import HubDataset, is_bare_name, parse_hub_dataset
-from autodistil.data.sources import resolve
+from autodistil.data import sources
+from autodistil.data.sources import HubDataset, is_bare_name, iter_documents, parse_hub_dataset, resolve
 from autodistil.errors import CorpusError
 
 

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from autodistil.data import PackedSequences, batch_indices, iter_documents, special_affixes, tokenize_corpus
+from autodistil.data.sequences import PackedSequences, batch_indices
+from autodistil.data.sources import iter_documents
+from autodistil.data.tokens import special_affixes, tokenize_corpus
 from autodistil.errors import CorpusError
 
 SENTENCE = (

@@ -10,11 +10,10 @@ import pytest
 from image_helpers import PROCESSORS, write_images
 from PIL import Image
 
-from autodistil.data import read_images
-from autodistil.data.images import decode, resolve_images
+from autodistil.data.images import decode, read_images, resolve_images
 from autodistil.data.sources import iter_documents
 from autodistil.errors import CorpusError
-from autodistil.image_processor import reader_of
+from autodistil.models.image_processor import reader_of
 
 
 @pytest.fixture(scope="module")

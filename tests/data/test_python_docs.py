@@ -5,9 +5,16 @@ from itertools import islice
 
 import pytest
 
-from autodistil.data import docstrings, iter_documents
-from autodistil.data.docstrings import python_docs, python_docs_version, source_files
-from autodistil.data.prose import english_paragraphs, is_english, without_markup
+from autodistil.data import python_docs as docstrings
+from autodistil.data.python_docs import (
+    english_paragraphs,
+    is_english,
+    python_docs,
+    python_docs_version,
+    source_files,
+    without_markup,
+)
+from autodistil.data.sources import iter_documents
 
 DOCSTRING = """
     Compute the median of the values along the given axis of an array.

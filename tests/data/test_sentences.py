@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodistil.data import Sentences, TokenStream, length_grouped_indices, sentence_end_ids, separator_ids
-from autodistil.data.sentences import MIN_TOKENS
+from autodistil.data.batch import PADDING
+from autodistil.data.sequences import MIN_TOKENS, Sentences, length_grouped_indices, sentence_end_ids
+from autodistil.data.tokens import TokenStream, separator_ids
 from autodistil.errors import CorpusError
-from autodistil.inputs import PADDING
-from autodistil.teacher import load_teacher
+from autodistil.models.teacher import load_teacher
 
 END, FIRST, LAST = 1, 2, 3
 

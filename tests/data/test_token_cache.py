@@ -15,8 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodistil.data import TokenStream, cache, default_cache_dir, tokenize_corpus, tokens
-from autodistil.data.encoding import separator_ids, special_affixes, token_ids, tokenizer_fingerprint
+from autodistil.data import cache, tokens
+from autodistil.data.cache import default_cache_dir
+from autodistil.data.tokens import (
+    TokenStream,
+    separator_ids,
+    special_affixes,
+    token_ids,
+    tokenize_corpus,
+    tokenizer_fingerprint,
+)
 from autodistil.errors import CorpusError
 
 

@@ -10,9 +10,8 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.costs import COST_COLUMNS, cost_table
+from autodistil.costs.closed_form import COST_COLUMNS, cost_table
 from autodistil.errors import TaskError, TeacherError
-from autodistil.evaluation.batching import TextBatcher, TokenizedRows, shuffled_batches, sorted_batches
 from autodistil.evaluation.embedding import (
     PooledEncoder,
     embedding_similarity,
@@ -21,13 +20,15 @@ from autodistil.evaluation.embedding import (
     student_encoder,
 )
 from autodistil.evaluation.evaluate import evaluate
-from autodistil.evaluation.models import EvaluatedModel, usable_length
-from autodistil.evaluation.tasks import load_task
-from autodistil.export import export_student
-from autodistil.pooling import POOLINGS
-from autodistil.spaces import Candidate, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
-from autodistil.teacher import load_teacher
+from autodistil.export.student_folder import export_student
+from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.pooling import POOLINGS
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import load_teacher
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.tasks.batching import TextBatcher, TokenizedRows, shuffled_batches, sorted_batches
+from autodistil.tasks.catalogue import load_task
 
 SENTENCES = (
     "A man is playing a flute.",

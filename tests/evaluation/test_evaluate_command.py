@@ -162,7 +162,7 @@ def test_evaluation_needs_no_search_training_or_report_library():
 def test_an_onnx_file_is_scored_in_the_place_of_the_weights(student, data, capsys):
     from transformers import AutoModel
 
-    from autodistil.deployable import write_formats
+    from autodistil.formats.writing import write_formats
 
     write_formats(AutoModel.from_pretrained(student).eval(), None, ["onnx", "onnx-int8"], student)
     command = ["evaluate", student, "--task", "sts12", "--data", data, "--threads", 1, "--json"]

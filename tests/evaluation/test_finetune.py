@@ -7,11 +7,10 @@ from autodistil_helpers import FAMILY_CONFIGS
 from transformers import AutoModel, AutoTokenizer
 
 from autodistil.errors import TaskError
-from autodistil.evaluation.finetune import FineTuned, default_epochs, fine_tune
-from autodistil.evaluation.models import EvaluatedModel
-from autodistil.evaluation.settings import EvaluationSettings
-from autodistil.evaluation.tasks import load_task
-from autodistil.progress import Progress
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.tasks.catalogue import load_task
+from autodistil.tasks.finetune import EvaluationSettings, FineTuned, default_epochs, fine_tune
+from autodistil.utils import Progress
 
 WORDS = ("river", "stone", "tree", "cloud", "road", "house")
 

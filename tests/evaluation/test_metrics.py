@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.evaluation.metrics import METRICS, score
+from autodistil.tasks.catalogue import METRICS, score
 
 LABELS = np.array([1, 1, 1, 0, 0, 1])
 PREDICTED = np.array([1, 0, 1, 1, 0, 1])  # true positives 3, false negatives 1, false positives 1, true negatives 1

@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.errors import RunError, TaskError
-from autodistil.evaluation import proxy
+from autodistil.evaluation import proxy_task as proxy
 from autodistil.evaluation.embedding import every_nth
-from autodistil.evaluation.models import EvaluatedModel
-from autodistil.evaluation.proxy import PROXY_METHODS, load_proxy
-from autodistil.evaluation.proxy_scores import ProxyScores
+from autodistil.evaluation.proxy_task import PROXY_METHODS, ProxyScores, load_proxy
+from autodistil.models.hf_folder import EvaluatedModel
 
 SINGLE = [(f"a {'good' if i % 2 else 'bad'} day number {i}", str(i % 2)) for i in range(24)]
 PAIRS = [(f"text {i}", f"text {i * i % 7}", f"{i * 0.3:.1f}") for i in range(12)]

@@ -7,8 +7,16 @@ import pytest
 from huggingface_hub import ModelCard
 
 from autodistil.errors import RunError
-from autodistil.evaluation.card import mean_and_spread, update_card, with_section
-from autodistil.evaluation.results import TaskResult, merge, read_results, summary, write_results
+from autodistil.evaluation.results import (
+    TaskResult,
+    mean_and_spread,
+    merge,
+    read_results,
+    summary,
+    update_card,
+    with_section,
+    write_results,
+)
 
 CARD = """---
 license: apache-2.0

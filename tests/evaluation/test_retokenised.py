@@ -7,12 +7,12 @@ from autodistil_helpers import FAMILY_CONFIGS, objective_of, random_teacher, sma
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.attention import AttentionStates, ModelStates
+from autodistil.data.batch import PADDING
 from autodistil.evaluation import heldout
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.evaluation.retokenised import fitting_length, read
-from autodistil.inputs import PADDING
-from autodistil.superlm import SuperLM
+from autodistil.models.attention import AttentionStates, ModelStates
+from autodistil.models.superlm import SuperLM
 
 OBJECTIVE = objective_of("relation-kl+last-hidden")
 rows = st.lists(st.lists(st.integers(3, 12), min_size=5, max_size=5), min_size=1, max_size=4)

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.data.labelled import HubTable, read_rows
 from autodistil.errors import AutodistilError, TaskError
-from autodistil.evaluation import tasks
-from autodistil.evaluation.metrics import METRICS
-from autodistil.evaluation.tasks import TASKS, load_task
+from autodistil.tasks import catalogue as tasks
+from autodistil.tasks.catalogue import METRICS, TASKS, load_task
+from autodistil.tasks.labelled_rows import HubTable, read_rows
 
 BINARY = [("a good day", "1"), ("a bad day", "0"), ("fine", "1")]
 SCORED = [("a cat", "a dog", "1.5"), ("a cat", "a cat", "5"), ("x", "y", "0")]

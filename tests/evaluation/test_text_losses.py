@@ -7,12 +7,12 @@ import pytest
 import torch
 from autodistil_helpers import objective_of, random_teacher, small_space
 
-from autodistil.evaluation import text_losses as module
+from autodistil.data.batch import PADDING, as_batch, real_tokens
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.evaluation.text_losses import Target, text_losses
-from autodistil.inputs import PADDING, as_batch, real_tokens
-from autodistil.objectives import OBJECTIVES
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
+from autodistil.objectives import text_losses as module
+from autodistil.objectives.objective import OBJECTIVES
+from autodistil.objectives.text_losses import Target, text_losses
 
 
 def texts(padded):

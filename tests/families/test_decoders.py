@@ -10,20 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from autodistil.costs import budget_cost, cost_table, flops, parameters, parse_budget
+from autodistil.costs.budget import parse_budget
+from autodistil.costs.closed_form import budget_cost, cost_table, flops, parameters
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError, ConfigError, SpaceError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.families import BERT, LLAMA, QWEN2, QWEN3, family_of
-from autodistil.family_contract import CLAUSES, check_family
-from autodistil.logits import logits_kl, next_token_nats
-from autodistil.objectives import resolve_objective
-from autodistil.ordering import ORDERS, apply_order
-from autodistil.space_files import load_space
-from autodistil.space_fit import auto_space
-from autodistil.spaces import Candidate, SearchSpace, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
-from autodistil.teacher import check_causal
+from autodistil.export.family_contract import CLAUSES, check_family
+from autodistil.models.families import family_of
+from autodistil.models.families.bert import BERT
+from autodistil.models.families.llama import LLAMA, QWEN2, QWEN3
+from autodistil.models.ordering import ORDERS, apply_order
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import check_causal
+from autodistil.objectives.logits import logits_kl, next_token_nats
+from autodistil.objectives.objective import resolve_objective
+from autodistil.space.files import load_space
+from autodistil.space.fit import auto_space
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import Candidate, StudentConfig
 from autodistil.training.trainer import SuperLMTrainer
 
 DECODER_OBJECTIVE = "relation-kl+logits-kl+next-token"
@@ -186,7 +190,7 @@ def test_logits_kl_equals_float64_autograd(seed, tokens, entries):
     expected.backward()
     leaves = [part.clone().requires_grad_() for part in (hidden, head)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.logits._CHUNK_ENTRIES", {"cpu": entries})
+        patch.setattr("autodistil.objectives.logits._CHUNK_ENTRIES", {"cpu": entries})
         loss = logits_kl(*leaves, *theirs)
     (3 * loss).backward()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
@@ -204,7 +208,7 @@ def test_next_token_nats_are_the_cross_entropy(seed, tokens, entries):
     expected.backward()
     leaves = [part.clone().requires_grad_() for part in (hidden, head)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autodistil.logits._CHUNK_ENTRIES", {"cpu": entries})
+        patch.setattr("autodistil.objectives.logits._CHUNK_ENTRIES", {"cpu": entries})
         loss = next_token_nats(*leaves, ids)
     loss.backward()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)

@@ -6,10 +6,13 @@ from autodistil_helpers import random_teacher, small_space
 from transformers import BertConfig, ModernBertConfig
 
 from autodistil.errors import SpaceError, TeacherError
-from autodistil.families import BERT, MODERNBERT, ROTARY_HEADS, leading, split_dimensions
-from autodistil.ordering import ORDERS
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
+from autodistil.models.families.bert import BERT
+from autodistil.models.families.family import ROTARY_HEADS, leading, split_dimensions
+from autodistil.models.families.modernbert import MODERNBERT
+from autodistil.models.ordering import ORDERS
+from autodistil.models.superlm import SuperLM
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import StudentConfig
 
 
 def batch_of(length=12):

@@ -12,13 +12,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
-from autodistil.costs import flops, parameters
+from autodistil.costs.closed_form import flops, parameters
 from autodistil.errors import TeacherError
-from autodistil.packaged import PACKAGED, convert
-from autodistil.packaged.antiberty import ANTIBERTY
-from autodistil.packaged.mpnet import MPNET_BASE
-from autodistil.packaged.package import Packages
-from autodistil.teacher import load_teacher
+from autodistil.models.packaged import PACKAGED, convert
+from autodistil.models.packaged.package import Packages
+from autodistil.models.packaged.pickled_bert import ANTIBERTY
+from autodistil.models.packaged.split_archive import MPNET_BASE
+from autodistil.models.teacher import load_teacher
 
 PARTS = ("some-model-part_001", "some-model-part_002")
 

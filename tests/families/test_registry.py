@@ -9,11 +9,13 @@ import pytest
 from autodistil_helpers import ALL_CONFIGS
 from transformers import AutoConfig, BertConfig, GPT2Config, NomicBertConfig
 
-from autodistil.costs import LayerTerms
 from autodistil.errors import IntegrityError, TeacherError
-from autodistil.families import BERT, FAMILIES, family_of, known_families, register_family, registry
-from autodistil.family_contract import CLAUSES, check_family
-from autodistil.packaged import PACKAGED
+from autodistil.export.family_contract import CLAUSES, check_family
+from autodistil.models import families as registry
+from autodistil.models.families import FAMILIES, family_of, known_families, register_family
+from autodistil.models.families.bert import BERT
+from autodistil.models.packaged import PACKAGED
+from autodistil.space.shape import LayerTerms
 
 DOCS = Path(__file__).parents[2] / "docs" / "families.md"
 
@@ -81,7 +83,7 @@ def test_installed_packages_bring_families(monkeypatch):
         def load(self):
             return mine
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] * (group == "autodistil.families"))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] * (group == "autodistil.models.families"))
     assert family_of(AutoConfig.for_model("bert")) is BERT
     config = BertConfig()
     config.model_type = "my-bert"

@@ -12,16 +12,19 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, DeiTConfig, Dinov2Config, ViTConfig, ViTForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from autodistil.costs import budget_cost, flops, parameters, parse_budget
+from autodistil.costs.budget import parse_budget
+from autodistil.costs.closed_form import budget_cost, flops, parameters
 from autodistil.costs.fvcore_check import count_flops
+from autodistil.data.batch import count_tokens, take_rows
 from autodistil.errors import BudgetError, SpaceError, TeacherError
-from autodistil.families import DINOV2, VIT, family_of
-from autodistil.image_processor import fit_positions, reader_of
-from autodistil.inputs import count_tokens, take_rows
-from autodistil.space_fit import auto_space
-from autodistil.spaces import SearchSpace, StudentConfig, SubSpace
-from autodistil.superlm import SuperLM
-from autodistil.teacher import load_teacher
+from autodistil.models.families import family_of
+from autodistil.models.families.vit import DINOV2, VIT
+from autodistil.models.image_processor import fit_positions, reader_of
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import load_teacher
+from autodistil.space.fit import auto_space
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import StudentConfig
 from autodistil.training.trainer import SuperLMTrainer, train
 from autodistil.training.workers import DistributedWorkers
 

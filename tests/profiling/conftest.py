@@ -5,11 +5,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from autodistil.onnx_export import quantise_onnx
-from autodistil.parity import Case, save_cases
+from autodistil.formats.onnx_int8 import quantise_onnx
+from autodistil.formats.parity import Case, save_cases
 from autodistil.profiling.profile import Source, prepare_students, table_header
 from autodistil.profiling.session import Prepared
-from autodistil.spaces import StudentConfig
+from autodistil.space.student import StudentConfig
 
 CONFIG = StudentConfig(1, 32, 2, 16, 64)
 STUDENT = {"num_layers": 1, "hidden_size": 32, "num_heads": 2, "head_size": 16, "intermediate_size": 64}

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.profiling.design import LEAST, choose_students, design_size
-from autodistil.space_files import load_space
-from autodistil.spaces import StudentConfig
+from autodistil.profiling.latency_model import FEWEST_CHOSEN, choose_students, design_size
+from autodistil.space.files import load_space
+from autodistil.space.student import StudentConfig
 
 STUDENTS = st.lists(
     st.builds(
@@ -39,7 +39,7 @@ def test_both_ends_come_first(students):
 
 @given(st.integers(0, 100_000))
 def test_a_tenth_is_measured(total):
-    assert design_size(total) <= max(LEAST, 0.1 * total)
+    assert design_size(total) <= max(FEWEST_CHOSEN, 0.1 * total)
     assert design_size(total) <= total
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autodistil.costs.budget import DeviceBudget, parse_device_budget, read_budget
 from autodistil.errors import AutodistilError, BudgetError
-from autodistil.profiling.budgets import DeviceBudget, parse_device_budget, read_budget
-from autodistil.profiling.setting import RUNTIME_NAMES, RuntimeSetting
+from autodistil.formats.format import RUNTIME_NAMES, RuntimeSetting
 
 LONG = "8ms@cpu,threads=1,runtime=onnx,seq=128"
 SPACES = st.sampled_from(["", " ", "  "])

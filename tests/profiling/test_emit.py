@@ -16,8 +16,8 @@ import pytest
 from autodistil.errors import ProfileError
 from autodistil.profiling.emit import RUNNER, RUNNER_MODULES, emit_set, write_set
 from autodistil.profiling.fingerprint import this_device
+from autodistil.profiling.latency_table import read_table
 from autodistil.profiling.session import Plan
-from autodistil.profiling.table import read_table
 from tests.profiling.conftest import CONFIG
 
 PLAN = Plan(shapes=((1, 8),))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodistil.errors import IntegrityError, ProfileError
-from autodistil.onnx_export import OPSET, export_onnx, onnx_run, parity_cases, require
-from autodistil.parity import Agreement, Case, agreement, check_agreement, load_cases, save_cases
-from autodistil.superlm import SuperLM
+from autodistil.formats.onnx import OPSET, export_onnx, onnx_run, require
+from autodistil.formats.parity import Agreement, Case, agreement, check_agreement, load_cases, parity_cases, save_cases
+from autodistil.models.superlm import SuperLM
 from tests.profiling.conftest import tiny_bert
 
 
@@ -69,7 +69,7 @@ def test_a_file_that_differs_is_refused_and_not_written(lookup, tmp_path, monkey
         def save(self, path, external_data):
             shutil.copyfile(lookup.path, path)
 
-    monkeypatch.setattr("autodistil.onnx_export._export", lambda model: Program())
+    monkeypatch.setattr("autodistil.formats.onnx._export", lambda model: Program())
     with pytest.raises(IntegrityError, match=r"differs from PyTorch by .*allowed 1e-04"):
         export_onnx(tiny_bert(), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -8,13 +8,14 @@ import pytest
 from run_helpers import one_line, save_random_bert
 
 from autodistil.cli import main
-from autodistil.cli.profile_output import notes
+from autodistil.cli.terminal import notes
 from autodistil.errors import ProfileError
-from autodistil.profiling.design import choose_students
+from autodistil.profiling.latency_model import choose_students
+from autodistil.profiling.latency_table import read_table
 from autodistil.profiling.profile import Profile
 from autodistil.profiling.session import Session
-from autodistil.profiling.table import read_table
-from autodistil.spaces import Candidate, StudentConfig, SubSpace
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.profiling import choose, folder_sources
 from tests.profiling.test_table import TABLE
 

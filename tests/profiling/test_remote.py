@@ -4,8 +4,8 @@ import pytest
 
 from autodistil.errors import ProfileError
 from autodistil.profiling import remote
+from autodistil.profiling.latency_table import table_from_dict
 from autodistil.profiling.session import Plan
-from autodistil.profiling.table import table_from_dict
 
 PLAN = Plan(shapes=((1, 8),), memory=False)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from autodistil.errors import IntegrityError, ProfileError
-from autodistil.parity import Case, load_cases, save_cases
+from autodistil.formats import RUNTIMES, runtime_named
+from autodistil.formats.format import RUNTIME_NAMES, Runtime
+from autodistil.formats.parity import Case, load_cases, save_cases
 from autodistil.profiling.fingerprint import this_device
+from autodistil.profiling.latency_table import table_from_dict
 from autodistil.profiling.profile import check_lengths, prepare_students, profile_students
-from autodistil.profiling.runtimes import RUNTIMES, Runtime, runtime_named
 from autodistil.profiling.session import Plan, Prepared, measure, portions, probe
-from autodistil.profiling.setting import RUNTIME_NAMES
-from autodistil.profiling.table import table_from_dict
 from tests.profiling.conftest import CONFIG, STUDENT
 
 PLAN = Plan(shapes=((1, 8), (2, 16)))

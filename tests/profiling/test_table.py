@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodistil.errors import AutodistilError, ProfileError
+from autodistil.formats.format import RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
-from autodistil.profiling.setting import RuntimeSetting
-from autodistil.profiling.table import (
+from autodistil.profiling.latency_table import (
     LatencyEntry,
     LatencyTable,
     check_device,
@@ -19,7 +19,7 @@ from autodistil.profiling.table import (
     table_from_dict,
     write_table,
 )
-from autodistil.spaces import StudentConfig
+from autodistil.space.student import StudentConfig
 
 DEVICE = DeviceFingerprint("Some CPU", 8, "Linux", "x86_64")
 SMALL = StudentConfig(3, 192, 6, 32, 576)

@@ -13,13 +13,22 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from autodistil import cli, pipeline
-from autodistil.context import RunContext
 from autodistil.errors import ConfigError, ExportError, RunError
-from autodistil.stages.refined import Refinement, rank_notes, read_refinements, with_refinements, write_refinement
+from autodistil.models.superlm import SuperLM
+from autodistil.run.kept import read_refinements, write_refinement
+from autodistil.run.run import RunContext
+from autodistil.stages.costing import search_problem
 from autodistil.stages.refining import refined_superlm, refining_recipe
-from autodistil.stages.searching import search_problem, superlm_of
-from autodistil.student_search.pick import best_id, finalists, rank_candidates, ranks_flipped
-from autodistil.superlm import SuperLM
+from autodistil.stages.searching import superlm_of
+from autodistil.student_search.candidates import (
+    Refinement,
+    finalists,
+    rank_candidates,
+    rank_notes,
+    ranks_flipped,
+    with_refinements,
+)
+from autodistil.student_search.pick import best_id
 from autodistil.training.checkpoint import load_weights, save_checkpoint
 from autodistil.training.trainer import SuperLMTrainer, train
 
@@ -145,7 +154,7 @@ def test_nothing_is_refined_twice(refined, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("autodistil.stages.alone.train_with_checkpoints", refuse)
+    monkeypatch.setattr("autodistil.stages.training.train_with_checkpoints", refuse)
     assert pipeline.refine(open_run(folder), "best")[0] == refinement
     result = folder / "refined" / refinement.student / "result.json"
     before = result.read_bytes()
@@ -227,7 +236,7 @@ def test_a_search_refines_its_finalists_side_by_side_and_ranks_them_again(run_fo
 
     context = open_run(run_folder, refine_top=2)
     _ = context.heldout
-    monkeypatch.setattr("autodistil.teacher.Teacher.states", count)
+    monkeypatch.setattr("autodistil.models.teacher.Teacher.states", count)
     result = pipeline.search(context)
     assert len(forwards) == STEPS, "one teacher forward a step feeds all finalists"
     table = result.candidates
@@ -252,7 +261,7 @@ def test_a_second_search_reuses_what_is_refined(run_folder, monkeypatch):
         raise AssertionError("trained again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("autodistil.stages.alone.train_with_checkpoints", refuse)
+        patch.setattr("autodistil.stages.training.train_with_checkpoints", refuse)
         again = pipeline.search(RunContext.open(run_folder))  # the options are remembered
         assert again.best == first.best
         pd.testing.assert_frame_equal(again.candidates, first.candidates)

@@ -7,8 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.student_search.ahead import score_ahead
-from autodistil.student_search.racing import RACES, Race, Score
+from autodistil.student_search.racing import RACES, Race, Score, score_ahead
 
 BLOCKS = (4, 4, 4, 2)
 

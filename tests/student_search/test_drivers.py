@@ -11,14 +11,16 @@ from pathlib import Path
 import optuna
 import pytest
 
-from autodistil.costs import EncoderShape, parse_budget
+from autodistil.costs.budget import parse_budget
 from autodistil.errors import ConfigError, RunError
-from autodistil.spaces import SearchSpace, SubSpace
-from autodistil.student_search import drivers, study
+from autodistil.space.shape import EncoderShape
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.student_search import study
+from autodistil.student_search import study_storage as drivers
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
-from autodistil.student_search.storage import study_storage
 from autodistil.student_search.study import Search
+from autodistil.student_search.study_storage import study_storage
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
 SPACE = SearchSpace("test", "", (SubSpace("one", (1, 2, 3), (32, 64, 96), None, (16,), (1.0, 2.0, 3.0)),))

@@ -5,8 +5,9 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autodistil.student_search.candidates import rank_candidates, standing
 from autodistil.student_search.pareto import pareto_mask
-from autodistil.student_search.pick import best_id, knee_id, rank_candidates, standing
+from autodistil.student_search.pick import best_id, knee_id
 
 VALUE = st.integers(0, 9)
 ROW = st.tuples(st.sampled_from("abc"), st.integers(1, 9), VALUE, st.booleans(), st.none() | VALUE)

@@ -5,10 +5,12 @@ import sqlite3
 import optuna
 import pytest
 
-from autodistil.costs import EncoderShape, parse_budget
+from autodistil.costs.budget import parse_budget
 from autodistil.errors import BudgetError, ExportError, RunError
-from autodistil.spaces import SearchSpace, SubSpace
-from autodistil.student_search.pick import best_id, knee_id, pick_student, rank_candidates
+from autodistil.space.shape import EncoderShape
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.pick import best_id, knee_id, pick_student
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.study import SAMPLERS, Search, choose_sampler, num_evaluations

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from autodistil.student_search import surrogate as module
 from autodistil.student_search.pareto import pareto_mask
-from autodistil.student_search.surrogate import Surrogate, scaled, student_features
+from autodistil.student_search.samplers import surrogate as module
+from autodistil.student_search.samplers.surrogate import Surrogate, scaled, student_features
 
 GRID = np.array(list(product(range(5), repeat=4)), dtype=float)
 COSTS = np.exp(GRID.sum(1, keepdims=True) / 5)

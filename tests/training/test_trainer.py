@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 
 from autodistil.errors import RunError
-from autodistil.superlm import SuperLM
+from autodistil.models.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog, read_metrics
-from autodistil.training.sampling import SAMPLINGS, draw_students
+from autodistil.training.sampling.draw import SAMPLINGS, draw_students
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
 
 TEACHER = random_teacher("bert")

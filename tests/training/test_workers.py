@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workers_helpers import CASES, TEXTS, all_cases, batches, gradients, in_processes, new_trainer, trained
 
+from autodistil.data.batch import take_rows
 from autodistil.errors import ConfigError
-from autodistil.inputs import take_rows
 from autodistil.training.workers import ALONE, shard
 
 

@@ -1,0 +1,233 @@
+"""Training sequences cut from a token stream, and the order in which steps see them.
+
+Sequences are packed: the stream is cut every so many tokens and each piece is framed by the tokenizer's special tokens,
+so there is no padding. The order is a pure function of (seed, step): a resumed run, another number of workers or a
+single worker sees the same batches. An epoch is a pseudo-random permutation computed index by index, a Feistel network
+with cycle walking (Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains"), so that it needs no memory however
+many sequences there are, and does not depend on the random generator of a NumPy version.
+
+Sentences as training texts: the spans of a token stream between one end of a sentence and the next.
+
+Sentence encoders are used on sentences, and an objective that compares the texts of a batch learns more from many
+short texts than from few long ones (reports/LOG.md). Ends are found by token, so any tokenizer will do: after `.`, `!`,
+`?` or a separator. A stretch that is too short to say something ("e.g.", "3.") is left out, a long one is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from autodistil.data.batch import PADDING
+from autodistil.data.tokens import TokenStream
+from autodistil.errors import CorpusError
+
+_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """Sequences of one length cut from a stream; a remainder shorter than a sequence is left out."""
+
+    stream: TokenStream
+    seq_len: int
+    """Tokens of a sequence, the affixes included."""
+    prefix_ids: Sequence[int]
+    suffix_ids: Sequence[int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix_ids", tuple(self.prefix_ids))
+        object.__setattr__(self, "suffix_ids", tuple(self.suffix_ids))
+        if self.content_length < 1:
+            raise CorpusError(
+                f"seq_len = {self.seq_len} leaves no room beside the tokenizer's special tokens; "
+                f"allowed: {self.seq_len - self.content_length + 1} or more"
+            )
+        if len(self) < 1:
+            raise CorpusError(
+                f"the {self.stream.path.stem} text has {len(self.stream):,} tokens; a sequence of {self.seq_len} needs "
+                f"{self.content_length:,}; add text, or lower seq_len"
+            )
+
+    @property
+    def content_length(self) -> int:
+        """Tokens of the stream in a sequence."""
+        return self.seq_len - len(self.prefix_ids) - len(self.suffix_ids)
+
+    def __len__(self) -> int:
+        return len(self.stream) // self.content_length
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Token ids (sequences, seq_len) of int64 for indices (sequences,)."""
+        contents = self.stream.tokens[: len(self) * self.content_length].reshape(len(self), self.content_length)
+        sequences = np.empty((len(indices), self.seq_len), dtype=np.int64)
+        start, stop = len(self.prefix_ids), self.seq_len - len(self.suffix_ids)
+        sequences[:, :start] = self.prefix_ids
+        sequences[:, start:stop] = contents[indices]
+        sequences[:, stop:] = self.suffix_ids
+        return sequences
+
+
+def batch_indices(num_sequences: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """The sequences of one step's global batch; workers take slices of it.
+
+    Steps run through permutations of all sequences, one an epoch: within an epoch no sequence comes twice and none is
+    missed, and a batch may end one epoch and begin the next.
+
+    Args:
+        num_sequences: sequences there are.
+        batch_size: sequences of a step, of all workers together.
+        step: from 0.
+        seed: decides the permutations.
+
+    Returns:
+        Indices (batch_size,) of int64.
+    """
+    assert num_sequences > 0
+    assert batch_size > 0
+    assert step >= 0
+    positions = step * batch_size + np.arange(batch_size, dtype=np.uint64)
+    epoch, index = np.divmod(positions, np.uint64(num_sequences))
+    keys = _mix(_mix(np.full(batch_size, seed % 2**64, dtype=np.uint64)) + epoch)
+    return _permuted(index, num_sequences, keys).astype(np.int64)
+
+
+def _permuted(index: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
+    """Image of each index under the permutation of range(size) that its key names."""
+    half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
+    result = _feistel(index, half_bits, keys)
+    while (outside := result >= size).any():
+        result[outside] = _feistel(result[outside], half_bits, keys[outside])
+    return result
+
+
+def _feistel(values: np.ndarray, half_bits: int, keys: np.ndarray) -> np.ndarray:
+    """A permutation of the numbers of 2 * half_bits bits for each key."""
+    shift, mask = np.uint64(half_bits), np.uint64((1 << half_bits) - 1)
+    left, right = values >> shift, values & mask
+    for number in range(_ROUNDS):
+        left, right = right, left ^ (_mix(keys ^ _mix(right + np.uint64(number << 32))) & mask)
+    return (left << shift) | right
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The 64-bit finaliser of SplitMix64 (Steele et al. 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+MIN_TOKENS = 5
+"""Tokens of the shortest sentence."""
+
+_POOL_STEPS = 16
+"""Steps whose sentences are sorted by length together, so that a batch needs little padding."""
+
+_BLOCK = 1 << 22
+"""Tokens scanned at a time."""
+
+_ENDS = frozenset(".!?。！？…")
+
+_CLOSING = "\"'”’)]»"
+
+
+def sentence_end_ids(tokenizer: PreTrainedTokenizerBase, separators: Iterable[int]) -> np.ndarray:
+    """Ids of the tokens after which a sentence ends, sorted (ids,)."""
+    texts = {index: _plain(token) for token, index in tokenizer.get_vocab().items()}
+    ends = {index for index, text in texts.items() if text and text.rstrip(_CLOSING)[-1:] in _ENDS and len(text) <= 2}
+    return np.array(sorted(ends | set(separators)), dtype=np.int64)
+
+
+def _plain(token: str) -> str:
+    """A token without the marks of word pieces and word starts."""
+    return token.removeprefix("##").lstrip("Ġ▁ ")
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The sentences of a stream."""
+
+    stream: TokenStream
+    seq_len: int
+    """Largest number of tokens of a text, the affixes included."""
+    prefix_ids: Sequence[int]
+    suffix_ids: Sequence[int]
+    end_ids: np.ndarray
+    """Tokens that end a sentence, sorted."""
+
+    def __post_init__(self) -> None:
+        if self.longest < 2 * MIN_TOKENS:  # so that no half of a sentence that is cut is a scrap
+            raise CorpusError(
+                f"seq_len = {self.seq_len} leaves {self.longest} tokens for a sentence; "
+                f"allowed: {self.seq_len - self.longest + 2 * MIN_TOKENS} or more"
+            )
+        if len(self) < 1:
+            raise CorpusError(
+                f"the {self.stream.path.stem} text of {len(self.stream):,} tokens holds no sentence of {MIN_TOKENS} "
+                "tokens; add text, or give --text-unit sequences"
+            )
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the stream in the longest text."""
+        return self.seq_len - len(self.prefix_ids) - len(self.suffix_ids)
+
+    @cached_property
+    def spans(self) -> np.ndarray:
+        """First token and end of each sentence in the stream, (sentences, 2); 16 bytes a sentence."""
+        ends = self._ends()
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        pieces = -(-(ends - starts) // self.longest)  # a long sentence is cut evenly
+        owner = np.repeat(np.arange(len(ends)), pieces)
+        number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        length = (ends - starts)[owner]
+        first = starts[owner] + length * number // pieces[owner]
+        last = starts[owner] + length * (number + 1) // pieces[owner]
+        spans = np.stack([first, last], axis=1)
+        return spans[last - first >= MIN_TOKENS]
+
+    def _ends(self) -> np.ndarray:
+        """One past the last token of each sentence, ascending; the stream's end included."""
+        tokens, found = self.stream.tokens, []
+        for start in range(0, len(tokens), _BLOCK):
+            found.append(start + 1 + np.flatnonzero(np.isin(tokens[start : start + _BLOCK], self.end_ids)))
+        ends = np.concatenate([*found, [len(tokens)]]).astype(np.int64)
+        return np.unique(ends)
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a text on average, the affixes included."""
+        return float(np.diff(self.spans, axis=1).mean()) + len(self.prefix_ids) + len(self.suffix_ids)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Token ids of int64 for indices (sentences,), `PADDING` after the shorter ones: (sentences, longest)."""
+        rows = [
+            [*self.prefix_ids, *self.stream.tokens[first:last].tolist(), *self.suffix_ids]
+            for first, last in self.spans[indices].tolist()
+        ]
+        texts = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)
+        for text, row in zip(texts, rows, strict=True):
+            text[: len(row)] = row
+        return texts
+
+
+def length_grouped_indices(sentences: Sentences, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """The sentences of one step, (batch_size,): of like length, and as random as `batch_indices` otherwise.
+
+    The sentences of 16 steps are drawn together, sorted by length and dealt out in random order: a function of the seed
+    and the step alone.
+    """
+    pool, place = divmod(step, _POOL_STEPS)
+    indices = batch_indices(len(sentences), _POOL_STEPS * batch_size, pool, seed)
+    lengths = np.diff(sentences.spans[indices], axis=1)[:, 0]
+    by_length = indices[np.argsort(lengths, kind="stable")]
+    turn = np.random.default_rng([seed, pool]).permutation(_POOL_STEPS)[place]
+    return by_length[turn * batch_size : (turn + 1) * batch_size]

@@ -1,0 +1,136 @@
+"""Whether a runtime computes what PyTorch computes: cases with PyTorch's answers, and how far another is from them.
+
+Needs NumPy alone, since the runner for phones and edge boxes holds this file too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from autodistil.errors import IntegrityError
+
+Run = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden)."""
+
+TOLERANCE = 1e-4
+"""Largest allowed difference in float32, as a share of the largest value (at least 1)."""
+
+MIN_COSINE = 0.9
+"""Smallest allowed mean cosine similarity of tokens where weights are quantised: below it, something is broken."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs and PyTorch's answer."""
+
+    input_ids: NDArray[np.int64]
+    """(batch, seq)"""
+    attention_mask: NDArray[np.int64]
+    """(batch, seq), 0 at padding"""
+    expected: NDArray[np.float32]
+    """(batch, seq, hidden)"""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How close a runtime comes, over the real tokens of all cases."""
+
+    max_difference: float
+    """Largest absolute difference, as a share of the largest value (at least 1)."""
+    mean_cosine: float
+
+
+def agreement(run: Run, cases: Sequence[Case]) -> Agreement:
+    """Compare a runtime with PyTorch; padding may hold anything."""
+    differences, cosines = [], []
+    for case in cases:
+        real = case.attention_mask > 0
+        ours, theirs = run(case.input_ids, case.attention_mask)[real], case.expected[real]
+        differences.append(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
+        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+        cosines.append((ours * theirs).sum(-1) / np.maximum(norms, 1e-12))
+    return Agreement(float(np.max(differences)), float(np.concatenate(cosines).mean()))
+
+
+def check_agreement(found: Agreement, what: str, quantised: bool = False) -> Agreement:
+    """Return `found` if it is close enough.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    if not quantised and not found.max_difference <= TOLERANCE:  # a NaN fails too
+        raise IntegrityError(
+            f"{what} differs from PyTorch by {found.max_difference:.1e} (allowed {TOLERANCE:.0e}); please report this"
+        )
+    if quantised and not found.mean_cosine >= MIN_COSINE:
+        raise IntegrityError(
+            f"{what} has a mean cosine of {found.mean_cosine:.3f} with PyTorch (allowed: {MIN_COSINE} or more); "
+            "this student does not bear quantisation, use the runtime onnx"
+        )
+    return found
+
+
+def save_cases(cases: Sequence[Case], path: Path) -> Path:
+    """Write cases to an .npz file; returns `path`."""
+    arrays = {f"{name}{i}": array for i, case in enumerate(cases) for name, array in vars(case).items()}
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
+def load_cases(path: Path) -> list[Case]:
+    """Read what `save_cases` wrote."""
+    names = ("input_ids", "attention_mask", "expected")
+    with np.load(path, allow_pickle=False) as arrays:
+        return [Case(*(arrays[f"{name}{i}"] for name in names)) for i in range(len(arrays.files) // len(names))]
+
+
+SHAPES = ((1, 1), (2, 16), (3, 7), (1, 33))
+"""(batch, sequence) at which outputs are compared; sequences after the first of a batch end in padding."""
+
+TEXTS = (
+    "Where can I return a parcel?",
+    "The committee, which had met twice that week, put the decision off until the figures for March were in.",
+    "Neural networks with fewer layers answer sooner.",
+    "42 % of 1,250 is 525; so is 0.42 * 1250.",
+)
+"""Real text of several lengths."""
+
+
+@torch.no_grad()
+def text_cases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Case]:
+    """Real text, alone and as a padded batch, with the model's own answers."""
+    longest = model.config.max_position_embeddings - 2
+    cases = []
+    for texts in ([TEXTS[0]], list(TEXTS)):
+        inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        cases.append(Case(ids.numpy(), mask.numpy(), expected.float().numpy()))
+    return cases
+
+
+@torch.no_grad()
+def parity_cases(model: PreTrainedModel) -> list[Case]:
+    """Random ids at several shapes, some with padding, with the model's own answers."""
+    generator = torch.Generator().manual_seed(0)
+    longest = model.config.max_position_embeddings - 2  # RoBERTa keeps the first positions for padding
+    cases = []
+    for batch, seq_len in SHAPES:
+        length = min(seq_len, longest)
+        ids = torch.randint(
+            min(10, model.config.vocab_size - 1), model.config.vocab_size, (batch, length), generator=generator
+        )
+        mask = torch.ones_like(ids)
+        mask[1:, (length + 1) // 2 :] = 0
+        ids = ids.where(mask > 0, model.config.pad_token_id or 0)
+        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        cases.append(Case(ids.numpy(), mask.numpy(), expected.float().numpy()))
+    return cases

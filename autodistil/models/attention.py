@@ -1,0 +1,172 @@
+"""Queries, keys and values of one attention layer of any Hugging Face model, taken where the model computes attention.
+
+Transformers sends every layer's query, key and value through `AttentionInterface`. The implementation registered here
+is SDPA with a tap: inside `run_tapped` it hands over the states of one layer and, when nothing behind them is
+needed, ends the forward there. Outside it is plain SDPA, so one model serves both uses. Models that compute attention
+by themselves (MPNet) have forward hooks on their three projections instead, which see the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from autodistil.data.batch import Batch
+from autodistil.objectives.relations import KeptRelations
+
+TAPPED_SDPA = "autodistil_sdpa"
+
+
+@dataclass(frozen=True)
+class AttentionStates:
+    """Queries, keys and values of one layer, each (batch, heads, seq, head_size).
+
+    Where queries are grouped, keys and values have a head for each group.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.query, self.key, self.value))
+
+
+@dataclass(frozen=True)
+class ModelStates:
+    """What a forward of a teacher or student yields to the objectives."""
+
+    attention: AttentionStates
+    """States of the tapped layer."""
+    output: Tensor | None = None
+    """Last hidden states (batch, seq, hidden), where they were asked for."""
+    hidden: tuple[Tensor, ...] = ()
+    """Output of each layer, the last hidden states last, where they were asked for."""
+    head: Tensor | None = None
+    """Weights (vocabulary, hidden) of the language-model head, which makes logits of the output; of decoders."""
+    tokens: Tensor | None = None
+    """What was read, ids (batch, seq) in the teacher's numbering; of a teacher that is a decoder."""
+    pooled: Tensor | None = None
+    """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
+    kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
+    """What students that are compared with these states share: by the number of relation heads, for Q, K and V."""
+
+    def detach(self) -> ModelStates:
+        """The same numbers, as targets."""
+        attention = AttentionStates(*(part.detach() for part in self.attention))
+        output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
+        hidden = tuple(layer.detach() for layer in self.hidden)
+        return ModelStates(attention, output, hidden, head, self.tokens, pooled)
+
+    def for_many(self) -> ModelStates:
+        """These states as targets of several students of one batch, which then share what they form of them."""
+        return replace(self, kept=defaultdict(lambda: tuple(KeptRelations() for _ in self.attention)))
+
+
+class _Finished(Exception):
+    """Ends a forward whose remaining layers nobody needs. Never leaves `run_tapped`."""
+
+
+@dataclass
+class _Tap:
+    layer: int
+    stop: bool
+    calls: int = 0
+    captured: list[AttentionStates] = field(default_factory=list)
+    parts: list[Tensor] = field(default_factory=list)
+
+    def see(self, query: Tensor, key: Tensor, value: Tensor) -> None:
+        if self.calls == self.layer:
+            self.captured.append(AttentionStates(query, key, value))
+            if self.stop:
+                raise _Finished
+        self.calls += 1
+
+    def see_part(self, part: Tensor) -> None:
+        """The next of query, key and value, in this order."""
+        self.parts.append(part)
+        if len(self.parts) == 3:
+            query, key, value = self.parts
+            self.parts = []
+            self.see(query, key, value)
+
+
+_active_tap: ContextVar[_Tap | None] = ContextVar("autodistil_attention_tap", default=None)
+
+
+def _tapped_sdpa(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    tap = _active_tap.get()
+    if tap is not None:
+        tap.see(query, key, value)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(TAPPED_SDPA, _tapped_sdpa)
+AttentionMaskInterface.register(TAPPED_SDPA, sdpa_mask)
+
+
+@contextmanager
+def _tapping(tap: _Tap) -> Iterator[None]:
+    token = _active_tap.set(tap)
+    try:
+        yield
+    finally:
+        _active_tap.reset(token)
+
+
+def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: bool = False) -> ModelStates:
+    """Run `forward(**batch)` of a model under `TAPPED_SDPA` and return the states of `layer`.
+
+    Args:
+        forward: a Hugging Face model, or a function that calls one.
+        batch: its inputs.
+        layer: index of the attention layer, in the order of execution, from 0.
+        output: also run what follows the layer and return the last hidden states.
+        hidden: also return the output of every layer; needs `output`.
+    """
+    tap = _Tap(layer, stop=not output)
+    result: Any = None
+    with _tapping(tap), suppress(_Finished):
+        result = forward(**batch, **({"output_hidden_states": True} if hidden else {}))
+    assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
+    if not output:
+        return ModelStates(tap.captured[0])
+    layers = result.hidden_states[1:] if hidden else ()
+    return ModelStates(tap.captured[0], result.last_hidden_state, layers, pooled=result.get("pooler_output"))
+
+
+def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:
+    """Switch a loaded model to the tapped attention.
+
+    Args:
+        model: any Hugging Face model.
+        projections: suffixes of the modules that make Q, K and V, each (batch, seq, heads * head_size), of a model
+            that does not use `AttentionInterface`; None for one that does.
+        heads: of each layer, for `projections`.
+    """
+    if getattr(model.config, "use_cache", False):
+        model.config.use_cache = False  # texts are read once and whole
+    if projections is None:
+        model.set_attn_implementation(TAPPED_SDPA)
+        return
+    for name, module in model.named_modules():
+        if name.endswith(tuple(projections)):
+            module.register_forward_hook(partial(_see_projection, heads))
+
+
+def _see_projection(heads: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    tap = _active_tap.get()
+    if tap is not None:
+        tap.see_part(output.unflatten(-1, (heads, -1)).transpose(1, 2))

@@ -1,0 +1,318 @@
+"""What the engine must know of a model family: which config field is which axis, which tensor dimension is which axis.
+
+A SuperLM keeps every parameter of a Hugging Face encoder as a tensor whose dimensions are *atoms*: fields of
+`StudentConfig` (sliced to the student's value, whole where that is None), `None` (kept whole) or a number (that many
+equal parts, all kept). The query weight of BERT, for example, has the layout `("num_heads", "head_size",
+"hidden_size")`: a student takes the leading heads, of each head the leading dimensions, and the leading residual
+dimensions. A fused projection of queries, keys and values starts with a 3. A family is one `Family` value; adding one
+is adding a table (docs/families.md).
+
+Grouped queries (GQA, arXiv 2305.13245): some query heads share one head of keys and values. Students keep the teacher's
+number of them, so a group of heads is what can be left out. Tables say `KV_HEADS` and `QUERIES`; a layout, which knows
+the config, has a `HeadGroups` and a number in their place.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from transformers import PretrainedConfig
+
+from autodistil.errors import SpaceError, TeacherError
+from autodistil.space.shape import EncoderShape, LayerTerms, LMHead
+from autodistil.space.space import SearchSpace
+from autodistil.space.student import StudentConfig
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class HeadGroups:
+    """The axis of heads that share one head of keys and values: as many as there are of these."""
+
+    queries: int
+    """Query heads of a group."""
+
+    def of(self, dims: StudentConfig) -> int:
+        """Groups of a student."""
+        return dims.num_heads // self.queries
+
+
+Atoms = tuple[str | int | HeadGroups | None, ...]
+KV_HEADS, QUERIES = "kv_heads", "queries"
+"""In tables: heads of keys and values, and query heads of each."""
+HIDDEN: Atoms = ("hidden_size",)
+EMBEDDING: Atoms = ("embedding_size",)
+HEADS: Atoms = ("num_heads", "head_size")
+ROTARY_HEADS: Atoms = ("num_heads", 2, "rotary_pairs")
+"""Heads under rotary positions, which turn dimension i together with i + half the head size: slices keep both."""
+GROUPED_QUERIES: Atoms = (KV_HEADS, QUERIES, 2, "rotary_pairs")
+GROUPED_KEYS: Atoms = (KV_HEADS, 2, "rotary_pairs")
+GROUPED_VALUES: Atoms = (KV_HEADS, "head_size")
+GROUPED_CONTEXT: Atoms = (KV_HEADS, QUERIES, "head_size")
+"""Outputs of the projections of queries, keys and values, and the input of the one behind attention."""
+FFN: Atoms = ("intermediate_size",)
+LM_HEAD = "lm_head.weight"
+"""Name of a decoder's head, (vocabulary, hidden), beside the parameters of the model without it."""
+WHOLE: Atoms = (None,)
+
+BERT_FIELDS = MappingProxyType(
+    {
+        "num_layers": "num_hidden_layers",
+        "hidden_size": "hidden_size",
+        "num_heads": "num_attention_heads",
+        "intermediate_size": "intermediate_size",
+    }
+)
+"""Axis -> config field, as most families call it."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One table per family of Hugging Face encoders."""
+
+    model_types: tuple[str, ...]
+    """`config.model_type` values that this table describes."""
+    layers: str
+    """Dotted path of the `ModuleList` of Transformer layers."""
+    linears: Mapping[str, tuple[Atoms, Atoms]]
+    """Suffix of a `Linear` module -> (atoms of its outputs, atoms of its inputs); the first match counts."""
+    others: Mapping[str, Atoms] = field(default_factory=lambda: MappingProxyType({}))
+    """Suffix of a parameter of something else than a `Linear` -> its atoms; (..., residual stream) if not listed."""
+    value: str = "attention.self.value"
+    """Suffix of the `Linear` that makes the values."""
+    projections: tuple[str, str, str] | None = None
+    """Suffixes of the `Linear` modules of Q, K, V where the model does not use transformers' `AttentionInterface`."""
+    layer_fields: tuple[str, ...] = ()
+    """Fields of the config that list one entry a layer; a student has those of the teacher layers it keeps."""
+    layer_terms: Callable[[PretrainedConfig], LayerTerms] = lambda _: LayerTerms()
+    """What one layer has beside matrices that BERT's has too, for the closed-form costs."""
+    position_table: bool = True
+    """Positions are rows of a table; not with rotary positions."""
+    tried_on: tuple[str, ...] = ()
+    """Packaged teachers, or examples that train one, on whose weights the family was tried; tests use random ones."""
+    word_embeddings: str = "embeddings.word_embeddings.weight"
+    """Name of the word embedding parameter, (vocabulary, hidden)."""
+    fields: Mapping[str, str] = field(default_factory=lambda: BERT_FIELDS)
+    """Axis -> field of the Hugging Face config; `head_size` too where it has one, else it follows from the others."""
+    positions_after_padding: bool = False
+    """Positions are counted from behind the padding id, not from 0."""
+    modality: str = "text"
+    """What the models read: `text` or `image` (`families.vit.VisionFamily`)."""
+    wide_config: Callable[[PretrainedConfig, int], PretrainedConfig] | None = None
+    """Config and head size -> config of students whose attention width is not the hidden size (architectures/)."""
+    causal: bool = False
+    """Decoders: a token sees none behind it, and a language-model head, which may be the word embeddings, predicts the
+    next one."""
+    kv_heads: str | None = None
+    """Field of the config with the number of heads of keys and values; None: as many as of queries."""
+
+    def max_length(self, config: PretrainedConfig) -> int:
+        """Tokens of the longest sequence that a model takes."""
+        first = config.pad_token_id + 1 if self.positions_after_padding else 0
+        return int(config.max_position_embeddings - first)
+
+    def dimensions(self, config: PretrainedConfig) -> StudentConfig:
+        """The axes of a model, read off its config.
+
+        Raises:
+            TeacherError: the number of heads does not divide the hidden size.
+        """
+        axes = {axis: int(getattr(config, name)) for axis, name in self.fields.items()}
+        self.queries_per_kv(config)
+        if "head_size" in axes:
+            return StudentConfig(**axes)
+        if axes["num_heads"] < 1 or axes["hidden_size"] % axes["num_heads"]:
+            raise TeacherError(
+                f"{self.fields['num_heads']} = {axes['num_heads']} of a {config.model_type} teacher does not divide "
+                f"{self.fields['hidden_size']} = {axes['hidden_size']}; allowed: a divisor; give a config.json that "
+                "fits the weights"
+            )
+        return StudentConfig(**axes, head_size=axes["hidden_size"] // axes["num_heads"])
+
+    def queries_per_kv(self, config: PretrainedConfig) -> int:
+        """Query heads that share one head of keys and values.
+
+        Raises:
+            TeacherError: the number of the latter does not divide that of the former.
+        """
+        if self.kv_heads is None:
+            return 1
+        queries, shared = (int(getattr(config, name)) for name in (self.fields["num_heads"], self.kv_heads))
+        if shared < 1 or queries % shared:
+            raise TeacherError(
+                f"{self.kv_heads} = {shared} of a {config.model_type} teacher does not divide "
+                f"{self.fields['num_heads']} = {queries}; allowed: a divisor; give a config.json that fits the weights"
+            )
+        return queries // shared
+
+    def student_config(
+        self, config: PretrainedConfig, student: StudentConfig, layers: Sequence[int]
+    ) -> PretrainedConfig:
+        """The Hugging Face config of a student: the teacher's with the axes replaced.
+
+        Args:
+            config: the teacher's.
+            student: the axes.
+            layers: the teacher's layers that the student keeps.
+        """
+        result = copy.deepcopy(config)
+        for axis, name in self.fields.items():
+            setattr(result, name, getattr(student, axis))
+        for name in self.layer_fields:
+            setattr(result, name, [getattr(config, name)[layer] for layer in layers])
+        if self.kv_heads is not None:
+            setattr(result, self.kv_heads, student.num_heads // self.queries_per_kv(config))
+        if self.causal:
+            result.use_cache = True  # which the teacher does without, as it only reads (attention.py)
+        if _embedding_follows_hidden(config):
+            result.embedding_size = student.hidden_size
+        if student.embedding_size is not None:
+            result.embedding_size = student.embedding_size
+        if student.free_attention and self.wide_config is not None:
+            return self.wide_config(result, student.head_size)
+        return result
+
+    def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
+        """The constants that the closed-form costs need beside the axes."""
+        factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
+        positions = config.max_position_embeddings if self.position_table else 0
+        return EncoderShape(
+            vocab_size=config.vocab_size,
+            other_embedding_rows=positions + (getattr(config, "type_vocab_size", 0) or 0),
+            embedding_size=config.embedding_size if factorised else None,
+            pooler=pooler,
+            layer=replace(self.layer_terms(config), queries_per_kv=self.queries_per_kv(config)),
+            head=LMHead(config.tie_word_embeddings) if self.causal else None,
+        )
+
+    def layout(self, name: str, ndim: int, config: PretrainedConfig) -> Atoms:
+        """Atoms of the parameter `name`: by the tables, else (..., residual stream)."""
+        module, kind = name.rsplit(".", 1)
+        atoms = self.linear_atoms(module)
+        if atoms is not None:
+            queries = self.queries_per_kv(config)
+            known: Mapping[object, HeadGroups | int] = {KV_HEADS: HeadGroups(queries), QUERIES: queries}
+            return tuple(known.get(atom, atom) for atom in (atoms[0] + atoms[1] if kind == "weight" else atoms[0]))
+        for suffix, listed in self.others.items():
+            if name.endswith(suffix):
+                return listed
+        factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
+        last = EMBEDDING if factorised and name.startswith("embeddings.") else HIDDEN
+        return WHOLE * (ndim - 1) + last
+
+    def linear_atoms(self, module: str) -> tuple[Atoms, Atoms] | None:
+        """Atoms of the outputs and the inputs of the `Linear` called `module`, None where it is none of the table's."""
+        return next((atoms for suffix, atoms in self.linears.items() if module.endswith(suffix)), None)
+
+    @property
+    def shares_heads(self) -> bool:
+        """Whether all layers share something by head, so that heads have one order."""
+        return any("num_heads" in atoms for atoms in self.others.values())
+
+    @property
+    def rotary(self) -> bool:
+        """Whether queries and keys are rotated in pairs of dimensions, so that head sizes are even."""
+        return any("rotary_pairs" in (*outputs, *inputs) for outputs, inputs in self.linears.values())
+
+    def check_space(self, space: SearchSpace, config: PretrainedConfig | None = None) -> None:
+        """Check what a family asks of its students beside being no larger than the teacher.
+
+        Args:
+            space: the students.
+            config: the teacher's, which says how queries are grouped; None: one by one.
+
+        Raises:
+            SpaceError: an odd head size under rotary positions, free attention that has no architecture, heads that
+                split a group, or a pruned vocabulary of a decoder.
+        """
+        self._check_attention(space)
+        if config is not None:
+            self._check_groups(space, self.queries_per_kv(config))
+        if self.causal and space.prunes_vocabulary:
+            raise SpaceError(
+                f"search space {space.name!r}: vocab_size: got it for {self.model_types[0]}; allowed: encoders, as "
+                "decoders predict every token of the teacher; leave it out"
+            )
+        odd = sorted({c.config.head_size for c in space.candidates if self.rotary and c.config.head_size % 2})
+        if odd:
+            raise SpaceError(
+                f"search space {space.name!r}: head_size: got {', '.join(map(str, odd))}; allowed: even numbers, as "
+                f"{self.model_types[0]} turns pairs of dimensions by their position; correct it"
+            )
+
+    def fit_space(self, space: SearchSpace) -> SearchSpace:
+        """A space that was not made for this family, without the students that it cannot have."""
+        return space
+
+    def _check_groups(self, space: SearchSpace, queries: int) -> None:
+        split = sorted({c.config.num_heads for c in space.candidates if c.config.num_heads % queries})
+        if split:
+            raise SpaceError(
+                f"search space {space.name!r}: num_heads: got {', '.join(map(str, split))}; allowed: multiples of "
+                f"{queries}, the query heads that share keys and values in this teacher; correct it"
+            )
+
+    def _check_attention(self, space: SearchSpace) -> None:
+        if not space.frees_attention:
+            return
+        own = "head_size" in self.fields
+        if not own and (self.wide_config is None or space.factorises_embeddings):
+            what = "students with an embedding_size" if space.factorises_embeddings else self.model_types[0]
+            raise SpaceError(
+                f"search space {space.name!r}: free_attention: got it for {what}; allowed: bert teachers, without "
+                "embedding_size, and those with a head size in their config; leave it out"
+            )
+        students = [candidate.config for candidate in space.candidates]
+        uneven = sorted({(s.hidden_size, s.num_heads) for s in students if own and s.hidden_size % s.num_heads})
+        if uneven:
+            hidden, heads = uneven[0]
+            raise SpaceError(
+                f"search space {space.name!r}: hidden_size: got {hidden} with {heads} heads; allowed: a multiple of "
+                f"the heads, which {self.model_types[0]} asks for; correct it"
+            )
+
+    def carries_values(self, name: str) -> bool:
+        """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""
+        module = name.rsplit(".", 1)[0]
+        atoms = self.linear_atoms(module)
+        return module.endswith(self.value) or (atoms is not None and atoms[1] in (HEADS, GROUPED_CONTEXT))
+
+    def layer_of(self, name: str) -> int | None:
+        """Index of the Transformer layer that owns the parameter `name`, None outside the layers."""
+        match = re.match(rf"{re.escape(self.layers)}\.(\d+)\.", name)
+        return int(match.group(1)) if match else None
+
+    def rename_layer(self, name: str, layer: int) -> str:
+        """`name` with its layer index replaced by `layer`."""
+        return re.sub(rf"^({re.escape(self.layers)}\.)\d+\.", rf"\g<1>{layer}.", name)
+
+
+def _embedding_follows_hidden(config: PretrainedConfig) -> bool:
+    """ELECTRA-base ties its embedding size to the hidden size; ELECTRA-small projects a fixed one."""
+    return getattr(config, "embedding_size", None) == config.hidden_size
+
+
+def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -> torch.Tensor:
+    """Reshape a Hugging Face parameter so that each atom is a dimension of its own."""
+    if len(layout) == tensor.dim():
+        return tensor
+    return tensor.reshape([atom if isinstance(atom, int) else _size(atom, dims) or -1 for atom in layout])
+
+
+def leading(layout: Atoms, dims: StudentConfig) -> tuple[slice, ...]:
+    """Index of the leading sub-tensor that a student of `dims` uses."""
+    return tuple(slice(_size(atom, dims)) for atom in layout)
+
+
+def _size(atom: str | int | HeadGroups | None, dims: StudentConfig) -> int | None:
+    """What a student keeps along an atom; None: all."""
+    if isinstance(atom, HeadGroups):
+        return atom.of(dims)
+    return getattr(dims, atom) if isinstance(atom, str) else None

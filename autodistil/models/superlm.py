@@ -1,0 +1,352 @@
+"""SuperLM: one set of parameters that all students of a sub-space share (AutoDistil, section 3; once-for-all networks).
+
+A student is a value, never a mode: its forward is the Hugging Face model of its own config, run by
+`torch.func.functional_call` on leading slices of the shared parameters. What is evaluated is therefore what is
+exported, by construction: the same module class with the same numbers.
+
+A decoder is the model without its language-model head, and the head beside it: losses make logits of the last hidden
+states by themselves (logits.py). Where the head is the word embeddings, both names stand for one parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from autodistil.data.batch import Batch
+from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
+from autodistil.models.factorised import electra_config, factorise
+from autodistil.models.families.bert import ELECTRA
+from autodistil.models.families.family import LM_HEAD, Atoms, Family, leading, split_dimensions
+from autodistil.models.layer_maps import LayerMap, spread_layers
+from autodistil.models.teacher import Teacher
+from autodistil.models.vocabulary import Vocabulary, renumber_config
+from autodistil.space.space import StudentSet, SubSpace
+from autodistil.space.student import StudentConfig
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """The rows of the word embedding that a batch touches, so that neither copies nor gradients span the vocabulary."""
+
+    rows: Tensor
+    """Vocabulary ids, (rows,), unique."""
+    batch: Batch
+    """The batch with `input_ids` renumbered into `rows`; the padding id keeps its number, which models test for."""
+
+    @classmethod
+    def of(cls, batch: Batch, padding: int | None) -> TokenRows | None:
+        """Renumber a batch; None where the padding id cannot keep its number."""
+        ids = batch["input_ids"]
+        if padding is None:
+            rows, renumbered = torch.unique(ids, return_inverse=True)
+            return cls(rows, {**batch, "input_ids": renumbered})
+        rows = torch.unique(torch.cat([ids.reshape(-1), ids.new_tensor([padding])]))
+        if padding >= len(rows):
+            return None
+        at = int(torch.searchsorted(rows, padding))
+        numbers = torch.searchsorted(rows, ids)
+        rows[[at, padding]] = rows[[padding, at]]
+        swapped = torch.where(numbers == at, padding, torch.where(numbers == padding, at, numbers))
+        return cls(rows, {**batch, "input_ids": swapped})
+
+
+Slice = tuple[str, str, tuple[slice, ...], torch.Size]
+"""A student's parameter: its name, the SuperLM's name, where it lies there and its own shape."""
+
+
+class SuperLM:
+    """The shared parameters of one sub-space, and its students.
+
+    Attributes:
+        sub_space: the students.
+        parameters: name -> tensor with one dimension per atom of its layout (`families.py`). Layer indices in the
+            names count the SuperLM's own layers: those teacher layers that some student uses.
+        vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
+            else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        base_config: PretrainedConfig,
+        sub_space: StudentSet,
+        parameters: Mapping[str, Tensor],
+        layer_map: LayerMap = spread_layers,
+        pooler: bool = True,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        self.family = family
+        self.base_config = base_config
+        self.sub_space = sub_space
+        self.layer_map = layer_map
+        self.pooler = pooler
+        self.vocabulary = vocabulary
+        self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
+        self._teacher_depth = family.dimensions(base_config).num_layers
+        self._layers = used_layers(sub_space, self._teacher_depth, layer_map)
+        self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
+        self._plans: dict[StudentConfig, list[Slice]] = {}
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: Teacher,
+        sub_space: StudentSet,
+        layer_map: LayerMap = spread_layers,
+        vocabulary: Vocabulary | None = None,
+        tokens: Tensor | None = None,
+    ) -> SuperLM:
+        """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`.
+
+        Args:
+            teacher: the teacher; one that `check_factorisable` accepts where `sub_space` has embedding sizes.
+            sub_space: the students.
+            layer_map: which of the teacher's layers a student has.
+            vocabulary: see the class.
+            tokens: ids (sequences, seq) of the text that factorised embeddings are fitted to.
+        """
+        family, config = teacher.family, teacher.model.config
+        layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
+        parameters = {}
+        for name, value in teacher.named_parameters():
+            layer = family.layer_of(name)
+            if layer is not None and layer not in layers:
+                continue
+            own_name = name if layer is None else family.rename_layer(name, layers.index(layer))
+            layout = family.layout(name, value.dim(), config)
+            split = split_dimensions(value.detach().float(), layout, teacher.dims)
+            parameters[own_name] = split[leading(layout, sub_space.envelope)]
+        if sub_space.embedding_size is None:
+            return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
+        sizes = sorted({student.embedding_size or 0 for student in sub_space.architectures})
+        factorised = factorise(parameters, config.layer_norm_eps, sizes, tokens)
+        return cls(ELECTRA, electra_config(config, sizes[-1]), sub_space, factorised, layer_map, False, vocabulary)
+
+    def alone(self, student: StudentConfig, name: str | None = None) -> SuperLM:
+        """A SuperLM of this one student, with copies of its parameters: what goes on training it alone.
+
+        Args:
+            student: a student of the sub-space.
+            name: of the new SuperLM, this one's unless given.
+        """
+        sub_space = SubSpace.of_student(name or self.sub_space.name, student)
+        tied = self._tied_head
+        parameters = {
+            name: self.parameters[own].detach()[index]
+            for name, own, index, _ in self._slices(student)
+            if not (tied and name == LM_HEAD)
+        }
+        return SuperLM(
+            self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(iter(self.parameters.values())).device
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Detached parameters by name."""
+        return {name: parameter.detach() for name, parameter in self.parameters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy parameters in. Names and shapes must be this SuperLM's own."""
+        assert state.keys() == self.parameters.keys(), "parameters of another SuperLM"
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(state[name])
+
+    def student_config(self, student: StudentConfig) -> PretrainedConfig:
+        """The Hugging Face config of a student, with token ids in its own numbering."""
+        layers = self.layer_map(student.num_layers, self._teacher_depth)
+        config = self.family.student_config(self.base_config, student, layers)
+        if student.vocab_size is not None:
+            assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
+            renumber_config(config, self.vocabulary, student.vocab_size)
+        return config
+
+    def kept_tokens(self, student: StudentConfig) -> Tensor | None:
+        """The teacher's ids of a student's tokens, (vocabulary,): its own ids are the indices. None: all, unchanged."""
+        if student.vocab_size is None:
+            return None
+        assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
+        return torch.from_numpy(self.vocabulary.kept(student.vocab_size))
+
+    def weights(self, student: StudentConfig) -> dict[str, Tensor]:
+        """The student's parameters as differentiable views, named and shaped as in its Hugging Face model.
+
+        The word embeddings are those of the whole vocabulary.
+        """
+        return {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
+
+    def forward(
+        self,
+        student: StudentConfig,
+        batch: Batch,
+        weights: Mapping[str, Tensor] | None = None,
+        output: bool = False,
+        hidden: bool = False,
+    ) -> ModelStates:
+        """Attention states of the student's last layer and, if asked, its hidden states.
+
+        Args:
+            student: a student of the sub-space.
+            batch: token ids in the teacher's numbering, and mask.
+            weights: the student's parameters, `self.weights(student)` unless given (see `leaf_weights`).
+            output: also run what follows the last attention.
+            hidden: also return the output of every layer; needs `output`.
+        """
+        model = self._skeleton(student)
+        # What is tied is given by both names; looking for ties takes longer than a small forward.
+        given = dict(weights or self.weights(student))
+        head = given.pop(LM_HEAD, None)
+        run = partial(functional_call, model, given, (), tie_weights=False)
+        states = run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
+        return replace(states, head=head)
+
+    def extract(self, student: StudentConfig) -> PreTrainedModel:
+        """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
+        model = self._new_model(self.student_config(student), torch.device("cpu"), self._whole_class)
+        state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
+        kept = self.kept_tokens(student)
+        if kept is not None:
+            state[self.family.word_embeddings] = state[self.family.word_embeddings][kept]
+        if self.family.causal:
+            prefix = f"{model.base_model_prefix}."
+            state = {name if name == LM_HEAD else prefix + name: value for name, value in state.items()}
+        model.load_state_dict(state, strict=True, assign=True)
+        model.tie_weights()
+        return model.eval()
+
+    def meta_model(self, student: StudentConfig) -> PreTrainedModel:
+        """The student's Hugging Face model without memory for its parameters, for tracing."""
+        return self._new_model(self.student_config(student), torch.device("meta"), self._whole_class).eval()
+
+    def leaf_weights(
+        self, student: StudentConfig, rows: TokenRows | None, dtype: torch.dtype = torch.float32, head: bool = False
+    ) -> dict[str, Tensor]:
+        """The student's parameters as contiguous leaves that collect gradients of their own.
+
+        Backward into views would fill a gradient of the SuperLM's full size for each student; leaves get just
+        theirs, and `accumulate` adds them where they belong. What is contiguous as it lies is shared, not copied:
+        leaves are for use before the next update.
+
+        Args:
+            student: a student of the sub-space.
+            rows: the word-embedding rows to take, all where None; the forward then needs `rows.batch`.
+            dtype: what the student computes in; its gradients are added in the SuperLM's own.
+            head: also take a decoder's language-model head, over the whole vocabulary.
+        """
+        leaves = {}
+        for name, own, index, shape in self._slices(student):
+            if name == LM_HEAD and not head:
+                continue
+            value = self.parameters[own].detach()
+            if rows is not None and name == self.family.word_embeddings:
+                value = value[rows.rows]
+                shape = torch.Size((len(rows.rows), *shape[1:]))
+            leaves[name] = value[index].reshape(shape).to(dtype).contiguous().requires_grad_()
+        return leaves
+
+    def accumulate(self, student: StudentConfig, leaves: Mapping[str, Tensor], rows: TokenRows | None) -> None:
+        """Add the gradients of `leaf_weights` to the shared parameters' `.grad` (which stays None where none came)."""
+        for name, own, index, _ in self._slices(student):
+            gradient = leaves[name].grad if name in leaves else None
+            if gradient is None:
+                continue
+            parameter = self.parameters[own]
+            touched = rows.rows if rows is not None and name == self.family.word_embeddings else None
+            if parameter.grad is None:
+                if touched is None and gradient.numel() == parameter.numel():
+                    parameter.grad = gradient.reshape(parameter.shape).to(parameter.dtype)
+                    continue
+                parameter.grad = torch.zeros_like(parameter)
+            target = parameter.grad[index]
+            if touched is None:
+                target += gradient.reshape(target.shape)
+            else:
+                target.index_add_(0, touched, gradient.to(target.dtype))
+
+    def token_rows(self, batch: Batch) -> TokenRows | None:
+        """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`; None for images."""
+        if "input_ids" not in batch:
+            return None
+        return TokenRows.of(batch, self.base_config.pad_token_id)
+
+    def _slices(self, student: StudentConfig) -> list[Slice]:
+        """For each parameter of the student: its name, the slice and the shape; cached."""
+        student = student.architecture
+        if student not in self._plans:
+            self._plans[student] = self._plan(student)
+        return self._plans[student]
+
+    def _plan(self, student: StudentConfig) -> list[Slice]:
+        slots = self._slots(student.num_layers)
+        rows = []
+        for name, value in self._skeleton(student).named_parameters():
+            layer = self.family.layer_of(name)
+            own = name if layer is None else self.family.rename_layer(name, slots[layer])
+            rows.append((name, own, leading(self._layout(name, value.dim()), student), value.shape))
+        if self.family.causal:
+            own = self.family.word_embeddings if self._tied_head else LM_HEAD
+            shape = next(shape for name, _, _, shape in rows if name == self.family.word_embeddings)
+            rows.append((LM_HEAD, own, leading(self._layout(LM_HEAD, 2), student), shape))
+        return rows
+
+    @property
+    def _tied_head(self) -> bool:
+        return self.family.causal and bool(self.base_config.tie_word_embeddings)
+
+    @property
+    def _whole_class(self) -> Any:
+        """What students are outside of a SuperLM."""
+        return AutoModelForCausalLM if self.family.causal else AutoModel
+
+    def _slots(self, depth: int) -> tuple[int, ...]:
+        """Which of the SuperLM's layers a student of this depth uses."""
+        return tuple(self._layers.index(layer) for layer in self.layer_map(depth, self._teacher_depth))
+
+    def _layout(self, name: str, ndim: int) -> Atoms:
+        return self.family.layout(name, ndim, self.base_config)
+
+    def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
+        """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""
+        student = student.architecture
+        if student not in self._skeletons:
+            model = self._new_model(self.student_config(student), self.device).eval()
+            use_tapped_attention(model, self.family.projections, student.num_heads)
+            self._skeletons[student] = model
+        return self._skeletons[student]
+
+    def _new_model(self, config: PretrainedConfig, device: torch.device, kind: Any = AutoModel) -> PreTrainedModel:
+        """A model with buffers on `device` and parameters on the meta device."""
+        with torch.device("meta"):
+            model: Any = kind.from_config(config)
+        if not self.pooler and hasattr(model, "pooler"):
+            model.pooler = None
+        _materialise_buffers(model, device)
+        return cast(PreTrainedModel, model)
+
+
+def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
+    """The teacher layers that some student of the sub-space uses, in order."""
+    depths = {student.num_layers for student in sub_space.architectures}
+    return tuple(sorted({layer for depth in depths for layer in layer_map(depth, teacher_depth)}))
+
+
+def _materialise_buffers(model: PreTrainedModel, device: torch.device) -> None:
+    """Give the buffers of a model on the meta device their values (positions, ...), as `from_pretrained` does."""
+    for module in model.modules():
+        buffers = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
+        for name, buffer in buffers.items():
+            module._buffers[name] = torch.empty_like(buffer, device=device)
+        if buffers:
+            model._init_weights(module)

@@ -1,0 +1,280 @@
+"""The frozen teacher: a Hugging Face model in eval mode that yields the attention states of any of its layers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from autodistil.data.batch import Batch, Inputs, TokenInputs
+from autodistil.errors import ConfigError, TeacherError, one_line
+from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
+from autodistil.models.families import family_of, known_families
+from autodistil.models.families.family import LM_HEAD, Family
+from autodistil.models.families.vit import VisionFamily
+from autodistil.models.image_processor import ImageReader, fit_positions, load_image_reader
+from autodistil.models.packaged import DEFAULT_TEACHER, PACKAGED
+from autodistil.models.pooling import POOLER, read_pooling
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import StudentConfig
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen encoder or decoder with its tokenizer or image processor."""
+
+    source: str
+    """What the user asked for: a name, a Hugging Face id or a folder."""
+    folder: Path | None
+    """The local folder, where it is one."""
+    model: PreTrainedModel
+    """Without a language-model head."""
+    family: Family
+    tokenizer: PreTrainedTokenizerBase
+    """Of those that read text; None of others, which have `images`."""
+    has_pooler: bool
+    """The checkpoint holds a pooler (AutoModel makes up a random one where it is missing)."""
+    fingerprint: str
+    """Hash of config and weights: two teachers with the same one are the same function."""
+    own_head: Tensor | None = None
+    """Language-model head (vocabulary, hidden) of a decoder that does not tie it to the word embeddings."""
+
+    images: ImageReader | None = None
+    """The image processor of those that read images."""
+
+    @property
+    def head(self) -> Tensor | None:
+        """The language-model head (vocabulary, hidden) of a decoder."""
+        if not self.family.causal:
+            return None
+        return self.model.get_parameter(self.family.word_embeddings) if self.own_head is None else self.own_head
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters of the model, and the head where it is one of its own."""
+        yield from self.model.named_parameters()
+        if self.own_head is not None:
+            yield LM_HEAD, self.own_head
+
+    @property
+    def dims(self) -> StudentConfig:
+        """The teacher's own axes."""
+        return self.family.dimensions(self.model.config)
+
+    @property
+    def encoder_shape(self) -> EncoderShape:
+        """The constants of the closed-form costs."""
+        return self.family.encoder_shape(self.model.config, self.has_pooler)
+
+    @property
+    def padding_id(self) -> int:
+        """What fills up shorter texts; masked, so any id would do."""
+        return getattr(self.model.config, "pad_token_id", None) or 0
+
+    @property
+    def inputs(self) -> Inputs:
+        """How texts or images become its inputs."""
+        return TokenInputs(self.padding_id) if self.images is None else self.images.inputs
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest sequence that it takes."""
+        return self.family.max_length(self.model.config)
+
+    @property
+    def pooling(self) -> str | None:
+        """How it pools embeddings (a key of `pooling.POOLINGS`), None where it is no encoder of sentences or images.
+
+        Vision encoders: by the pooler that came with the weights, else the class token.
+        """
+        if self.family.modality == "image":
+            return POOLER if self.has_pooler else "cls"
+        return read_pooling(self.folder)
+
+    def check_reads_text(self, *uses: str) -> None:
+        """Make sure that it reads text where something is asked for that knows no images.
+
+        Raises:
+            ConfigError: it reads images; the message names the first use.
+        """
+        if self.images is not None and uses:
+            raise ConfigError(f"{uses[0]} is for models that read text, {self.source!r} reads images; leave it out")
+
+    @torch.no_grad()
+    def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
+        """Attention states of `layer` (the last unless given) and, if asked, last and all hidden states."""
+        last = self.dims.num_layers - 1
+        states = run_tapped(self.model, batch, last if layer is None else layer, output, hidden)
+        return replace(states, head=self.head, tokens=batch["input_ids"]) if self.family.causal else states
+
+    def kv_width(self, student: StudentConfig) -> int:
+        """Width of keys and values of a student or the teacher itself: what relation heads have to divide."""
+        return student.attention_width // self.family.queries_per_kv(self.model.config)
+
+
+def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remote_code: bool = False) -> Teacher:
+    """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
+
+    Raises:
+        TeacherError: not found, no family table, unreadable or missing weights, no tokenizer or image processor, a
+            decoder without causal mask.
+    """
+    folder = resolve_folder(source)
+    location = str(folder) if folder else source
+    config = load_config(source, trust_remote_code)
+    family = family_of(config)
+    family.dimensions(config)  # refuses heads that do not divide before the weights are read
+    if getattr(config, "is_decoder", False) and not family.causal:
+        decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
+        raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
+    model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
+    images = None
+    if isinstance(family, VisionFamily):
+        images = load_image_reader(location, source, config, trust_remote_code)
+        fit_positions(model, images.size, family.special_tokens)
+    model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
+    tokenizer: Any = None if images else _load_tokenizer(location, source, trust_remote_code)
+    teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
+    if family.causal:
+        check_causal(teacher)
+    return teacher
+
+
+def _load_tokenizer(location: str, source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
+
+
+def as_teacher(
+    source: str,
+    folder: Path | None,
+    model: PreTrainedModel,
+    family: Family,
+    tokenizer: PreTrainedTokenizerBase,
+    has_pooler: bool,
+    images: ImageReader | None = None,
+) -> Teacher:
+    """A loaded model, a decoder with its head, as a teacher: frozen, its attention tapped."""
+    use_tapped_attention(model, family.projections, family.dimensions(model.config).num_heads)
+    model.requires_grad_(False).eval()
+    if not family.causal:
+        fingerprint = _fingerprint(model, images.fingerprint if images else "")
+        return Teacher(source, folder, model, family, tokenizer, has_pooler, fingerprint, images=images)
+    head = None if model.config.tie_word_embeddings else model.get_parameter(LM_HEAD)
+    body: Any = model.base_model
+    return Teacher(source, folder, body, family, tokenizer, False, _fingerprint(model), own_head=head)
+
+
+@torch.no_grad()
+def check_causal(teacher: Teacher) -> None:
+    """Check that a decoder's states do not depend on later tokens.
+
+    Raises:
+        TeacherError: they do.
+    """
+    count = teacher.model.config.vocab_size
+    ids = torch.arange(2 * _PROBE, device=teacher.model.device).view(2, _PROBE) * 7 % count
+    ids[1, :-1] = ids[0, :-1]
+    ids[1, -1] = (ids[0, -1] + 1) % count
+    one, other = teacher.model(input_ids=ids).last_hidden_state[:, :-1]
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
+        raise TeacherError(
+            f"teacher {teacher.source!r} is a decoder without causal mask: its states depend on later tokens; allowed: "
+            "decoders that see none, such as those that generate text; give another"
+        )
+
+
+def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The Hugging Face config of a teacher, without its weights.
+
+    Raises:
+        TeacherError: not found or unreadable.
+    """
+    folder = resolve_folder(source)
+    try:
+        return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        hint = "give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
+        raise TeacherError(f"teacher {source!r} cannot be loaded: {one_line(error, 200)}; {hint}") from error
+
+
+def resolve_folder(source: str, what: str = "teacher") -> Path | None:
+    """The local folder of a model, None where it is an id on the Hub.
+
+    Args:
+        source: packaged name, folder or Hugging Face id.
+        what: how to call it in messages.
+
+    Raises:
+        TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
+    """
+    if source in PACKAGED:
+        return PACKAGED[source].folder(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise TeacherError(
+                f"{what} folder {source!r} holds no config.json; give the folder of a Hugging Face model"
+            )
+        return path
+    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
+    return None
+
+
+_PROBE = 8
+"""Tokens of the texts that show whether a decoder looks ahead."""
+
+
+def _load_model(location: str, source: str, trust_remote_code: bool, causal: bool) -> tuple[PreTrainedModel, bool]:
+    """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "use_safetensors": True, "dtype": torch.float32}
+    try:
+        kind: Any = AutoModelForCausalLM if causal else AutoModel
+        model, info = kind.from_pretrained(location, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TeacherError(
+            f"weights of teacher {source!r} cannot be read: {one_line(error, 200)}; "
+            "give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
+        ) from error
+    missing = set(info["missing_keys"])
+    pooler = {name for name, _ in model.named_parameters() if name.startswith("pooler.")}
+    if missing - pooler:
+        raise TeacherError(
+            f"weights of teacher {source!r} lack {len(missing - pooler)} parameters, "
+            f"first {min(missing - pooler)!r}; give a complete checkpoint"
+        )
+    if missing & pooler:
+        model.pooler = None
+    return model, bool(pooler) and not missing
+
+
+_NOT_THE_FUNCTION = frozenset({"transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"})
+"""What a config says that changes with the library or the loading, not with what the model computes."""
+
+
+def _fingerprint(model: PreTrainedModel, processor: str = "") -> str:
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _NOT_THE_FUNCTION}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest.update(processor.encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,120 @@
+"""Search spaces and a teacher: what fits into it, and the space that is derived from it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise, product
+from types import MappingProxyType
+
+from autodistil.errors import SpaceError
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import DIMENSIONS, StudentConfig
+from autodistil.utils import listed
+
+logger = logging.getLogger(__name__)
+
+
+def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
+    """Check that every SuperLM can be cut out of the teacher.
+
+    Raises:
+        SpaceError: A sub-space has a dimension larger than the teacher's.
+    """
+    for sub, dim in product(space.sub_spaces, DIMENSIONS):
+        limit = getattr(teacher, dim)
+        above = sorted({value for student in sub.students if (value := getattr(student, dim)) > limit})
+        if above:
+            axis = "mlp_ratio (intermediate_size)" if dim == "intermediate_size" else dim
+            raise SpaceError(
+                f"search space {space.name!r}, sub-space {sub.name!r}: {axis}: got {listed(above)}; "
+                f"allowed: at most the teacher's {limit}; lower it, or use the space 'auto' that fits any teacher"
+            )
+
+
+def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace:
+    """The space with vocabulary sizes as they are for a teacher: its own becomes the whole vocabulary.
+
+    Args:
+        space: a search space.
+        smallest: the fewest tokens with which the teacher's tokenizer stays lossless.
+        whole: rows of the teacher's word embeddings.
+
+    Raises:
+        SpaceError: a vocabulary size is outside of these.
+    """
+    stray = sorted({n for sub in space.sub_spaces for n in sub.vocab_size or () if n and not smallest <= n <= whole})
+    if stray:
+        raise SpaceError(
+            f"search space {space.name!r}: vocab_size: got {listed(stray)}; allowed: {smallest} (special tokens and "
+            f"the pieces that keep the tokenizer lossless) to the teacher's {whole}; change it"
+        )
+    fitted = []
+    for sub in space.sub_spaces:
+        sizes = sub.vocab_size and tuple(dict.fromkeys(None if size == whole else size for size in sub.vocab_size))
+        fitted.append(replace(sub, vocab_size=sizes))
+    return replace(space, sub_spaces=tuple(fitted))
+
+
+_NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})
+
+
+def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> SearchSpace:
+    """Derive a search space of K sub-spaces from a teacher's dimensions.
+
+    Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from half
+    of its layers to all, their MLP ratios from half of its ratio to all of it; the largest student is the teacher (of
+    the teacher's width rounded down to whole heads). Neighbouring sub-spaces share one width, so that no cost lies
+    between them and the same architecture can be compared in both of their SuperLMs. A teacher with too few heads for
+    K ranges of widths gets fewer sub-spaces.
+
+    Args:
+        teacher: its dimensions.
+        k: sub-spaces.
+        queries_per_kv: query heads that share one head of keys and values; students have a multiple of it.
+
+    Raises:
+        SpaceError: `k` is below one, or the teacher is narrower than one of its heads.
+    """
+    if k < 1:
+        raise SpaceError(f"number of sub-spaces: got {k}; allowed: 1 or more; use 3, as the paper does")
+    size = teacher.head_size * queries_per_kv
+    heads = min(teacher.num_heads // queries_per_kv, teacher.hidden_size // size)
+    if heads < 1:
+        raise SpaceError(
+            f"teacher: got hidden size {teacher.hidden_size} with heads of {size}; allowed: at least one "
+            "head wide; write a search space in YAML with a smaller head_size"
+        )
+    groups = _overlapping_groups(range(max(1, heads // 4), heads + 1), k)
+    if len(groups) < k:
+        logger.info("a teacher with %d heads gets %d sub-spaces instead of %d", heads, len(groups), k)
+    names = _NAMES.get(len(groups)) or tuple(f"size{i}" for i in range(1, len(groups) + 1))
+    sub_spaces = tuple(_auto_sub_space(name, group, teacher, size) for name, group in zip(names, groups, strict=True))
+    return SearchSpace("auto", f"Derived from a teacher of {teacher.label}.", sub_spaces)
+
+
+def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, size: int) -> SubSpace:
+    """The students of some numbers of heads, or of groups of heads, each `size` wide."""
+    ratio = teacher.intermediate_size / teacher.hidden_size
+    return SubSpace(
+        name,
+        num_layers=_spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
+        hidden_size=tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
+        num_heads=None,
+        head_size=(teacher.head_size,),
+        mlp_ratio=(*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),
+    )
+
+
+def _overlapping_groups(values: Sequence[int], k: int) -> list[Sequence[int]]:
+    """Cut `values` into up to `k` runs of at least two, each starting at the value that the one before ends at."""
+    k = max(1, min(k, len(values) - 1))
+    bounds = [i * (len(values) - 1) // k for i in range(k + 1)]
+    return [values[low : high + 1] for low, high in pairwise(bounds)]
+
+
+def _spread(low: int, high: int, count: int) -> tuple[int, ...]:
+    """Up to `count` distinct whole numbers, evenly spaced from `low` to `high`, both included."""
+    return tuple(sorted({low + round(i * (high - low) / (count - 1)) for i in range(count)}))

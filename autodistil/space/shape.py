@@ -1,0 +1,98 @@
+"""Costs of students in closed form, for thousands of students at once.
+
+With S tokens, L layers, hidden size H, attention width W = heads x head size, intermediate size F, embedding size E:
+
+    FLOPs = L (S (2 H W + 2 H W / G + M H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
+
+with M = 2 matrices in the FFN, or 3 where it is gated, and G query heads that share one head of keys and values;
+counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per element of a LayerNorm (an RMSNorm is free
+in Hugging Face models, which write it out); biases, softmax, GELU and rotary positions are free; the pooler sees one
+token. Masked scores count like others: a layer of local or causal attention costs what a global one does.
+
+A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the
+next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
+bytes each.
+
+Vision encoders have P C p^2 H more for P patches of p x p pixels with C channels, which a convolution embeds; their
+last norm comes in the place of that of the embeddings.
+
+What families differ in beside is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family
+in tests/costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LAYER_NORM_FLOPS = 5
+"""Per element, fvcore's estimate for a LayerNorm with weights."""
+
+
+@dataclass(frozen=True)
+class LayerTerms:
+    """What one layer of a family has; BERT's unless given. All counts."""
+
+    ffn_matrices: int = 2
+    """Matrices between hidden and intermediate size: 3 where the FFN is gated."""
+    width_biases: int = 3
+    """Biases as long as the attention width: of queries, keys and values. 3 or 0 where queries are grouped."""
+    hidden_biases: int = 2
+    """Biases as long as the hidden size: of the attention's and the FFN's output."""
+    ffn_biases: int = 1
+    """Biases as long as the intermediate size."""
+    norms: int = 2
+    """Normalisations of the hidden size; one behind all layers may stand for one that the first layer lacks."""
+    norm_vectors: int = 2
+    """Parameters per normalised dimension, here and in the embeddings: gain and shift, or the gain alone."""
+    position_buckets: int = 0
+    """Rows of a table of relative positions that all layers share, with one column a head."""
+    norm_flops: int = LAYER_NORM_FLOPS
+    """Of a normalisation, per element; 0 for an RMSNorm."""
+    head_vectors: int = 0
+    """Vectors as long as a head: gains of the norms of queries and keys."""
+    queries_per_kv: int = 1
+    """Query heads that share one head of keys and values; `Family.encoder_shape` reads it off the config."""
+
+    @property
+    def tensors(self) -> int:
+        """Tensors of one layer at most, where none are fused."""
+        biases = self.width_biases + self.hidden_biases + self.ffn_biases
+        return 4 + self.ffn_matrices + biases + self.norms * self.norm_vectors + self.head_vectors
+
+
+@dataclass(frozen=True)
+class LMHead:
+    """The language-model head of a decoder: as many rows as the word embeddings, as wide as the hidden size."""
+
+    tied: bool
+    """It is the word embeddings."""
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """What the closed forms need beside a student's axes; the same for all students of a teacher."""
+
+    vocab_size: int
+    """Rows of the word embeddings of students that keep the whole vocabulary."""
+    other_embedding_rows: int
+    """Rows of the position and token type embeddings together."""
+    embedding_size: int | None
+    """None: the student's hidden size. An int: factorised, with a projection to other hidden sizes, as in ELECTRA.
+
+    Students with an embedding size of their own have that instead.
+    """
+    pooler: bool
+    """Whether the exported model ends in a dense pooler of the first token.
+
+    That of a student with an embedding size of its own never does.
+    """
+    layer: LayerTerms = LayerTerms()
+    """What a layer has."""
+    patch_flops: int = 0
+    """Multiply-adds per hidden dimension of the convolution that embeds an image's patches."""
+    embedding_norm: bool = True
+    """A norm ends the embeddings; where not, one follows the last layer."""
+    fixed_length: int | None = None
+    """Tokens of every image of a vision encoder; None where texts may have any length."""
+    head: LMHead | None = None
+    """Of a decoder; None: an encoder."""

@@ -1,0 +1,237 @@
+"""Stage two: score the feasible students on held-out text; candidates with their Pareto front.
+
+What students take on devices, for budgets in milliseconds, MB of memory and MB of a file.
+
+latency/<setting>.json              students of the space, measured by design on this machine before anything is trained
+latency/<setting>-finalists.json    finalists of the search, measured as exported
+
+Untrained slices of the teacher stand in for students while the model is fitted: weights do not change the time. A table
+that is given along takes the place of the first file. Nothing is measured twice; removing a file measures anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from autodistil.costs.budget import Budget, DeviceBudget, read_budget
+from autodistil.errors import RunError
+from autodistil.formats.format import RuntimeSetting
+from autodistil.models.superlm import SuperLM
+from autodistil.profiling.device_costs import (
+    DeviceCost,
+    Target,
+    at_setting,
+    check_peak_memory,
+    named_tables,
+    resolve_target,
+)
+from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
+from autodistil.profiling.latency_model import choose_students
+from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device, read_table, write_table
+from autodistil.profiling.profile import Source, profile_students, table_header
+from autodistil.profiling.session import Plan
+from autodistil.run.run import RunContext
+from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.student_search.problem import SearchProblem
+
+
+def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem:
+    """Students, costs and budgets of a run.
+
+    Raises:
+        BudgetError: a budget cannot be read, or no student meets them all.
+    """
+    parsed: dict[str, Budget] = {}
+    for text in budgets:
+        budget = read_budget(text)
+        parsed.setdefault(budget.text, budget)
+    problem = SearchProblem(
+        context.space,
+        context.teacher.encoder_shape,
+        tuple(parsed.values()),
+        context.seq_len,
+        device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
+    )
+    problem.check_feasible()
+    return problem
+
+
+class Measure(Protocol):
+    """The stopwatch of this machine."""
+
+    def __call__(self, sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
+        """Students, how to run them, and whether to measure their peak memory too -> their measurements."""
+
+
+def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Target, ...]:
+    """The devices that budgets mean, all tables read and checked.
+
+    Raises:
+        BudgetError: one means no device and no table.
+        ConfigError: the teacher reads images, which are not measured yet.
+        ProfileError: a table cannot be read, or is of another device and not forced.
+    """
+    config, budgets = context.config, list(budgets)
+    if budgets:
+        context.teacher.check_reads_text(f"budget {budgets[0].text!r}")
+    tables = named_tables(config.latency_tables)
+    return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in budgets)
+
+
+def device_here(kind: str) -> DeviceFingerprint:
+    """The fingerprint of this machine's processor or accelerator."""
+    if kind == "cpu":
+        return this_device()
+    import torch
+
+    return this_device(torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+
+
+# ---- before the search
+
+
+def profile_devices(context: RunContext, measure: Measure) -> None:
+    """Measure what the run's budgets need and the run folder lacks, by design.
+
+    Raises:
+        BudgetError: a budget cannot be read or means no device.
+        ProfileError: a runtime is missing, or a table is not of the device.
+    """
+    parsed = [read_budget(text) for text in context.config.budgets]
+    targets = targets_of(context, [budget for budget in parsed if isinstance(budget, DeviceBudget)])
+    for target, memory in by_setting(target for target in targets if target.table is None):
+        if not _is_profiled(context, target, memory):
+            _profile(context, target, memory, measure)
+
+
+def by_setting(targets: Iterable[Target]) -> list[tuple[Target, bool]]:
+    """A target for each setting, and whether some budget of that setting is one of memory, which takes longer."""
+    targets = list(targets)
+    in_memory = {target.key for target in targets if target.budget.cost == "ram_mb"}
+    return [(target, key in in_memory) for key, target in {target.key: target for target in targets}.items()]
+
+
+def _is_profiled(context: RunContext, target: Target, memory: bool) -> bool:
+    path = _table_path(context, target)
+    if not path.is_file():
+        return False
+    table = read_table(path)
+    check_device(table, device_here(target.setting.device), context.config.force_table)
+    return not memory or all(entry.peak_memory_mb is not None for entry in table.entries)
+
+
+def _profile(context: RunContext, target: Target, memory: bool, measure: Measure) -> None:
+    students = {candidate.config for candidate in context.space.candidates}
+    chosen = choose_students(list(students))
+    context.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
+    with context.folder.locked():
+        context.record()
+        write_table(measure(_stand_ins(context, chosen), target.setting, memory), _table_path(context, target))
+
+
+def _stand_ins(context: RunContext, students: Sequence[StudentConfig]) -> list[Source]:
+    """Students cut from the teacher as it is."""
+    homes = {candidate.config: candidate for candidate in reversed(context.space.candidates)}
+    superlms: dict[str, SuperLM] = {}
+    for candidate in (homes[student] for student in students):
+        if candidate.sub_space not in superlms:
+            superlms[candidate.sub_space] = _untrained(context, context.space.sub_space(candidate.sub_space))
+    return [source_of(context, superlms[homes[one].sub_space], homes[one]) for one in students]
+
+
+def _untrained(context: RunContext, sub_space: SubSpace) -> SuperLM:
+    vocabulary = context.vocabulary if sub_space.vocab_size else None
+    return SuperLM.from_teacher(context.teacher, sub_space, vocabulary=vocabulary)
+
+
+def source_of(context: RunContext, superlm: SuperLM, candidate: Candidate) -> Source:
+    """A student to measure, extracted from a SuperLM when its turn comes."""
+    student, teacher = candidate.config, context.teacher
+    vocab_size = student.vocab_size or teacher.model.config.vocab_size
+    return Source(candidate.id, student, vocab_size, teacher.max_length, lambda: superlm.extract(student))
+
+
+# ---- what is known
+
+
+def device_costs(context: RunContext, budgets: Sequence[DeviceBudget]) -> dict[str, DeviceCost]:
+    """Budget text -> what all students take there, by what was measured so far.
+
+    Raises:
+        RunError: this machine was not profiled for one of them.
+        ProfileError: a table is damaged, or says too little.
+    """
+    return {target.budget.text: _device_cost(context, target) for target in targets_of(context, budgets)}
+
+
+def _device_cost(context: RunContext, target: Target) -> DeviceCost:
+    table = target.table or _kept_table(context, target)
+    design = at_setting(table.entries, target.setting)
+    check_peak_memory(target.budget, design)
+    # Of a device elsewhere, what its table holds is all that can be measured.
+    finalists = read_finalists(context, target) if target.here else design
+    candidates, shape = context.space.candidates, context.teacher.encoder_shape
+    return DeviceCost(target.budget, target.setting, design, finalists, candidates, shape, target.here)
+
+
+def _kept_table(context: RunContext, target: Target) -> LatencyTable:
+    path = _table_path(context, target)
+    if not path.is_file():
+        raise RunError(
+            f"run {str(context.folder.path)!r} was not profiled for {target.budget.text!r}; search with that budget: "
+            f"autodistil search --run {context.folder.path} --budget {target.budget.text}"
+        )
+    return read_table(path)
+
+
+# ---- finalists
+
+
+def read_finalists(context: RunContext, target: Target) -> tuple[LatencyEntry, ...]:
+    """The finalists that were measured at a target."""
+    path = _finalists_path(context, target)
+    return at_setting(read_table(path).entries, target.setting) if path.is_file() else ()
+
+
+def add_finalists(context: RunContext, target: Target, measured: LatencyTable) -> None:
+    """Keep measurements of finalists, beside those of earlier rounds; a student's last one counts.
+
+    Raises:
+        ProfileError: earlier ones are of another device.
+    """
+    path = _finalists_path(context, target)
+    if path.is_file():
+        earlier = read_table(path)
+        check_device(earlier, measured.device)
+        ours = {entry.student for entry in measured.entries}
+        kept = (entry for entry in earlier.entries if entry.student not in ours)
+        measured = replace(measured, entries=(*kept, *measured.entries))
+    write_table(measured, path)
+
+
+def _table_path(context: RunContext, target: Target) -> Path:
+    return context.folder.latency_path / f"{target.key}.json"
+
+
+def _finalists_path(context: RunContext, target: Target) -> Path:
+    return context.folder.latency_path / f"{target.key}-finalists.json"
+
+
+# ---- this machine's stopwatch
+
+
+def measure_here(context: RunContext) -> Measure:
+    """Measure students of a run in fresh processes of this machine."""
+    config = context.teacher.model.config
+    header = table_header(config.model_type, context.teacher.encoder_shape.vocab_size)
+
+    def measure(sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
+        shapes = ((setting.batch, setting.seq_len),)
+        plan = Plan(setting.runtime, setting.device, setting.threads, shapes, memory=memory)
+        return profile_students(sources, plan, header, context.progress).table
+
+    return measure

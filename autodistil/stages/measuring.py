@@ -1,0 +1,161 @@
+"""Budgets of devices hold in the end: finalists are extracted, exported and measured, and the search goes on until.
+
+A model only prunes. Of the ranked students the best ones are measured as they are exported; where one breaks a budget
+it is out, its measurement corrects the model, and students are ranked again under the corrected costs. That ends when
+the best, the knee and those that are to be refined are measured and within budget, or after too many rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pandas as pd
+
+from autodistil.costs.units import UNITS
+from autodistil.errors import BudgetError
+from autodistil.profiling.device_costs import DeviceCost
+from autodistil.profiling.latency_table import LatencyTable
+from autodistil.profiling.profile import Source
+from autodistil.run.run import RunContext
+from autodistil.stages.costing import Measure, add_finalists, by_setting, search_problem, source_of, targets_of
+from autodistil.stages.searching import superlm_of
+from autodistil.student_search.candidates import front_order
+from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.problem import SearchProblem
+
+ROUNDS = 8
+"""Most times that finalists are measured."""
+AT_ONCE = 3
+"""Finalists measured in a round, at least: the stopwatch takes turns among them, and one more costs a second."""
+
+AGAIN = 2
+"""Times that a student is measured again which only a busy machine may have put over a budget."""
+
+Rank = Callable[[SearchProblem], pd.DataFrame]
+"""Students as ranked under a problem's costs; what is scored stays scored."""
+
+
+def hold_budgets(
+    context: RunContext, problem: SearchProblem, rank: Rank, measure: Measure
+) -> tuple[SearchProblem, pd.DataFrame]:
+    """Rank, measure the finalists, correct, and rank again until the measured best holds.
+
+    Returns:
+        The problem with all measurements, and the candidates ranked under it.
+
+    Raises:
+        BudgetError: no measured student holds.
+    """
+    ranked = rank(problem)
+    for _ in range(ROUNDS if _measurable(problem) else 0):
+        chosen = _in_question(context, problem, ranked)
+        if not chosen:
+            break
+        _measure(context, problem, chosen, measure)
+        problem = search_problem(context, context.config.budgets)
+        ranked = rank(problem)
+    return _measured_only(context, problem, ranked, rank)
+
+
+def _measurable(problem: SearchProblem) -> list[DeviceCost]:
+    """The device costs that this machine can measure."""
+    return [cost for cost in problem.device_costs.values() if cost.measurable]
+
+
+def _in_question(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame) -> list[str]:
+    """Ids to measure: the unmeasured among the first of the front and the knee; none once those that count are."""
+    wanted = max(1, context.config.refine_top)
+    order = [str(student_id) for student_id in front_order(ranked).index]
+    unmeasured = problem.unmeasured
+    if not unmeasured.intersection([best_id(ranked), knee_id(ranked), *order[:wanted]]):
+        return []
+    finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee_id(ranked)])
+    return [student_id for student_id in finalists if student_id in unmeasured]
+
+
+def _measure(context: RunContext, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
+    """Extract, export and measure finalists in every setting that a budget asks for, and keep it."""
+    candidates = {problem.candidates[student_id].config: problem.candidates[student_id] for student_id in chosen}
+    sources = [source_of(context, superlm_of(context, one), one) for one in candidates.values()]
+    budgets = [cost.budget for cost in _measurable(problem)]
+    targets = targets_of(context, budgets)
+    context.progress.say(f"measuring finalists: {', '.join(chosen)}")
+    for target, memory in by_setting(targets):
+        limits = [other.budget.limit for other in targets if other.key == target.key and other.budget.cost == "ms"]
+        again = partial(measure, setting=target.setting, memory=memory)
+        add_finalists(context, target, undisturbed(again, sources, min(limits, default=math.inf)))
+
+
+def undisturbed(
+    measure: Callable[[Sequence[Source]], LatencyTable], sources: Sequence[Source], limit: float
+) -> LatencyTable:
+    """Measure, and measure those again that a busy machine alone may have put over the limit; the faster figure counts.
+
+    Neighbours only ever make a student slower.
+
+    Args:
+        measure: the stopwatch.
+        sources: students.
+        limit: the tightest budget, in ms.
+    """
+    table = measure(sources)
+    for _ in range(AGAIN):
+        doubtful = {entry.student for entry in table.entries if entry.busy and entry.low_ms <= limit < entry.high_ms}
+        if not doubtful:
+            break
+        table = _faster(table, measure([source for source in sources if source.config in doubtful]))
+    return table
+
+
+def _faster(table: LatencyTable, again: LatencyTable) -> LatencyTable:
+    """The figures of `table`, or those of `again` where they are lower."""
+    second = {entry.student: entry for entry in again.entries}
+    entries = (min(entry, second.get(entry.student, entry), key=lambda one: one.high_ms) for entry in table.entries)
+    return replace(table, entries=tuple(entries))
+
+
+def _measured_only(
+    context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, rank: Rank
+) -> tuple[SearchProblem, pd.DataFrame]:
+    """After the last round: if the best is still not measured, the best of those that are and hold."""
+    if best_id(ranked) not in problem.unmeasured:
+        return problem, ranked
+    held = problem.measured_only()
+    if held is problem:
+        raise BudgetError(_none_holds(problem))
+    context.progress.say(f"measured {ROUNDS} rounds of finalists; only measured students are left in")
+    return held, rank(held)
+
+
+def _none_holds(problem: SearchProblem) -> str:
+    measured = [student_id for student_id in problem.excess.index if student_id not in problem.unmeasured]
+    nearest = problem.excess.loc[measured].max(axis=1).idxmin()
+    return (
+        f"none of {len(measured)} measured students holds {' and '.join(problem.excess.columns)}; the nearest is "
+        f"{nearest}, {100 * problem.excess.loc[nearest].max():.1f} % over; raise the budget, or search with --resume "
+        "while the machine does nothing else"
+    )
+
+
+def device_notes(problem: SearchProblem, student_id: str) -> list[str]:
+    """What a student takes on each device, measured or not, and how well the model predicted the finalists."""
+    return [_note(cost, student_id) for cost in problem.device_costs.values()]
+
+
+def _note(cost: DeviceCost, student_id: str) -> str:
+    row, unit, budget = cost.table.loc[student_id], UNITS[cost.budget.cost], cost.budget
+    predicted = f"{row['predicted']:.3g} {unit} ({row['low']:.3g} to {row['high']:.3g})"
+    if pd.isna(row["measured"]):
+        return (
+            f"{budget.text}: {student_id} is predicted to take {predicted} and was not measured there, so the budget "
+            "is not yet met; profile it on that device and search again with its table"
+        )
+    verdict = "met" if row["measured"] <= budget.limit else "broken"
+    found = cost.on_finalists
+    error = f"; finalists were predicted with {found}" if found is not None and found.n > 1 else ""
+    return (
+        f"{budget.text}: {verdict}, {student_id} measured at {row['measured']:.3g} {unit}, predicted {predicted}{error}"
+    )

@@ -1,0 +1,1 @@
+"""How far the pick of a search can be trusted: measured, worked out, and said in words."""

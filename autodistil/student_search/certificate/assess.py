@@ -1,0 +1,418 @@
+"""How well two orders of the same students agree: Kendall's tau-b, and how far apart the students it swaps are.
+
+tau = (concordant - discordant pairs) / all pairs, with a correction for ties (Kendall 1945); 1 is the same order, 0 no
+relation, -1 the reverse. Samples are small here: n and the p-value (exact where there are no ties) always go with it.
+
+Monotonicity of a SuperLM: where one student contains another, the larger should be at least as good.
+
+Trained alone, a student that is at least as deep, wide and so on in every dimension can only gain. A SuperLM in which
+the larger one is often worse has spoiled its large students by sharing (the sandwich rule of Yu & Huang 2019 is there
+to prevent that), and its ranks mean little. The check needs nothing but losses that the search has anyway.
+
+The certificate of a run: what the losses of a search, and whatever else was measured, say about its SuperLMs.
+
+monotonicity      per sub-space, from the search alone
+agreement         ranks in the SuperLM against ranks of students trained alone, per sub-space and pooled
+interference      loss in the SuperLM less loss alone: what sharing costs a student
+one SuperLM       the same students in a single SuperLM over all sub-spaces
+proxy             held-out loss against task score
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+
+from autodistil.space.space import by_size
+from autodistil.space.student import DIMENSIONS, StudentConfig
+from autodistil.student_search.certificate.measured import Measured
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of two rankings of the same students."""
+
+    n: int
+    """Students that both rank."""
+    tau: float | None = None
+    """Kendall's tau-b; None where an order has fewer than two different values."""
+    p_value: float | None = None
+    """Chance of a tau at least as far from 0 if the orders were unrelated."""
+    swapped: int = 0
+    """Discordant pairs."""
+    margin: float = 0.0
+    """Largest difference of a discordant pair in the first value: smaller ones have been seen to mislead."""
+    finest: float | None = None
+    """Smallest difference of any pair, in the first value: nothing finer was tested."""
+
+
+def kendall(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreement:
+    """Agreement over the students that have a finite value in both."""
+    pairs = [(value, theirs[key]) for key, value in sorted(ours.items()) if _finite(value, theirs.get(key))]
+    if len(pairs) < 2:
+        return Agreement(len(pairs))
+    result = kendalltau(*zip(*pairs, strict=True))
+    gaps = [(abs(a[0] - b[0]), (a[0] - b[0]) * (a[1] - b[1]) < 0) for a, b in combinations(pairs, 2)]
+    swapped = [gap for gap, discordant in gaps if discordant]
+    tau, p_value = (float(x) if math.isfinite(x) else None for x in (result.statistic, result.pvalue))
+    return Agreement(len(pairs), tau, p_value, len(swapped), max(swapped, default=0.0), min(gap for gap, _ in gaps))
+
+
+def rank_agreement(losses: Mapping[str, float], scores: Mapping[str, float]) -> Agreement:
+    """Agreement of a proxy with a task: 1 where the student of lower loss always has the higher score.
+
+    Args:
+        losses: student id -> held-out loss, lower is better.
+        scores: student id -> task score, higher is better.
+    """
+    return kendall(losses, {key: -score for key, score in scores.items()})
+
+
+def _finite(value: float, other: float | None) -> bool:
+    return other is not None and math.isfinite(value) and math.isfinite(other)
+
+
+_BLOCK_PAIRS = 1 << 22
+"""Pairs compared at a time: some tens of megabytes."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A larger student that is worse than one it contains."""
+
+    larger: str
+    smaller: str
+    excess: float
+    """Loss of the larger less that of the smaller one."""
+
+
+@dataclass(frozen=True)
+class Monotonicity:
+    """Order of the losses within one sub-space."""
+
+    scored: int
+    """Students with a finite loss."""
+    pairs: int
+    """Pairs of scored students where one contains the other."""
+    ordered: int
+    """Pairs in which the larger has the lower or an equal loss."""
+    spread: float
+    """Highest less lowest loss."""
+    best: str | None
+    """Scored student of the lowest loss (the larger of equals)."""
+    largest: str
+    """The largest student of the sub-space, scored or not."""
+    largest_excess: float | None
+    """Its loss less the lowest one; None where it was not scored."""
+    worst: Violation | None
+
+    @property
+    def share(self) -> float | None:
+        """Share of pairs in order; None where there are no pairs."""
+        return self.ordered / self.pairs if self.pairs else None
+
+
+def monotonicity(table: pd.DataFrame) -> Monotonicity:
+    """The monotonicity of one sub-space.
+
+    Args:
+        table: all of its students, with `id`, `loss` (NaN where not scored) and a column for each of
+            `spaces.DIMENSIONS`; at least one row.
+    """
+    losses = table["loss"].to_numpy(dtype=float, na_value=np.nan)
+    largest = _largest(table)
+    scored = table[np.isfinite(losses)]
+    values, ids = losses[np.isfinite(losses)], scored["id"].astype(str).to_numpy()
+    pairs, ordered, worst = 0, 0, None
+    for larger, smaller in _nested_pairs(scored[list(DIMENSIONS)].to_numpy(dtype=np.int64)):
+        excess = values[larger] - values[smaller]
+        pairs += len(excess)
+        ordered += int((excess <= 0).sum())
+        worst = _worse(worst, excess, ids[larger], ids[smaller])
+    best = _best(scored)
+    excess_of = dict(zip(ids, values - values.min(initial=np.inf), strict=True))
+    largest_excess = float(excess_of[largest]) if largest in excess_of else None
+    spread = float(np.ptp(values)) if len(values) else 0.0
+    return Monotonicity(len(scored), pairs, ordered, spread, best, largest, largest_excess, worst)
+
+
+def _largest(table: pd.DataFrame) -> str:
+    configs = [StudentConfig(*map(int, row)) for row in table[list(DIMENSIONS)].itertuples(index=False)]
+    return str(table["id"].iloc[configs.index(by_size(configs)[-1])])
+
+
+def _best(scored: pd.DataFrame) -> str | None:
+    """The lowest loss; of equals the one with the most parameters in its dimensions."""
+    if not len(scored):
+        return None
+    order = scored.sort_values(["loss", *DIMENSIONS], ascending=[True] + [False] * len(DIMENSIONS), kind="stable")
+    return str(order["id"].iloc[0])
+
+
+def _nested_pairs(dims: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Index pairs (larger, smaller) of students where one contains the other, some rows at a time.
+
+    Args:
+        dims: (students, dimensions).
+    """
+    step = max(1, _BLOCK_PAIRS // max(1, len(dims)))
+    for start in range(0, len(dims), step):
+        block = dims[start : start + step, None]
+        larger, smaller = np.nonzero((block >= dims).all(-1) & (block > dims).any(-1))
+        yield larger + start, smaller
+
+
+def _worse(worst: Violation | None, excess: np.ndarray, larger: np.ndarray, smaller: np.ndarray) -> Violation | None:
+    """The worst violation so far; of equals the first by name, whatever the order of the students."""
+    highest = excess.max(initial=0.0)
+    if highest <= 0.0:
+        return worst
+    first = min((str(larger[i]), str(smaller[i])) for i in np.nonzero(excess == highest)[0])
+    found = [Violation(*first, float(highest)), *([worst] if worst else [])]
+    return min(found, key=lambda violation: (-violation.excess, violation.larger, violation.smaller))
+
+
+SCORE = "score"
+"""Column of the candidates that holds a task score, where there is one."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A student that was trained alone as well. Losses are held-out."""
+
+    id: str
+    sub_space: str
+    in_superlm: float
+    alone: float
+    start: float | None
+    """Before any training."""
+    in_one: float | None
+    draws: float | None
+    """Share of the SuperLM's steps that drew it."""
+
+    @property
+    def interference(self) -> float:
+        """Loss in the SuperLM less loss alone."""
+        return self.in_superlm - self.alone
+
+    @property
+    def spoiled_alone(self) -> bool:
+        """Training alone left it worse than it began, so its loss alone is a poor thing to compare with."""
+        return self.start is not None and self.alone > self.start
+
+
+@dataclass(frozen=True)
+class Interference:
+    """What sharing costs the students of a sample."""
+
+    mean: float
+    """Mean loss in the SuperLM less loss alone."""
+    relative: float | None
+    """`mean` over the mean loss alone; None where that is not above zero."""
+    worst: float
+    worst_id: str
+
+
+@dataclass(frozen=True)
+class SubSpaceFindings:
+    """One SuperLM."""
+
+    name: str
+    monotonicity: Monotonicity
+    agreement: Agreement
+    by_flops: Agreement
+    """What ranking by FLOPs alone would reach on the same students: the more, the better."""
+    untrained: Agreement
+    """What ranking by the loss before any training would reach."""
+    spoiled_alone: tuple[str, ...]
+    """Students that training alone made worse."""
+    interference: Interference | None
+    """None where no student was trained alone."""
+    students_a_step: float | None
+    """Students that the SuperLM drew a step."""
+
+
+@dataclass(frozen=True)
+class OneSuperLM:
+    """K SuperLMs against a single one over all sub-spaces, by the same students."""
+
+    n: int
+    mean_difference: float
+    """Mean loss in the one less loss in the K: positive where K are better."""
+    in_k: Agreement
+    """Of losses in the K SuperLMs with losses alone."""
+    in_one: Agreement
+    """Of losses in the single SuperLM with losses alone."""
+    compute: float | None
+    """Student-tokens of the single SuperLM over those of the K."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far the SuperLMs of a run can be trusted."""
+
+    sub_spaces: tuple[SubSpaceFindings, ...]
+    """Those with a scored student."""
+    trials: tuple[Trial, ...]
+    pooled: Agreement
+    """Over all sub-spaces."""
+    one: OneSuperLM | None
+    task: Agreement
+    """Held-out loss in the SuperLM against task score, over all students that have both."""
+    best: str | None
+    """Id of the pick."""
+    best_sub_space: str | None
+    margin: float | None
+    """Loss difference from the pick up to which the ranks of its SuperLM are not to be trusted; None if untested."""
+    rivals: int
+    """Other feasible students of its sub-space within the margin."""
+    tokens: float
+    """Tokens that each student trained alone has seen."""
+    task_name: str = ""
+    """Name of the task of `task`, where known."""
+    by_task: bool = False
+    """Whether the pick was chosen by the task's score instead of the loss."""
+
+    def of(self, sub_space: str | None) -> SubSpaceFindings | None:
+        """The findings on a sub-space."""
+        return next((found for found in self.sub_spaces if found.name == sub_space), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the sentences."""
+        return asdict(self)
+
+
+def assess(candidates: pd.DataFrame, measured: Measured, best: str | None = None) -> Certificate:
+    """The certificate of a search.
+
+    Args:
+        candidates: one row a student, as `search.pick.rank_candidates` makes them; task scores in a column `score`.
+        measured: what else is known.
+        best: id of the pick.
+    """
+    table = _with_measured(candidates, measured)
+    losses = dict(zip(table["id"], table["loss"].astype(float), strict=True))
+    scores = _scores(candidates)
+    trials = _trials(table, measured)
+    groups = {str(name): rows for name, rows in table.groupby("sub_space", sort=False) if rows["loss"].notna().any()}
+    found = tuple(_findings(name, rows, trials, measured) for name, rows in groups.items())
+    sub_space = next((str(row.sub_space) for row in table.itertuples() if row.id == best), None)
+    margin = _margin(next((sub.agreement for sub in found if sub.name == sub_space), Agreement(0)))
+    return Certificate(
+        sub_spaces=found,
+        trials=trials,
+        pooled=_agreement(trials),
+        one=_one(trials, measured, groups),
+        task=rank_agreement(losses, {**scores, **measured.task_scores}),
+        best=best if sub_space is not None else None,
+        best_sub_space=sub_space,
+        margin=margin,
+        rivals=_rivals(table, best, sub_space, margin),
+        tokens=measured.tokens,
+        task_name=measured.task,
+        by_task=best in scores,
+    )
+
+
+def _with_measured(candidates: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+    """The candidates with finite losses only, the search's own or those measured beside it."""
+    table = candidates.reset_index(drop=True)
+    loss = pd.to_numeric(table["loss"], errors="coerce").astype(float)
+    loss = loss.where(loss.map(math.isfinite), table["id"].map(dict(measured.in_superlm)).astype(float))
+    return table.assign(loss=loss.where(loss.map(math.isfinite)))
+
+
+def _scores(candidates: pd.DataFrame) -> dict[str, float]:
+    if SCORE not in candidates:
+        return {}
+    scores = pd.to_numeric(candidates[SCORE], errors="coerce").astype(float)
+    return {str(key): value for key, value in zip(candidates["id"], scores, strict=True) if math.isfinite(value)}
+
+
+def _trials(table: pd.DataFrame, measured: Measured) -> tuple[Trial, ...]:
+    """Students with a finite loss both in their SuperLM and alone, in the order of the table."""
+    rows = table[table["id"].isin(measured.alone) & table["loss"].notna()]
+    trials = (
+        Trial(row.id, row.sub_space, row.loss, measured.alone[row.id], *_known(row.id, measured))
+        for row in rows[["id", "sub_space", "loss"]].itertuples(index=False)
+    )
+    return tuple(trial for trial in trials if math.isfinite(trial.alone))
+
+
+def _known(student_id: str, measured: Measured) -> Iterator[float | None]:
+    """Loss at the start and in the one SuperLM and share of draws, None where not known or not finite."""
+    for values in (measured.start, measured.in_one, measured.draws):
+        value = values.get(student_id, math.nan)
+        yield value if math.isfinite(value) else None
+
+
+def _findings(name: str, rows: pd.DataFrame, trials: Iterable[Trial], measured: Measured) -> SubSpaceFindings:
+    own = [trial for trial in trials if trial.sub_space == name]
+    flops = rows.set_index("id")["flops"].astype(float)
+    alone = {trial.id: trial.alone for trial in own}
+    return SubSpaceFindings(
+        name,
+        monotonicity(rows),
+        agreement=_agreement(own),
+        by_flops=kendall({trial.id: -flops[trial.id] for trial in own}, alone),
+        untrained=kendall({trial.id: trial.start for trial in own if trial.start is not None}, alone),
+        spoiled_alone=tuple(trial.id for trial in own if trial.spoiled_alone),
+        interference=_interference(own),
+        students_a_step=measured.students_a_step.get(name),
+    )
+
+
+def _agreement(trials: Iterable[Trial]) -> Agreement:
+    trials = tuple(trials)
+    return kendall({trial.id: trial.in_superlm for trial in trials}, {trial.id: trial.alone for trial in trials})
+
+
+def _interference(trials: list[Trial]) -> Interference | None:
+    if not trials:
+        return None
+    mean = sum(trial.interference for trial in trials) / len(trials)
+    alone = sum(trial.alone for trial in trials) / len(trials)
+    worst = max(trials, key=lambda trial: (trial.interference, trial.id))
+    return Interference(mean, mean / alone if alone > 0 else None, worst.interference, worst.id)
+
+
+def _margin(agreement: Agreement) -> float | None:
+    """Up to where ranks are open: the largest difference seen swapped, at least the smallest that was tested."""
+    if agreement.tau is None or agreement.finest is None:
+        return None
+    return max(agreement.margin, agreement.finest)
+
+
+def _rivals(table: pd.DataFrame, best: str | None, sub_space: str | None, margin: float | None) -> int:
+    """Feasible students of the pick's sub-space, beside itself, whose loss is within the margin of its own."""
+    if sub_space is None or margin is None:
+        return 0
+    is_best = table["id"] == best
+    others = table[(table["sub_space"] == sub_space) & table["feasible"].fillna(False).astype(bool) & ~is_best]
+    return int((others["loss"] <= table.loc[is_best, "loss"].iloc[0] + margin).sum())
+
+
+def _one(trials: tuple[Trial, ...], measured: Measured, groups: Mapping[str, pd.DataFrame]) -> OneSuperLM | None:
+    both = {trial.id: (trial, trial.in_one) for trial in trials if trial.in_one is not None}
+    if not both:
+        return None
+    alone = {key: trial.alone for key, (trial, _) in both.items()}
+    in_k = {key: trial.in_superlm for key, (trial, _) in both.items()}
+    in_one = {key: loss for key, (_, loss) in both.items()}
+    difference = sum(in_one[key] - in_k[key] for key in both) / len(both)
+    shared = sum(measured.students_a_step.get(name, math.nan) for name in groups)
+    compute = measured.students_a_step.get("", math.nan) / shared if shared else math.nan
+    return OneSuperLM(
+        len(both),
+        difference,
+        kendall(in_k, alone),
+        kendall(in_one, alone),
+        compute if math.isfinite(compute) else None,
+    )

@@ -1,0 +1,284 @@
+"""The certificate in words: how far to trust the pick, and why. Every threshold is named here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autodistil.student_search.certificate.assess import (
+    Agreement,
+    Certificate,
+    Interference,
+    Monotonicity,
+    SubSpaceFindings,
+)
+
+GOOD_TAU = 0.8
+"""From here on ranks are said to agree."""
+FAIR_TAU = 0.5
+"""From here on they mostly agree: three of four pairs are in the same order."""
+CHANCE = 0.05
+"""A p-value above this is said to be possible by chance."""
+SMALL_SAMPLE = 10
+"""Fewer students are called few: one swapped pair then moves tau by 0.04 or more."""
+SPOILED = 0.05
+"""The largest student is spoiled if its loss exceeds the lowest by more than this share of the spread of losses."""
+ORDERED = 0.9
+"""Share of nested pairs in order below which a SuperLM is said to order its students badly."""
+COSTLY = 0.1
+"""Mean interference over mean loss alone from which a pick gains much by training on."""
+NOT_CERTIFIED = "not certified"
+
+
+def level(certificate: Certificate) -> str:
+    """`good`, `fair`, `poor` or `not certified`: of the ranks in the pick's sub-space."""
+    found = certificate.of(certificate.best_sub_space)
+    return grade(found.agreement) if found else NOT_CERTIFIED
+
+
+def grade(agreement: Agreement) -> str:
+    """The same for one agreement. A tau that may be chance is fair at best."""
+    if agreement.tau is None:
+        return NOT_CERTIFIED
+    if agreement.tau < FAIR_TAU:
+        return "poor"
+    return "good" if agreement.tau >= GOOD_TAU and not by_chance(agreement) else "fair"
+
+
+def by_chance(agreement: Agreement) -> bool:
+    """Whether unrelated orders could easily agree (or disagree) as much."""
+    return agreement.p_value is None or agreement.p_value > CHANCE
+
+
+def verdict(certificate: Certificate) -> str:
+    """The certificate in one sentence or two."""
+    if certificate.best_sub_space is None:
+        return "There is no pick to trust."
+    return f"{_VERDICTS[level(certificate)](certificate)}{_beside_task(certificate)}"
+
+
+def _beside_task(certificate: Certificate) -> str:
+    """A pick by a task stands on scores of the task; ranks by loss say how it came among those that were scored."""
+    if not certificate.by_task:
+        return ""
+    name = certificate.task_name or "a task"
+    return (
+        f" The pick itself was chosen by its score on {name} among those of low loss; loss and score: "
+        f"{tau_words(certificate.task)}."
+    )
+
+
+def _not_certified(certificate: Certificate) -> str:
+    found = certificate.of(certificate.best_sub_space)
+    if found is None or found.agreement.n == 0:
+        return (
+            "Not certified: no student of the pick’s sub-space was trained alone, so nothing shows that the SuperLM "
+            "ranks students as their own training would; run autodistil certify."
+        )
+    return (
+        f"Not certified: a sample of {found.agreement.n} trained alone gives no ranks to compare; "
+        "run autodistil certify with a larger --sample."
+    )
+
+
+def _good(certificate: Certificate) -> str:
+    return (
+        f"Trust the pick within {certificate.best_sub_space}: the SuperLM ranks students as training them alone does "
+        f"({_tau(certificate)}). {_margin(certificate)}{_beside_baselines(certificate)}"
+    )
+
+
+def _fair(certificate: Certificate) -> str:
+    return (
+        f"Trust the pick within {certificate.best_sub_space} with care: ranks in the SuperLM mostly agree with those "
+        f"of students trained alone ({_tau(certificate)}). {_margin(certificate)}{_beside_baselines(certificate)}"
+    )
+
+
+def _poor(certificate: Certificate) -> str:
+    found = certificate.of(certificate.best_sub_space)
+    weak = f" {_spoiled_alone(found.spoiled_alone)}" if found and found.spoiled_alone else ""
+    return (
+        f"Do not trust the pick within {certificate.best_sub_space}: ranks in the SuperLM do not agree with those of "
+        f"students trained alone ({_tau(certificate)}); train longer, use narrower sub-spaces, or train the finalists "
+        f"alone and choose among them.{weak}"
+    )
+
+
+_VERDICTS = {NOT_CERTIFIED: _not_certified, "good": _good, "fair": _fair, "poor": _poor}
+
+
+def _tau(certificate: Certificate) -> str:
+    found = certificate.of(certificate.best_sub_space)
+    assert found is not None
+    return tau_words(found.agreement)
+
+
+def _margin(certificate: Certificate) -> str:
+    if certificate.margin is None:
+        return ""
+    others = "no other student" if certificate.rivals == 0 else _count(certificate.rivals, "other student")
+    verb = "scores" if certificate.rivals <= 1 else "score"
+    return (
+        f"As far as so small a sample tells, it is the best of its sub-space or within {certificate.margin:.2g} of "
+        f"loss of it; {others} in budget {verb} that close."
+    )
+
+
+def _beside_baselines(certificate: Certificate) -> str:
+    """Students spread over size are easily ranked: by size. Says so where the SuperLM does no better."""
+    found = certificate.of(certificate.best_sub_space)
+    assert found is not None
+    baselines = {"FLOPs": found.by_flops.tau, "loss before any training": found.untrained.tau}
+    equal = [f"{name} (tau {tau:.2f})" for name, tau in baselines.items() if tau is not None and _reaches(tau, found)]
+    if not equal:
+        return ""
+    return (
+        f" Ranking this sample by nothing but {' or by '.join(equal)} agrees as well: it does not show that the "
+        "SuperLM tells students of equal cost apart."
+    )
+
+
+def _reaches(tau: float, found: SubSpaceFindings) -> bool:
+    return found.agreement.tau is not None and tau >= found.agreement.tau - 1e-9
+
+
+def tau_words(agreement: Agreement) -> str:
+    """`Kendall tau 0.80, n = 5, p = 0.08: may be chance`."""
+    if agreement.tau is None:
+        return f"Kendall tau undefined, n = {agreement.n}"
+    p_value = "" if agreement.p_value is None else f", p = {agreement.p_value:.2g}"
+    doubt = ": may be chance" if by_chance(agreement) else ": few students" if agreement.n < SMALL_SAMPLE else ""
+    return f"Kendall tau {agreement.tau:.2f}, n = {agreement.n}{p_value}{doubt}"
+
+
+def sentences(certificate: Certificate) -> tuple[str, ...]:
+    """What else the certificate says, one thought each."""
+    return tuple(_sentences(certificate))
+
+
+def _sentences(certificate: Certificate) -> Iterator[str]:
+    yield from map(sub_space_words, certificate.sub_spaces)
+    if certificate.trials:
+        yield from _across(certificate)
+        yield _effort(certificate)
+    yield from _one(certificate)
+    yield from _task(certificate)
+
+
+def sub_space_words(found: SubSpaceFindings) -> str:
+    """Order, agreement and interference of one sub-space."""
+    parts = [_monotonicity(found.monotonicity)]
+    if found.agreement.tau is not None:
+        parts.append(_swaps(found.agreement))
+    if found.interference is not None:
+        parts.append(_interference(found.interference))
+    if found.spoiled_alone:
+        parts.append(_spoiled_alone(found.spoiled_alone))
+    return f"{found.name}: {' '.join(parts)}"
+
+
+def _monotonicity(found: Monotonicity) -> str:
+    if found.share is None:
+        return f"{_count(found.scored, 'student')} scored and none contains another, so there is no order to check."
+    order = (
+        f"in {_percent(found.share)} of {found.pairs:,} pairs where one student contains the other, the larger is at "
+        f"least as good{'' if found.share >= ORDERED else ': a SuperLM that orders its students badly'}"
+    )
+    worst = found.worst
+    most = f" ({worst.larger} is worst: {worst.excess:.2g} above {worst.smaller})" if worst else ""
+    return f"{order}{most}; {_largest(found)}"
+
+
+def _largest(found: Monotonicity) -> str:
+    if found.largest_excess is None:
+        return "its largest student was not scored."
+    if found.largest_excess == 0:
+        return "its largest student is its best."
+    excess = f"its largest student is {found.largest_excess:.2g} worse in loss than its best, {found.best}"
+    if found.largest_excess > SPOILED * found.spread:
+        return f"{excess}: spoiled by sharing, so train a large pick on alone before use."
+    return f"{excess}, which is little of the spread of {found.spread:.2g}."
+
+
+def _swaps(agreement: Agreement) -> str:
+    pairs = agreement.n * (agreement.n - 1) // 2
+    if not agreement.swapped:
+        return (
+            f"No pair of {agreement.n} students is swapped by training alone ({tau_words(agreement)}); differences "
+            f"below {agreement.finest:.2g} of loss were not tested."
+        )
+    return (
+        f"Training alone swaps {agreement.swapped} of {pairs} pairs ({tau_words(agreement)}); they differ by up to "
+        f"{agreement.margin:.2g} of loss in the SuperLM, so trust no smaller difference."
+    )
+
+
+def _interference(found: Interference) -> str:
+    share = "" if found.relative is None else f" ({_percent(abs(found.relative))} of the loss alone)"
+    if found.mean <= 0:
+        return f"Sharing helps: the mean loss in the SuperLM is {-found.mean:.2g} below that alone{share}."
+    advice = "; training the pick on alone should gain much" if (found.relative or 0) >= COSTLY else ""
+    return (
+        f"Sharing costs {found.mean:.2g} of loss on average{share}, {found.worst:.2g} at worst "
+        f"({found.worst_id}){advice}."
+    )
+
+
+def _spoiled_alone(students: tuple[str, ...]) -> str:
+    return (
+        f"Training alone left {' and '.join(students)} worse than before it began: the learning rate is too high for "
+        f"{'it' if len(students) == 1 else 'them'} alone, so the comparison is weak there."
+    )
+
+
+def _across(certificate: Certificate) -> Iterator[str]:
+    if sum(found.agreement.n > 0 for found in certificate.sub_spaces) > 1:
+        yield (
+            f"Across sub-spaces: {tau_words(certificate.pooled)}. Students of different sub-spaces differ much in "
+            "size, which makes this agreement easy; it says whether ranks across sub-spaces mean anything."
+        )
+
+
+def _effort(certificate: Certificate) -> str:
+    shared = ", ".join(
+        f"{found.name} {found.students_a_step:g} students" for found in certificate.sub_spaces if found.students_a_step
+    )
+    told = f" A SuperLM gives as many to each student that it draws a step ({shared})" if shared else ""
+    drawn = [trial.draws for trial in certificate.trials if trial.draws is not None]
+    often = (
+        f" and drew a student of the sample in {_percent(min(drawn))} to {_percent(max(drawn))} of its steps."
+        if drawn
+        else "."
+    )
+    return f"Each student trained alone took {certificate.tokens:,.0f} tokens.{told}{often if told else ''}"
+
+
+def _one(certificate: Certificate) -> Iterator[str]:
+    one = certificate.one
+    if one is None:
+        return
+    better = "lower" if one.mean_difference >= 0 else "higher"
+    compute = "" if one.compute is None else f" The one took {_percent(one.compute)} of the student-tokens of all."
+    yield (
+        f"A SuperLM each against one for all sub-spaces, equal steps: {_count(one.n, 'student')} "
+        f"{'has' if one.n == 1 else 'have'} a {abs(one.mean_difference):.2g} {better} mean loss in their own. Ranks "
+        f"against training alone: {tau_words(one.in_k)} in their own, {tau_words(one.in_one)} in the one.{compute}"
+    )
+
+
+def _task(certificate: Certificate) -> Iterator[str]:
+    if certificate.task.n:
+        name = f" on {certificate.task_name}" if certificate.task_name else ""
+        yield f"Held-out loss against task score{name}: {tau_words(certificate.task)}."
+    else:
+        yield "Held-out loss against task score: no task scores, so whether a low loss means a good task is open."
+
+
+def _percent(share: float) -> str:
+    """Such as `27 %`; never rounded to nothing or to all."""
+    digits = 0 if share in (0, 1) or 0.0995 <= share < 0.995 else 1
+    return f"{100 * share:.{digits}f} %"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Samplers: which student a search asks for next."""

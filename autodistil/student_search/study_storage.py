@@ -1,0 +1,192 @@
+"""Where a study is kept: the run folder's SQLite file, a PostgreSQL database, or a journal file on shared storage.
+
+Optuna's storages let several processes write to one study. What they do not give is a moment in which nobody else
+asks; each kind of storage has a lock of its own for that, which ends with its holder, however that ends.
+
+Several drivers on one study: each says that it lives, and the others see when one no longer does.
+
+A driver counts up a number of its own in the study's attributes. Whether it still counts is judged by the observer's
+clock alone, so clocks of different machines need not agree.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+import optuna
+from filelock import FileLock
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from autodistil.errors import ConfigError, RunError, one_line
+
+_SQLITE_PATIENCE_S = 60
+"""Seconds that SQLite waits for another process that writes."""
+
+Lock = Callable[[str], AbstractContextManager[None]]
+"""`with lock(name)`: nobody else is between these lines for that name."""
+
+
+@dataclass(frozen=True)
+class StudyStorage:
+    """A storage that is not opened yet, and its lock."""
+
+    open: Callable[[], BaseStorage]
+    """To be called while the lock is held: the first opening makes the tables."""
+    lock: Lock
+
+    def close(self, storage: BaseStorage) -> None:
+        """Give back the connections of a storage that was opened; it is not to be used any more."""
+        storage.remove_session()
+        if isinstance(storage, RDBStorage):
+            storage.engine.dispose()
+
+
+def study_storage(where: str) -> StudyStorage:
+    """The storage at a URL (`sqlite:///...`, `postgresql+psycopg://host/database`) or in a journal file.
+
+    Raises:
+        ConfigError: not such a URL, one with a password in it, or the folder of the journal file is missing.
+    """
+    if "://" in where:
+        url = _checked_url(where)
+        return _DATABASES[url.get_backend_name()](url)
+    path = Path(where)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(
+            f"study storage {where!r} is no file in a folder that is there; "
+            f"give a journal file on shared storage, or a URL such as {_EXAMPLE}"
+        )
+    return StudyStorage(lambda: JournalStorage(JournalFileBackend(where)), partial(_file_lock, path))
+
+
+@contextmanager
+def opening(where: str) -> Iterator[None]:
+    """Say in one line that a study cannot be opened: damaged, not there, not writable, or without its driver."""
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
+        reason = one_line(error, 150)
+        raise RunError(
+            f"study {where!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
+        ) from error
+
+
+def _checked_url(where: str) -> URL:
+    try:
+        url = make_url(where)
+    except ArgumentError:
+        raise ConfigError(f"study storage {where!r} cannot be read as a URL; give one such as {_EXAMPLE}") from None
+    if url.password is not None:
+        raise ConfigError(
+            f"study storage {url.render_as_string()!r} has a password in it, which run.yaml would keep; "
+            "leave it out, and give it in PGPASSWORD or ~/.pgpass"
+        )
+    if url.get_backend_name() not in _DATABASES:
+        raise ConfigError(
+            f"study storage {where!r} is of another kind of database; "
+            f"allowed: {', '.join(_DATABASES)}, or a journal file; give one such as {_EXAMPLE}"
+        )
+    return url
+
+
+def _sqlite(url: URL) -> StudyStorage:
+    options = {"connect_args": {"timeout": _SQLITE_PATIENCE_S}}
+    open_ = partial(RDBStorage, str(url), engine_kwargs=options)
+    return StudyStorage(open_, partial(_file_lock, Path(url.database or "study.db")))
+
+
+def _postgresql(url: URL) -> StudyStorage:
+    # Searches may be idle for longer than a server or firewall keeps a connection.
+    open_ = partial(RDBStorage, str(url), engine_kwargs={"pool_pre_ping": True})
+    return StudyStorage(open_, partial(_advisory_lock, url))
+
+
+_DATABASES: Mapping[str, Callable[[URL], StudyStorage]] = MappingProxyType(
+    {"sqlite": _sqlite, "postgresql": _postgresql}
+)
+
+_EXAMPLE = "postgresql+psycopg://user@host/database"
+
+
+@contextmanager
+def _file_lock(path: Path, name: str) -> Iterator[None]:
+    """One for all studies of the file `path`; `flock`, which NFS has from version 4 on."""
+    with FileLock(path.with_name(f".{path.name}.asking")):
+        yield
+
+
+@contextmanager
+def _advisory_lock(url: URL, name: str) -> Iterator[None]:
+    """PostgreSQL's, on a connection of its own: it is released when that closes."""
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": zlib.crc32(name.encode())})
+        yield
+
+
+BEAT_S = 15.0
+"""Seconds between two signs of life."""
+
+SILENCE_S = 120.0
+"""Seconds without one after which a driver is taken for dead and its students are scored by others."""
+
+_LEFT = -1
+"""What a driver leaves behind that ended in order."""
+
+_PREFIX = "driver:"
+
+
+@contextmanager
+def heartbeat(study: optuna.Study, driver: str, seconds: float = BEAT_S) -> Iterator[None]:
+    """Give signs of life from a thread of its own, as scoring and loading may take long."""
+    done = threading.Event()
+    beats = study.user_attrs.get(_PREFIX + driver, 0) + 2  # 1 at least, and never what it was
+
+    def beat(count: int) -> None:
+        study.set_user_attr(_PREFIX + driver, count)
+
+    def go_on() -> None:
+        count = beats
+        while not done.wait(seconds):
+            count += 1
+            beat(count)
+
+    beat(beats)
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        beat(_LEFT)
+
+
+@dataclass
+class Watch:
+    """What one driver sees of the others."""
+
+    silence_s: float = SILENCE_S
+    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Driver -> its last beat and when it was first seen."""
+
+    def gone(self, study: optuna.Study, driver: str) -> bool:
+        """Whether a driver ended, or was silent for too long since this one first looked."""
+        beat, now = study.user_attrs.get(_PREFIX + driver, 0), time.monotonic()
+        last, since = self._seen.get(driver, (beat, now))
+        self._seen[driver] = (beat, since if beat == last else now)
+        return beat == _LEFT or now - self._seen[driver][1] > self.silence_s

@@ -1,0 +1,1 @@
+"""Labelled tasks: data, metrics and fine-tuning."""

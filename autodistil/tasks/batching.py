@@ -1,0 +1,112 @@
+"""Texts as batches of token ids: rows of like length together, each batch padded to its own longest row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from autodistil.data.batch import Batch
+
+_POOL = 32
+"""Batches that are cut from one random pool of rows, sorted by length."""
+
+
+@dataclass(frozen=True)
+class TokenizedRows:
+    """Tokenised texts or pairs."""
+
+    ids: Sequence[Sequence[int]]
+    types: Sequence[Sequence[int]] | None
+    """Which text of a pair each token belongs to, for models that are told."""
+    padding: int
+
+    @classmethod
+    def of(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        text_a: Sequence[str],
+        text_b: Sequence[str] | None,
+        max_length: int,
+    ) -> TokenizedRows:
+        """Tokenise; of a row that is too long the longer text is cut first."""
+        pairs = None if text_b is None else list(text_b)
+        encoded = tokenizer(list(text_a), pairs, truncation=True, max_length=max_length, padding=False)
+        types = encoded.get("token_type_ids") if text_b is not None else None
+        return cls(encoded["input_ids"], types, tokenizer.pad_token_id or 0)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, (rows,)."""
+        return np.array([len(row) for row in self.ids])
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
+        """The inputs of the rows at some indices, each (indices, longest)."""
+        longest = max(len(self.ids[row]) for row in rows)
+        inputs = {
+            "input_ids": [[*self.ids[r], *[self.padding] * (longest - len(self.ids[r]))] for r in rows],
+            "attention_mask": [[1] * len(self.ids[r]) + [0] * (longest - len(self.ids[r])) for r in rows],
+        }
+        if self.types is not None:
+            inputs["token_type_ids"] = [[*self.types[r], *[0] * (longest - len(self.ids[r]))] for r in rows]
+        return {name: torch.tensor(values, device=device) for name, values in inputs.items()}
+
+
+def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Indices of each batch, longest rows first so that too little memory shows at once."""
+    order = np.argsort(-lengths, kind="stable")
+    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+
+
+def shuffled_batches(lengths: np.ndarray, batch_size: int, random: np.random.Generator) -> list[np.ndarray]:
+    """Indices of each batch of an epoch: every row once, in random order but for like lengths together."""
+    order = random.permutation(len(lengths))
+    pools = np.split(order, range(_POOL * batch_size, len(order), _POOL * batch_size))
+    batches = [pool[batch] for pool in pools for batch in sorted_batches(lengths[pool], batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class TextBatches:
+    """Texts as padded batches, each distinct one once."""
+
+    batches: tuple[Batch, ...]
+    order: np.ndarray
+    """Where each distinct text stands in the batches put together, (distinct texts,)."""
+    index: np.ndarray
+    """Which distinct text each text is, (texts,)."""
+
+    def restore(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Rows (texts, dim) in the order of the texts, from those of each batch."""
+        return np.concatenate(parts)[self.order][self.index]
+
+
+@dataclass(frozen=True)
+class TextBatcher:
+    """Tokenises and batches texts. What it made of texts it keeps, for the many students that read the same ones."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    batch_size: int
+    device: torch.device
+    _made: dict[tuple[str, ...], TextBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __call__(self, texts: Sequence[str]) -> TextBatches:
+        """The batches of some texts, made once."""
+        key = tuple(texts)
+        if key not in self._made:
+            self._made[key] = self._make(key)
+        return self._made[key]
+
+    def _make(self, texts: tuple[str, ...]) -> TextBatches:
+        unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
+        batches = list(sorted_batches(rows.lengths, self.batch_size))
+        return TextBatches(
+            tuple(rows.batch(batch, self.device) for batch in batches),
+            np.argsort(np.concatenate(batches)),
+            np.array([unique[text] for text in texts]),
+        )

@@ -1,0 +1,308 @@
+"""Metrics of GLUE and STS, from scikit-learn and SciPy. All are fractions: 1 is perfect, 0 chance or worst.
+
+Labelled tasks by name: GLUE (Wang et al. 2019), the STS test sets, further small sets, and folders of one's own.
+
+A task's data come from a local folder where it holds the task (`DIR/<task>`, `DIR/glue/<task>`, `DIR/extra/<task>`
+with `train.tsv`, `dev.tsv`, `test.tsv`), else from the Hugging Face Hub. The evaluated split is `dev`, as is usual for
+GLUE, whose test labels are secret; `test` only where there is no `dev`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from autodistil.errors import TaskError, suggest
+from autodistil.tasks.labelled_rows import HubTable, LabelledRows, hub_rows, read_rows
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+"""(labels (rows,), predictions (rows,)) -> value."""
+
+
+def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Share of rows whose class is right."""
+    return float(accuracy_score(labels, predictions))
+
+
+def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Harmonic mean of precision and recall of class 1; 0 where it is never predicted."""
+    return float(f1_score(labels, predictions, zero_division=0))
+
+
+def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Matthews correlation of classes, in [-1, 1]; 0 where labels or predictions are constant."""
+    return 0.0 if np.ptp(labels) == 0 or np.ptp(predictions) == 0 else float(matthews_corrcoef(labels, predictions))
+
+
+def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Linear correlation of scores, in [-1, 1]; 0 where it is not defined (`_degenerate`)."""
+    return 0.0 if _degenerate(predictions) else float(pearsonr(labels, predictions).statistic)
+
+
+def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Rank correlation of scores, ties at their mean rank, in [-1, 1]; 0 where it is not defined (`_degenerate`)."""
+    return 0.0 if _degenerate(predictions) else float(spearmanr(labels, predictions).statistic)
+
+
+def _degenerate(predictions: np.ndarray) -> bool:
+    """Predictions that say nothing: constant, or of a training that diverged."""
+    return not np.isfinite(predictions).all() or bool(np.ptp(predictions) == 0)
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {"accuracy": accuracy, "f1": f1, "matthews": matthews, "pearson": pearson, "spearman": spearman}
+)
+
+
+def score(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """Value of each metric in `names`, in that order."""
+    return {name: METRICS[name](labels, predictions) for name in names}
+
+
+SPLITS = ("train", "dev", "test")
+
+_FOLDERS = ("", "glue", "extra")
+"""Where a task's folder is looked for under the data folder."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted, and how it is scored."""
+
+    name: str
+    pairs: bool = False
+    """Each row is two texts."""
+    regression: bool = False
+    """The label is a score; otherwise a class."""
+    metrics: tuple[str, ...] = ("accuracy",)
+    """Keys of `metrics.METRICS`; the first is the headline."""
+    hub: HubTable | None = None
+
+    @property
+    def headline(self) -> str:
+        """The metric that models are chosen and compared by."""
+        return self.metrics[0]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Texts and labels of a split, in its order."""
+
+    text_a: tuple[str, ...]
+    text_b: tuple[str, ...] | None
+    labels: np.ndarray
+    """Class indices (rows,) of int64, or scores (rows,) of float64."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Iterable[int]) -> Split:
+        """The rows at `indices`, in that order."""
+        chosen = list(indices)
+        text_b = None if self.text_b is None else tuple(self.text_b[i] for i in chosen)
+        return Split(tuple(self.text_a[i] for i in chosen), text_b, self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """A task with its data."""
+
+    task: Task
+    splits: Mapping[str, Split]
+    """`train`, `dev` and `test`, those that there are."""
+    classes: tuple[str, ...]
+    """Label of each class index; empty for scores."""
+    origin: str
+    """Where the data came from, without the machine's own paths."""
+    fingerprint: str
+    """Hash of texts and labels: two data sets with the same one are the same."""
+
+    @property
+    def evaluated_name(self) -> str:
+        """Name of the split that is scored."""
+        return "dev" if "dev" in self.splits else "test"
+
+    @property
+    def evaluated(self) -> Split:
+        """The split that is scored."""
+        return self.splits[self.evaluated_name]
+
+    def train(self, max_rows: int | None = None, seed: int = 0) -> Split:
+        """The training rows in their order, or a random choice of `max_rows` of them.
+
+        Raises:
+            TaskError: there is no training split, or all its rows have one label.
+        """
+        if "train" not in self.splits:
+            raise TaskError(
+                f"task {self.task.name!r} has no train split ({self.origin}); probe and finetune need one"
+                + ("; use --method similarity" if self.task.regression else "")
+            )
+        train = self.splits["train"]
+        if max_rows is not None and max_rows < len(train):
+            train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:max_rows]))
+        if len(np.unique(train.labels)) < 2:
+            raise TaskError(
+                f"the {len(train)} train rows of task {self.task.name!r} all have one label; give more rows"
+            )
+        return train
+
+
+def _glue(config: str, columns: str, dev: str = "validation") -> HubTable:
+    splits = MappingProxyType({"train": "train", "dev": dev})
+    return HubTable("nyu-mll/glue", config, tuple(columns.split()), "label", splits)
+
+
+def _sts(year: int) -> Task:
+    table = HubTable(
+        f"mteb/sts{year}-sts", None, ("sentence1", "sentence2"), "score", MappingProxyType({"test": "test"})
+    )
+    return Task(f"sts{year}", pairs=True, regression=True, metrics=_SIMILARITY, hub=table)
+
+
+_SIMILARITY = ("spearman", "pearson")
+
+_TABLE = (
+    Task("cola", metrics=("matthews", "accuracy"), hub=_glue("cola", "sentence")),
+    Task("sst2", hub=_glue("sst2", "sentence")),
+    Task("mrpc", pairs=True, metrics=("f1", "accuracy"), hub=_glue("mrpc", "sentence1 sentence2")),
+    Task("stsb", pairs=True, regression=True, metrics=_SIMILARITY, hub=_glue("stsb", "sentence1 sentence2")),
+    Task("qqp", pairs=True, metrics=("f1", "accuracy"), hub=_glue("qqp", "question1 question2")),
+    Task("mnli", pairs=True, hub=_glue("mnli", "premise hypothesis", "validation_matched")),
+    Task("mnli_mismatched", pairs=True, hub=_glue("mnli", "premise hypothesis", "validation_mismatched")),
+    Task("qnli", pairs=True, hub=_glue("qnli", "question sentence")),
+    Task("rte", pairs=True, hub=_glue("rte", "sentence1 sentence2")),
+    Task("wnli", pairs=True, hub=_glue("wnli", "sentence1 sentence2")),
+    *(_sts(year) for year in range(12, 17)),
+    Task("qnli_devsplit", pairs=True),
+    Task("qqp_small", pairs=True, metrics=("f1", "accuracy")),
+    Task("snli_small", pairs=True),
+    Task("boolq_devsplit", pairs=True),
+    Task("wic", pairs=True),
+    *(Task(name) for name in ("ag_news_small", "banking77", "cr", "movie_reviews", "mpqa", "sst5", "subj")),
+)
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _TABLE})
+
+
+def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = SPLITS) -> TaskData:
+    """Load a task's data.
+
+    Args:
+        name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of pairs
+            where it has `text_b`, of scores where labels are numbers and not all whole, else of classes.
+        data_dir: folder to look in first.
+        splits: those to read; of others nothing is seen.
+
+    Raises:
+        TaskError: unknown, or its data are missing or damaged.
+    """
+    folder = _find_folder(name, data_dir)
+    task = TASKS.get(name)
+    if folder is not None:
+        rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
+        assert data_dir is not None
+        origin = f"{folder.relative_to(data_dir)} (local)"
+        return _interpret(task or _guess_task(name, rows), rows, origin, splits)
+    if task is None or task.hub is None:
+        raise _not_found(name, data_dir)
+    table = replace(task.hub, splits={ours: theirs for ours, theirs in task.hub.splits.items() if ours in splits})
+    origin = f"hf:{table.name}" + f":{table.config}" * bool(table.config)
+    return _interpret(task, hub_rows(table), origin, splits)
+
+
+def _find_folder(name: str, data_dir: Path | None) -> Path | None:
+    """The local folder of a task, None where there is none."""
+    if name in ("", "..") or Path(name).name != name:
+        raise TaskError(f"task {name!r} is not a plain name; give the name of a task or of a folder under --data")
+    if data_dir is None:
+        return None
+    if not data_dir.is_dir():
+        raise TaskError(f"data folder {str(data_dir)!r} does not exist; give --data a folder of tasks")
+    folders = [data_dir / group / name for group in _FOLDERS]
+    return next((f for f in folders if any((f / f"{split}.tsv").is_file() for split in SPLITS)), None)
+
+
+def _not_found(name: str, data_dir: Path | None) -> TaskError:
+    place = f"no folder of --data {str(data_dir)!r} holds it" if data_dir else "give --data a folder that holds it"
+    if name in TASKS:
+        return TaskError(f"task {name!r} is not on the Hub; {place} (train.tsv, dev.tsv or test.tsv)")
+    return TaskError(f"task {name!r} is unknown{suggest(name, TASKS)}; allowed: {', '.join(TASKS)}; otherwise {place}")
+
+
+def _guess_task(name: str, rows: Mapping[str, LabelledRows]) -> Task:
+    labels = {label for part in rows.values() for label in part.labels}
+    scores = all(map(_is_number, labels)) and not all(float(label).is_integer() for label in labels)
+    pairs = all(part.text_b is not None for part in rows.values())
+    return Task(name, pairs, scores, _SIMILARITY if scores else ("accuracy",))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted: Sequence[str]) -> TaskData:
+    """Check rows and turn labels into numbers."""
+    evaluated = {"dev", "test"} & set(wanted)
+    if evaluated and not evaluated & rows.keys():
+        raise TaskError(f"task {task.name!r} ({origin}) has no dev and no test split; one of them is evaluated, add it")
+    if not rows:
+        raise TaskError(
+            f"task {task.name!r} ({origin}) has no {' or '.join(wanted)} split; add it, or choose another task"
+        )
+    for split, part in rows.items():
+        if task.pairs and part.text_b is None:
+            raise TaskError(f"task {task.name!r} is one of pairs, but {split} ({origin}) has no column text_b; add it")
+    if not task.pairs:
+        rows = {split: replace(part, text_b=None) for split, part in rows.items()}
+    classes = () if task.regression else _classes(task, rows)
+    splits = {
+        split: Split(part.text_a, part.text_b, _labels(task, classes, split, part)) for split, part in rows.items()
+    }
+    data = TaskData(task, MappingProxyType(splits), classes, origin, _fingerprint(rows))
+    if evaluated and len(np.unique(data.evaluated.labels)) < 2:
+        raise TaskError(f"{data.evaluated_name} of task {task.name!r} ({origin}) has one label only; give others too")
+    return data
+
+
+def _classes(task: Task, rows: Mapping[str, LabelledRows]) -> tuple[str, ...]:
+    """The labels of the training split, or of the evaluated one where there is no other, in their natural order."""
+    part = next(rows[split] for split in SPLITS if split in rows)
+    labels = set(part.labels)
+    classes = tuple(sorted(labels, key=float) if all(map(_is_number, labels)) else sorted(labels))
+    if "f1" in task.metrics and classes != ("0", "1"):
+        shown = ", ".join(map(repr, classes[:5]))
+        raise TaskError(f"task {task.name!r} has the labels {shown}; allowed: '0' and '1', F1 being that of '1'")
+    return classes
+
+
+def _labels(task: Task, classes: tuple[str, ...], split: str, part: LabelledRows) -> np.ndarray:
+    numbers = {label: i for i, label in enumerate(classes)}
+    for row, label in enumerate(part.labels, 1):
+        if not (_is_number(label) if task.regression else label in numbers):
+            allowed = "a finite number" if task.regression else "those of the first split: " + ", ".join(classes[:10])
+            raise TaskError(
+                f"row {row} of {split} of task {task.name!r} has the label {label!r}; allowed: {allowed}; correct it"
+            )
+    if task.regression:
+        return np.array([float(label) for label in part.labels])
+    return np.array([numbers[label] for label in part.labels], dtype=np.int64)
+
+
+def _fingerprint(rows: Mapping[str, LabelledRows]) -> str:
+    digest = hashlib.sha256()
+    for split, part in sorted(rows.items()):
+        digest.update(json.dumps([split, part.text_a, part.text_b, part.labels]).encode())
+    return digest.hexdigest()[:16]

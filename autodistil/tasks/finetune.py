@@ -1,0 +1,239 @@
+"""Options of an evaluation. They are recorded with its results.
+
+Fine-tuning on a task, as papers on small encoders do it: a small grid of learning rates, dev after each epoch.
+
+The reported value is that of the best epoch, chosen on the evaluated split itself, as is usual for GLUE dev figures:
+it flatters, so the last epoch's value is reported beside it. The learning rate is the one with the best mean over the
+seeds. AdamW, linear warm-up over a tenth of the steps and linear decay to 0, as in BERT (Devlin et al. 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from autodistil.data.batch import Batch
+from autodistil.errors import ConfigError
+from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.tasks.batching import TokenizedRows, shuffled_batches, sorted_batches
+from autodistil.tasks.catalogue import Split, TaskData, score
+from autodistil.utils import Advance, Progress
+
+DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
+"""Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
+
+_MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8}
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What a method may be told; None leaves the choice to the method."""
+
+    seeds: int | None = None
+    """How many, from 0: 3 for fine-tuning, 1 for methods without chance."""
+    max_train: int | None = None
+    """Training rows at most: all for fine-tuning, 10,000 for a probe."""
+    learning_rates: tuple[float, ...] = DEFAULT_RATES
+    """Peak learning rates of fine-tuning; the best by the mean over seeds counts."""
+    epochs: int | None = None
+    """Of fine-tuning; 3 to 5, more for small sets."""
+    batch_size: int = 32
+    """Rows a step of fine-tuning."""
+    max_length: int = 128
+    """Tokens after which a text or pair is cut."""
+    device: str = "cpu"
+    """A torch device."""
+
+    def __post_init__(self) -> None:
+        for name, minimum in _MINIMUM.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise ConfigError(f"{name} = {value} is too small; allowed: {minimum} or more")
+        for rate in self.learning_rates:
+            if not (math.isfinite(rate) and 0 < rate < 1):
+                raise ConfigError(f"learning rate {rate} is out of range; allowed: above 0 and below 1")
+        if not self.learning_rates:
+            raise ConfigError("no learning rate is given; give one or more, such as 1e-4")
+
+    def of(self, *names: str) -> Mapping[str, Any]:
+        """Some of the options, as plain values."""
+        return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
+
+
+Scores = dict[str, float]
+"""metric -> value."""
+
+_WARMUP = 0.1
+
+_WEIGHT_DECAY = 0.01
+
+_CLIP = 1.0
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """The runs of the chosen learning rate."""
+
+    learning_rate: float
+    epochs: tuple[tuple[Scores, ...], ...]
+    """Scores after each epoch, a row a seed."""
+    grid: Mapping[float, float]
+    """Learning rate -> mean over seeds of the headline metric at the best epoch."""
+    train_rows: int
+    headline: str
+
+    @property
+    def best_epochs(self) -> tuple[int, ...]:
+        """The best epoch of each seed on the evaluated split, from 1; the earliest of equal ones."""
+        return tuple(1 + _best(run, self.headline) for run in self.epochs)
+
+    @property
+    def best(self) -> tuple[Scores, ...]:
+        """Scores of each seed at its best epoch."""
+        return tuple(run[epoch - 1] for run, epoch in zip(self.epochs, self.best_epochs, strict=True))
+
+    @property
+    def last(self) -> tuple[Scores, ...]:
+        """Scores of each seed after its last epoch."""
+        return tuple(run[-1] for run in self.epochs)
+
+
+def fine_tune(
+    model: EvaluatedModel, data: TaskData, settings: EvaluationSettings, seeds: Sequence[int], progress: Progress
+) -> FineTuned:
+    """Fine-tune for every learning rate and seed, and keep the best learning rate.
+
+    Raises:
+        TaskError: the task has no training split.
+        TeacherError: the model cannot be loaded, or its family has no classification head.
+    """
+    train = data.train(settings.max_train)
+    epochs = settings.epochs or default_epochs(len(train))
+    runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
+    with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
+        for seed, rate in product(seeds, runs):
+            runs[rate].append(_one_run(model, data, settings, epochs, rate, seed, advance))
+    grid = {
+        rate: float(np.mean([run[_best(run, data.task.headline)][data.task.headline] for run in of_rate]))
+        for rate, of_rate in runs.items()
+    }
+    rate = max(grid, key=lambda rate: grid[rate])
+    return FineTuned(rate, tuple(runs[rate]), grid, len(train), data.task.headline)
+
+
+def default_epochs(train_rows: int) -> int:
+    """5 epochs under 10,000 rows, 4 under 50,000, else 3."""
+    return 5 if train_rows < 10_000 else 4 if train_rows < 50_000 else 3
+
+
+def _best(run: Sequence[Scores], headline: str) -> int:
+    return max(range(len(run)), key=lambda epoch: run[epoch][headline])
+
+
+def _one_run(
+    model: EvaluatedModel,
+    data: TaskData,
+    settings: EvaluationSettings,
+    epochs: int,
+    rate: float,
+    seed: int,
+    advance: Advance,
+) -> tuple[Scores, ...]:
+    """Scores after each epoch of one learning rate and seed; torch's own generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tuner = _Tuner.of(model, data, settings)
+        scores = []
+        for result in tuner.epochs(epochs, rate, np.random.default_rng(seed)):
+            scores.append(result)
+            advance(1, f"learning rate {rate:g}, seed {seed}: {data.task.headline} {result[data.task.headline]:.3f}")
+    return tuple(scores)
+
+
+@dataclass(frozen=True)
+class _Tuner:
+    """A classifier with its tokenised data."""
+
+    network: PreTrainedModel
+    data: TaskData
+    train: Split
+    rows: Mapping[str, TokenizedRows]
+    """`train` and `evaluated`."""
+    settings: EvaluationSettings
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: EvaluatedModel, data: TaskData, settings: EvaluationSettings) -> _Tuner:
+        """Load the model under a new head, and tokenise."""
+        device = torch.device(settings.device)
+        network = model.classifier(len(data.classes) or 1, device)
+        tokenizer = model.tokenizer()
+        length = usable_length(network, tokenizer, settings.max_length)
+        train = data.train(settings.max_train)
+        parts = {"train": train, "evaluated": data.evaluated}
+        rows = {name: TokenizedRows.of(tokenizer, part.text_a, part.text_b, length) for name, part in parts.items()}
+        if "token_type_ids" not in signature(network.forward).parameters:
+            rows = {name: TokenizedRows(part.ids, None, part.padding) for name, part in rows.items()}
+        return cls(network, data, train, rows, settings, device)
+
+    def epochs(self, epochs: int, rate: float, random: np.random.Generator) -> Iterator[Scores]:
+        """Train; yields the scores after each epoch."""
+        lengths = self.rows["train"].lengths
+        steps = epochs * -(-len(lengths) // self.settings.batch_size)
+        optimizer = torch.optim.AdamW(_groups(self.network), lr=rate)
+        schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
+        targets = self._targets()
+        for _ in range(epochs):
+            self.network.train()
+            for batch in shuffled_batches(lengths, self.settings.batch_size, random):
+                loss = self._loss(self._logits("train", batch), targets[batch])
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
+            yield self._evaluate()
+
+    def _targets(self) -> Tensor:
+        """Class indices, or scores standardised on the training rows (no metric of scores sees the difference)."""
+        labels = self.train.labels
+        if self.data.task.regression:
+            labels = ((labels - labels.mean()) / labels.std()).astype(np.float32)
+        return torch.from_numpy(labels).to(self.device)
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.data.task.regression:
+            return torch.nn.functional.mse_loss(logits[:, 0], targets)
+        return torch.nn.functional.cross_entropy(logits, targets)
+
+    def _logits(self, part: str, batch: np.ndarray) -> Tensor:
+        inputs: Batch = self.rows[part].batch(batch, self.device)
+        return self.network(**inputs).logits
+
+    @torch.no_grad()
+    def _evaluate(self) -> Scores:
+        self.network.eval()
+        labels, outputs = self.data.evaluated.labels, len(self.data.classes) or 1
+        logits = np.empty((len(labels), outputs), dtype=np.float32)
+        for batch in sorted_batches(self.rows["evaluated"].lengths, 64):
+            logits[batch] = self._logits("evaluated", batch).cpu().numpy()
+        predictions = logits[:, 0] if self.data.task.regression else logits.argmax(1)
+        return score(self.data.task.metrics, labels, predictions)
+
+
+def _groups(network: PreTrainedModel) -> list[dict[str, Any]]:
+    """Matrices with weight decay, biases and norms without."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": _WEIGHT_DECAY},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]

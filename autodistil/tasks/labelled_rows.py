@@ -1,0 +1,117 @@
+"""Labelled rows of a task as they are written: from tab-separated files, or from a data set of the Hugging Face Hub.
+
+A file is UTF-8 with a header; its columns are `text_a`, `text_b` (pairs only) and `label`, in any order, others are
+left out. There is no quoting: a `"` is a plain character, and a tab always ends a field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autodistil.errors import CorpusError, TaskError
+from autodistil.utils import optional_import
+
+_COLUMNS = ("text_a", "text_b", "label")
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Rows of one split, in order; labels are not interpreted yet."""
+
+    text_a: tuple[str, ...]
+    text_b: tuple[str, ...] | None
+    """Second texts, None where each row is a single text."""
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HubTable:
+    """Where a labelled set lives on the Hub."""
+
+    name: str
+    config: str | None
+    columns: tuple[str, ...]
+    """Its text columns, one or two."""
+    label: str
+    """Its label column."""
+    splits: Mapping[str, str]
+    """Our split (`train`, `dev`, `test`) -> theirs; only splits that are labelled."""
+
+
+def read_rows(path: Path) -> LabelledRows:
+    """Read a tab-separated file.
+
+    Raises:
+        TaskError: it cannot be read, lacks a column or has no row, or a row has another number of fields.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            lines = [line.rstrip("\r\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
+        raise TaskError(f"task file {str(path)!r} {reason}; give a UTF-8 file of tab-separated columns") from error
+    header, *rows = [line.split("\t") for line in lines] or [[]]
+    _check_header(header, path)
+    return _columns(header, [_checked(row, header, path, number) for number, row in enumerate(rows, 2)], path)
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    missing = [name for name in ("text_a", "label") if name not in header]
+    if missing:
+        found = ", ".join(header)[:100]
+        raise TaskError(
+            f"task file {str(path)!r} has no column {' and no column '.join(missing)}; its header is {found!r}; "
+            "allowed: text_a, text_b (pairs), label, separated by tabs"
+        )
+
+
+def _checked(row: list[str], header: Sequence[str], path: Path, number: int) -> list[str]:
+    if len(row) != len(header):
+        raise TaskError(
+            f"task file {str(path)!r}, line {number} has {len(row)} fields, its header {len(header)}; "
+            "replace tabs and line ends inside a text by spaces"
+        )
+    return row
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> LabelledRows:
+    if not rows:
+        raise TaskError(f"task file {str(path)!r} has a header but no rows; add rows, or remove the file")
+    text_a, text_b, labels = (
+        tuple(row[header.index(name)] for row in rows) if name in header else None for name in _COLUMNS
+    )
+    assert text_a is not None
+    assert labels is not None
+    return LabelledRows(text_a, text_b, labels)
+
+
+def hub_rows(table: HubTable) -> dict[str, LabelledRows]:
+    """The labelled splits of a set on the Hub, downloaded once and cached by `datasets`.
+
+    Raises:
+        TaskError: `datasets` is not installed, or the set cannot be had.
+    """
+    where = f"Hugging Face data set {table.name!r}" + (f" ({table.config})" if table.config else "")
+    try:
+        datasets = optional_import("datasets", where)
+    except CorpusError as error:
+        raise TaskError(f"{error}; or give --data a folder that holds the task") from error
+    try:
+        return {
+            split: _rows(datasets.load_dataset(table.name, table.config, split=theirs), table)
+            for split, theirs in table.splits.items()
+        }
+    except Exception as error:  # the library passes on whatever its many back ends raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TaskError(
+            f"{where} cannot be read: {reason[:200]}; check the network, or give --data a folder that holds the task"
+        ) from error
+
+
+def _rows(records: Any, table: HubTable) -> LabelledRows:
+    texts = [tuple(str(text) for text in records[column]) for column in table.columns]
+    labels = tuple(str(label) for label in records[table.label])
+    return LabelledRows(texts[0], texts[1] if len(texts) > 1 else None, labels)

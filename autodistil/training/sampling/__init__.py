@@ -1,0 +1,1 @@
+"""Which students a training step draws."""

@@ -1,0 +1,250 @@
+"""What every room may use: whole writes, progress, Ctrl-C between steps, the device, optional libraries, versions.
+
+Writes happen whole or not at all, with one-line errors where the disk refuses. Progress is silent for libraries and
+shown by the command line. Ctrl-C stops between two steps instead of within one, so that state stays consistent.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import reprlib
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from autodistil.errors import ConfigError, CorpusError, RunError, suggest
+
+if TYPE_CHECKING:
+    import torch
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command with --resume",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command with --resume",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.EACCES: "permission denied; choose a folder that you may write to",
+    errno.EPERM: "permission denied; choose a folder that you may write to",
+    errno.ENOTDIR: "part of the path is a file; choose another folder",
+    errno.EEXIST: "a file is in the way; choose another folder",
+    errno.EISDIR: "a folder is in the way; choose another name",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def disk_errors(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn an `OSError` about `path` into a one-line `RunError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; check the disk and the path")
+        raise RunError(f"cannot {action} {str(path)!r}: {reason}") from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed to disk and takes the place of `path`.
+
+    Raises:
+        RunError: the disk refuses; what was at `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file atomically; returns `path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def copy_file(source: Path, target: Path) -> Path:
+    """Copy a file atomically; returns `target`."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+    return target
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder that can be written to; returns `path`.
+
+    Raises:
+        RunError: it cannot be created or written to.
+    """
+    with disk_errors(path, "create folder"):
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    return path
+
+
+logger = logging.getLogger(__name__)
+
+Advance = Callable[..., None]
+"""`advance(steps=1, status="")`: so many more units are done; `status` is what is worth seeing beside the bar."""
+
+
+class Progress:
+    """Reports to the module's logger. The command line replaces it by one that draws."""
+
+    def say(self, message: str) -> None:
+        """A line that a person should read."""
+        logger.info(message)
+
+    @contextmanager
+    def track(self, description: str, total: int) -> Iterator[Advance]:
+        """A stretch of work of `total` units."""
+        logger.info("%s: %d", description, total)
+        yield lambda steps=1, status="": None
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody asked to stop."""
+
+    requested: bool = False
+
+
+@contextmanager
+def stop_on_interrupt() -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C (or SIGTERM) into a request to stop; the second one interrupts at once.
+
+    Only the main thread gets signals; elsewhere the request never comes.
+    """
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    try:
+        for number in previous:
+            signal.signal(number, handle)
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`: `cpu`, `cuda`, `mps`, or `auto` for the best one that is there.
+
+    Raises:
+        ConfigError: no such device, or it is not there.
+    """
+    import torch  # who reads a space needs none
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, there in available.items() if there))
+    if not available.get(name):
+        here = ", ".join(sorted(device for device, there in available.items() if there))
+        raise ConfigError(f"device {name!r} is not available{suggest(name, available)}; available here: {here}")
+    return torch.device(name)
+
+
+Item = TypeVar("Item", bound=Sized)
+
+
+def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of consecutive items whose lengths add up to `size` or just more; the last one may be shorter."""
+    group: list[Item] = []
+    length = 0
+    for item in items:
+        group.append(item)
+        length += len(item)
+        if length >= size:
+            yield group
+            group, length = [], 0
+    if group:
+        yield group
+
+
+INSTALL = "pip install 'autodistil[data]'"
+
+
+def optional_import(module: str, purpose: str, install: str = INSTALL) -> Any:
+    """A module of an extra, `data` unless said otherwise.
+
+    Args:
+        module: its name, such as `pyarrow.parquet`.
+        purpose: what needs it, to begin the message with.
+        install: the line that installs it.
+
+    Raises:
+        CorpusError: it is not installed, with the line that installs it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise CorpusError(
+            f"{purpose} needs {module.partition('.')[0]}, which is not installed; run: {install}"
+        ) from error
+
+
+_REPR = reprlib.Repr()
+
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 4, 4, 200, 60
+
+
+def short(value: object) -> str:
+    """A bounded one-line repr: a hostile file may nest aliases without end or hold a number of 10,000 digits."""
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # Python refuses to print huge integers
+        return "a number too long to print"
+
+
+def listed(values: Sequence[float]) -> str:
+    """The first values, separated by commas."""
+    shown = [f"{value:g}" for value in values[:8]]
+    return ", ".join([*shown, "..."] if len(values) > 8 else shown)
+
+
+_PACKAGES = (
+    "autodistil",
+    "torch",
+    "transformers",
+    "optuna",
+    "numpy",
+    "pandas",
+    "ray",
+    "fvcore",
+    "plotly",
+    "safetensors",
+)
+
+
+def installed_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of packages, those that decide a run's numbers unless given."""
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions

@@ -54,7 +54,6 @@ _GRAMMAR = re.compile(
 )
 
 _MAX_CHARACTERS = 64  # budgets are repeated in reports; and no pattern runs long on so little
-
 _ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu"
 
 Value = TypeVar("Value", float, NDArray[np.float64])
@@ -142,7 +141,6 @@ _DEVICE_GRAMMAR = re.compile(
 )
 
 _MAX_DEVICE_CHARACTERS = 300  # paths may be long, messages must not
-
 _DEVICE_ALLOWED = "such as 8ms@cpu,threads=1,runtime=onnx,seq=128, 8ms@laptop, 200MBram or 25MBfile"
 
 

@@ -27,12 +27,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from autodistil.data import python_docs as prose
-
 MIN_CHARACTERS = 50
-
 MIN_WORDS = 8
-
 MIN_WORD_SHARE = 0.8
 """Share of the blank-separated pieces that are plain words with their punctuation."""
 
@@ -233,9 +229,7 @@ def python_docs() -> Iterator[str]:
 def python_docs_version() -> str:
     """What the built-in corpus depends on: Python, the packages, and how prose is taken from them."""
     parts = [platform.python_version(), *(f"{name}={_version(name)}" for name in PACKAGE_BYTES)]
-    for module in (__file__, prose.__file__):
-        parts.append(hashlib.sha256(Path(module).read_bytes()).hexdigest())
-    return " ".join(parts)
+    return " ".join([*parts, hashlib.sha256(Path(__file__).read_bytes()).hexdigest()])
 
 
 def _version(package: str) -> str:
@@ -249,12 +243,12 @@ def _texts() -> Iterator[Iterator[str]]:
     """The paragraphs of each document."""
     standard_library = Path(sysconfig.get_path("stdlib"))
     for topic in _topics(standard_library / "pydoc_data" / "topics.py"):
-        yield prose.english_paragraphs(topic)
+        yield english_paragraphs(topic)
     roots = {standard_library: STANDARD_LIBRARY_BYTES}
     roots |= {folder: size for name, size in PACKAGE_BYTES.items() if (folder := _folder(name))}
     for root, size in roots.items():
         for path in source_files(root, size):
-            yield (paragraph for text in docstrings(path) for paragraph in prose.english_paragraphs(text))
+            yield (paragraph for text in docstrings(path) for paragraph in english_paragraphs(text))
 
 
 def _topics(path: Path) -> Iterator[str]:

@@ -29,7 +29,6 @@ from autodistil.errors import CorpusError
 from autodistil.utils import grouped, optional_import
 
 CHUNK_BYTES = 1 << 20
-
 MAX_LINE_CHARACTERS = 1 << 26
 """Longest record of a `.jsonl`, `.csv` or `.tsv` file; lines of plain text have no limit."""
 

@@ -26,7 +26,6 @@ from autodistil.errors import CorpusError, suggest
 from autodistil.utils import optional_import
 
 PREFIX = "hf:"
-
 SPLITS = ("train", "validation", "test")
 """A single part after the name is a split where it is one of these or a slice of one, else a configuration."""
 

@@ -96,7 +96,6 @@ MIN_TOKENS = 1024
 """Smallest corpus: below it there is nothing to learn from and to hold out."""
 
 MIN_HELDOUT_TOKENS = 8192
-
 LARGEST_HELDOUT_SHARE = 0.25
 """No more of a small corpus is held out to reach the minimum."""
 

@@ -140,7 +140,6 @@ def _index_entries(result: TaskResult) -> list[EvalResult]:
 
 
 RESULTS = "evaluation.json"
-
 _PACKAGES = ("autodistil", "torch", "transformers", "scikit-learn", "scipy", "numpy")
 
 

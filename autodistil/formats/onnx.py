@@ -27,7 +27,6 @@ from autodistil.formats.parity import Agreement, Case, Run, agreement, check_agr
 from autodistil.utils import atomic_path
 
 OPSET = 20
-
 INSTALL = "pip install 'autodistil[onnx]'"
 
 

@@ -74,7 +74,6 @@ FORMAT = 1
 """Version of the format; others are refused."""
 
 _MAX_BYTES = 64_000_000
-
 _MAX_ENTRIES = 200_000
 
 _MAX_MS, _MAX_MB, _MAX_ROUNDS, _MAX_SIZE = 1e9, 1e8, 1_000_000, 10_000_000

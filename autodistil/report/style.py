@@ -98,7 +98,6 @@ Spec = dict[str, Any]
 """A plotly figure, or a part of one."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
 _LOG_FROM = 5.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
 

@@ -73,9 +73,7 @@ Scores = dict[str, float]
 """metric -> value."""
 
 _WARMUP = 0.1
-
 _WEIGHT_DECAY = 0.01
-
 _CLIP = 1.0
 
 

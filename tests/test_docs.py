@@ -14,15 +14,20 @@ from autodistil.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROSE = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 VERBS = get_command(app)
+README_WORDS = 700
+"""As `wc -w` counts: code, tables and their marks are words too."""
+PROSE_WIDTH = 100
+_BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 
 
 def command_lines(page):
     """Lines of a page's code blocks, and inline code, that call autodistil; comments and continuation marks gone."""
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    blocks = "\n".join(re.findall(r"```(?:sh|bash)?\n(.*?)```", text, re.DOTALL))
+    blocks = "\n".join(block for kind, block in _BLOCK.findall(text) if kind in ("", "sh", "bash"))
     lines = [line.split("  #")[0].strip() for line in blocks.splitlines()]
-    inline = re.findall(r"`(autodistil [^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    inline = re.findall(r"`(autodistil [^`]*)`", _BLOCK.sub("", text))
     return [line for line in [*lines, *inline] if line.startswith("autodistil ")]
 
 
@@ -47,6 +52,36 @@ def test_verb_and_options_of_a_command_exist(page, line):
     for word in words[1:]:
         if word.startswith("--"):
             assert word.split("=")[0] in options | {"--help"}, f"{page}: {line}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= README_WORDS
+
+
+def too_wide(text):
+    """Lines of prose that are too wide; tables, code, HTML comments, options of directives and what has no place to
+    break, such as a bare link, are none."""
+    text = _BLOCK.sub("", text)
+    prose = [line for line in text.splitlines() if not re.match(r" *(\||<!--|!\[|:::)|    +members:", line)]
+    return [line for line in prose if len(line) > PROSE_WIDTH and " " in re.sub(r"`[^`]*`", "code", line.strip("-* "))]
+
+
+@pytest.mark.parametrize("page", PROSE, ids=[page.relative_to(ROOT).as_posix() for page in PROSE])
+def test_prose_is_wrapped(page):
+    assert too_wide(page.read_text(encoding="utf-8")) == []
+
+
+def test_what_is_too_wide():
+    wide = "a word " * 20
+    assert too_wide(f"short\n{wide}\n") == [wide]
+    excepted = [f"| {wide}|", f"```\n{wide}\n```", f"```sh\n{wide}\n```", f"- <https://{'x' * 100}>", f"`{wide}`"]
+    assert too_wide("\n\n".join(excepted)) == []
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.name != "README.md"]
+    assert sorted(listed) == sorted(pages)
 
 
 def test_the_documentation_builds(tmp_path):

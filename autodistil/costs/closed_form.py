@@ -23,7 +23,6 @@ in tests/costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 from autodistil.costs.budget import Budget
 from autodistil.errors import BudgetError
 from autodistil.formats.format import MAX_SEQ_LEN
+from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig
 
 COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
@@ -41,9 +41,6 @@ COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-LAYER_NORM_FLOPS = 5
-"""Per element, fvcore's estimate for a LayerNorm with weights."""
 
 BYTES_PER_PARAMETER = 4
 """Weights are exported in float32."""
@@ -56,76 +53,6 @@ BYTES_PER_CACHED = 2
 _HEADER_BYTES = 512
 _ENTRY_BYTES = 160
 _OTHER_TENSORS = 10
-
-
-@dataclass(frozen=True)
-class LayerTerms:
-    """What one layer of a family has; BERT's unless given. All counts."""
-
-    ffn_matrices: int = 2
-    """Matrices between hidden and intermediate size: 3 where the FFN is gated."""
-    width_biases: int = 3
-    """Biases as long as the attention width: of queries, keys and values. 3 or 0 where queries are grouped."""
-    hidden_biases: int = 2
-    """Biases as long as the hidden size: of the attention's and the FFN's output."""
-    ffn_biases: int = 1
-    """Biases as long as the intermediate size."""
-    norms: int = 2
-    """Normalisations of the hidden size; one behind all layers may stand for one that the first layer lacks."""
-    norm_vectors: int = 2
-    """Parameters per normalised dimension, here and in the embeddings: gain and shift, or the gain alone."""
-    position_buckets: int = 0
-    """Rows of a table of relative positions that all layers share, with one column a head."""
-    norm_flops: int = LAYER_NORM_FLOPS
-    """Of a normalisation, per element; 0 for an RMSNorm."""
-    head_vectors: int = 0
-    """Vectors as long as a head: gains of the norms of queries and keys."""
-    queries_per_kv: int = 1
-    """Query heads that share one head of keys and values; `Family.encoder_shape` reads it off the config."""
-
-    @property
-    def tensors(self) -> int:
-        """Tensors of one layer at most, where none are fused."""
-        biases = self.width_biases + self.hidden_biases + self.ffn_biases
-        return 4 + self.ffn_matrices + biases + self.norms * self.norm_vectors + self.head_vectors
-
-
-@dataclass(frozen=True)
-class LMHead:
-    """The language-model head of a decoder: as many rows as the word embeddings, as wide as the hidden size."""
-
-    tied: bool
-    """It is the word embeddings."""
-
-
-@dataclass(frozen=True)
-class EncoderShape:
-    """What the closed forms need beside a student's axes; the same for all students of a teacher."""
-
-    vocab_size: int
-    """Rows of the word embeddings of students that keep the whole vocabulary."""
-    other_embedding_rows: int
-    """Rows of the position and token type embeddings together."""
-    embedding_size: int | None
-    """None: the student's hidden size. An int: factorised, with a projection to other hidden sizes, as in ELECTRA.
-
-    Students with an embedding size of their own have that instead.
-    """
-    pooler: bool
-    """Whether the exported model ends in a dense pooler of the first token.
-
-    That of a student with an embedding size of its own never does.
-    """
-    layer: LayerTerms = LayerTerms()
-    """What a layer has."""
-    patch_flops: int = 0
-    """Multiply-adds per hidden dimension of the convolution that embeds an image's patches."""
-    embedding_norm: bool = True
-    """A norm ends the embeddings; where not, one follows the last layer."""
-    fixed_length: int | None = None
-    """Tokens of every image of a vision encoder; None where texts may have any length."""
-    head: LMHead | None = None
-    """Of a decoder; None: an encoder."""
 
 
 class Axes(NamedTuple):

@@ -19,11 +19,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +31,7 @@ from filelock import FileLock, Timeout
 
 from autodistil.config import RUN_OPTIONS, RunConfig, layered, read_yaml
 from autodistil.errors import ConfigError, RunError
-from autodistil.utils import disk_errors, make_folder, write_text
-
-_PACKAGES = (
-    "autodistil",
-    "torch",
-    "transformers",
-    "optuna",
-    "numpy",
-    "pandas",
-    "ray",
-    "fvcore",
-    "plotly",
-    "safetensors",
-)
+from autodistil.utils import disk_errors, installed_versions, make_folder, write_text
 
 
 @dataclass(frozen=True)
@@ -230,17 +216,6 @@ def _same_length(option: str, value: Any, folder: RunFolder) -> bool:
     if option == "train_minutes" and value is None:
         return True  # judged by train_steps
     return option == "train_steps" and value in (None, folder.record()["resolved"].get("train_steps"))
-
-
-def installed_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """Versions of packages, those that decide a run's numbers unless given."""
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
-    return versions
 
 
 def _show(value: Any) -> str:

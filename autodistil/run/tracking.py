@@ -25,7 +25,7 @@ FLUSH_SECONDS = 5.0
 """Metrics are collected so long before they are sent to MLflow, which takes a request each time."""
 _BATCH = 900
 """MLflow takes 1,000 metrics a request."""
-_IDENTITY = "autodistil.run.folder"
+_IDENTITY = "autodistil.run"
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from autodistil.costs.budget import Budget, DeviceBudget, read_budget
 from autodistil.costs.units import describe_cost
 from autodistil.errors import RunError
 from autodistil.evaluation.heldout import block_sizes
@@ -22,38 +20,13 @@ from autodistil.run.kept import read_refinements
 from autodistil.run.run import RunContext
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
-from autodistil.stages.costing import device_costs
-from autodistil.student_search.candidates import SCORE, rank_candidates, with_refinements
+from autodistil.student_search.candidates import SCORE, TEXTS, rank, with_refinements, with_texts
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
 from autodistil.student_search.study_storage import opening, study_storage
 from autodistil.utils import atomic_path, stop_on_interrupt
-
-TEXTS = "texts"
-"""Column of the candidates: the held-out texts that a student was scored on."""
-
-
-def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem:
-    """Students, costs and budgets of a run.
-
-    Raises:
-        BudgetError: a budget cannot be read, or no student meets them all.
-    """
-    parsed: dict[str, Budget] = {}
-    for text in budgets:
-        budget = read_budget(text)
-        parsed.setdefault(budget.text, budget)
-    problem = SearchProblem(
-        context.space,
-        context.teacher.encoder_shape,
-        tuple(parsed.values()),
-        context.seq_len,
-        device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
-    )
-    problem.check_feasible()
-    return problem
 
 
 def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
@@ -147,19 +120,6 @@ def scorer(context: RunContext, race: Race) -> ScoreStudents:
 def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
     """The trained SuperLM that holds a candidate."""
     return context.trained_superlm(context.space.sub_space(candidate.sub_space))
-
-
-def rank(
-    problem: SearchProblem, losses: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
-) -> pd.DataFrame:
-    """The candidates with losses, task scores if there are any, front and ranks."""
-    return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs, scores)
-
-
-def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame:
-    """The candidates with the number of held-out texts of each score: where not all, `loss` is an estimate."""
-    counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
-    return ranked.assign(**{TEXTS: counts.astype("Int64")})
 
 
 def whole_loss(context: RunContext, candidate: Candidate, ranked: pd.DataFrame) -> float:

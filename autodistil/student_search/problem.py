@@ -10,8 +10,8 @@ from functools import cached_property
 import pandas as pd
 
 from autodistil.costs.budget import Budget
-from autodistil.costs.closed_form import KV_BYTES, budget_cost, cost_table
-from autodistil.costs.units import UNITS
+from autodistil.costs.closed_form import budget_cost, cost_table
+from autodistil.costs.units import describe_cost
 from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.space.shape import EncoderShape
@@ -106,17 +106,3 @@ class SearchProblem:
     def binding(self) -> dict[str, bool]:
         """Budget text -> whether it keeps any student out."""
         return {text: bool((self.excess[text] > 0).any()) for text in self.excess.columns}
-
-
-_DECIMAL_UNITS = {"size_mb": "MB", **UNITS}
-
-
-def describe_cost(budget: Budget, value: float) -> str:
-    """A cost in the unit of its budget, such as `412.3 MFLOPs`."""
-    if budget.cost in _DECIMAL_UNITS:
-        return f"{value:.1f} {_DECIMAL_UNITS[budget.cost]}"
-    unit = {"flops": "FLOPs", "params": "params", KV_BYTES: "B of cache a token"}[budget.cost]
-    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
-        if value >= scale:
-            return f"{value / scale:.4g} {prefix}{unit}"
-    return f"{value:.0f} {unit}"

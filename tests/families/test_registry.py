@@ -83,7 +83,7 @@ def test_installed_packages_bring_families(monkeypatch):
         def load(self):
             return mine
 
-    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] * (group == "autodistil.models.families"))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()] * (group == "autodistil.families"))
     assert family_of(AutoConfig.for_model("bert")) is BERT
     config = BertConfig()
     config.model_type = "my-bert"

@@ -76,7 +76,7 @@ FAMILIES: tuple[Family, ...] = (
 )
 """The shipped ones."""
 
-ENTRY_POINTS = "autodistil.models.families"
+ENTRY_POINTS = "autodistil.families"
 """Group of entry points: each names a `Family` of an installed package."""
 
 _registered: list[Family] = []

@@ -5,13 +5,13 @@ Messages say where, what was given, what is allowed and what to do, on one bound
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any, cast
 
 from autodistil.errors import SpaceError, suggest
+from autodistil.utils import short
 
 WHOLE = "whole"
 """The word for the teacher's own value on an axis, whatever that is."""
@@ -122,21 +122,3 @@ def check_grid_size(where: str, combinations: int) -> None:
         raise SpaceError(
             f"{where}: got {combinations:,} combinations; allowed: at most {MAX_COMBINATIONS:,}; use fewer values"
         )
-
-
-_REPR = reprlib.Repr()
-_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 2, 4, 4, 200, 60
-
-
-def short(value: object) -> str:
-    """A bounded one-line repr: a hostile file may nest aliases without end or hold a number of 10,000 digits."""
-    try:
-        return _REPR.repr(value)
-    except ValueError:  # Python refuses to print huge integers
-        return "a number too long to print"
-
-
-def listed(values: Sequence[float]) -> str:
-    """The first values, separated by commas."""
-    shown = [f"{value:g}" for value in values[:8]]
-    return ", ".join([*shown, "..."] if len(values) > 8 else shown)

@@ -38,7 +38,7 @@ def search(
         AutodistilError: wrong input, in one line.
     """
     from autodistil import pipeline
-    from autodistil.run.run import RunContext
+    from autodistil.run.run import Run
 
-    context = RunContext.open(Path(run) if run is not None else None, options)
+    context = Run.open(Path(run) if run is not None else None, options)
     return pipeline.search(context, resume, Path(report_dir) if report_dir is not None else None)

@@ -23,7 +23,7 @@ import pandas as pd
 
 from autodistil.errors import BudgetError
 from autodistil.export.student_folder import ExportedStudent
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.run.tracking import check_tracker
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
 from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
@@ -86,12 +86,12 @@ class SearchResult:
 
 
 def search(
-    context: RunContext, resume: bool = False, report_dir: Path | None = None, measure: Measure | None = None
+    run: Run, resume: bool = False, report_dir: Path | None = None, measure: Measure | None = None
 ) -> SearchResult:
     """Train what is not trained yet, search under the budgets, report, and export the best student.
 
     Args:
-        context: an open run; its configuration holds the budgets.
+        run: an open run; its configuration holds the budgets.
         resume: go on with an interrupted training.
         report_dir: also leave the report there, under the run's name.
         measure: the stopwatch for budgets of a device; this machine's unless given.
@@ -100,44 +100,42 @@ def search(
         AutodistilError: wrong input; what was done before is kept.
     """
     start = time.perf_counter()
-    check_tracker(context.config.track)
-    measure = measure or measure_here(context)
-    profile_devices(context, measure)
-    problem = search_problem(context, context.config.budgets)
-    with tracked(context), context.folder.locked():
+    check_tracker(run.config.track)
+    measure = measure or measure_here(run.inputs.teacher, run.progress)
+    profile_devices(run, measure)
+    problem = search_problem(run.inputs, run.config.budgets)
+    with tracked(run), run.folder.locked():
         needed = [
-            sub for sub in context.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()
+            sub for sub in run.inputs.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()
         ]
-        skipped = skipped_notes(context, needed)
+        skipped = skipped_notes(run.superlms, needed)
         notes = [*budget_notes(problem), *skipped]
         for note in notes:
-            context.progress.say(note)
-        check_study(context)
-        _ = read_measured(context.folder.certificate_path)  # refuses a damaged file before hours of training
-        task = open_proxy(context)
-        train_missing(context, needed, resume)
+            run.progress.say(note)
+        check_study(run.config.study_storage)
+        _ = read_measured(run.folder.certificate_path)  # refuses a damaged file before hours of training
+        task = open_proxy(run.folder, run.config, run.inputs.teacher)
+        train_missing(run, needed, resume)
         problem, ranked = hold_budgets(
-            context, problem, lambda costed: rank_by_task(context, costed, run_search(context, costed), task), measure
+            run, problem, lambda costed: rank_by_task(run, costed, run_search(run, costed), task), measure
         )
-        write_candidates(context, ranked)
-        ranked = refine_finalists(context, problem, ranked, resume)
+        write_candidates(run.inputs, ranked)
+        ranked = refine_finalists(run, problem, ranked, resume)
         refined = rank_notes(ranked)
         for note in refined:
-            context.progress.say(note)
-        score_ends(context, needed, ranked)
-        verify_front(context, problem, ranked)
+            run.progress.say(note)
+        score_ends(run, needed, ranked)
+        verify_front(run, problem, ranked)
         best, knee = best_id(ranked), knee_id(ranked)
-        told = perplexity_notes(context, exported_loss(ranked, best))
+        told = perplexity_notes(run.inputs, run.scorer, exported_loss(ranked, best))
         for note in told:
-            context.progress.say(note)
-        student = export_candidate(
-            context, problem, ranked, best, context.folder.student_folder(best), replace_existing=True
-        )
+            run.progress.say(note)
+        student = export_candidate(run, problem, ranked, best, run.folder.student_folder(best), replace_existing=True)
         held = device_notes(problem, best)
-        report = write_report(context, problem, ranked, [*held, *skipped], report_dir)
-        track_found(context, [budget.text for budget in problem.budgets], ranked)
+        report = write_report(run, problem, ranked, [*held, *skipped], report_dir)
+        track_found(run.tracker, [budget.text for budget in problem.budgets], ranked)
     return SearchResult(
-        context.folder.path,
+        run.folder.path,
         tuple(budget.text for budget in problem.budgets),
         best,
         knee,
@@ -149,10 +147,10 @@ def search(
     )
 
 
-def train(context: RunContext, resume: bool = False) -> None:
+def train(run: Run, resume: bool = False) -> None:
     """Train the SuperLMs of all sub-spaces that are not trained yet."""
-    with tracked(context), context.folder.locked():
-        train_missing(context, context.space.sub_spaces, resume)
+    with tracked(run), run.folder.locked():
+        train_missing(run, run.inputs.space.sub_spaces, resume)
 
 
 @dataclass(frozen=True)
@@ -166,11 +164,11 @@ class Certified:
     """The report, written again."""
 
 
-def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False) -> Certified:
+def certify(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False) -> Certified:
     """Train a sample of students alone, to see how far the ranks of the search can be trusted.
 
     Args:
-        context: a run that was searched.
+        run: a run that was searched.
         sample: students of each trained sub-space; those trained before count as well.
         one: also train one SuperLM over all sub-spaces.
         resume: go on with an interrupted certification.
@@ -179,16 +177,16 @@ def certify(context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False
         RunError: the run was not searched, a training was interrupted, or a file is damaged.
         ConfigError: the sample is too small.
     """
-    with context.folder.locked():
-        found = certify_search(context, sample, one, resume)
-        return Certified(found, context.folder.certificate_path, report(context))
+    with run.folder.locked():
+        found = certify_search(run, sample, one, resume)
+        return Certified(found, run.folder.certificate_path, report(run))
 
 
-def refine(context: RunContext, pick: str, resume: bool = False) -> tuple[Refinement, Path]:
+def refine(run: Run, pick: str, resume: bool = False) -> tuple[Refinement, Path]:
     """Go on distilling a student of the last search alone; exports of it then have the refined weights.
 
     Args:
-        context: an open run; its configuration holds the steps and the learning rate.
+        run: an open run; its configuration holds the steps and the learning rate.
         pick: `best`, `knee` or an id.
         resume: go on with an interrupted refinement.
 
@@ -199,38 +197,38 @@ def refine(context: RunContext, pick: str, resume: bool = False) -> tuple[Refine
         ExportError: no such student, or it was not evaluated.
         RunError: the run was not searched, or the student was refined with other settings.
     """
-    problem = search_problem(context, context.config.budgets)
-    with context.folder.locked():
-        ranked = searched_candidates(context, problem)
+    problem = search_problem(run.inputs, run.config.budgets)
+    with run.folder.locked():
+        ranked = searched_candidates(run.folder, run.config, problem)
         student_id = pick_student(ranked, pick)
-        refined = refine_students(context, [problem.candidates[student_id]], ranked, resume)[student_id]
-        write_candidates(context, refined_candidates(context, ranked))
-        return refined, report(context)
+        refined = refine_students(run, [problem.candidates[student_id]], ranked, resume)[student_id]
+        write_candidates(run.inputs, refined_candidates(run.folder, run.config, ranked))
+        return refined, report(run)
 
 
-def report(context: RunContext, report_dir: Path | None = None) -> Path:
+def report(run: Run, report_dir: Path | None = None) -> Path:
     """Write the report of the last search again.
 
     Raises:
         RunError: the run was never searched.
     """
-    problem = search_problem(context, context.config.budgets)
-    return write_report(context, problem, searched_candidates(context, problem), (), report_dir)
+    problem = search_problem(run.inputs, run.config.budgets)
+    return write_report(run, problem, searched_candidates(run.folder, run.config, problem), (), report_dir)
 
 
-def report_as(context: RunContext, formats: Sequence[str], report_dir: Path | None = None) -> list[Path]:
+def report_as(run: Run, formats: Sequence[str], report_dir: Path | None = None) -> list[Path]:
     """Write the report of the last search in these formats: `html`, `png`, `pdf`, `md`.
 
     Raises:
         ConfigError: there is no such format.
         RunError: the run was never searched, or a picture is asked for and there is no browser to draw it.
     """
-    problem = search_problem(context, context.config.budgets)
-    return write_formats(context, problem, searched_candidates(context, problem), formats, report_dir)
+    problem = search_problem(run.inputs, run.config.budgets)
+    return write_formats(run, problem, searched_candidates(run.folder, run.config, problem), formats, report_dir)
 
 
 def export(
-    context: RunContext,
+    run: Run,
     pick: str,
     to: Path,
     budgets: Sequence[str] = (),
@@ -240,7 +238,7 @@ def export(
     """Export a student of the last search.
 
     Args:
-        context: an open run.
+        run: an open run.
         pick: `best`, `knee` or an id.
         to: a new folder.
         budgets: hold the pick to these budgets instead of those of the last search.
@@ -254,13 +252,13 @@ def export(
         ExportError: no such student, it was not evaluated, or the target is taken.
         BudgetError: no evaluated student meets the budgets.
     """
-    problem = search_problem(context, budgets or context.config.budgets)
-    ranked = searched_candidates(context, problem)
+    problem = search_problem(run.inputs, budgets or run.config.budgets)
+    ranked = searched_candidates(run.folder, run.config, problem)
     if not ranked["pareto"].any():
         raise BudgetError(
-            f"no evaluated student of run {str(context.folder.path)!r} "
+            f"no evaluated student of run {str(run.folder.path)!r} "
             f"meets {' and '.join(problem.budget_costs.columns)}; "
             "search with these budgets first"
         )
     student_id = pick_student(ranked, pick)
-    return student_id, export_candidate(context, problem, ranked, student_id, to, unrefined=unrefined, formats=formats)
+    return student_id, export_candidate(run, problem, ranked, student_id, to, unrefined=unrefined, formats=formats)

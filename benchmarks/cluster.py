@@ -156,14 +156,14 @@ def small_teacher(folder: Path) -> Path:
 def opened(run: Path, settings: dict[str, Any], **more: Any) -> Any:
     """A run with its recipe recorded and its importance order there."""
     from autodistil.cli.terminal import quiet_libraries
-    from autodistil.run.run import RunContext
+    from autodistil.run.run import Run
 
     quiet_libraries()
     torch.set_num_threads(1)
-    context = RunContext.open(run, {**settings, **more})
+    context = Run.open(run, {**settings, **more})
     if not context.folder.exists():
-        context.record()  # before anything else is in the folder
-    _ = context.ordered_teacher
+        context.inputs.record()  # before anything else is in the folder
+    _ = context.inputs.ordered_teacher
     return context
 
 
@@ -172,7 +172,7 @@ def one_process(folder: Path, settings: dict[str, Any]) -> Step:
     from autodistil.training.workers import ALONE
 
     context = opened(folder / "run", settings)
-    context.record(train_steps=settings["train_steps"], corpus_content=context.text.corpus.content_hash)
+    context.inputs.record(train_steps=settings["train_steps"], corpus_content=context.inputs.text.corpus.content_hash)
     clock = Clock(folder / "alone.txt")
     train_here(context, clock, ALONE)
     return clock.median()
@@ -184,12 +184,12 @@ def train_here(context: Any, clock: Clock, workers: Any, rank: int = 0) -> None:
     from autodistil.training.trainer import SuperLMTrainer, train
 
     recipe = recipe_of(context.config, context.config.train_steps)
-    subs = context.space.sub_spaces
-    trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in subs]
+    subs = context.inputs.space.sub_spaces
+    trainers = [SuperLMTrainer(context.superlms.new(sub), recipe, context.inputs.objective) for sub in subs]
     train(
         trainers,
-        context.ordered_teacher,
-        context.text.micro_batches,
+        context.inputs.ordered_teacher,
+        context.inputs.text.micro_batches,
         lambda rows: clock(rank, rows[0].step),
         workers=workers,
     )
@@ -221,21 +221,20 @@ def torchrun_worker(job: Path) -> None:
 
 def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> Step:
     """Seconds of a step of so many workers of Ray Train."""
-    from autodistil.cluster.ray_train import train_on_cluster
-    from autodistil.stages.training import recipe_of
+    from autodistil.stages.training import recipe_of, train_on_cluster
 
     context = opened(folder / f"ray-{workers}", settings, workers=workers)
     recipe = recipe_of(context.config, settings["train_steps"])
-    context.record(train_steps=recipe.steps, corpus_content=context.text.corpus.content_hash)
+    context.inputs.record(train_steps=recipe.steps, corpus_content=context.inputs.text.corpus.content_hash)
     clock = Clock(folder / f"ray-{workers}.txt")
-    train_on_cluster(context, context.space.sub_spaces, recipe, clock)
+    train_on_cluster(context, context.inputs.space.sub_spaces, recipe, clock)
     return clock.median()
 
 
 def gradient_bytes(folder: Path, settings: dict[str, Any]) -> tuple[int, ...]:
     """Of each SuperLM: single precision, every parameter."""
     context = opened(folder / "run", settings)
-    superlms = [context.new_superlm(sub) for sub in context.space.sub_spaces]
+    superlms = [context.superlms.new(sub) for sub in context.inputs.space.sub_spaces]
     return tuple(4 * sum(p.numel() for p in superlm.parameters.values()) for superlm in superlms)
 
 

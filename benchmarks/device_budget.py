@@ -23,7 +23,7 @@ from autodistil import pipeline
 from autodistil.profiling.latency_table import LatencyEntry
 from autodistil.profiling.profile import profile_students
 from autodistil.profiling.session import Plan
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.profiling import folder_sources
 
 SIZES = {
@@ -90,11 +90,11 @@ def _afresh(folders: list[Path], seq_len: int) -> tuple[LatencyEntry, ...]:
     return profile_students(sources, Plan(shapes=((1, seq_len),), memory=False), header).table.entries
 
 
-def _context(options: argparse.Namespace, budget: str) -> RunContext:
+def _context(options: argparse.Namespace, budget: str) -> Run:
     given = {"space": options.space, "train_steps": options.train_steps, "seq_len": options.seq_len}
     given |= {"corpus": options.corpus, "budgets": [budget], "threads": options.threads}
     given |= {"batch_size": options.batch_size, "heldout_sequences": 8}
-    return RunContext.open(options.run, {key: value for key, value in given.items() if value is not None})
+    return Run.open(options.run, {key: value for key, value in given.items() if value is not None})
 
 
 def _options() -> argparse.Namespace:

@@ -26,7 +26,7 @@ from autodistil import pipeline
 from autodistil.cli.terminal import TerminalProgress, quiet_libraries
 from autodistil.data.sources import DEFAULT_CORPUS
 from autodistil.evaluation.embedding import embedding_similarity, student_encoder, text_batcher
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
 from autodistil.space.space import SearchSpace, SubSpace, by_size
 from autodistil.space.student import StudentConfig
@@ -71,7 +71,7 @@ def scored_students() -> list[StudentConfig]:
     return [ordered[round(i * (len(ordered) - 1) / (_SCORED - 1))] for i in range(_SCORED)]
 
 
-def measured(options: Mapping[str, Any], context_options: Mapping[str, Any], work: Path) -> RunContext:
+def measured(options: Mapping[str, Any], context_options: Mapping[str, Any], work: Path) -> Run:
     """A trained run."""
     space = SearchSpace("schedules", "One sub-space.", (SPACE,))
     work.mkdir(parents=True, exist_ok=True)
@@ -80,31 +80,32 @@ def measured(options: Mapping[str, Any], context_options: Mapping[str, Any], wor
     name = "-".join(
         f"{key}={value}" for key, value in sorted({**options, **context_options}.items()) if key != "corpus"
     )
-    context = RunContext.open(work / name, given, progress=TerminalProgress())
+    context = Run.open(work / name, given, progress=TerminalProgress())
     pipeline.train(context, resume=True)
     return context
 
 
-def equal_steps(context: RunContext, options: Mapping[str, Any], steps: int) -> int:
+def equal_steps(context: Run, options: Mapping[str, Any], steps: int) -> int:
     """Steps of a variant that cost what `steps` of the defaults cost."""
 
     def cost(**changed: Any) -> float:
         recipe = recipe_of(type(context.config)(**{**context.config.to_dict(), **changed, "train_steps": 100}), 100)
-        return step_cost(context.teacher, 4 * context.config.batch_size, _MEAN_TOKENS, draw_shares(SPACE, recipe))
+        texts, shares = 4 * context.config.batch_size, draw_shares(SPACE, recipe)
+        return step_cost(context.inputs.teacher, texts, _MEAN_TOKENS, shares)
 
     return max(1, round(steps * cost() / cost(**options)))
 
 
-def scores(context: RunContext, data: Path | None) -> dict[str, float]:
+def scores(context: Run, data: Path | None) -> dict[str, float]:
     """Held-out loss and, with labelled data, STS-B dev (Spearman x 100) of the scored students."""
-    superlm = context.trained_superlm(SPACE)
-    found = {f"loss {s.label}": context.heldout_for(s).loss(superlm, s) for s in scored_students()}
+    superlm = context.superlms.trained(SPACE.name)
+    found = {f"loss {s.label}": context.scorer.loss(superlm, s) for s in scored_students()}
     if data is None:
         return found
-    batches = text_batcher(context.teacher.tokenizer, 128, context.device)
+    batches = text_batcher(context.inputs.teacher.tokenizer, 128, context.inputs.device)
     task = load_task("stsb", data)
     for student in scored_students():
-        encode = student_encoder(superlm, student, batches, context.teacher.pooling or "mean", True)
+        encode = student_encoder(superlm, student, batches, context.inputs.teacher.pooling or "mean", True)
         found[f"stsb {student.label}"] = 100 * embedding_similarity(task, encode)["spearman"]
     return found
 
@@ -115,7 +116,7 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     if options.data is not None:
         corpus = str(weighted_text(options.data / "corpus", options.work / "text", 48.0).path)
     names = [list(VARIANTS)[int(number)] for number in options.variants.split(",")]
-    plain = RunContext.open(options.work / "plain", {"corpus": [corpus]})
+    plain = Run.open(options.work / "plain", {"corpus": [corpus]})
     for seed in range(options.seeds):
         for name in names:
             steps = equal_steps(plain, VARIANTS[name], options.steps)

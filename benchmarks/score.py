@@ -29,9 +29,8 @@ from search_tables.texts import TextTable, text_table
 from autodistil.data.batch import as_batch, real_tokens
 from autodistil.evaluation.heldout import BLOCK_SIZE, block_sizes
 from autodistil.models.layer_maps import LAYER_MAPS
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.student import Candidate
-from autodistil.stages.searching import superlm_of
 from autodistil.student_search.pareto import pareto_mask
 from autodistil.student_search.racing import FRONT, PICK, Race
 
@@ -118,17 +117,16 @@ def _replayed(table: TextTable, feasible: Rows, way: Replay, orders: int) -> dic
     }
 
 
-def speed_row(context: RunContext, students: int, rounds: int) -> dict[str, Any]:
+def speed_row(context: Run, students: int, rounds: int) -> dict[str, Any]:
     """All text for some students, in turns, with and without what is kept of the teacher."""
     random = np.random.default_rng(0)
-    chosen = [
-        context.space.candidates[i] for i in random.choice(len(context.space.candidates), students, replace=False)
-    ]
+    candidates = context.inputs.space.candidates
+    chosen = [candidates[i] for i in random.choice(len(candidates), students, replace=False)]
     states = _plain_states(context)
 
     def ours() -> None:
         for candidate in chosen:
-            context.heldout_for(candidate.config).loss(superlm_of(context, candidate), candidate.config)
+            context.scorer.loss(context.superlms.of(candidate), candidate.config)
 
     def plain() -> None:
         for candidate in chosen:
@@ -144,30 +142,30 @@ def speed_row(context: RunContext, students: int, rounds: int) -> dict[str, Any]
     }
 
 
-def _plain_states(context: RunContext) -> list[tuple[Any, Any]]:
-    texts, teacher = context.heldout_texts, context.ordered_teacher
+def _plain_states(context: Run) -> list[tuple[Any, Any]]:
+    texts, teacher = context.inputs.heldout_texts, context.inputs.ordered_teacher
     parts = np.split(texts, range(PLAIN_BATCH, len(texts), PLAIN_BATCH))
     batches = [as_batch(part, teacher.padding_id) for part in parts]
-    return [(batch, teacher.states(batch, None, context.objective.needs_output)) for batch in batches]
+    return [(batch, teacher.states(batch, None, context.inputs.objective.needs_output)) for batch in batches]
 
 
 @torch.no_grad()
-def _plain_loss(context: RunContext, candidate: Candidate, states: list[tuple[Any, Any]]) -> float:
-    superlm, total = superlm_of(context, candidate), 0.0
+def _plain_loss(context: Run, candidate: Candidate, states: list[tuple[Any, Any]]) -> float:
+    superlm, total = context.superlms.of(candidate), 0.0
     weights = superlm.weights(candidate.config)
     for batch, theirs in states:
-        ours = superlm.forward(candidate.config, batch, weights, context.objective.needs_output)
-        total += len(batch["input_ids"]) * float(context.objective(ours, theirs, real_tokens(batch)))
+        ours = superlm.forward(candidate.config, batch, weights, context.inputs.objective.needs_output)
+        total += len(batch["input_ids"]) * float(context.inputs.objective(ours, theirs, real_tokens(batch)))
     return total
 
 
-def sharing_rows(context: RunContext) -> Iterator[dict[str, Any]]:
+def sharing_rows(context: Run) -> Iterator[dict[str, Any]]:
     """Times fewer multiply-adds of layers if students of one shape shared the layers that they begin with."""
-    depth = context.teacher.dims.num_layers
+    depth = context.inputs.teacher.dims.num_layers
     shape = lambda c: (c.sub_space, *(getattr(c.config, d) for d in ("hidden_size", "num_heads", "intermediate_size")))  # noqa: E731
     for name, layer_map in LAYER_MAPS.items():
         alone = shared = 0
-        for _, group in groupby(sorted(context.space.candidates, key=shape), key=shape):
+        for _, group in groupby(sorted(context.inputs.space.candidates, key=shape), key=shape):
             students = [candidate.config for candidate in group]
             layer = students[0].encoder_weights // students[0].num_layers
             prefixes = {layer_map(s.num_layers, depth)[: i + 1] for s in students for i in range(s.num_layers)}
@@ -175,7 +173,7 @@ def sharing_rows(context: RunContext) -> Iterator[dict[str, Any]]:
             shared += layer * len(prefixes)
         yield {
             "what": f"prefixes shared, layer map {name}",
-            "students": len(context.space.candidates),
+            "students": len(context.inputs.space.candidates),
             "times fewer multiply-adds": alone / shared,
         }
 

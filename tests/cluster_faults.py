@@ -62,11 +62,11 @@ def with_faults(patch, faults):
     """Let workers of the trainings to come have faults."""
     from ray import cloudpickle
 
-    from autodistil.cluster import ray_train as on_ray
+    from autodistil.stages import training
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers know no module of the tests
-    original = on_ray.train_on_cluster
-    patch.setattr(on_ray, "train_on_cluster", lambda *arguments: original(*arguments, after_step=faults))
+    original = training.train_on_cluster
+    patch.setattr(training, "train_on_cluster", lambda *arguments: original(*arguments, after_step=faults))
 
 
 def assert_same_training(run, expected):

@@ -18,7 +18,7 @@ from autodistil.models.attention import ModelStates, use_tapped_attention
 from autodistil.models.families import family_of
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.training.assistant import (
     StudentAssistant,
@@ -234,7 +234,7 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 
 
 def trained_run(folder, options, **more):
-    pipeline.train(RunContext.open(folder, {**options, **more}))
+    pipeline.train(Run.open(folder, {**options, **more}))
     return folder
 
 
@@ -268,16 +268,16 @@ def test_the_assistant_is_trained_first(assisted, plain):
 
 
 def test_students_alone_have_the_teacher_of_their_superlm(assisted):
-    context = RunContext.open(assisted)
-    assistant = context.targets_for("tiny")
-    assert context.targets_for(f"tiny-{context.space.sub_space('tiny').largest.label}") is assistant
-    assert context.targets_for("small") is context.targets_for("base") is None
-    assert assistant.student == context.space.sub_space("small").largest
+    context = Run.open(assisted)
+    assistant = context.superlms.targets_for("tiny")
+    assert context.superlms.targets_for(f"tiny-{context.inputs.space.sub_space('tiny').largest.label}") is assistant
+    assert context.superlms.targets_for("small") is context.superlms.targets_for("base") is None
+    assert assistant.student == context.inputs.space.sub_space("small").largest
     assert same(assistant.superlm.state_dict(), weights_of(assisted, "small"))
 
 
 def test_held_out_losses_are_against_the_teacher(plain, assisted):
-    ours, theirs = (RunContext.open(folder).heldout.teacher_states for folder in (plain, assisted))
+    ours, theirs = (Run.open(folder).scorer.heldout().teacher_states for folder in (plain, assisted))
     assert all(torch.equal(one.output, other.output) for one, other in zip(ours, theirs, strict=True))
 
 
@@ -290,15 +290,15 @@ def test_an_interrupted_assisted_training_resumes_to_the_same_bits(assisted, tmp
             trained_run(folder, options, assistant="small")
     assert (folder / "superlm" / "tiny" / "checkpoint.safetensors").is_file()
     with pytest.raises(RunError, match=r"training of tiny .* was interrupted"):
-        pipeline.train(RunContext.open(folder))
-    pipeline.train(RunContext.open(folder), resume=True)
+        pipeline.train(Run.open(folder))
+    pipeline.train(Run.open(folder), resume=True)
     for name in ("tiny", "small", "base"):
         assert same(weights_of(folder, name), weights_of(assisted, name))
 
 
 def test_a_search_trains_the_assistant_though_no_budget_admits_it(assisted, options, tmp_path):
     search = {**options, "assistant": "small", "budgets": ["0.13MFLOPs"]}
-    result = pipeline.search(RunContext.open(tmp_path / "run", search))
+    result = pipeline.search(Run.open(tmp_path / "run", search))
     assert set(result.candidates["sub_space"][result.candidates["feasible"]]) == {"tiny"}
     assert not (tmp_path / "run" / "superlm" / "base").exists()
     assert [note for note in result.notes if "not trained" in note] == [
@@ -311,17 +311,17 @@ def test_a_search_trains_the_assistant_though_no_budget_admits_it(assisted, opti
 def test_an_exported_assistant_teaches_as_its_sub_space_did(assisted, options, tmp_path):
     """A folder teaches every sub-space that is no larger: to the same bits, and found changed when it is."""
     shutil.copytree(assisted, tmp_path / "searched")
-    context = RunContext.open(tmp_path / "searched", {"budgets": ["1GFLOPs"]})
+    context = Run.open(tmp_path / "searched", {"budgets": ["1GFLOPs"]})
     pipeline.search(context)
-    student = f"small-{context.space.sub_space('small').largest.label}"
+    student = f"small-{context.inputs.space.sub_space('small').largest.label}"
     pipeline.export(context, student, tmp_path / "student")
     folder = trained_run(tmp_path / "run", options, assistant=str(tmp_path / "student"))
-    assert RunContext.open(folder).taught == {"tiny", "small"}
+    assert Run.open(folder).superlms.taught == {"tiny", "small"}
     assert same(weights_of(folder, "tiny"), weights_of(assisted, "tiny"))
     shutil.rmtree(tmp_path / "student")
-    pipeline.export(context, f"base-{context.space.sub_space('base').largest.label}", tmp_path / "student")
+    pipeline.export(context, f"base-{context.inputs.space.sub_space('base').largest.label}", tmp_path / "student")
     with pytest.raises(RunError, match="was made with another assistant"):
-        _ = RunContext.open(folder).taught
+        _ = Run.open(folder).superlms.taught
 
 
 @pytest.mark.parametrize(
@@ -359,11 +359,11 @@ def test_relation_heads_are_chosen_to_divide_the_assistant_too(options, tmp_path
     BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(tmp_path / "sixty")
     AutoTokenizer.from_pretrained(options["teacher"]).save_pretrained(tmp_path / "sixty")
     layers = {**options, "assistant": str(tmp_path / "sixty")}
-    context = RunContext.open(tmp_path / "run", layers)
-    assert 60 % context.objective.options.relation_heads == 0
-    assert context.taught == {"tiny", "small", "base"}
+    context = Run.open(tmp_path / "run", layers)
+    assert 60 % context.inputs.objective.options.relation_heads == 0
+    assert context.superlms.taught == {"tiny", "small", "base"}
     with pytest.raises(ConfigError, match="8 relation heads do not divide all attention widths"):
-        _ = RunContext.open(tmp_path / "run", {**layers, "relation_heads": 8}).objective
+        _ = Run.open(tmp_path / "run", {**layers, "relation_heads": 8}).inputs.objective
 
 
 def test_a_middle_layer_is_distilled_by_the_command_line_option(options, plain, tmp_path):
@@ -373,9 +373,9 @@ def test_a_middle_layer_is_distilled_by_the_command_line_option(options, plain, 
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "--run", str(folder), *inputs, *shape, "--objective", options["objective"]])
     assert caught.value.code == 0
-    context = RunContext.open(folder)
+    context = Run.open(folder)
     assert context.config.teacher_layer == 2
     assert not same(weights_of(folder, "tiny"), weights_of(plain, "tiny"))
-    batch, states = context.heldout.batches[0], context.heldout.teacher_states[0]
-    assert torch.equal(states.attention.query, context.ordered_teacher.states(batch, 2).attention.query)
-    assert torch.equal(states.output, context.ordered_teacher.states(batch, output=True).output)
+    batch, states = context.scorer.heldout().batches[0], context.scorer.heldout().teacher_states[0]
+    assert torch.equal(states.attention.query, context.inputs.ordered_teacher.states(batch, 2).attention.query)
+    assert torch.equal(states.output, context.inputs.ordered_teacher.states(batch, output=True).output)

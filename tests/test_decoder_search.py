@@ -17,7 +17,8 @@ from autodistil.export.student_folder import export_student
 from autodistil.models.packaged.gguf_decoder import SMOLLM2_135M
 from autodistil.models.packaged.package import Packages
 from autodistil.models.teacher import load_teacher
-from autodistil.run.run import RunContext, default_folder
+from autodistil.run.inputs import default_folder
+from autodistil.run.run import Run
 from autodistil.space.student import Candidate
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -63,7 +64,7 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 @pytest.fixture(scope="module")
 def result(options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return pipeline.search(RunContext.open(folder / "run", {**options, "budgets": ["100MFLOPs", "200Bkv"]}))
+    return pipeline.search(Run.open(folder / "run", {**options, "budgets": ["100MFLOPs", "200Bkv"]}))
 
 
 def test_the_cache_budget_is_kept_and_perplexity_ranks(result):
@@ -85,9 +86,9 @@ def test_the_cache_budget_is_kept_and_perplexity_ranks(result):
 @torch.no_grad()
 def teachers(result):
     """The teacher's perplexity by Hugging Face's own loss."""
-    context = RunContext.open(result.run)
+    context = Run.open(result.run)
     model = AutoModelForCausalLM.from_pretrained(context.config.teacher).eval()
-    ids = torch.from_numpy(context.heldout_texts).long()
+    ids = torch.from_numpy(context.inputs.heldout_texts).long()
     return float(model(input_ids=ids, labels=ids).loss.exp())
 
 
@@ -104,44 +105,50 @@ def test_the_student_generates_and_says_so(result):
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(options, result, tmp_path, monkeypatch):
-    context = RunContext.open(tmp_path / "run", options)
+    context = Run.open(tmp_path / "run", options)
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(context)
-    context = RunContext.open(tmp_path / "run")
+    context = Run.open(tmp_path / "run")
     pipeline.train(context, resume=True)
-    sub = context.space.sub_spaces[0]
-    ours, theirs = (opened.trained_superlm(sub).state_dict() for opened in (context, RunContext.open(result.run)))
+    sub = context.inputs.space.sub_spaces[0]
+    ours, theirs = (opened.superlms.trained(sub.name).state_dict() for opened in (context, Run.open(result.run)))
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
 
 
 def test_other_formats_are_refused(result, tmp_path):
-    context = RunContext.open(result.run)
-    sub = context.space.sub_spaces[0]
+    context = Run.open(result.run)
+    sub = context.inputs.space.sub_spaces[0]
     candidate = Candidate(sub.name, sub.smallest)
     with pytest.raises(ExportError, match="format 'onnx' holds hidden states, which is not for decoders"):
         export_student(
-            context.trained_superlm(sub), candidate, context.teacher, {}, {}, tmp_path / "to", formats=["onnx"]
+            context.superlms.trained(sub.name),
+            candidate,
+            context.inputs.teacher,
+            {},
+            {},
+            tmp_path / "to",
+            formats=["onnx"],
         )
 
 
 def test_the_distillation_loss_ranks_if_asked(options, tmp_path):
-    context = RunContext.open(tmp_path / "run", {**options, "metric": "objective"})
-    assert context.measure is context.objective
-    assert context.objective.name == "relation-kl+logits-kl"
-    assert context.objective.options.relation_heads == 2
-    assert context.objective.options.causal
+    context = Run.open(tmp_path / "run", {**options, "metric": "objective"})
+    assert context.inputs.measure is context.inputs.objective
+    assert context.inputs.objective.name == "relation-kl+logits-kl"
+    assert context.inputs.objective.options.relation_heads == 2
+    assert context.inputs.objective.options.causal
 
 
 def test_encoders_have_no_perplexity(tmp_path, options):
     encoder = {**options, "teacher": str(tmp_path / "bert")}
     BertModel(BertConfig(hidden_size=64, num_attention_heads=4, num_hidden_layers=4)).save_pretrained(tmp_path / "bert")
     AutoTokenizer.from_pretrained(options["teacher"]).save_pretrained(tmp_path / "bert")
-    context = RunContext.open(tmp_path / "run", {**encoder, "space": "auto", "metric": "perplexity"})
+    context = Run.open(tmp_path / "run", {**encoder, "space": "auto", "metric": "perplexity"})
     with pytest.raises(ConfigError, match="metric = perplexity is for decoders"):
-        _ = context.measure
+        _ = context.inputs.measure
 
 
 # ---- bad input on the command line
@@ -180,7 +187,7 @@ def test_a_cache_budget_of_an_encoder_is_one_line(tmp_path, capsys):
 
 
 def test_a_decoder_has_a_default_space(options):
-    config = RunContext.open(None, {**options, "space": "auto"}).config
+    config = Run.open(None, {**options, "space": "auto"}).config
     assert default_folder(config).name == "llama-auto"
 
 

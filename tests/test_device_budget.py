@@ -6,7 +6,7 @@ from run_helpers import run_options, save_random_bert
 from autodistil import pipeline
 from autodistil.profiling.profile import profile_students
 from autodistil.profiling.session import Plan
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.profiling import folder_sources
 
 pytest.importorskip("onnxruntime")
@@ -31,7 +31,7 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 @pytest.mark.usefixtures("no_picture")
 def test_the_exported_student_measured_afresh_is_within_the_budget(tmp_path, options):
     def search(*budgets):
-        return pipeline.search(RunContext.open(tmp_path / "run", options, {"budgets": budgets}))
+        return pipeline.search(Run.open(tmp_path / "run", options, {"budgets": budgets}))
 
     loose = search("1000ms@cpu,threads=1,runtime=onnx")
     costs = loose.candidates["ms@cpu,threads=1,runtime=onnx"]

@@ -12,7 +12,7 @@ from autodistil.formats.format import RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, read_table, write_table
 from autodistil.profiling.profile import Source
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.student import StudentConfig
 from autodistil.stages.measuring import undisturbed
 
@@ -68,7 +68,7 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 
 
 def opened(tmp_path, options, *budgets, **more):
-    return RunContext.open(tmp_path / "run", options, {"budgets": budgets, **more})
+    return Run.open(tmp_path / "run", options, {"budgets": budgets, **more})
 
 
 def test_the_model_is_corrected_until_a_measured_student_holds(tmp_path, options):

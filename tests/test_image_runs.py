@@ -15,7 +15,7 @@ from autodistil import cli, pipeline
 from autodistil.data.batch import PixelInputs
 from autodistil.errors import TeacherError
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -48,7 +48,7 @@ def options(folder, kind="vit", **more):
 )
 def searched(request, folder, tmp_path_factory, no_picture):
     run = tmp_path_factory.mktemp("runs") / request.param
-    context = RunContext.open(run, options(folder, request.param, budgets=["10MFLOPs"]))
+    context = Run.open(run, options(folder, request.param, budgets=["10MFLOPs"]))
     return context, pipeline.search(context)
 
 
@@ -56,11 +56,11 @@ def test_a_search_scores_students_by_held_out_images(searched):
     context, result = searched
     table = pd.read_csv(context.folder.candidates_path)
     assert table[table["feasible"]]["loss"].notna().all()
-    assert context.text.unit == "images"
-    assert context.text.num_heldout == len(context.heldout_texts) == 16
-    assert context.seq_len == context.teacher.max_length
-    assert context.objective.name == "relation-kl+embedding-similarity+10*last-hidden"
-    assert context.objective.options.pooling == context.teacher.pooling
+    assert context.inputs.text.unit == "images"
+    assert context.inputs.text.num_heldout == len(context.inputs.heldout_texts) == 16
+    assert context.inputs.seq_len == context.inputs.teacher.max_length
+    assert context.inputs.objective.name == "relation-kl+embedding-similarity+10*last-hidden"
+    assert context.inputs.objective.options.pooling == context.inputs.teacher.pooling
     assert result.student.max_difference <= 1e-5
     text = (context.folder.path / "report.html").read_text()
     assert "8 images" in text
@@ -82,19 +82,20 @@ assert not any(name.split(".")[0] == "autodistil" for name in sys.modules)
 
 def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
     context, result = searched
-    image, mode = next((folder / "pictures").rglob("*.png")), "L" if context.teacher.images.channels == 1 else "RGB"
+    image = next((folder / "pictures").rglob("*.png"))
+    mode = "L" if context.inputs.teacher.images.channels == 1 else "RGB"
     out = tmp_path / "states.pt"
     command = [sys.executable, "-W", "ignore", "-c", CODE, str(result.student.path), str(image), mode, str(out)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    candidate = next(c for c in context.space.candidates if c.id == result.best)
-    superlm = context.trained_superlm(context.space.sub_space(candidate.sub_space))
+    candidate = next(c for c in context.inputs.space.candidates if c.id == result.best)
+    superlm = context.superlms.trained(candidate.sub_space)
     from PIL import Image
 
     with Image.open(image) as opened:
-        pixels = context.teacher.images.pixels([opened.convert(mode)])
+        pixels = context.inputs.teacher.images.pixels([opened.convert(mode)])
     with torch.no_grad():
-        ours = superlm.forward(candidate.config, context.teacher.inputs.batch(pixels), output=True).output
+        ours = superlm.forward(candidate.config, context.inputs.teacher.inputs.batch(pixels), output=True).output
     torch.testing.assert_close(torch.load(out), ours, rtol=0, atol=1e-5)
     card = (result.student.path / "README.md").read_text()
     assert "AutoImageProcessor" in card
@@ -103,14 +104,14 @@ def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
 
 
 def test_a_killed_training_resumes_to_the_same_bits(folder, tmp_path):
-    whole = RunContext.open(tmp_path / "whole", options(folder))
+    whole = Run.open(tmp_path / "whole", options(folder))
     pipeline.train(whole)
-    halved = RunContext.open(tmp_path / "halved", options(folder))
+    halved = Run.open(tmp_path / "halved", options(folder))
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(halved)
-    pipeline.train(RunContext.open(tmp_path / "halved", options(folder)), resume=True)
+    pipeline.train(Run.open(tmp_path / "halved", options(folder)), resume=True)
     for name in ("tiny", "base"):
         ours, theirs = (load_file(c.folder.superlm_folder(name) / "superlm.safetensors") for c in (whole, halved))
         assert ours.keys() == theirs.keys()
@@ -119,9 +120,9 @@ def test_a_killed_training_resumes_to_the_same_bits(folder, tmp_path):
 
 def test_a_model_of_the_same_images_may_assist(folder, tmp_path):
     assistant = save_random_vit(tmp_path / "assistant", num_hidden_layers=4)
-    context = RunContext.open(tmp_path / "run", options(folder, assistant=str(assistant), objective="relation-kl"))
+    context = Run.open(tmp_path / "run", options(folder, assistant=str(assistant), objective="relation-kl"))
     pipeline.train(context)
-    assert context.taught == {"tiny", "base"}
+    assert context.superlms.taught == {"tiny", "base"}
 
 
 # ---- bad input

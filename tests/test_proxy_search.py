@@ -14,7 +14,7 @@ from autodistil import cli, pipeline
 from autodistil.evaluation.embedding import embedding_similarity, folder_encoder
 from autodistil.evaluation.proxy_task import ProxyTask, load_proxy
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
 from autodistil.stages.ranking_by_task import _Students
 from autodistil.tasks.finetune import EvaluationSettings, fine_tune
@@ -63,8 +63,12 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 def searched(tmp_path_factory, options):
     """A run that was searched with similarity on stsb as its proxy."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.search(RunContext.open(folder, options))
+    pipeline.search(Run.open(folder, options))
     return folder
+
+
+def students_of(run):
+    return _Students(run.inputs.teacher, run.superlms, run.inputs.device)
 
 
 @pytest.fixture
@@ -129,22 +133,22 @@ def test_report_and_card_show_the_score(searched):
 
 def test_a_score_is_that_of_the_exported_student(searched, tmp_path, options):
     """With the whole vocabulary and with a pruned one."""
-    context = RunContext.open(searched)
+    context = Run.open(searched)
     data = load_proxy("stsb", Path(options["data"])).data
-    problem = search_problem(context, ["1GFLOPs"])
+    problem = search_problem(context.inputs, ["1GFLOPs"])
     task = ProxyTask(data, "similarity")
     for student_id in ("many-L3-H64-A4-F128", "many-L3-H64-A4-F128-V4000"):
-        score = task.score(_Students(context).model(problem.candidates[student_id]))
+        score = task.score(students_of(context).model(problem.candidates[student_id]))
         _, exported = pipeline.export(context, student_id, tmp_path / student_id)
         encoder = folder_encoder(EvaluatedModel.open(str(exported.path)))
         assert score == pytest.approx(embedding_similarity(data, encoder)["spearman"], abs=1e-6)
 
 
 def test_a_fine_tuned_score_is_that_of_the_exported_student(searched, tmp_path, options):
-    context = RunContext.open(searched)
+    context = Run.open(searched)
     task = load_proxy("mine", Path(options["data"]), "finetune")
     student_id = "many-L2-H32-A2-F64-V4000"
-    model = _Students(context).model(search_problem(context, ["1GFLOPs"]).candidates[student_id])
+    model = students_of(context).model(search_problem(context.inputs, ["1GFLOPs"]).candidates[student_id])
     score = task.score(model)
     _, exported = pipeline.export(context, student_id, tmp_path / "student")
     settings = EvaluationSettings(learning_rates=(3e-4,), epochs=3)
@@ -160,11 +164,11 @@ def test_texts_are_tokenised_once_for_all_students_of_a_vocabulary(searched, opt
     monkeypatch.setattr(
         batching.TokenizedRows, "of", classmethod(lambda cls, *given: calls.append(1) or original(cls, *given))
     )
-    context = RunContext.open(searched)
-    students, task = _Students(context), load_proxy("stsb", Path(options["data"]))
-    for candidate in context.space.candidates:
+    context = Run.open(searched)
+    students, task = students_of(context), load_proxy("stsb", Path(options["data"]))
+    for candidate in context.inputs.space.candidates:
         task.score(students.model(candidate))
-    assert len(calls) == len({candidate.config.vocab_size for candidate in context.space.candidates}) == 2
+    assert len(calls) == len({candidate.config.vocab_size for candidate in context.inputs.space.candidates}) == 2
 
 
 # ---- searching again
@@ -172,27 +176,27 @@ def test_texts_are_tokenised_once_for_all_students_of_a_vocabulary(searched, opt
 
 def test_a_second_search_scores_nothing_again(searched, counted):
     before = candidates(searched)
-    pipeline.search(RunContext.open(searched))
+    pipeline.search(Run.open(searched))
     assert counted == []
     pd.testing.assert_frame_equal(candidates(searched), before)
 
 
 def test_other_options_score_what_is_missing_and_the_best_score_wins(tmp_path, options, counted):
     folder = tmp_path / "run"
-    result = pipeline.search(RunContext.open(folder, {**options, "proxy_top": 2}))
+    result = pipeline.search(Run.open(folder, {**options, "proxy_top": 2}))
     assert result.best == counted[-1], "scores rise"
-    result = pipeline.search(RunContext.open(folder, {"proxy_top": 0}))
+    result = pipeline.search(Run.open(folder, {"proxy_top": 0}))
     assert len(counted) == len(set(counted)) == result.candidates["score"].count() == 9
     assert result.best == counted[-1]
     assert result.candidates.loc[result.best, "loss"] > result.candidates["loss"].min()
 
-    pipeline.search(RunContext.open(folder, {"proxy": "mine", "proxy_top": 3}))
+    pipeline.search(Run.open(folder, {"proxy": "mine", "proxy_top": 3}))
     assert len(counted) == 12, "another task has scores of its own"
     measured = json.loads((folder / "certificate.json").read_text())["measured"]
     assert measured["task"] == "mine"
     assert set(measured["task_scores"]) == set(counted[9:])
 
-    result = pipeline.search(RunContext.open(folder, {"proxy": "none"}))
+    result = pipeline.search(Run.open(folder, {"proxy": "none"}))
     assert len(counted) == 12
     assert "score" not in result.candidates
     assert result.candidates.loc[result.best, "loss"] == result.candidates["loss"].min()
@@ -214,23 +218,23 @@ def test_an_interrupted_scoring_goes_on(searched, tmp_path, options, counted, mo
 
     monkeypatch.setattr(ProxyTask, "score", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pipeline.search(RunContext.open(folder, options))
+        pipeline.search(Run.open(folder, options))
     kept = json.loads((folder / "proxy.json").read_text())["proxies"][0]["scores"]
     assert sorted(kept) == sorted(counted)
     assert len(counted) == 2
     monkeypatch.setattr(ProxyTask, "score", score)
-    pipeline.search(RunContext.open(folder))
+    pipeline.search(Run.open(folder))
     assert len(counted) == len(set(counted)) == 4
     assert candidates(folder)["score"].count() == 4
 
 
 def test_the_report_and_export_of_later_need_no_task_data(searched, tmp_path, monkeypatch):
     monkeypatch.setattr("autodistil.stages.ranking_by_task.load_proxy", lambda *_: pytest.fail("read the task"))
-    assert "Task score (stsb spearman)" in pipeline.report(RunContext.open(searched)).read_text()
-    best, exported = pipeline.export(RunContext.open(searched), "best", tmp_path / "student")
+    assert "Task score (stsb spearman)" in pipeline.report(Run.open(searched)).read_text()
+    best, exported = pipeline.export(Run.open(searched), "best", tmp_path / "student")
     assert best == candidates(searched)["score"].idxmax()
     other = next(name for name, row in candidates(searched).iterrows() if pd.isna(row["score"]))
-    _, exported = pipeline.export(RunContext.open(searched), other, tmp_path / "other")
+    _, exported = pipeline.export(Run.open(searched), other, tmp_path / "other")
     assert "- task score: none" in (exported.path / "README.md").read_text()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autodistil.run.run import RunContext
+    from autodistil.run.run import Run
 
 
 def given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
 
 def open_run(
     run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False, recipe: Path | None = None
-) -> RunContext:
+) -> Run:
     """Open a run with options from files and, over them, the command line, and set the process up for it."""
     from autodistil.cli.terminal import TerminalProgress, quiet_libraries
     from autodistil.config import read_config, read_recipe
@@ -32,14 +32,14 @@ def open_run(
     if run is not None:
         RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
     quiet_libraries()
-    from autodistil.run.run import RunContext
+    from autodistil.run.run import Run
 
-    context = RunContext.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
+    context = Run.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
     set_threads(context.config.threads)
     return context
 
 
-def open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> RunContext:
+def open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> Run:
     """Open a run that is there, with its own options."""
     from autodistil.run.folder import RunFolder
 

@@ -1,26 +1,22 @@
-"""Training of SuperLMs on Ray: Ray Train runs the workers and starts them again, the run folder stays with the driver.
-
-Two layouts fill the same run folder:
+"""Training of SuperLMs on Ray: Ray Train runs the workers and starts them again, what they did goes into a ledger.
 
 joint   one `TorchTrainer`: each worker holds the teacher and all SuperLMs; one teacher forward feeds them all
 split   each SuperLM has a `TorchTrainer` of its own, side by side as trials of Ray Tune (what the paper does)
 
-The number of workers is elastic, from one to what was asked for: a training that lost a node goes on with what is left.
+The ledger is filled alike by both. The number of workers is elastic, from one to what was asked for: a training that
+lost a node goes on with what is left.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 import ray.train
@@ -29,72 +25,70 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from autodistil.cluster.checkpoint_storage import Storage
-from autodistil.cluster.ray_session import Session, check_resources, ray_session
+from autodistil.cluster.ray_session import Session, check_resources
 from autodistil.cluster.relay import Begun, News, Saved, SavedCallback, Stepped, start_relay
 from autodistil.cluster.train_worker import TrainJob, train_worker
 from autodistil.config import RunConfig
 from autodistil.errors import AutodistilError, ClusterError, ConfigError, one_line_named
-from autodistil.run.run import RunContext
-from autodistil.space.files import shipped_spaces
-from autodistil.space.space import SubSpace
-from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, steps_saved
-from autodistil.training.metrics import MetricsLog
-from autodistil.training.recipe import Recipe
-from autodistil.training.workers import check_batch
-from autodistil.utils import Advance, stop_on_interrupt
+from autodistil.training.trainer import StepMetrics
+from autodistil.utils import Advance, Progress, stop_on_interrupt
 
 _POLL_SECONDS = 0.2
 _NEXT_TO_NOTHING = {"node:__internal_head__": 0.001}
 """What a trial takes that has workers of its own: Tune refuses nothing at all, and any CPU would be a worker's."""
 
 
-def train_on_cluster(
-    context: RunContext,
-    sub_spaces: Sequence[SubSpace],
-    recipe: Recipe,
-    after_step: Callable[[int, int], None] | None = None,
-) -> None:
-    """Train SuperLMs that one teacher teaches, from what the run folder holds of them, to the end.
+class Ledger(Protocol):
+    """Where the driver keeps what its workers did."""
+
+    done: dict[str, int]
+    """SuperLM -> steps entered so far."""
+
+    def begin(self, steps_done: Mapping[str, int]) -> None:
+        """A training goes on from these steps; what was entered beyond them is done again."""
+
+    def step(self, rows: Sequence[StepMetrics]) -> None:
+        """Enter steps."""
+
+    def save(self, fetch: Callable[[str], str]) -> None:
+        """Keep a checkpoint; `fetch` brings it into a folder and returns where it is."""
+
+    def close(self) -> None:
+        """Flush."""
+
+
+def train_job(job: TrainJob, begun: Sequence[Path], ledger: Ledger, session: Session, progress: Progress) -> None:
+    """Train to the end; Ctrl-C saves and stops.
 
     Args:
-        context: an open run whose configuration says how many workers there are and where.
-        sub_spaces: what to train.
-        recipe: of all of them.
-        after_step: see `TrainJob`.
+        job: what to train, and with how many workers.
+        begun: folders of SuperLMs that were begun or finished before, for the workers.
+        ledger: told what they do.
+        session: an open one.
+        progress: likewise.
 
     Raises:
-        ClusterError: no cluster, too small a one, or more failures than allowed; the last checkpoint is kept.
-        ConfigError: more workers than texts in a micro-batch, or a storage that not all nodes see.
+        ClusterError: it failed more often than it may; what was saved is in the ledger.
+        KeyboardInterrupt: it was stopped; everything is saved.
     """
-    config = context.config
-    check_batch(context.text.batch_size // config.accumulate, config.workers)
-    with ray_session(config.address, context.progress) as session:
-        _check_fits(session, config)
-        names = tuple(sub.name for sub in sub_spaces)
-        job = _job(context, names, recipe, after_step)
-        with _staged(context, sub_spaces, job) as job:
-            split = config.layout == "split" and len(names) > 1
-            _follow(context, job, partial(_split, job, session) if split else partial(_fit, job))
+    place = Storage.of(job.storage) / job.label
+    job = replace(job, relay=start_relay(), start=(place / "start").path if begun else None)
+    split = job.config.layout == "split" and len(job.names) > 1
+    try:
+        for folder in begun:
+            (place / "start" / folder.name).upload(folder)
+        _follow(job, partial(_split, job, session) if split else partial(_fit, job), ledger, progress)
+    finally:
+        place.remove()  # all that matters is in the ledger
 
 
-def _job(
-    context: RunContext, names: tuple[str, ...], recipe: Recipe, after_step: Callable[[int, int], None] | None
-) -> TrainJob:
-    return TrainJob(
-        label=f"{context.folder.path.resolve().name}-{uuid.uuid4().hex[:8]}",
-        config=_portable(context.config),
-        files=_files(context),
-        names=names,
-        recipe=recipe,
-        storage=context.config.storage or str(context.folder.path / "ray"),
-        start=None,
-        relay=start_relay(),
-        after_step=after_step,
-    )
+def check_fits(session: Session, config: RunConfig) -> None:
+    """Refuse too many workers where no node can be added, and checkpoints that only one node sees.
 
-
-def _check_fits(session: Session, config: RunConfig) -> None:
-    """Refuse too many workers where no node can be added, and checkpoints that only one node sees."""
+    Raises:
+        ClusterError: too small a cluster.
+        ConfigError: several nodes and no storage.
+    """
     if session.embedded:
         check_resources(session, config)
     if config.storage is None and session.nodes > 1:
@@ -102,49 +96,6 @@ def _check_fits(session: Session, config: RunConfig) -> None:
             f"the cluster has {session.nodes} nodes and no storage is given; give --storage a folder that all of them "
             "see, or a URI such as s3://bucket/folder"
         )
-
-
-@contextmanager
-def _staged(context: RunContext, sub_spaces: Sequence[SubSpace], job: TrainJob) -> Iterator[TrainJob]:
-    """A job with what was trained before in a folder of the storage, which ends with the block.
-
-    All that matters is then in the run folder.
-    """
-    place = Storage.of(job.storage) / job.label
-    names = [sub.name for sub in sub_spaces] + ([context.config.assistant or ""] if context.taught else [])
-    begun = [folder for name in names if name and (folder := context.folder.superlm_folder(name)).is_dir()]
-    try:
-        for folder in begun:
-            (place / "start" / folder.name).upload(folder)
-        yield replace(job, start=(place / "start").path if begun else None)
-    finally:
-        place.remove()
-
-
-def _portable(config: RunConfig) -> RunConfig:
-    """The configuration with whole paths, for workers that run in another folder."""
-
-    def whole(source: str) -> str:
-        return str(Path(source).expanduser().resolve()) if Path(source).expanduser().exists() else source
-
-    return replace(
-        config,
-        teacher=whole(config.teacher),
-        corpus=tuple(whole(source) for source in config.corpus),
-        assistant=whole(config.assistant) if config.assistant and "/" in config.assistant else config.assistant,
-    )
-
-
-def _files(context: RunContext) -> dict[str, bytes]:
-    """What workers must not compute anew: the order of dimensions; and the record that they check theirs against."""
-    paths = {"run.yaml": context.folder.record_path}
-    if context.config.order != "none" or context.config.layer_map == "influence":
-        _ = context.importance_order
-        paths["importance.safetensors"] = context.folder.path / "importance.safetensors"
-    space = context.config.space
-    if space is not None and space not in ("auto", *shipped_spaces()):
-        paths["space.yaml"] = Path(space).expanduser()
-    return {name: path.read_bytes() for name, path in paths.items()}
 
 
 def _fit(job: TrainJob, more_callbacks: Sequence[Any] = ()) -> None:
@@ -208,22 +159,17 @@ def _at_once(job: TrainJob, session: Session) -> int:
 # ---- the driver's side
 
 
-def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None:
-    """Run `fit` while its news go into the run folder and onto the terminal; Ctrl-C saves and stops.
-
-    Raises:
-        ClusterError: it failed more often than it may.
-        KeyboardInterrupt: it was stopped; everything is saved.
-    """
+def _follow(job: TrainJob, fit: Callable[[], None], ledger: Ledger, progress: Progress) -> None:
+    """Run `fit` while its news go into the ledger and onto the terminal; see `train_job`."""
     thread = _Fitting(fit)
-    ledger = _Ledger(context, job)
+    desk = NewsDesk(ledger, Storage.of(job.storage), progress)
     total = job.recipe.steps * len(job.names) - sum(ledger.done.values())
     thread.start()
-    with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
+    with stop_on_interrupt() as stop, progress.track("training", total) as advance:
         while True:
             ended = not thread.is_alive()  # before the last news are taken
             for news in _without_old_saves(ray.get(job.relay.take.remote())):
-                ledger.enter(news, advance)
+                desk.enter(news, advance)
             if ended:
                 break
             if stop.requested:
@@ -234,8 +180,6 @@ def _follow(context: RunContext, job: TrainJob, fit: Callable[[], None]) -> None
         raise KeyboardInterrupt
     if thread.error is not None:
         raise _failed(thread.error, job) from thread.error
-    missing = [name for name in job.names if not (context.folder.superlm_folder(name) / WEIGHTS).is_file()]
-    assert not missing, f"a training ended without the weights of {missing}"
 
 
 def _without_old_saves(news: Sequence[News]) -> list[News]:
@@ -260,14 +204,11 @@ class _Fitting(threading.Thread):
             self.error = error
 
 
-class _Ledger:
-    """Enters news into the run folder: metrics, and checkpoints as soon as they are complete."""
+class NewsDesk:
+    """Enters news into the ledger and tells the terminal."""
 
-    def __init__(self, context: RunContext, job: TrainJob) -> None:
-        self._context = context
-        self._job = job
-        self.done = {name: steps_saved(context.folder.superlm_folder(name)) for name in job.names}
-        self._log: MetricsLog | None = None
+    def __init__(self, ledger: Ledger, storage: Storage, progress: Progress) -> None:
+        self._ledger, self._storage, self._progress = ledger, storage, progress
         self._speeds: dict[tuple[str, int], Stepped] = {}
         self._losses: dict[str, float] = {}
         self._entries: dict[type, Callable[[Any, Advance], None]] = {
@@ -280,36 +221,21 @@ class _Ledger:
         """Enter one piece of news."""
         self._entries[type(news)](news, advance)
 
-    def close(self) -> None:
-        """Flush."""
-        if self._log is not None:
-            self._log.close()
-
     def _begin(self, news: Begun, advance: Advance) -> None:
-        """Forget the steps that were done after the checkpoint that it goes on from."""
-        self.close()
-        lost = sum(self.done[name] - steps for name, steps in news.steps_done.items())
-        advance(-lost)
-        self.done.update(news.steps_done)
+        """Take back the steps that were done after the checkpoint that it goes on from."""
+        advance(-sum(self._ledger.done[name] - steps for name, steps in news.steps_done.items()))
         names = ", ".join(f"{name} from step {steps}" for name, steps in news.steps_done.items())
-        self._context.progress.say(f"{news.workers} workers train {names}")
-        folder = self._context.folder
-        self._log = MetricsLog(
-            folder.metrics_path, self.done, folder.path / "tensorboard", self._context.tracker.log_step
-        )
+        self._progress.say(f"{news.workers} workers train {names}")
+        self._ledger.begin(news.steps_done)
         again = "+".join(news.steps_done)
         self._speeds = {key: speed for key, speed in self._speeds.items() if key[0] != again}
 
     def _step(self, news: Stepped, advance: Advance) -> None:
         self._speeds[news.training, news.rank] = news
-        if not news.rows:
-            return
-        assert self._log is not None, "steps before the training began"
-        self._log.append(news.rows)
-        for row in news.rows:
-            self.done[row.sub_space] = row.step
-            self._losses[row.sub_space] = row.loss
-        advance(len(news.rows), self._status())
+        if news.rows:
+            self._ledger.step(news.rows)
+            self._losses.update({row.sub_space: row.loss for row in news.rows})
+            advance(len(news.rows), self._status())
 
     def _status(self) -> str:
         losses = "  ".join(f"{name} {loss:.3f}" for name, loss in self._losses.items())
@@ -320,23 +246,8 @@ class _Ledger:
         )
 
     def _save(self, news: Saved, advance: Advance) -> None:
-        """Bring a checkpoint into the run folder, each file whole; one that Ray removed meanwhile has a successor."""
-        checkpoint = ray.train.Checkpoint(news.path, Storage.of(self._job.storage).filesystem)
-        with (
-            tempfile.TemporaryDirectory(dir=self._context.folder.path, prefix=".ray-") as scratch,
-            suppress(FileNotFoundError),
-        ):
-            for source in Path(checkpoint.to_directory(scratch)).iterdir():
-                if source.is_dir():
-                    self._replace(source, self._context.folder.superlm_folder(source.name))
-
-    def _replace(self, source: Path, target: Path) -> None:
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, CHECKPOINT):
-            if (source / name).is_file():
-                os.replace(source / name, target / name)
-        if (target / WEIGHTS).is_file():
-            (target / CHECKPOINT).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # Ray removed it meanwhile, so it has a successor
+            self._ledger.save(ray.train.Checkpoint(news.path, self._storage.filesystem).to_directory)
 
 
 def _failed(error: Exception, job: TrainJob) -> AutodistilError:

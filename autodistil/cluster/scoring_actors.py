@@ -1,4 +1,4 @@
-"""Ray actors that hold a `Scorer` each, and the pool that gives them work and replaces those that are lost.
+"""Ray actors that hold a `HeldOutScorer` each, and the pool that gives them work and replaces those that are lost.
 
 To be imported once a session is open: Ray reads where it may listen when it is imported.
 """
@@ -13,9 +13,9 @@ from typing import Any
 import ray
 import torch
 
-from autodistil.cluster.scoring import Scorer
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError
+from autodistil.evaluation.heldout import HeldOutScorer
 from autodistil.space.student import Candidate
 from autodistil.student_search.racing import Losses, Place
 from autodistil.utils import resolve_device
@@ -25,18 +25,20 @@ _LOST = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.excepti
 
 
 class _Actor:
-    """Holds a `Scorer` on its device."""
+    """Holds a `HeldOutScorer` on its device."""
 
     def __init__(self, packed: bytes, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.scorer: Scorer = torch.load(io.BytesIO(packed), map_location=resolve_device(device), weights_only=False)
+        place = resolve_device(device)
+        self.scorer: HeldOutScorer = torch.load(io.BytesIO(packed), map_location=place, weights_only=False)
 
     def ready(self) -> None:
         """Returns once everything is loaded."""
 
     def losses(self, student: Candidate, number: int) -> Losses:
-        """As `Scorer.losses`."""
-        return self.scorer.losses(student, number)
+        """Losses of the texts of a held-out block, (texts,)."""
+        with torch.no_grad():
+            return self.scorer.blocks_of(student)(number)
 
 
 @dataclass
@@ -48,7 +50,7 @@ class ScoringPool:
         config: how many there are, what each needs, and how many may be lost.
     """
 
-    scorer: Scorer
+    scorer: HeldOutScorer
     config: RunConfig
     lost: int = field(default=0, init=False)
     """Actors lost so far."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +17,17 @@ import torch
 from autodistil.cluster.checkpoint_storage import Storage
 from autodistil.cluster.relay import Begun, Reporter
 from autodistil.config import RunConfig
-from autodistil.run.folder import RunFolder
-from autodistil.run.run import RunContext
+from autodistil.data.batch import Batch
+from autodistil.models.teacher import Teacher
 from autodistil.training.checkpoint import restore_checkpoint, save_checkpoint
 from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train
 from autodistil.training.workers import DistributedWorkers
+
+Opened = tuple[list[SuperLMTrainer], Teacher, Callable[[int], Iterator[Batch]], int | None, torch.device]
+"""Trainers from the start, their teacher, the batches of a step, the teacher's layer to distil, and the device."""
+OpenTraining = Callable[[Path, RunConfig, Sequence[str], Recipe, Path | None], Opened]
+"""Folder, configuration, sub-spaces, recipe and folder of the SuperLMs that were begun before -> what to train."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,11 @@ class TrainJob:
     """Sub-spaces to train side by side."""
     recipe: Recipe
     storage: str
-    start: str | None
+    open: OpenTraining
+    """What a worker trains, from a folder with `files`; it travels by its name."""
+    start: str | None = None
     """Where in the storage the SuperLMs lie that were begun or finished before; None where there are none."""
-    relay: Any
+    relay: Any = None
     after_step: Callable[[int, int], None] | None = None
     """Called with (rank, steps done) after each step: tests let workers fail in it."""
 
@@ -49,51 +55,51 @@ class TrainJob:
 def train_worker(config: Mapping[str, TrainJob]) -> None:
     """Train to the end, to a checkpoint when asked to stop, or until this worker is lost."""
     job = config["job"]
-    with _context(job) as context:
+    with tempfile.TemporaryDirectory(prefix="autodistil-", ignore_cleanup_errors=True) as folder:
+        for name, content in job.files.items():
+            (Path(folder) / name).write_bytes(content)
+        own = replace(job.config, device=_device(job.config))
+        torch.set_num_threads(own.threads or own.cpus_per_worker)
+        with _opened(job, job.start) as start:
+            opened = job.open(Path(folder), own, job.names, job.recipe, start)
         workers = DistributedWorkers.current()
-        superlms = [context.new_superlm(context.space.sub_space(name)) for name in job.names]
-        trainers = [SuperLMTrainer(superlm, job.recipe, context.objective) for superlm in superlms]
-        with _last_checkpoint(job) as folder:
-            for trainer in trainers:
-                if folder is not None:
-                    restore_checkpoint(trainer, folder / trainer.name)
-        for trainer in trainers:
-            trainer.targets = context.targets_for(trainer.name)
-            workers.broadcast(trainer.superlm.parameters.values())
-        _Training(job, context, workers, trainers).run()
+        with _last_checkpoint(job) as checkpoint:
+            for trainer in opened[0]:
+                if checkpoint is not None:
+                    restore_checkpoint(trainer, checkpoint / trainer.name)
+                workers.broadcast(trainer.superlm.parameters.values())
+        _Training(job, workers, *opened).run()
 
 
+@dataclass
 class _Training:
     """The loop with its checkpoints. What workers do together, they must decide together."""
 
-    def __init__(
-        self, job: TrainJob, context: RunContext, workers: DistributedWorkers, trainers: list[SuperLMTrainer]
-    ) -> None:
-        self.job, self.context, self.workers, self.trainers = job, context, workers, trainers
-        self.reporter = Reporter(job.relay, "+".join(job.names), workers.rank)
-        self.last_save = time.monotonic()
-        self.stopped = False
+    job: TrainJob
+    workers: DistributedWorkers
+    trainers: list[SuperLMTrainer]
+    teacher: Teacher
+    batches: Callable[[int], Iterator[Batch]]
+    layer: int | None
+    device: torch.device
 
     def run(self) -> None:
+        """Train."""
+        self.reporter = Reporter(self.job.relay, "+".join(self.job.names), self.workers.rank)
+        self.last_save = time.monotonic()
+        self.stopped = False
         done = {trainer.name: trainer.steps_done for trainer in self.trainers}
         if self.workers.rank == 0:
             ray.get(self.job.relay.post.remote(Begun(done, self.workers.size)))
-        train(
-            self.trainers,
-            self.context.ordered_teacher,
-            self.context.text.micro_batches,
-            self._on_step,
-            self.context.config.teacher_layer,
-            lambda: self.stopped,
-            self.workers,
-        )
+        step, stopped = self._on_step, lambda: self.stopped
+        train(self.trainers, self.teacher, self.batches, step, self.layer, stopped, self.workers)
 
     def _on_step(self, rows: list[StepMetrics]) -> None:
         self.reporter.add(rows)
         if self.job.after_step is not None:
             self.job.after_step(self.workers.rank, rows[0].step)
-        due = time.monotonic() - self.last_save >= self.context.config.checkpoint_seconds
-        due, self.stopped = self.workers.agree([due, self.reporter.stop_wanted], self.context.device)
+        due = time.monotonic() - self.last_save >= self.job.config.checkpoint_seconds
+        due, self.stopped = self.workers.agree([due, self.reporter.stop_wanted], self.device)
         finished = {trainer.name for trainer in self.trainers if trainer.finished} & {row.sub_space for row in rows}
         if due or self.stopped or finished:
             self._save(rows)
@@ -110,30 +116,6 @@ class _Training:
                     save_checkpoint(trainer, Path(folder) / trainer.name)
                 ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
         self.last_save = time.monotonic()
-
-
-@contextmanager
-def _context(job: TrainJob) -> Iterator[RunContext]:
-    """The run as this worker sees it, in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="autodistil-"))
-    try:
-        for name, content in job.files.items():
-            (folder / name).write_bytes(content)
-        space = folder / "space.yaml"
-        config = replace(
-            job.config,
-            device=_device(job.config),
-            space=str(space) if space.is_file() else job.config.space,
-        )
-        torch.set_num_threads(job.config.threads or job.config.cpus_per_worker)
-        context = RunContext(RunFolder(folder), config)
-        _ = context.training_text  # another text than the driver's is refused
-        with _opened(job, job.start) as start:
-            if start is not None and context.taught:  # what an assistant of the run was trained to
-                shutil.copytree(start, folder / "superlm")
-        yield context
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _device(config: RunConfig) -> str:

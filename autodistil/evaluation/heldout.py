@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import Objective
 from autodistil.objectives.text_losses import Target, text_losses
-from autodistil.space.student import StudentConfig
+from autodistil.space.student import Candidate, StudentConfig
 
 BLOCK_SIZE = 16
 """Texts of a block, after each of which a race may stop a student; a part of the measure where an objective compares
@@ -120,3 +121,50 @@ class HeldOut:
         weights = superlm.weights(student)
         output, hidden = self.objective.needs_output, self.objective.needs_hidden
         return lambda batch: superlm.forward(student, batch, weights, output, hidden)
+
+
+@dataclass
+class HeldOutScorer:
+    """Scores students by their distillation loss on held-out text; what it needs is read when first needed.
+
+    Args:
+        read_heldout: size of a pruned vocabulary, or None -> held-out text as students with it read it.
+        superlm_of: name of a sub-space -> its trained SuperLM.
+    """
+
+    read_heldout: Callable[[int | None], HeldOut]
+    superlm_of: Callable[[str], SuperLM]
+    _heldout: dict[int | None, HeldOut] = field(default_factory=dict, init=False, repr=False)
+
+    def heldout(self, vocab_size: int | None = None) -> HeldOut:
+        """Held-out text as students with such a vocabulary read it, read once."""
+        if vocab_size not in self._heldout:
+            self._heldout[vocab_size] = self.read_heldout(vocab_size)
+        return self._heldout[vocab_size]
+
+    def heldout_for(self, student: StudentConfig) -> HeldOut:
+        """Held-out text as a student reads it."""
+        return self.heldout(student.vocab_size)
+
+    def loss(self, superlm: SuperLM, student: StudentConfig) -> float:
+        """Mean loss over all held-out texts of a student of any SuperLM."""
+        return self.heldout_for(student).loss(superlm, student)
+
+    def blocks_of(self, candidate: Candidate) -> Callable[[int], NDArray[np.float64]]:
+        """Number of a block -> losses of its texts (texts,) for a candidate in its trained SuperLM."""
+        heldout = self.heldout_for(candidate.config)
+        return partial(heldout.losses_of, heldout.forward_of(self.superlm_of(candidate.sub_space), candidate.config))
+
+    @cached_property
+    def teacher_perplexity(self) -> float:
+        """That of a decoder, where the loss is that of the next token."""
+        heldout = self.heldout()
+        states = dict(zip(map(id, heldout.batches), heldout.teacher_states, strict=True))
+        return math.exp(heldout.mean_of(lambda batch: states[id(batch)]))
+
+    def loaded(self, candidates: Iterable[Candidate]) -> HeldOutScorer:
+        """One that holds all that these need, so that it can be sent to another machine."""
+        candidates = list(candidates)
+        superlms = {name: self.superlm_of(name) for name in dict.fromkeys(one.sub_space for one in candidates)}
+        heldout = {size: self.heldout(size) for size in dict.fromkeys(one.config.vocab_size for one in candidates)}
+        return HeldOutScorer(heldout.__getitem__, superlms.__getitem__)

@@ -2,6 +2,7 @@
 
 run.yaml                        configuration, what it was resolved to, versions: enough to repeat the run
 superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.safetensors until then
+importance.safetensors          order of the teacher's dimensions and layers
 metrics.jsonl, tensorboard/     training
 heldout.npy, vocabulary.npz     what students are scored on, and which tokens they keep where that is searched
 study.db, candidates.csv        search
@@ -9,9 +10,10 @@ proxy.json                      task scores of students, where a proxy task rank
 report.html, report.png         report
 latency/                        measured students, where a budget is one of a device
 certificate.json                how far to trust the search
-refined/<id>/                   students refined alone: superlm.safetensors and result.json
+refined/<id>/                   students refined alone: superlm.safetensors, settings.json and result.json
 alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
 students/<id>/                  exported students
+trials.csv, recipe.yaml         tuning
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,72 +37,62 @@ from autodistil.utils import disk_errors, installed_versions, make_folder, write
 
 
 @dataclass(frozen=True)
+class RunRecord:
+    """The content of `run.yaml`."""
+
+    options: Mapping[str, Any]
+    """As they were written."""
+    config: RunConfig
+    """The same, read: what the run was begun with (or last searched with)."""
+    resolved: Mapping[str, Any]
+    """What it was resolved to, and fingerprints of what it stands for."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str | None = None
+
+
 class RunFolder:
-    """Paths of a run folder and the content of its `run.yaml`."""
+    """Paths of a run folder and the content of its `run.yaml`; it stores and compares what it is given."""
 
-    path: Path
-
-    @property
-    def record_path(self) -> Path:
-        """`run.yaml`."""
-        return self.path / "run.yaml"
-
-    @property
-    def metrics_path(self) -> Path:
-        """`metrics.jsonl`."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def study_url(self) -> str:
-        """URL of the Optuna storage, `study.db`."""
-        return f"sqlite:///{self.path / 'study.db'}"
-
-    @property
-    def candidates_path(self) -> Path:
-        """`candidates.csv`."""
-        return self.path / "candidates.csv"
-
-    @property
-    def proxy_path(self) -> Path:
-        """`proxy.json`."""
-        return self.path / "proxy.json"
-
-    @property
-    def report_path(self) -> Path:
-        """`report.html`."""
-        return self.path / "report.html"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record_path = path / "run.yaml"
+        self.importance_path = path / "importance.safetensors"
+        self.vocabulary_path = path / "vocabulary.npz"
+        self.heldout_path = path / "heldout.npy"
+        self.superlms_path = path / "superlm"
+        self.metrics_path = path / "metrics.jsonl"
+        self.tensorboard_path = path / "tensorboard"
+        self.ray_path = path / "ray"
+        self.study_url = f"sqlite:///{path / 'study.db'}"
+        self.candidates_path = path / "candidates.csv"
+        self.proxy_path = path / "proxy.json"
+        self.report_path = path / "report.html"
+        self.latency_path = path / "latency"
+        self.certificate_path = path / "certificate.json"
+        self.refined_path = path / "refined"
+        self.one_folder = path / "one"
+        self.trials_path = path / "trials.csv"
+        self.recipe_path = path / "recipe.yaml"
 
     def superlm_folder(self, sub_space: str) -> Path:
         """Folder of one SuperLM."""
-        return self.path / "superlm" / sub_space
+        return self.superlms_path / sub_space
 
-    @property
-    def certificate_path(self) -> Path:
-        """`certificate.json`."""
-        return self.path / "certificate.json"
-
-    @property
-    def one_folder(self) -> Path:
-        """Folder of the one SuperLM over all sub-spaces."""
-        return self.path / "one"
+    def refined_folder(self, student_id: str) -> Path:
+        """Folder of a student refined alone."""
+        return self.refined_path / student_id
 
     def alone_folder(self, student_id: str) -> Path:
         """Folder of a student trained alone."""
         return self.path / "alone" / student_id
 
-    @property
-    def refined_path(self) -> Path:
-        """`refined`: a folder for each student that was refined alone, by its id."""
-        return self.path / "refined"
-
-    @property
-    def latency_path(self) -> Path:
-        """`latency`: what students were measured to take, a table for each way of running them."""
-        return self.path / "latency"
-
     def student_folder(self, student_id: str) -> Path:
         """Folder of one exported student."""
         return self.path / "students" / student_id
+
+    def latency_table(self, setting: str, finalists: bool = False) -> Path:
+        """What students were measured to take in one way of running them: those by design, or the finalists."""
+        return self.latency_path / f"{setting}{'-finalists' * finalists}.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -141,8 +133,8 @@ class RunFolder:
             )
         return False
 
-    def record(self) -> dict[str, Any]:
-        """The content of `run.yaml`: `config`, `resolved`, `versions`, ...
+    def record(self) -> RunRecord:
+        """The content of `run.yaml`.
 
         Raises:
             RunError: missing or damaged.
@@ -152,15 +144,29 @@ class RunFolder:
                 f"{str(self.path)!r} is no run folder (no run.yaml); give --run one that search or train made"
             )
         try:
-            record = read_yaml(self.record_path)
-            layered(record["config"])
-            if not isinstance(record["resolved"], dict):
+            found = read_yaml(self.record_path)
+            options, config = found["config"], layered(found["config"])
+            if not isinstance(found["resolved"], dict):
                 raise ConfigError("'resolved' is not a mapping")
         except (ConfigError, KeyError, TypeError) as error:
             raise RunError(
                 f"{str(self.record_path)!r} is damaged ({error}); restore it, or give another --run folder"
             ) from error
-        return record
+        return RunRecord(options, config, found["resolved"], found.get("versions", {}), found.get("created"))
+
+    def resolved(self) -> dict[str, Any]:
+        """What `run.yaml` says the configuration was resolved to so far."""
+        return dict(self.record().resolved) if self.exists() else {}
+
+    def check_unchanged(self, key: str, value: Any, what: str) -> None:
+        """Refuse another value than the one that was recorded, if any was.
+
+        Raises:
+            RunError: names what differs.
+        """
+        stored = self.resolved().get(key)
+        if stored is not None and stored != value:
+            raise RunError(f"run folder {str(self.path)!r} was made with another {what}; give another --run folder")
 
     def identity(self) -> str:
         """A short name of the run that its copies share: of when it was begun, and with which options.
@@ -169,21 +175,17 @@ class RunFolder:
             RunError: nothing was begun here.
         """
         record = self.record()
-        decided = {option: record["config"].get(option) for option in sorted(RUN_OPTIONS)}
-        content = json.dumps([record["created"], decided], sort_keys=True)
+        decided = {option: record.options.get(option) for option in sorted(RUN_OPTIONS)}
+        content = json.dumps([record.created, decided], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
-    def config(self) -> RunConfig:
-        """The configuration that the run was begun with (or last searched with)."""
-        return layered(self.record()["config"])
-
     def write_record(self, config: RunConfig, resolved: Mapping[str, Any]) -> None:
-        """Write `run.yaml`; keeps the time of creation."""
-        created = self.record().get("created") if self.exists() else None
+        """Write `run.yaml`, over what was resolved before; keeps the time of creation."""
+        before = self.record() if self.exists() else None
         record = {
-            "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
+            "created": (before and before.created) or datetime.now(UTC).isoformat(timespec="seconds"),
             "config": config.to_dict(),
-            "resolved": dict(resolved),
+            "resolved": {**(before.resolved if before else {}), **resolved},
             "versions": installed_versions(),
         }
         text = "# Everything needed to repeat this run: autodistil search --config run.yaml --run NEW\n"
@@ -199,11 +201,12 @@ def merge_with_run(folder: RunFolder, *layers: Mapping[str, Any]) -> RunConfig:
     """
     if not folder.exists():
         return layered(*layers)
-    stored = folder.config()
+    record = folder.record()
+    stored = record.config
     asked = layered(stored.to_dict(), *layers)
     for option in sorted(RUN_OPTIONS):
         ours, theirs = getattr(asked, option), getattr(stored, option)
-        if ours != theirs and not _same_length(option, ours, folder):
+        if ours != theirs and not _same_length(option, ours, record):
             raise RunError(
                 f"run folder {str(folder.path)!r} was made with {option} = {_show(theirs)}, not {_show(ours)}; "
                 "give another --run folder, or leave the option out"
@@ -211,11 +214,11 @@ def merge_with_run(folder: RunFolder, *layers: Mapping[str, Any]) -> RunConfig:
     return layered(asked.to_dict(), {option: getattr(stored, option) for option in RUN_OPTIONS})
 
 
-def _same_length(option: str, value: Any, folder: RunFolder) -> bool:
+def _same_length(option: str, value: Any, record: RunRecord) -> bool:
     """Steps as resolved are the same training, however its length was asked for."""
     if option == "train_minutes" and value is None:
         return True  # judged by train_steps
-    return option == "train_steps" and value in (None, folder.record()["resolved"].get("train_steps"))
+    return option == "train_steps" and value in (None, record.resolved.get("train_steps"))
 
 
 def _show(value: Any) -> str:

@@ -1,15 +1,13 @@
-"""Which students are trained alone to check a SuperLM: few, spread over size, chosen by design and the seed.
-
-The certificate of a run: what a search measures for it, and where it is kept.
+"""How far a search can be trusted: what is measured for its certificate, and where that is kept.
 
 A search scores feasible students only. Whether the largest student of a SuperLM is its best can be asked of any budget,
 so a search also scores the two ends of each SuperLM that it used.
 
-Certify a run: train a few students alone, as their SuperLM was trained, and see whether it had ranked them so.
-
-Each student of the sample starts from the same slices of the teacher and takes the same number of steps on the same
-text as its SuperLM; only the sharing is gone. With `one`, a single SuperLM over all sub-spaces is trained likewise, the
-ablation of K against one. Everything is checkpointed beside the SuperLMs and nothing is trained twice.
+`certify_search` trains students alone, as their SuperLM was trained, to see whether it had ranked them so: few, spread
+over size, chosen by design and the seed. Each starts from the same slices of the teacher and takes the same number of
+steps on the same text as its SuperLM; only the sharing is gone. With `one`, a single SuperLM over all sub-spaces is
+trained likewise, the ablation of K against one. Everything is checkpointed beside the SuperLMs, nothing is trained
+twice.
 """
 
 from __future__ import annotations
@@ -25,9 +23,12 @@ import numpy as np
 import pandas as pd
 
 from autodistil.errors import ConfigError, RunError
+from autodistil.evaluation.heldout import HeldOutScorer
 from autodistil.models.superlm import SuperLM
-from autodistil.run.run import RunContext
-from autodistil.space.space import JoinedSubSpaces, StudentSet, SubSpace, by_size
+from autodistil.run.folder import RunFolder
+from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
+from autodistil.space.space import JoinedSubSpaces, SearchSpace, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.costing import search_problem
 from autodistil.stages.searching import searched_candidates
@@ -43,6 +44,12 @@ DEFAULT_SAMPLE = 5
 """Students a sub-space: with 5, the same order in both has a p-value of 1/60; with 4, no order is below 0.05."""
 
 MIN_SAMPLE = 2
+
+ONE = "one"
+"""Name of the SuperLM over all sub-spaces; ids of students hold a hyphen."""
+
+_COUNTED_STEPS = 2_000
+"""Steps over which it is counted how often a student is drawn; later ones are drawn likewise."""
 
 
 def sample_students(
@@ -71,54 +78,45 @@ def sample_students(
     return (ordered[0], *(student for student in chosen if student is not None), ordered[-1])
 
 
-def score_ends(context: RunContext, sub_spaces: Sequence[SubSpace], ranked: pd.DataFrame) -> None:
+def score_ends(run: Run, sub_spaces: Sequence[SubSpace], ranked: pd.DataFrame) -> None:
     """Score the largest and the smallest student of each sub-space, in budget or not, and write `certificate.json`."""
     ends = [Candidate(sub.name, end) for sub in sub_spaces for end in (sub.largest, sub.smallest)]
-    measured = read_measured(context.folder.certificate_path)
-    losses = score_unknown(context, ends, ranked, measured)
-    write_certificate(context, ranked, measured.merged(in_superlm=losses))
+    path = run.folder.certificate_path
+    measured = read_measured(path)
+    losses = score_unknown(run.scorer, ends, ranked, measured)
+    write_certificate(path, ranked, measured.merged(in_superlm=losses))
 
 
 def score_unknown(
-    context: RunContext, candidates: Sequence[Candidate], ranked: pd.DataFrame, measured: Measured
+    scorer: HeldOutScorer, candidates: Sequence[Candidate], ranked: pd.DataFrame, measured: Measured
 ) -> dict[str, float]:
     """Held-out losses, in their SuperLMs, of those candidates that have none yet."""
     known = {*ranked.index[ranked["loss"].notna()], *measured.in_superlm}
     missing = [candidate for candidate in candidates if candidate.id not in known]
-    superlms = {c.sub_space: context.trained_superlm(context.space.sub_space(c.sub_space)) for c in missing}
-    return {c.id: context.heldout_for(c.config).loss(superlms[c.sub_space], c.config) for c in missing}
+    return {one.id: scorer.loss(scorer.superlm_of(one.sub_space), one.config) for one in missing}
 
 
-def write_certificate(context: RunContext, ranked: pd.DataFrame, measured: Measured) -> Certificate:
+def write_certificate(path: Path, ranked: pd.DataFrame, measured: Measured) -> Certificate:
     """Work out the certificate of a search and write `certificate.json`."""
     found = assess(ranked, measured, best_id(ranked))
-    write_measured(context.folder.certificate_path, measured, {"verdict": verdict(found), **found.to_dict()})
+    write_measured(path, measured, {"verdict": verdict(found), **found.to_dict()})
     return found
 
 
-def certificate_of(context: RunContext, ranked: pd.DataFrame, pick: str) -> Certificate:
+def certificate_of(path: Path, ranked: pd.DataFrame, pick: str) -> Certificate:
     """The certificate of a pick from what was measured so far.
 
     Raises:
         RunError: `certificate.json` is damaged.
     """
-    return assess(ranked, read_measured(context.folder.certificate_path), pick)
+    return assess(ranked, read_measured(path), pick)
 
 
-ONE = "one"
-"""Name of the SuperLM over all sub-spaces; ids of students hold a hyphen."""
-
-_COUNTED_STEPS = 2_000
-"""Steps over which it is counted how often a student is drawn; later ones are drawn likewise."""
-
-
-def certify_search(
-    context: RunContext, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False
-) -> Certificate:
+def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False) -> Certificate:
     """Train a sample of students alone and write what that says about the search to `certificate.json`.
 
     Args:
-        context: a run that was searched; its folder is locked by the caller.
+        run: a run that was searched; its folder is locked by the caller.
         sample: students of each trained sub-space; those trained before count as well.
         one: also train one SuperLM over all sub-spaces.
         resume: go on with an interrupted certification.
@@ -129,53 +127,57 @@ def certify_search(
     """
     if sample < MIN_SAMPLE:
         raise ConfigError(f"sample = {sample} gives no ranks; allowed: at least {MIN_SAMPLE}; give --sample 5")
-    ranked = searched_candidates(context, search_problem(context, context.config.budgets))
-    measured = read_measured(context.folder.certificate_path)
-    sub_spaces = _trained_sub_spaces(context, one)
-    chosen = _sample(context, sub_spaces, sample, ranked)
+    folder, resolved = run.folder, run.folder.resolved()
+    ranked = searched_candidates(folder, run.config, search_problem(run.inputs, run.config.budgets))
+    measured = read_measured(folder.certificate_path)
+    sub_spaces = _trained_sub_spaces(run.superlms, one)
+    chosen = _sample(sub_spaces, sample, run.config.seed, _pick(run.inputs.space, ranked))
     joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
     missing = _missing(chosen, joined, measured)
-    check_interrupted(context, [students.name for students in missing], partial(_folder, context), resume)
-    recipe = recipe_of(context.config, context.resolved()["train_steps"])
+    check_interrupted(folder, [students.name for students in missing], partial(_place, folder), resume)
+    recipe = recipe_of(run.config, resolved["train_steps"])
     measured = measured.merged(
-        in_superlm=score_unknown(context, chosen, ranked, measured),
-        start=_starts(context, sub_spaces, [c for c in chosen if c.id not in measured.start]),
-        **_effort(context, recipe, sub_spaces, chosen, joined),
+        in_superlm=score_unknown(run.scorer, chosen, ranked, measured),
+        start=_starts(run.superlms, run.scorer, sub_spaces, [c for c in chosen if c.id not in measured.start]),
+        tokens=float(recipe.steps * resolved["tokens_a_step"]),
+        **_draws(recipe, sub_spaces, chosen, joined),
     )
-    found = write_certificate(context, ranked, measured)
-    for superlm in _trained(context, missing, recipe):
-        measured = measured.merged(**_scores(context, superlm, chosen))
-        found = write_certificate(context, ranked, measured)
+    found = write_certificate(folder.certificate_path, ranked, measured)
+    for superlm in _trained(run, missing, recipe):
+        measured = measured.merged(**_scores(run.scorer, superlm, chosen))
+        found = write_certificate(folder.certificate_path, ranked, measured)
     return found
 
 
-def _trained_sub_spaces(context: RunContext, all_of_them: bool) -> tuple[SubSpace, ...]:
+def _trained_sub_spaces(superlms: SuperLMs, all_of_them: bool) -> tuple[SubSpace, ...]:
     """The sub-spaces with a trained SuperLM.
 
     Raises:
         RunError: there is none, or one is missing where all are needed.
     """
-    trained = tuple(sub for sub in context.space.sub_spaces if context.is_trained(sub))
-    missing = [sub.name for sub in context.space.sub_spaces if sub not in trained]
+    sub_spaces, path = superlms.inputs.space.sub_spaces, superlms.inputs.folder.path
+    trained = tuple(sub for sub in sub_spaces if superlms.is_trained(sub))
+    missing = [sub.name for sub in sub_spaces if sub not in trained]
     if not trained or (all_of_them and missing):
         raise RunError(
-            f"run {str(context.folder.path)!r} has no trained SuperLM of {', '.join(missing)}; "
-            f"train it with: autodistil train --run {context.folder.path}"
+            f"run {str(path)!r} has no trained SuperLM of {', '.join(missing)}; "
+            f"train it with: autodistil train --run {path}"
         )
     return trained
 
 
-def _sample(
-    context: RunContext, sub_spaces: Sequence[SubSpace], size: int, ranked: pd.DataFrame
-) -> tuple[Candidate, ...]:
-    """The students to train alone; the pick is one of them."""
+def _pick(space: SearchSpace, ranked: pd.DataFrame) -> Candidate:
     best = best_id(ranked)
-    pick = next(candidate for candidate in context.space.candidates if candidate.id == best)
+    return next(candidate for candidate in space.candidates if candidate.id == best)
+
+
+def _sample(sub_spaces: Sequence[SubSpace], size: int, seed: int, pick: Candidate) -> tuple[Candidate, ...]:
+    """The students to train alone; the pick is one of them."""
     return tuple(
         Candidate(sub.name, student)
         for sub in sub_spaces
         for student in sample_students(
-            sub, size, context.config.seed, pick.config.architecture if pick.sub_space == sub.name else None
+            sub, size, seed, pick.config.architecture if pick.sub_space == sub.name else None
         )
     )
 
@@ -190,64 +192,55 @@ def _missing(chosen: Sequence[Candidate], joined: JoinedSubSpaces | None, measur
     return [*alone] if joined is None or all_known else [joined, *alone]
 
 
-def _folder(context: RunContext, name: str) -> Path:
-    return context.folder.one_folder if name == ONE else context.folder.alone_folder(name)
+def _place(folder: RunFolder, name: str) -> Path:
+    return folder.one_folder if name == ONE else folder.alone_folder(name)
 
 
-def _trained(context: RunContext, sets: Sequence[StudentSet], recipe: Recipe) -> Iterator[SuperLM]:
+def _trained(run: Run, sets: Sequence[StudentSet], recipe: Recipe) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, each by what taught the student's own; the one over all by the teacher."""
     return train_apart(
-        context,
-        (context.new_superlm(students) for students in sets),
+        run,
+        (run.superlms.new(students) for students in sets),
         recipe,
-        partial(_folder, context),
+        partial(_place, run.folder),
         ("training to compare with", f"{recipe.steps} steps each"),
-        lambda name: None if name == ONE else context.targets_for(name),
+        lambda name: None if name == ONE else run.superlms.targets_for(name),
     )
 
 
 # ---- measuring
 
 
-def _scores(context: RunContext, superlm: SuperLM, chosen: Sequence[Candidate]) -> dict[str, dict[str, float]]:
+def _scores(scorer: HeldOutScorer, superlm: SuperLM, chosen: Sequence[Candidate]) -> dict[str, dict[str, float]]:
     """Held-out losses of a SuperLM's students, under the table of `Measured` where they belong."""
     students = superlm.sub_space
     if students.name != ONE:
-        return {"alone": {students.name: context.heldout_for(students.largest).loss(superlm, students.largest)}}
-    return {"in_one": {c.id: context.heldout_for(c.config).loss(superlm, c.config) for c in chosen}}
+        return {"alone": {students.name: scorer.loss(superlm, students.largest)}}
+    return {"in_one": {c.id: scorer.loss(superlm, c.config) for c in chosen}}
 
 
-def _starts(context: RunContext, sub_spaces: Sequence[SubSpace], candidates: Sequence[Candidate]) -> dict[str, float]:
+def _starts(
+    superlms: SuperLMs, scorer: HeldOutScorer, sub_spaces: Sequence[SubSpace], candidates: Sequence[Candidate]
+) -> dict[str, float]:
     """Held-out losses before any training."""
     losses: dict[str, float] = {}
     for sub in sub_spaces:
         own = [candidate for candidate in candidates if candidate.sub_space == sub.name]
         if own:
-            untrained = context.new_superlm(sub)
-            losses |= {
-                candidate.id: context.heldout_for(candidate.config).loss(untrained, candidate.config)
-                for candidate in own
-            }
+            untrained = superlms.new(sub)
+            losses |= {candidate.id: scorer.loss(untrained, candidate.config) for candidate in own}
     return losses
 
 
-def _effort(
-    context: RunContext,
-    recipe: Recipe,
-    sub_spaces: Sequence[SubSpace],
-    chosen: Sequence[Candidate],
-    joined: JoinedSubSpaces | None,
+def _draws(
+    recipe: Recipe, sub_spaces: Sequence[SubSpace], chosen: Sequence[Candidate], joined: JoinedSubSpaces | None
 ) -> dict[str, Any]:
-    """How much training the students had, as `Measured` holds it."""
+    """How often the students were drawn in training, as `Measured` holds it."""
     shares = {sub.name: draw_shares(sub, recipe) for sub in sub_spaces}
     a_step = {name: sum(share.values()) for name, share in shares.items()}
     if joined is not None:
         a_step[""] = sum(draw_shares(joined, recipe).values())
-    return {
-        "draws": {c.id: shares[c.sub_space].get(c.config, 0.0) for c in chosen},
-        "students_a_step": a_step,
-        "tokens": float(recipe.steps * context.resolved()["tokens_a_step"]),
-    }
+    return {"draws": {c.id: shares[c.sub_space].get(c.config, 0.0) for c in chosen}, "students_a_step": a_step}
 
 
 def draw_shares(students: StudentSet, recipe: Recipe) -> dict[StudentConfig, float]:

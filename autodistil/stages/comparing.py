@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS, RunConfig
+from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS
 from autodistil.costs.closed_form import COST_COLUMNS
 from autodistil.errors import ConfigError, RunError
 from autodistil.report.choose import device_columns
 from autodistil.report.comparison import Change, ComparedRun, Comparison
-from autodistil.run.folder import RunFolder
+from autodistil.run.folder import RunFolder, RunRecord
 from autodistil.student_search.candidates import SCORE, badness
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
 from autodistil.student_search.pick import best_id
@@ -104,7 +104,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> _Run:
     folder = RunFolder(path)
-    record, config = folder.record(), folder.config()
+    record = folder.record()
     file = folder.candidates_path
     if not file.is_file():
         raise RunError(f"run {str(path)!r} was not searched yet; run: autodistil search --run {path}")
@@ -114,15 +114,15 @@ def _read(path: Path, name: str) -> _Run:
         _ = table[["sub_space", *COST_COLUMNS]]
     except (ValueError, KeyError, pd.errors.ParserError) as error:
         raise RunError(f"{str(file)!r} is damaged ({error}); search again to write it anew") from error
-    return _Run(name, path, _facts(config, record), table)
+    return _Run(name, path, _facts(record), table)
 
 
-def _facts(config: RunConfig, record: Mapping[str, Any]) -> dict[str, Any]:
-    resolved = dict(record["resolved"])
+def _facts(record: RunRecord) -> dict[str, Any]:
+    resolved = dict(record.resolved)
     space = resolved.pop("space", {})
     axes = {f"space.{name}": _axes_text(sub) for name, sub in space.get("sub_spaces", {}).items()}
-    versions = {f"version of {name}": number for name, number in record.get("versions", {}).items()}
-    return {**config.to_dict(), **resolved, "space": space.get("name", config.space), **axes, **versions}
+    versions = {f"version of {name}": number for name, number in record.versions.items()}
+    return {**record.config.to_dict(), **resolved, "space": space.get("name", record.config.space), **axes, **versions}
 
 
 def _axes_text(axes: Mapping[str, Sequence[Any]]) -> str:

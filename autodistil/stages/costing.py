@@ -1,6 +1,4 @@
-"""Stage two: score the feasible students on held-out text; candidates with their Pareto front.
-
-What students take on devices, for budgets in milliseconds, MB of memory and MB of a file.
+"""What students cost: closed forms, and for budgets in milliseconds, MB of memory and MB of a file, devices.
 
 latency/<setting>.json              students of the space, measured by design on this machine before anything is trained
 latency/<setting>-finalists.json    finalists of the search, measured as exported
@@ -16,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from autodistil.config import RunConfig
 from autodistil.costs.budget import Budget, DeviceBudget, read_budget
 from autodistil.errors import RunError
 from autodistil.formats.format import RuntimeSetting
 from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
 from autodistil.profiling.device_costs import (
     DeviceCost,
     Target,
@@ -33,13 +33,15 @@ from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device, read_table, write_table
 from autodistil.profiling.profile import Source, profile_students, table_header
 from autodistil.profiling.session import Plan
-from autodistil.run.run import RunContext
-from autodistil.space.space import SubSpace
+from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
+from autodistil.run.run import Run
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.student_search.problem import SearchProblem
+from autodistil.utils import Progress
 
 
-def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem:
+def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
     """Students, costs and budgets of a run.
 
     Raises:
@@ -50,11 +52,11 @@ def search_problem(context: RunContext, budgets: Iterable[str]) -> SearchProblem
         budget = read_budget(text)
         parsed.setdefault(budget.text, budget)
     problem = SearchProblem(
-        context.space,
-        context.teacher.encoder_shape,
+        inputs.space,
+        inputs.teacher.encoder_shape,
         tuple(parsed.values()),
-        context.seq_len,
-        device_costs(context, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
+        inputs.seq_len,
+        device_costs(inputs, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
     )
     problem.check_feasible()
     return problem
@@ -67,7 +69,7 @@ class Measure(Protocol):
         """Students, how to run them, and whether to measure their peak memory too -> their measurements."""
 
 
-def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Target, ...]:
+def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[DeviceBudget]) -> tuple[Target, ...]:
     """The devices that budgets mean, all tables read and checked.
 
     Raises:
@@ -75,9 +77,9 @@ def targets_of(context: RunContext, budgets: Iterable[DeviceBudget]) -> tuple[Ta
         ConfigError: the teacher reads images, which are not measured yet.
         ProfileError: a table cannot be read, or is of another device and not forced.
     """
-    config, budgets = context.config, list(budgets)
+    budgets = list(budgets)
     if budgets:
-        context.teacher.check_reads_text(f"budget {budgets[0].text!r}")
+        teacher.check_reads_text(f"budget {budgets[0].text!r}")
     tables = named_tables(config.latency_tables)
     return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in budgets)
 
@@ -94,18 +96,19 @@ def device_here(kind: str) -> DeviceFingerprint:
 # ---- before the search
 
 
-def profile_devices(context: RunContext, measure: Measure) -> None:
+def profile_devices(run: Run, measure: Measure) -> None:
     """Measure what the run's budgets need and the run folder lacks, by design.
 
     Raises:
         BudgetError: a budget cannot be read or means no device.
         ProfileError: a runtime is missing, or a table is not of the device.
     """
-    parsed = [read_budget(text) for text in context.config.budgets]
-    targets = targets_of(context, [budget for budget in parsed if isinstance(budget, DeviceBudget)])
+    parsed = [read_budget(text) for text in run.config.budgets]
+    on_devices = [budget for budget in parsed if isinstance(budget, DeviceBudget)]
+    targets = targets_of(run.inputs.teacher, run.config, on_devices)
     for target, memory in by_setting(target for target in targets if target.table is None):
-        if not _is_profiled(context, target, memory):
-            _profile(context, target, memory, measure)
+        if not _is_profiled(run.folder.latency_table(target.key), target, memory, run.config.force_table):
+            _profile(run, target, memory, measure)
 
 
 def by_setting(targets: Iterable[Target]) -> list[tuple[Target, bool]]:
@@ -115,42 +118,38 @@ def by_setting(targets: Iterable[Target]) -> list[tuple[Target, bool]]:
     return [(target, key in in_memory) for key, target in {target.key: target for target in targets}.items()]
 
 
-def _is_profiled(context: RunContext, target: Target, memory: bool) -> bool:
-    path = _table_path(context, target)
+def _is_profiled(path: Path, target: Target, memory: bool, force: bool) -> bool:
     if not path.is_file():
         return False
     table = read_table(path)
-    check_device(table, device_here(target.setting.device), context.config.force_table)
+    check_device(table, device_here(target.setting.device), force)
     return not memory or all(entry.peak_memory_mb is not None for entry in table.entries)
 
 
-def _profile(context: RunContext, target: Target, memory: bool, measure: Measure) -> None:
-    students = {candidate.config for candidate in context.space.candidates}
+def _profile(run: Run, target: Target, memory: bool, measure: Measure) -> None:
+    students = {candidate.config for candidate in run.inputs.space.candidates}
     chosen = choose_students(list(students))
-    context.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
-    with context.folder.locked():
-        context.record()
-        write_table(measure(_stand_ins(context, chosen), target.setting, memory), _table_path(context, target))
+    run.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
+    with run.folder.locked():
+        run.inputs.record()
+        table = measure(_stand_ins(run.inputs, chosen), target.setting, memory)
+        write_table(table, run.folder.latency_table(target.key))
 
 
-def _stand_ins(context: RunContext, students: Sequence[StudentConfig]) -> list[Source]:
+def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[Source]:
     """Students cut from the teacher as it is."""
-    homes = {candidate.config: candidate for candidate in reversed(context.space.candidates)}
+    homes = {candidate.config: candidate for candidate in reversed(inputs.space.candidates)}
     superlms: dict[str, SuperLM] = {}
-    for candidate in (homes[student] for student in students):
-        if candidate.sub_space not in superlms:
-            superlms[candidate.sub_space] = _untrained(context, context.space.sub_space(candidate.sub_space))
-    return [source_of(context, superlms[homes[one].sub_space], homes[one]) for one in students]
+    for name in dict.fromkeys(homes[student].sub_space for student in students):
+        sub_space = inputs.space.sub_space(name)
+        vocabulary = inputs.vocabulary if sub_space.vocab_size else None
+        superlms[name] = SuperLM.from_teacher(inputs.teacher, sub_space, vocabulary=vocabulary)
+    return [source_of(inputs.teacher, superlms[homes[one].sub_space], homes[one]) for one in students]
 
 
-def _untrained(context: RunContext, sub_space: SubSpace) -> SuperLM:
-    vocabulary = context.vocabulary if sub_space.vocab_size else None
-    return SuperLM.from_teacher(context.teacher, sub_space, vocabulary=vocabulary)
-
-
-def source_of(context: RunContext, superlm: SuperLM, candidate: Candidate) -> Source:
+def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> Source:
     """A student to measure, extracted from a SuperLM when its turn comes."""
-    student, teacher = candidate.config, context.teacher
+    student = candidate.config
     vocab_size = student.vocab_size or teacher.model.config.vocab_size
     return Source(candidate.id, student, vocab_size, teacher.max_length, lambda: superlm.extract(student))
 
@@ -158,32 +157,33 @@ def source_of(context: RunContext, superlm: SuperLM, candidate: Candidate) -> So
 # ---- what is known
 
 
-def device_costs(context: RunContext, budgets: Sequence[DeviceBudget]) -> dict[str, DeviceCost]:
+def device_costs(inputs: RunInputs, budgets: Sequence[DeviceBudget]) -> dict[str, DeviceCost]:
     """Budget text -> what all students take there, by what was measured so far.
 
     Raises:
         RunError: this machine was not profiled for one of them.
         ProfileError: a table is damaged, or says too little.
     """
-    return {target.budget.text: _device_cost(context, target) for target in targets_of(context, budgets)}
+    targets = targets_of(inputs.teacher, inputs.config, budgets)
+    return {target.budget.text: _device_cost(inputs, target) for target in targets}
 
 
-def _device_cost(context: RunContext, target: Target) -> DeviceCost:
-    table = target.table or _kept_table(context, target)
+def _device_cost(inputs: RunInputs, target: Target) -> DeviceCost:
+    table = target.table or _kept_table(inputs.folder, target)
     design = at_setting(table.entries, target.setting)
     check_peak_memory(target.budget, design)
     # Of a device elsewhere, what its table holds is all that can be measured.
-    finalists = read_finalists(context, target) if target.here else design
-    candidates, shape = context.space.candidates, context.teacher.encoder_shape
+    finalists = read_finalists(inputs.folder, target) if target.here else design
+    candidates, shape = inputs.space.candidates, inputs.teacher.encoder_shape
     return DeviceCost(target.budget, target.setting, design, finalists, candidates, shape, target.here)
 
 
-def _kept_table(context: RunContext, target: Target) -> LatencyTable:
-    path = _table_path(context, target)
+def _kept_table(folder: RunFolder, target: Target) -> LatencyTable:
+    path = folder.latency_table(target.key)
     if not path.is_file():
         raise RunError(
-            f"run {str(context.folder.path)!r} was not profiled for {target.budget.text!r}; search with that budget: "
-            f"autodistil search --run {context.folder.path} --budget {target.budget.text}"
+            f"run {str(folder.path)!r} was not profiled for {target.budget.text!r}; search with that budget: "
+            f"autodistil search --run {folder.path} --budget {target.budget.text}"
         )
     return read_table(path)
 
@@ -191,19 +191,19 @@ def _kept_table(context: RunContext, target: Target) -> LatencyTable:
 # ---- finalists
 
 
-def read_finalists(context: RunContext, target: Target) -> tuple[LatencyEntry, ...]:
+def read_finalists(folder: RunFolder, target: Target) -> tuple[LatencyEntry, ...]:
     """The finalists that were measured at a target."""
-    path = _finalists_path(context, target)
+    path = folder.latency_table(target.key, finalists=True)
     return at_setting(read_table(path).entries, target.setting) if path.is_file() else ()
 
 
-def add_finalists(context: RunContext, target: Target, measured: LatencyTable) -> None:
+def add_finalists(folder: RunFolder, target: Target, measured: LatencyTable) -> None:
     """Keep measurements of finalists, beside those of earlier rounds; a student's last one counts.
 
     Raises:
         ProfileError: earlier ones are of another device.
     """
-    path = _finalists_path(context, target)
+    path = folder.latency_table(target.key, finalists=True)
     if path.is_file():
         earlier = read_table(path)
         check_device(earlier, measured.device)
@@ -213,25 +213,16 @@ def add_finalists(context: RunContext, target: Target, measured: LatencyTable) -
     write_table(measured, path)
 
 
-def _table_path(context: RunContext, target: Target) -> Path:
-    return context.folder.latency_path / f"{target.key}.json"
-
-
-def _finalists_path(context: RunContext, target: Target) -> Path:
-    return context.folder.latency_path / f"{target.key}-finalists.json"
-
-
 # ---- this machine's stopwatch
 
 
-def measure_here(context: RunContext) -> Measure:
-    """Measure students of a run in fresh processes of this machine."""
-    config = context.teacher.model.config
-    header = table_header(config.model_type, context.teacher.encoder_shape.vocab_size)
+def measure_here(teacher: Teacher, progress: Progress) -> Measure:
+    """Measure students of a teacher in fresh processes of this machine."""
+    header = table_header(teacher.model.config.model_type, teacher.encoder_shape.vocab_size)
 
     def measure(sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
         shapes = ((setting.batch, setting.seq_len),)
         plan = Plan(setting.runtime, setting.device, setting.threads, shapes, memory=memory)
-        return profile_students(sources, plan, header, context.progress).table
+        return profile_students(sources, plan, header, progress).table
 
     return measure

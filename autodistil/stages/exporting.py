@@ -13,14 +13,12 @@ from autodistil.config import MACHINE_OPTIONS, RunConfig
 from autodistil.export.card import Repeat
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import ExportedStudent, export_student
+from autodistil.run.facts import perplexity_facts, provenance, score_name, teacher_costs, vocabulary_facts
 from autodistil.run.kept import read_refinements
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.measuring import device_notes
-from autodistil.stages.ranking_by_task import score_name
-from autodistil.stages.refining import refined_superlm
-from autodistil.stages.reporting import provenance
-from autodistil.stages.searching import perplexity_facts, superlm_of, whole_loss
+from autodistil.stages.searching import whole_loss
 from autodistil.student_search.candidates import SCORE, Refinement
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
@@ -28,7 +26,7 @@ from autodistil.student_search.problem import SearchProblem
 
 
 def export_candidate(
-    context: RunContext,
+    run: Run,
     problem: SearchProblem,
     ranked: pd.DataFrame,
     student_id: str,
@@ -41,33 +39,34 @@ def export_candidate(
 
     One that was refined alone is exported with its refined weights, unless they are no better or `unrefined` says so.
     """
+    inputs, folder = run.inputs, run.folder
     candidate = problem.candidates[student_id]
-    refinement = read_refinements(context.folder.refined_path).get(student_id)
+    refinement = read_refinements(folder.refined_path).get(student_id)
     refined = refinement is not None and refinement.helped and not unrefined
-    superlm = refined_superlm(context, candidate) if refined else superlm_of(context, candidate)
+    superlm = run.superlms.refined(candidate) if refined else run.superlms.of(candidate)
     row = ranked.loc[student_id]
-    check_flops(superlm, candidate, int(row["flops"]), context.seq_len)
-    costs: dict[str, Any] = {**row.to_dict(), "teacher": context.teacher_costs(), "seq_len": context.seq_len}
-    trust = verdict(certificate_of(context, ranked, student_id))
-    loss = refinement.loss_after if refinement and refined else whole_loss(context, candidate, ranked)
+    check_flops(superlm, candidate, int(row["flops"]), inputs.seq_len)
+    costs: dict[str, Any] = {**row.to_dict(), "teacher": teacher_costs(inputs), "seq_len": inputs.seq_len}
+    trust = verdict(certificate_of(folder.certificate_path, ranked, student_id))
+    loss = refinement.loss_after if refinement and refined else whole_loss(inputs, run.scorer, candidate, ranked)
     facts = {
-        "held-out loss": f"{loss:.4f} ({context.measure.name})",
-        **perplexity_facts(context, loss),
+        "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
+        **perplexity_facts(inputs, run.scorer, loss),
         **_refinement_facts(refinement, refined),
-        **_task_facts(context, ranked, student_id),
+        **_task_facts(score_name(folder), ranked, student_id),
         **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),
         "how far to trust it": trust,
-        **context.vocabulary_facts(candidate.config),
-        **provenance(context),
+        **vocabulary_facts(inputs, run.scorer, candidate.config),
+        **provenance(inputs, run.superlms),
     }
-    again = repeat_of(context, student_id, refinement if refined else None)
-    return export_student(superlm, candidate, context.teacher, costs, facts, to, replace_existing, formats, again)
+    again = repeat_of(run.config, folder.resolved().get("train_steps"), student_id, refinement if refined else None)
+    return export_student(superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again)
 
 
-def repeat_of(context: RunContext, student_id: str, refinement: Refinement | None) -> Repeat:
+def repeat_of(config: RunConfig, train_steps: int | None, student_id: str, refinement: Refinement | None) -> Repeat:
     """What makes a student again: the run's options that are not the defaults, its steps as they were resolved."""
     default = RunConfig().to_dict()
-    asked = {**context.config.to_dict(), "train_minutes": None, "train_steps": context.resolved().get("train_steps")}
+    asked = {**config.to_dict(), "train_minutes": None, "train_steps": train_steps}
     kept = {"teacher", "seed", "threads"}
     known = {**asked, "threads": torch.get_num_threads()}
     options = {
@@ -86,7 +85,7 @@ def _refinement_facts(refinement: Refinement | None, refined: bool) -> dict[str,
     return {"refined": str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"}
 
 
-def _task_facts(context: RunContext, ranked: pd.DataFrame, student_id: str) -> dict[str, str]:
+def _task_facts(score_name: str | None, ranked: pd.DataFrame, student_id: str) -> dict[str, str]:
     """The task score and what it meant for the pick; nothing where the held-out loss ranked."""
     if SCORE not in ranked:
         return {}
@@ -95,4 +94,4 @@ def _task_facts(context: RunContext, ranked: pd.DataFrame, student_id: str) -> d
         return {"task score": "none: the student was not among those that the proxy task scored"}
     picked = "; picked for it, so it flatters" if student_id == best_id(ranked) else ""
     rank = f"rank {ranked.loc[student_id, 'rank']} of {ranked[SCORE].count()} scored"
-    return {"task score": f"{score:.4f} ({score_name(context) or 'proxy task'}, on its train split), {rank}{picked}"}
+    return {"task score": f"{score:.4f} ({score_name or 'proxy task'}, on its train split), {rank}{picked}"}

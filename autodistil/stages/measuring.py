@@ -19,12 +19,12 @@ from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
 from autodistil.profiling.profile import Source
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.costing import Measure, add_finalists, by_setting, search_problem, source_of, targets_of
-from autodistil.stages.searching import superlm_of
 from autodistil.student_search.candidates import front_order
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
+from autodistil.utils import Progress
 
 ROUNDS = 8
 """Most times that finalists are measured."""
@@ -38,9 +38,7 @@ Rank = Callable[[SearchProblem], pd.DataFrame]
 """Students as ranked under a problem's costs; what is scored stays scored."""
 
 
-def hold_budgets(
-    context: RunContext, problem: SearchProblem, rank: Rank, measure: Measure
-) -> tuple[SearchProblem, pd.DataFrame]:
+def hold_budgets(run: Run, problem: SearchProblem, rank: Rank, measure: Measure) -> tuple[SearchProblem, pd.DataFrame]:
     """Rank, measure the finalists, correct, and rank again until the measured best holds.
 
     Returns:
@@ -51,13 +49,13 @@ def hold_budgets(
     """
     ranked = rank(problem)
     for _ in range(ROUNDS if _measurable(problem) else 0):
-        chosen = _in_question(context, problem, ranked)
+        chosen = _in_question(max(1, run.config.refine_top), problem, ranked)
         if not chosen:
             break
-        _measure(context, problem, chosen, measure)
-        problem = search_problem(context, context.config.budgets)
+        _measure(run, problem, chosen, measure)
+        problem = search_problem(run.inputs, run.config.budgets)
         ranked = rank(problem)
-    return _measured_only(context, problem, ranked, rank)
+    return _measured_only(run.progress, problem, ranked, rank)
 
 
 def _measurable(problem: SearchProblem) -> list[DeviceCost]:
@@ -65,9 +63,8 @@ def _measurable(problem: SearchProblem) -> list[DeviceCost]:
     return [cost for cost in problem.device_costs.values() if cost.measurable]
 
 
-def _in_question(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame) -> list[str]:
+def _in_question(wanted: int, problem: SearchProblem, ranked: pd.DataFrame) -> list[str]:
     """Ids to measure: the unmeasured among the first of the front and the knee; none once those that count are."""
-    wanted = max(1, context.config.refine_top)
     order = [str(student_id) for student_id in front_order(ranked).index]
     unmeasured = problem.unmeasured
     if not unmeasured.intersection([best_id(ranked), knee_id(ranked), *order[:wanted]]):
@@ -76,17 +73,17 @@ def _in_question(context: RunContext, problem: SearchProblem, ranked: pd.DataFra
     return [student_id for student_id in finalists if student_id in unmeasured]
 
 
-def _measure(context: RunContext, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
+def _measure(run: Run, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
     """Extract, export and measure finalists in every setting that a budget asks for, and keep it."""
     candidates = {problem.candidates[student_id].config: problem.candidates[student_id] for student_id in chosen}
-    sources = [source_of(context, superlm_of(context, one), one) for one in candidates.values()]
+    sources = [source_of(run.inputs.teacher, run.superlms.of(one), one) for one in candidates.values()]
     budgets = [cost.budget for cost in _measurable(problem)]
-    targets = targets_of(context, budgets)
-    context.progress.say(f"measuring finalists: {', '.join(chosen)}")
+    targets = targets_of(run.inputs.teacher, run.config, budgets)
+    run.progress.say(f"measuring finalists: {', '.join(chosen)}")
     for target, memory in by_setting(targets):
         limits = [other.budget.limit for other in targets if other.key == target.key and other.budget.cost == "ms"]
         again = partial(measure, setting=target.setting, memory=memory)
-        add_finalists(context, target, undisturbed(again, sources, min(limits, default=math.inf)))
+        add_finalists(run.folder, target, undisturbed(again, sources, min(limits, default=math.inf)))
 
 
 def undisturbed(
@@ -118,7 +115,7 @@ def _faster(table: LatencyTable, again: LatencyTable) -> LatencyTable:
 
 
 def _measured_only(
-    context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, rank: Rank
+    progress: Progress, problem: SearchProblem, ranked: pd.DataFrame, rank: Rank
 ) -> tuple[SearchProblem, pd.DataFrame]:
     """After the last round: if the best is still not measured, the best of those that are and hold."""
     if best_id(ranked) not in problem.unmeasured:
@@ -126,7 +123,7 @@ def _measured_only(
     held = problem.measured_only()
     if held is problem:
         raise BudgetError(_none_holds(problem))
-    context.progress.say(f"measured {ROUNDS} rounds of finalists; only measured students are left in")
+    progress.say(f"measured {ROUNDS} rounds of finalists; only measured students are left in")
     return held, rank(held)
 
 

@@ -14,21 +14,24 @@ from autodistil.errors import ProfileError
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.profiling.latency_model import choose_students, design_size
 from autodistil.profiling.profile import Source, table_header
-from autodistil.run.run import RunContext
+from autodistil.run.inputs import RunInputs
+from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate, StudentConfig
 
 
-def run_sources(context: RunContext, count: int) -> tuple[list[Source], dict[str, Any]]:
+def run_sources(run: Run, count: int) -> tuple[list[Source], dict[str, Any]]:
     """Students of a run to measure, and the header of their table.
 
     Args:
-        context: an open run; SuperLMs that were not trained are cut from the teacher as they start.
+        run: an open one; SuperLMs that were not trained are cut from the teacher as they start.
         count: students at most.
     """
-    context.teacher.check_reads_text("profile")
-    config = context.teacher.model.config
-    chosen = choose(context.space.candidates, _front(context), count)
-    return [_candidate_source(context, one) for one in chosen], table_header(config.model_type, config.vocab_size)
+    run.inputs.teacher.check_reads_text("profile")
+    config = run.inputs.teacher.model.config
+    chosen = choose(run.inputs.space.candidates, _front(run.folder.candidates_path), count)
+    sources = [_candidate_source(run.inputs, run.superlms, one) for one in chosen]
+    return sources, table_header(config.model_type, config.vocab_size)
 
 
 def choose(candidates: Sequence[Candidate], front: Iterable[str], count: int) -> list[Candidate]:
@@ -56,9 +59,8 @@ def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     return list(seen.values())
 
 
-def _front(context: RunContext) -> list[str]:
+def _front(path: Path) -> list[str]:
     """Ids of the front, cheapest first; none where the run was not searched."""
-    path = context.folder.candidates_path
     if not path.is_file():
         return []
     try:
@@ -68,19 +70,18 @@ def _front(context: RunContext) -> list[str]:
         raise ProfileError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
 
 
-def _candidate_source(context: RunContext, candidate: Candidate) -> Source:
-    sub_space = context.space.sub_space(candidate.sub_space)
-
+def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidate) -> Source:
     def load() -> PreTrainedModel:
-        vocabulary = context.vocabulary if sub_space.vocab_size else None
-        trained = context.is_trained(sub_space)
-        superlm = context.trained_superlm(sub_space) if trained else context.new_superlm(sub_space, vocabulary)
+        sub_space = inputs.space.sub_space(candidate.sub_space)
+        vocabulary = inputs.vocabulary if sub_space.vocab_size else None
+        trained = superlms.is_trained(sub_space)
+        superlm = superlms.of(candidate) if trained else superlms.new(sub_space, vocabulary)
         model = superlm.extract(candidate.config)
         model.set_attn_implementation("sdpa")  # not the tapped one of the teacher's config
         return model
 
-    vocab_size = candidate.config.vocab_size or context.teacher.model.config.vocab_size
-    return Source(candidate.id, candidate.config, vocab_size, context.teacher.max_length, load)
+    vocab_size = candidate.config.vocab_size or inputs.teacher.model.config.vocab_size
+    return Source(candidate.id, candidate.config, vocab_size, inputs.teacher.max_length, load)
 
 
 def folder_sources(folders: Sequence[Path]) -> tuple[list[Source], dict[str, Any]]:

@@ -15,16 +15,21 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import torch
 
+from autodistil.config import RunConfig
 from autodistil.errors import ConfigError
 from autodistil.evaluation.embedding import DEFAULT_LENGTH, Encoder, student_encoder, text_batcher
 from autodistil.evaluation.proxy_task import ProxyScores, ProxyTask, load_proxy
 from autodistil.export.student_folder import student_tokenizer
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.models.pooling import PLAIN_MODULES, module_kinds
-from autodistil.run.run import RunContext
+from autodistil.models.superlm import SuperLM
+from autodistil.models.teacher import Teacher
+from autodistil.run.facts import PROXY
+from autodistil.run.folder import RunFolder
+from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
 from autodistil.stages.certifying import write_certificate
-from autodistil.stages.searching import superlm_of
 from autodistil.student_search.candidates import TEXTS, rank, standing, with_texts
 from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.problem import SearchProblem
@@ -33,11 +38,9 @@ from autodistil.utils import stop_on_interrupt
 
 NONE = "none"
 """As the name of a task: back to the held-out loss."""
-RECORD = "proxy"
-"""Key of what `run.yaml` says about the proxy task of the last search."""
 
 
-def open_proxy(context: RunContext) -> ProxyTask | None:
+def open_proxy(folder: RunFolder, config: RunConfig, teacher: Teacher) -> ProxyTask | None:
     """The proxy task of a run, None where students are ranked by loss.
 
     Raises:
@@ -45,13 +48,12 @@ def open_proxy(context: RunContext) -> ProxyTask | None:
         ConfigError: the teacher reads images.
         RunError: scores of earlier searches are damaged.
     """
-    config = context.config
     if config.proxy in (None, NONE):
         return None
-    context.teacher.check_reads_text(f"proxy task {config.proxy!r}")
+    teacher.check_reads_text(f"proxy task {config.proxy!r}")
     data_dir = None if config.data is None else Path(config.data).expanduser()
     task = load_proxy(config.proxy, data_dir, config.proxy_method)
-    ProxyScores.open(context.folder.proxy_path, task.protocol)
+    ProxyScores.open(folder.proxy_path, task.protocol)
     return task
 
 
@@ -67,38 +69,37 @@ def check_options(given: Mapping[str, object], proxy: str | None) -> None:
         raise ConfigError(f"{flag} is given without a proxy task; add --proxy TASK, or leave {flag} out")
 
 
-def rank_by_task(
-    context: RunContext, problem: SearchProblem, ranked: pd.DataFrame, task: ProxyTask | None
-) -> pd.DataFrame:
+def rank_by_task(run: Run, problem: SearchProblem, ranked: pd.DataFrame, task: ProxyTask | None) -> pd.DataFrame:
     """Score the standing students on the task and rank by that; the candidates as they are where there is no task."""
+    resolved = run.folder.resolved()
     if task is None:
-        if context.resolved().get(RECORD):
-            context.record(**{RECORD: None})
+        if resolved.get(PROXY):
+            run.inputs.record(**{PROXY: None})
         return ranked
-    protocol = {**task.protocol, "train_steps": context.resolved()["train_steps"]}
-    scores = ProxyScores.open(context.folder.proxy_path, protocol)
-    chosen = standing(ranked, context.config.proxy_top)
-    context.progress.say(
+    protocol = {**task.protocol, "train_steps": resolved["train_steps"]}
+    scores = ProxyScores.open(run.folder.proxy_path, protocol)
+    chosen = standing(ranked, run.config.proxy_top)
+    run.progress.say(
         f"proxy: {task.data.task.name} by {task.method}, {len(task.data.evaluated):,} rows of its train split, "
         f"{len(chosen)} students"
     )
-    _score(context, [problem.candidates[student_id] for student_id in chosen], task, scores)
+    _score(run, [problem.candidates[student_id] for student_id in chosen], task, scores)
     losses = ranked["loss"].dropna().to_dict()
     texts = ranked[TEXTS].dropna().to_dict()
     ranked = with_texts(rank(problem, losses, {student_id: scores.known[student_id] for student_id in chosen}), texts)
-    context.record(**{RECORD: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
-    measured = read_measured(context.folder.certificate_path)
+    run.inputs.record(**{PROXY: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
+    measured = read_measured(run.folder.certificate_path)
     named = replace(measured, task=task.data.task.name, task_scores=scores.known)  # never beside those of another task
-    write_certificate(context, ranked, named)
+    write_certificate(run.folder.certificate_path, ranked, named)
     return ranked
 
 
-def _score(context: RunContext, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores) -> None:
+def _score(run: Run, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores) -> None:
     """Score those that have no score yet; each is kept at once."""
-    students = _Students(context)
+    students = _Students(run.inputs.teacher, run.superlms, run.inputs.device)
     with (
         stop_on_interrupt() as stop,
-        context.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
+        run.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
     ):
         for candidate in candidates:
             if candidate.id not in scores.known:
@@ -112,61 +113,40 @@ def _score(context: RunContext, candidates: Sequence[Candidate], task: ProxyTask
 class _Students:
     """Students as models to score; those of one vocabulary read the same batches."""
 
-    context: RunContext
+    teacher: Teacher
+    superlms: SuperLMs
+    device: torch.device
     batchers: dict[int | None, TextBatcher] = field(default_factory=dict)
 
     def model(self, candidate: Candidate) -> _Student:
         """A student with its texts."""
-        size = candidate.config.vocab_size
+        superlm, size = self.superlms.of(candidate), candidate.config.vocab_size
         if size not in self.batchers:
-            teacher = self.context.teacher
-            tokenizer = student_tokenizer(superlm_of(self.context, candidate), candidate, teacher)
-            length = usable_length(teacher.model, tokenizer, DEFAULT_LENGTH)
-            self.batchers[size] = text_batcher(tokenizer, length, self.context.device)
-        return _Student(self.context, candidate, self.batchers[size])
+            tokenizer = student_tokenizer(superlm, candidate, self.teacher)
+            length = usable_length(self.teacher.model, tokenizer, DEFAULT_LENGTH)
+            self.batchers[size] = text_batcher(tokenizer, length, self.device)
+        return _Student(self.teacher, superlm, candidate, self.batchers[size], self.device)
 
 
 @dataclass(frozen=True)
 class _Student:
     """A student of a SuperLM as an `evaluation.proxy.ScoredModel`; it gives what its export would give."""
 
-    context: RunContext
+    teacher: Teacher
+    superlm: SuperLM
     candidate: Candidate
     batches: TextBatcher
-
-    @property
-    def device(self) -> torch.device:
-        return self.context.device
+    device: torch.device
 
     def encoder(self) -> Encoder:
-        superlm = superlm_of(self.context, self.candidate)
-        kinds = module_kinds(self.context.teacher.folder)
+        kinds = module_kinds(self.teacher.folder)
         carried_over = PLAIN_MODULES.issuperset(kinds)  # as `export` does it
-        pooling = (self.context.teacher.pooling if carried_over else None) or "mean"
-        return student_encoder(superlm, self.candidate.config, self.batches, pooling, "Normalize" in kinds)
+        pooling = (self.teacher.pooling if carried_over else None) or "mean"
+        return student_encoder(self.superlm, self.candidate.config, self.batches, pooling, "Normalize" in kinds)
 
     @contextmanager
     def exported(self) -> Iterator[EvaluatedModel]:
-        superlm = superlm_of(self.context, self.candidate)
         with TemporaryDirectory(prefix="autodistil-") as folder:
-            superlm.extract(self.candidate.config).save_pretrained(folder)
+            self.superlm.extract(self.candidate.config).save_pretrained(folder)
             self.batches.tokenizer.save_pretrained(folder)
             yield EvaluatedModel(self.candidate.id, Path(folder), users_own=False)
-
-
-def proxy_words(context: RunContext) -> str | None:
-    """What ranked the students of the last search, in words; None where the held-out loss did."""
-    record = context.resolved().get(RECORD)
-    if not record:
-        return None
-    fitted = f" after fitting {record['fitted_rows']:,} others" if record["fitted_rows"] else ""
-    return (
-        f"{record['metric']} on {record['task']} ({record['origin']}) by {record['method']}: {record['scored_rows']:,} "
-        f"rows of its train split{fitted}; {record['students']} students, those that the held-out loss left standing"
-    )
-
-
-def score_name(context: RunContext) -> str | None:
-    """Such as `stsb spearman`; None where the held-out loss ranked."""
-    record = context.resolved().get(RECORD)
-    return f"{record['task']} {record['metric']}" if record else None

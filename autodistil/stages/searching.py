@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -11,13 +10,17 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from autodistil.config import RunConfig
 from autodistil.costs.units import describe_cost
 from autodistil.errors import RunError
-from autodistil.evaluation.heldout import block_sizes
+from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
-from autodistil.models.superlm import SuperLM
+from autodistil.run.facts import perplexity_facts
+from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import read_refinements
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
 from autodistil.student_search.candidates import SCORE, TEXTS, rank, with_refinements, with_texts
@@ -29,17 +32,17 @@ from autodistil.student_search.study_storage import opening, study_storage
 from autodistil.utils import atomic_path, stop_on_interrupt
 
 
-def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
+def run_search(run: Run, problem: SearchProblem) -> pd.DataFrame:
     """Score feasible students on held-out text; returns the ranked candidates."""
-    config = context.config
+    config = run.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     wanted = num_evaluations(problem, sampler, config.trials)
-    context.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
+    run.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
     with (
-        closing(open_study(context, problem, study_name(context, problem, sampler))) as study,
+        closing(open_study(run.folder, config, problem, study_name(config, problem, sampler))) as study,
         stop_on_interrupt() as stop,
-        context.progress.track("scoring students", wanted) as advance,
-        scoring(context, problem, race_of(context, problem, study.mine)) as score,
+        run.progress.track("scoring students", wanted) as advance,
+        scoring(run, problem, race_of(problem, run.inputs.heldout_texts, config.racing, study.mine)) as score,
     ):
         advance(len(study.mine))
 
@@ -51,96 +54,84 @@ def run_search(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
     ranked = rank(problem, {student_id: found.loss for student_id, found in scores.items()})
     ranked = with_texts(ranked, {student_id: len(found.texts) for student_id, found in scores.items()})
-    share = ranked[TEXTS].mean() / len(context.heldout_texts)
-    context.progress.say(f"scored on {share:.0%} of the held-out text on average")
+    share = ranked[TEXTS].mean() / len(run.inputs.heldout_texts)
+    run.progress.say(f"scored on {share:.0%} of the held-out text on average")
     return ranked
 
 
-def study_name(context: RunContext, problem: SearchProblem, sampler: str) -> str:
+def study_name(config: RunConfig, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
-    race = f"race for {context.config.racing}"
     costs = [*sorted(problem.budget_costs.columns), *problem.revision]
-    return "/".join([sampler, f"seed{context.config.seed}", race, *costs])
+    return "/".join([sampler, f"seed{config.seed}", f"race for {config.racing}", *costs])
 
 
-def check_study(context: RunContext) -> None:
+def check_study(where: str | None) -> None:
     """Refuse a study that cannot be opened, before hours of training.
 
     Raises:
         AutodistilError: says why.
     """
-    where = context.config.study_storage
     if where is not None:
         storage = study_storage(where)
         with opening(where), storage.lock("opening"):
             storage.close(storage.open())
 
 
-def open_study(context: RunContext, problem: SearchProblem, name: str) -> Search:
+def open_study(folder: RunFolder, config: RunConfig, problem: SearchProblem, name: str) -> Search:
     """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
-    where = context.config.study_storage
-    dearest_first = context.config.racing == PICK
+    where, dearest_first = config.study_storage, config.racing == PICK
     if where is None:
-        return Search(problem, context.folder.study_url, name, dearest_first=dearest_first)
-    scope, driver = context.folder.identity(), f"{platform.node()}:{context.folder.path.resolve()}"
+        return Search(problem, folder.study_url, name, dearest_first=dearest_first)
+    scope, driver = folder.identity(), f"{platform.node()}:{folder.path.resolve()}"
     return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
 
 
-def race_of(context: RunContext, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
+def race_of(problem: SearchProblem, texts: np.ndarray, racing: str, scored: Mapping[str, Score]) -> Race:
     """The race that the students of a search run against each other, those scored before included."""
     feasible = problem.budget_costs[problem.feasible]
     costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
-    race = Race(block_sizes(context.heldout_texts), costs, context.config.racing)
+    race = Race(block_sizes(texts), costs, racing)
     for student_id, score in scored.items():
         race.add(student_id, score)
     return race
 
 
-def scoring(context: RunContext, problem: SearchProblem, race: Race) -> AbstractContextManager[ScoreStudents]:
+def scoring(run: Run, problem: SearchProblem, race: Race) -> AbstractContextManager[ScoreStudents]:
     """Opens what scores students on as much held-out text as the race asks for: this process, or a Ray cluster."""
-    if not context.config.workers:
-        return nullcontext(scorer(context, race))
+    if not run.config.workers:
+        return nullcontext(partial(score_here, run.scorer, race))
     from autodistil.cluster.scoring import scoring_pool
 
-    return scoring_pool(context, problem, race)
+    feasible = problem.feasible.index[problem.feasible]
+    candidates = [problem.candidates[student_id] for student_id in feasible]
+    return scoring_pool(run.config, run.progress, race, run.scorer, candidates)
 
 
-def scorer(context: RunContext, race: Race) -> ScoreStudents:
-    """Scores students here, one after the other."""
-
-    def score(students: Sequence[tuple[Candidate, Score | None]]) -> Iterator[Score]:
-        for candidate, known in students:
-            heldout = context.heldout_for(candidate.config)
-            forward = heldout.forward_of(superlm_of(context, candidate), candidate.config)
-            yield race.score(candidate.id, partial(heldout.losses_of, forward), known.texts if known else ())
-
-    return score
+def score_here(
+    scorer: HeldOutScorer, race: Race, students: Sequence[tuple[Candidate, Score | None]]
+) -> Iterator[Score]:
+    """Scores students in this process, one after the other."""
+    for candidate, known in students:
+        yield race.score(candidate.id, scorer.blocks_of(candidate), known.texts if known else ())
 
 
-def superlm_of(context: RunContext, candidate: Candidate) -> SuperLM:
-    """The trained SuperLM that holds a candidate."""
-    return context.trained_superlm(context.space.sub_space(candidate.sub_space))
-
-
-def whole_loss(context: RunContext, candidate: Candidate, ranked: pd.DataFrame) -> float:
+def whole_loss(inputs: RunInputs, scorer: HeldOutScorer, candidate: Candidate, ranked: pd.DataFrame) -> float:
     """The held-out loss of a student in its SuperLM on all text; scored again where a race stopped it."""
     row = ranked.loc[candidate.id]
-    if pd.notna(row[TEXTS]) and row[TEXTS] == len(context.heldout_texts):
+    if pd.notna(row[TEXTS]) and row[TEXTS] == len(inputs.heldout_texts):
         return float(row["loss"])
-    return context.heldout_for(candidate.config).loss(superlm_of(context, candidate), candidate.config)
+    return scorer.loss(scorer.superlm_of(candidate.sub_space), candidate.config)
 
 
-def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataFrame:
+def searched_candidates(folder: RunFolder, config: RunConfig, problem: SearchProblem) -> pd.DataFrame:
     """The candidates of the last search, ranked under the budgets of `problem`.
 
     Raises:
         RunError: the run was never searched, or the file is damaged.
     """
-    path = context.folder.candidates_path
+    path = folder.candidates_path
     if not path.is_file():
-        raise RunError(
-            f"run {str(context.folder.path)!r} was not searched yet; run: autodistil search --run {context.folder.path}"
-        )
+        raise RunError(f"run {str(folder.path)!r} was not searched yet; run: autodistil search --run {folder.path}")
     try:
         table = pd.read_csv(path).set_index("id", drop=False)
         losses = table["loss"].dropna().to_dict()
@@ -154,43 +145,35 @@ def searched_candidates(context: RunContext, problem: SearchProblem) -> pd.DataF
     ranked = with_texts(rank(problem, losses, scores), texts)
     if ranked["pareto"].any() and best_id(ranked) in problem.unmeasured:
         ranked = with_texts(rank(problem.measured_only(), losses, scores), texts)
-    return refined_candidates(context, ranked)
+    return refined_candidates(folder, config, ranked)
 
 
-def refined_candidates(context: RunContext, ranked: pd.DataFrame) -> pd.DataFrame:
+def refined_candidates(folder: RunFolder, config: RunConfig, ranked: pd.DataFrame) -> pd.DataFrame:
     """The candidates with what refining left in the run folder."""
-    return with_refinements(ranked, read_refinements(context.folder.refined_path), context.config.refine_top)
+    return with_refinements(ranked, read_refinements(folder.refined_path), config.refine_top)
 
 
-def write_candidates(context: RunContext, ranked: pd.DataFrame) -> None:
+def write_candidates(inputs: RunInputs, ranked: pd.DataFrame) -> None:
     """Write `candidates.csv`."""
-    if context.ranks_by_perplexity:
+    if inputs.ranks_by_perplexity:
         ranked = ranked.assign(perplexity=np.exp(ranked["loss"]))
-    with atomic_path(context.folder.candidates_path) as temporary:
+    with atomic_path(inputs.folder.candidates_path) as temporary:
         ranked.to_csv(temporary, index=False)
 
 
-def verify_front(context: RunContext, problem: SearchProblem, ranked: pd.DataFrame) -> None:
+def verify_front(run: Run, problem: SearchProblem, ranked: pd.DataFrame) -> None:
     """Count the FLOPs of every student on the front again with fvcore."""
     front = ranked[ranked["pareto"]]
-    with context.progress.track("checking FLOPs with fvcore", len(front)) as advance:
+    with run.progress.track("checking FLOPs with fvcore", len(front)) as advance:
         for student_id, row in front.iterrows():
             candidate = problem.candidates[str(student_id)]
-            check_flops(superlm_of(context, candidate), candidate, int(row["flops"]), context.seq_len)
+            check_flops(run.superlms.of(candidate), candidate, int(row["flops"]), run.inputs.seq_len)
             advance(1)
 
 
-def perplexity_facts(context: RunContext, loss: float) -> dict[str, str]:
-    """The perplexity of a student of this loss beside the teacher's; nothing where another measure ranks."""
-    if not context.ranks_by_perplexity:
-        return {}
-    ours, theirs = math.exp(loss), context.teacher_perplexity
-    return {"perplexity": f"{ours:,.2f} on held-out text, the teacher's {theirs:,.2f}"}
-
-
-def perplexity_notes(context: RunContext, loss: float) -> list[str]:
-    """The same as lines."""
-    return [f"{name} {words}" for name, words in perplexity_facts(context, loss).items()]
+def perplexity_notes(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> list[str]:
+    """The perplexity of a student of this loss, beside the teacher's, as lines."""
+    return [f"{name} {words}" for name, words in perplexity_facts(inputs, scorer, loss).items()]
 
 
 def budget_notes(problem: SearchProblem) -> list[str]:
@@ -204,8 +187,9 @@ def budget_notes(problem: SearchProblem) -> list[str]:
     ]
 
 
-def skipped_notes(context: RunContext, needed: Sequence[SubSpace]) -> list[str]:
+def skipped_notes(superlms: SuperLMs, needed: Sequence[SubSpace]) -> list[str]:
     """What to say about sub-spaces that no budget admits."""
-    used = context.with_assistant(needed)
-    skipped = [sub.name for sub in context.space.sub_spaces if sub not in used and not context.is_trained(sub)]
+    used = superlms.with_assistant(needed)
+    sub_spaces = superlms.inputs.space.sub_spaces
+    skipped = [sub.name for sub in sub_spaces if sub not in used and not superlms.is_trained(sub)]
     return [f"no student of {', '.join(skipped)} meets the budgets: not trained"] if skipped else []

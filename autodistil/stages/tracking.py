@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from autodistil.run.run import RunContext
-from autodistil.run.tracking import Found, check_tracker
+from autodistil.run.run import Run
+from autodistil.run.tracking import Found, GuardedTracker, check_tracker
 from autodistil.student_search.candidates import SCORE
 from autodistil.student_search.pick import best_id, knee_id
 
@@ -19,22 +19,22 @@ _FIGURES = ("loss", "refined_loss", SCORE, "flops", "params", "size_mb")
 
 
 @contextmanager
-def tracked(context: RunContext) -> Iterator[None]:
+def tracked(run: Run) -> Iterator[None]:
     """While the stages of a run work: the tracker's run ends with them, well or not.
 
     Raises:
         ConfigError: the tracker's library is missing; nothing was done.
     """
-    check_tracker(context.config.track)
+    check_tracker(run.config.track)
     finished = False
     try:
         yield
         finished = True
     finally:
-        context.tracker.close(finished)
+        run.tracker.close(finished)
 
 
-def track_found(context: RunContext, budgets: Sequence[str], ranked: pd.DataFrame) -> None:
+def track_found(tracker: GuardedTracker, budgets: Sequence[str], ranked: pd.DataFrame) -> None:
     """Tell the tracker the front and the picks."""
     picks = {"best": best_id(ranked), "knee": knee_id(ranked)}
     front = ranked[ranked["pareto"]].sort_values("flops", kind="stable")
@@ -45,7 +45,7 @@ def track_found(context: RunContext, budgets: Sequence[str], ranked: pd.DataFram
         names=picks,
         front={name: [_plain(value) for value in front[name]] for name in columns},
     )
-    context.tracker.log_found(found)
+    tracker.log_found(found)
 
 
 def _figures(row: pd.Series) -> dict[str, float]:

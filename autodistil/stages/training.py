@@ -1,24 +1,41 @@
-"""Stage one: train the SuperLMs that are not trained yet, side by side, with checkpoints.
+"""Stage one: train the SuperLMs that are not trained yet, side by side, with checkpoints; here or on a Ray cluster.
 
-SuperLMs trained apart from those of the run: students alone, to refine them or to compare with them.
+SuperLMs that are trained apart from those of the run, students alone, to refine them or to compare with them, go
+through `train_apart`.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from autodistil.config import RunConfig
+from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, RunError
 from autodistil.models.superlm import SuperLM
-from autodistil.run.run import RunContext
+from autodistil.models.teacher import Teacher
+from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
+from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
+from autodistil.run.tracking import GuardedTracker
+from autodistil.space.files import shipped_spaces
 from autodistil.space.space import SubSpace
-from autodistil.training.checkpoint import CHECKPOINT, restore_checkpoint, save_checkpoint
+from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
 from autodistil.training.trainer import train as train_superlms
+from autodistil.training.workers import check_batch
 from autodistil.utils import stop_on_interrupt
 
 DEFAULT_STEPS = 24
@@ -27,72 +44,61 @@ DEFAULT_STEPS = 24
 _UNBOUNDED = 1_000_000
 """Steps of a training that is only timed."""
 
+_SPACE = "space.yaml"
+"""File of a worker's folder: the search space, where it is not one of those shipped."""
 
-def train_missing(context: RunContext, sub_spaces: Sequence[SubSpace], resume: bool) -> None:
+Named = TypeVar("Named", SubSpace, SuperLMTrainer)
+
+
+def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> None:
     """Train those of `sub_spaces` that are not trained yet, side by side.
 
     Those that an assistant teaches come after it; it is trained first, whether it is one of them or not.
     """
-    sub_spaces = context.with_assistant(sub_spaces)
-    missing = [sub for sub in sub_spaces if not context.is_trained(sub)]
+    folder, superlms = run.folder, run.superlms
+    sub_spaces = superlms.with_assistant(sub_spaces)
+    missing = [sub for sub in sub_spaces if not superlms.is_trained(sub)]
     trained = [sub.name for sub in sub_spaces if sub not in missing]
     if trained:
-        context.progress.say(f"reusing trained SuperLMs: {', '.join(trained)}")
+        run.progress.say(f"reusing trained SuperLMs: {', '.join(trained)}")
     if not missing:
-        context.record()
+        run.inputs.record()
         return
-    names_missing = [sub.name for sub in missing]
     another = ", or give another --run folder"
-    check_interrupted(context, names_missing, context.folder.superlm_folder, resume, otherwise=another)
-    recipe = _recipe(context, missing)
-    if context.config.workers:
-        _train_on_cluster(context, missing, recipe)
+    check_interrupted(folder, [sub.name for sub in missing], folder.superlm_folder, resume, otherwise=another)
+    recipe = _recipe(run, missing)
+    if run.config.workers:
+        for group in _by_source(superlms, missing):
+            train_on_cluster(run, group, recipe)
         return
-    trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
-    done = {
-        trainer.name: restore_checkpoint(trainer, context.folder.superlm_folder(trainer.name)) for trainer in trainers
-    }
+    trainers = [SuperLMTrainer(superlms.new(sub), recipe, run.inputs.objective) for sub in missing]
+    done = {trainer.name: restore_checkpoint(trainer, folder.superlm_folder(trainer.name)) for trainer in trainers}
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
-    context.progress.say(
-        f"training SuperLMs: {names}; {recipe.steps} steps of {context.text.batch_size} {context.text.unit}"
-    )
-    metrics = MetricsLog(
-        context.folder.metrics_path, done, context.folder.path / "tensorboard", context.tracker.log_step
-    )
+    text = run.inputs.text
+    run.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {text.batch_size} {text.unit}")
+    metrics = MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)
     try:
-        for group in _rounds(context, trainers):
-            train_with_checkpoints(context, group, context.folder.superlm_folder, metrics.append)
+        for together in _rounds(run, trainers):
+            train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
     finally:
         metrics.close()
 
 
-def _train_on_cluster(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe) -> None:
-    """Train on Ray, those that the assistant teaches when it is trained."""
-    from autodistil.cluster.ray_train import train_on_cluster  # who has one machine needs no Ray
-
-    groups = (
-        [sub for sub in missing if (sub.name in context.taught) == by_assistant] for by_assistant in (False, True)
-    )
-    for group in groups:
-        if group:
-            train_on_cluster(context, group, recipe)
-
-
-def _rounds(context: RunContext, trainers: Sequence[SuperLMTrainer]) -> Iterator[list[SuperLMTrainer]]:
+def _rounds(run: Run, trainers: Sequence[SuperLMTrainer]) -> Iterator[list[SuperLMTrainer]]:
     """SuperLMs that are trained side by side: those of the teacher, and when they are done, those of the assistant."""
-    for group in _by_source(context, trainers):
-        if group[0].name in context.taught:
+    for group in _by_source(run.superlms, trainers):
+        if group[0].name in run.superlms.taught:
             names = ", ".join(trainer.name for trainer in group)
-            foreign = context.assistant_model is not None and context.objective.compares_dimensions
-            context.progress.say(f"assistant {context.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
+            foreign = run.inputs.assistant_model is not None and run.inputs.objective.compares_dimensions
+            run.progress.say(f"assistant {run.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
             for trainer in group:
-                trainer.targets = context.targets_for(trainer.name)
+                trainer.targets = run.superlms.targets_for(trainer.name)
         yield group
 
 
-def _by_source(context: RunContext, trainers: Sequence[SuperLMTrainer]) -> list[list[SuperLMTrainer]]:
-    """Those that the teacher teaches, then those of the assistant; no empty group."""
-    groups = ([t for t in trainers if (t.name in context.taught) == by_assistant] for by_assistant in (False, True))
+def _by_source(superlms: SuperLMs, named: Sequence[Named]) -> list[list[Named]]:
+    """Sub-spaces or trainers that the teacher teaches, then those of the assistant; no empty group."""
+    groups = ([one for one in named if (one.name in superlms.taught) == by_assistant] for by_assistant in (False, True))
     return [group for group in groups if group]
 
 
@@ -103,7 +109,7 @@ _FOREIGN = (
 
 
 def train_with_checkpoints(
-    context: RunContext,
+    inputs: RunInputs,
     trainers: Sequence[SuperLMTrainer],
     folder_of: Callable[[str], Path],
     record: Callable[[list[StepMetrics]], None],
@@ -112,7 +118,7 @@ def train_with_checkpoints(
     """Train to the end or to an interrupt, saving now and then, when a SuperLM is finished, and when stopped.
 
     Args:
-        context: an open run.
+        inputs: teacher, text and how often to save.
         trainers: SuperLMs with names of their own.
         folder_of: name -> folder of the checkpoint.
         record: called with the metrics of each step.
@@ -120,13 +126,13 @@ def train_with_checkpoints(
     """
     last_save = time.monotonic()
     total = sum(trainer.recipe.steps - trainer.steps_done for trainer in trainers)
-    with stop_on_interrupt() as stop, context.progress.track("training", total) as advance:
+    with stop_on_interrupt() as stop, inputs.progress.track("training", total) as advance:
 
         def on_step(rows: list[StepMetrics]) -> None:
             nonlocal last_save
             record(rows)
             advance(len(rows), "  ".join(f"{row.sub_space} {row.loss:.3f}" for row in rows))
-            due = time.monotonic() - last_save >= context.config.checkpoint_seconds
+            due = time.monotonic() - last_save >= inputs.config.checkpoint_seconds
             for trainer in trainers:
                 if trainer.name in {row.sub_space for row in rows} and (due or trainer.finished or stop.requested):
                     save_checkpoint(trainer, folder_of(trainer.name))
@@ -134,31 +140,31 @@ def train_with_checkpoints(
 
         train_superlms(
             trainers,
-            context.ordered_teacher,
-            lambda step: context.text.micro_batches(first_step + step),
+            inputs.ordered_teacher,
+            lambda step: inputs.text.micro_batches(first_step + step),
             on_step,
-            context.config.teacher_layer,
+            inputs.config.teacher_layer,
             lambda: stop.requested,
         )
     if stop.requested:
         raise KeyboardInterrupt
 
 
-def _recipe(context: RunContext, missing: Sequence[SubSpace]) -> Recipe:
+def _recipe(run: Run, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
-    config = context.config
-    steps = context.resolved().get("train_steps") or config.train_steps
-    text = context.training_text  # refuses another text before the record would name it
+    config, inputs = run.config, run.inputs
+    steps = run.folder.resolved().get("train_steps") or config.train_steps
+    text = inputs.training_text  # refuses another text before the record would name it
     if steps is None and config.train_minutes is not None:
         if config.workers:
             raise ConfigError(
                 f"train_minutes = {config.train_minutes:g} cannot be timed here for {config.workers} workers; "
                 "give --train-steps"
             )
-        context.record()  # timing leaves files in the folder, which is a run's from here on
-        steps = _steps_in(context, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
+        inputs.record()  # timing leaves files in the folder, which is a run's from here on
+        steps = _steps_in(run, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
-    context.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
+    inputs.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
     return recipe
 
 
@@ -167,27 +173,27 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
     return Recipe(steps, **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"})
 
 
-def _steps_in(context: RunContext, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
+def _steps_in(run: Run, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
-    trainers = [SuperLMTrainer(context.new_superlm(sub), recipe, context.objective) for sub in missing]
+    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, run.inputs.objective) for sub in missing]
     # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
-    rounds = _by_source(context, trainers)
+    rounds = _by_source(run.superlms, trainers)
     begun = time.perf_counter()
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
         start = time.perf_counter()
         for group in rounds:
-            batches = context.text.micro_batches(len(timed))
-            train_step(group, context.ordered_teacher, batches, context.config.teacher_layer)
+            batches = run.inputs.text.micro_batches(len(timed))
+            train_step(group, run.inputs.ordered_teacher, batches, run.config.teacher_layer)
         timed.append(time.perf_counter() - start)
     step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
     steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))
-    context.progress.say(f"a step takes {step_seconds:.2f} s: {steps} steps in {seconds / 60:g} minutes")
+    run.progress.say(f"a step takes {step_seconds:.2f} s: {steps} steps in {seconds / 60:g} minutes")
     return steps
 
 
 def check_interrupted(
-    context: RunContext,
+    folder: RunFolder,
     names: Iterable[str],
     folder_of: Callable[[str], Path],
     resume: bool,
@@ -202,13 +208,12 @@ def check_interrupted(
     half = [name for name in names if (folder_of(name) / CHECKPOINT).is_file()]
     if half and not resume:
         raise RunError(
-            f"{doing} of {', '.join(half)} in {str(context.folder.path)!r} was interrupted; "
-            f"go on with --resume{otherwise}"
+            f"{doing} of {', '.join(half)} in {str(folder.path)!r} was interrupted; go on with --resume{otherwise}"
         )
 
 
 def train_apart(
-    context: RunContext,
+    run: Run,
     superlms: Iterable[SuperLM],
     recipe: Recipe,
     folder_of: Callable[[str], Path],
@@ -219,25 +224,26 @@ def train_apart(
     """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did.
 
     Args:
-        context: a run with trained SuperLMs.
+        run: a run with trained SuperLMs.
         superlms: what to train, made when its group comes.
         recipe: of all of them.
         folder_of: name -> folder of the checkpoint; one that is finished there is only read.
         announcement: said before and after the names of those that are trained.
-        targets_of: name -> what teaches it; `context.targets_for` unless given.
+        targets_of: name -> what teaches it; `SuperLMs.targets_for` unless given.
         first_step: step of the run's text that the first one reads.
     """
-    targets_of = targets_of or context.targets_for
-    trained = [context.trained_superlm(sub) for sub in context.space.sub_spaces if context.is_trained(sub)]
+    targets_of, objective = targets_of or run.superlms.targets_for, run.inputs.objective
+    sub_spaces = run.inputs.space.sub_spaces
+    trained = [run.superlms.trained(sub.name) for sub in sub_spaces if run.superlms.is_trained(sub)]
     for group in memory_groups(superlms, sum(map(num_parameters, trained))):
-        trainers = [SuperLMTrainer(s, recipe, context.objective, targets=targets_of(s.sub_space.name)) for s in group]
+        trainers = [SuperLMTrainer(s, recipe, objective, targets=targets_of(s.sub_space.name)) for s in group]
         for trainer in trainers:
             restore_checkpoint(trainer, folder_of(trainer.name))
         unfinished = [trainer for trainer in trainers if not trainer.finished]
         if unfinished:
             names = ", ".join(trainer.name for trainer in unfinished)
-            context.progress.say(f"{announcement[0]}: {names}; {announcement[1]}")
-            train_with_checkpoints(context, unfinished, folder_of, lambda rows: None, first_step)
+            run.progress.say(f"{announcement[0]}: {names}; {announcement[1]}")
+            train_with_checkpoints(run.inputs, unfinished, folder_of, lambda rows: None, first_step)
         yield from group
 
 
@@ -256,3 +262,146 @@ def memory_groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator
 def num_parameters(superlm: SuperLM) -> int:
     """Entries of the shared parameters."""
     return sum(parameter.numel() for parameter in superlm.parameters.values())
+
+
+# ---- on a Ray cluster
+
+
+def train_on_cluster(
+    run: Run, sub_spaces: Sequence[SubSpace], recipe: Recipe, after_step: Callable[[int, int], None] | None = None
+) -> None:
+    """Train SuperLMs that one teacher teaches, from what the run folder holds of them, to the end.
+
+    Args:
+        run: its configuration says how many workers there are and where.
+        sub_spaces: what to train.
+        recipe: of all of them.
+        after_step: see `TrainJob`.
+
+    Raises:
+        ClusterError: no cluster, too small a one, or more failures than allowed; the last checkpoint is kept.
+        ConfigError: more workers than texts in a micro-batch, or a storage that not all nodes see.
+    """
+    from autodistil.cluster.ray_session import ray_session  # who has one machine needs no Ray
+    from autodistil.cluster.ray_train import check_fits, train_job
+    from autodistil.cluster.train_worker import TrainJob
+
+    config, folder = run.config, run.folder
+    names = tuple(sub.name for sub in sub_spaces)
+    check_batch(run.inputs.text.batch_size // config.accumulate, config.workers)
+    with ray_session(config.address, run.progress) as session:
+        check_fits(session, config)
+        job = TrainJob(
+            label=f"{folder.path.resolve().name}-{uuid.uuid4().hex[:8]}",
+            config=_portable(config),
+            files=_files(run.inputs),
+            names=names,
+            recipe=recipe,
+            storage=config.storage or str(folder.ray_path),
+            open=open_on_worker,
+            after_step=after_step,
+        )
+        needed = [*names, *([config.assistant] if config.assistant and run.superlms.taught else [])]
+        begun = [path for name in needed if (path := folder.superlm_folder(name)).is_dir()]
+        train_job(job, begun, RunLedger(folder, names, run.tracker), session, run.progress)
+    missing = [sub.name for sub in sub_spaces if not run.superlms.is_trained(sub)]
+    assert not missing, f"a training ended without the weights of {missing}"
+
+
+def _portable(config: RunConfig) -> RunConfig:
+    """The configuration with whole paths, for workers that run in another folder."""
+
+    def whole(source: str) -> str:
+        return str(Path(source).expanduser().resolve()) if Path(source).expanduser().exists() else source
+
+    return replace(
+        config,
+        teacher=whole(config.teacher),
+        corpus=tuple(whole(source) for source in config.corpus),
+        assistant=whole(config.assistant) if config.assistant and "/" in config.assistant else config.assistant,
+    )
+
+
+def _files(inputs: RunInputs) -> dict[str, bytes]:
+    """What workers must not compute anew: the order of dimensions; and the record that they check theirs against."""
+    config, folder = inputs.config, inputs.folder
+    paths = {folder.record_path.name: folder.record_path}
+    if config.order != "none" or config.layer_map == "influence":
+        _ = inputs.importance_order
+        paths[folder.importance_path.name] = folder.importance_path
+    if config.space is not None and config.space not in ("auto", *shipped_spaces()):
+        paths[_SPACE] = Path(config.space).expanduser()
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def open_on_worker(
+    folder: Path, config: RunConfig, names: Sequence[str], recipe: Recipe, begun: Path | None
+) -> tuple[list[SuperLMTrainer], Teacher, Callable[[int], Iterator[Batch]], int | None, torch.device]:
+    """What a worker trains: trainers from the start, the teacher, batches of a step, the layer to distil, the device.
+
+    Args:
+        folder: holds what `_files` took along.
+        config: that of the run, with the worker's device.
+        names: sub-spaces to train side by side.
+        recipe: of all of them.
+        begun: folder of the SuperLMs that were begun or finished before, an assistant of the run among them.
+    """
+    space = folder / _SPACE
+    run = Run(RunFolder(folder), replace(config, space=str(space)) if space.is_file() else config)
+    _ = run.inputs.training_text  # another text than the driver's is refused
+    if begun is not None and run.superlms.taught:
+        shutil.copytree(begun, run.folder.superlms_path)
+    sub_spaces = [run.inputs.space.sub_space(name) for name in names]
+    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, run.inputs.objective) for sub in sub_spaces]
+    for trainer in trainers:
+        trainer.targets = run.superlms.targets_for(trainer.name)
+    return trainers, run.inputs.ordered_teacher, run.inputs.text.micro_batches, config.teacher_layer, run.inputs.device
+
+
+class RunLedger:
+    """Enters what a cluster did into a run folder: metrics, and checkpoints as soon as they are complete.
+
+    Args:
+        folder: of the driver's run.
+        names: SuperLMs that are trained.
+        tracker: told of each step too.
+    """
+
+    def __init__(self, folder: RunFolder, names: Iterable[str], tracker: GuardedTracker) -> None:
+        self._folder, self._tracker = folder, tracker
+        self._log: MetricsLog | None = None
+        self.done = {name: steps_saved(folder.superlm_folder(name)) for name in names}
+
+    def begin(self, steps_done: Mapping[str, int]) -> None:
+        """Forget the steps that were done after the checkpoints that a training goes on from."""
+        self.close()
+        self.done.update(steps_done)
+        folder = self._folder
+        self._log = MetricsLog(folder.metrics_path, self.done, folder.tensorboard_path, self._tracker.log_step)
+
+    def step(self, rows: Sequence[StepMetrics]) -> None:
+        """Enter steps."""
+        assert self._log is not None, "steps before the training began"
+        self._log.append(rows)
+        self.done.update({row.sub_space: row.step for row in rows})
+
+    def save(self, fetch: Callable[[str], str]) -> None:
+        """Bring a checkpoint into the run folder, each file whole.
+
+        Args:
+            fetch: a folder of the same disk -> the folder of the checkpoint, with a folder for each SuperLM.
+        """
+        with tempfile.TemporaryDirectory(dir=self._folder.path, prefix=".ray-") as scratch:
+            for source in filter(Path.is_dir, Path(fetch(scratch)).iterdir()):
+                target = self._folder.superlm_folder(source.name)
+                target.mkdir(parents=True, exist_ok=True)
+                for name in (WEIGHTS, CHECKPOINT):
+                    if (source / name).is_file():
+                        os.replace(source / name, target / name)
+                if (target / WEIGHTS).is_file():
+                    (target / CHECKPOINT).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Flush."""
+        if self._log is not None:
+            self._log.close()

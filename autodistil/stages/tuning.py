@@ -27,7 +27,8 @@ from autodistil.errors import ConfigError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.objectives.objective import Objective
 from autodistil.run.folder import RunFolder
-from autodistil.run.run import RunContext
+from autodistil.run.inputs import RunInputs
+from autodistil.run.run import Run
 from autodistil.space.space import StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.stages.training import recipe_of
@@ -56,35 +57,32 @@ class Tuned:
     trials_path: Path
 
 
-def tune_recipe(context: RunContext, samples: int, resume: bool = False) -> Tuned:
+def tune_recipe(run: Run, samples: int, resume: bool = False) -> Tuned:
     """Try recipes and write the best one to `recipe.yaml` of the run folder, the table to `trials.csv`.
 
     Raises:
         ConfigError: the options have an assistant.
         AutodistilError: wrong input, or the cluster failed; what was done is kept.
     """
-    if context.config.assistant is not None:
+    config, inputs, folder = run.config, run.inputs, run.folder
+    if config.assistant is not None:
         raise ConfigError("assistant is given, trials have the teacher alone; leave it out when tuning")
-    settings = TuneSettings(samples, context.config.train_steps or DEFAULT_STEPS, context.config.seed)
-    with context.folder.locked():
-        context.record(corpus_content=context.training_text.corpus.content_hash)
-        _ = context.importance_order, context.heldout_texts  # trials read them in the run folder
-        options = context.config.to_dict()
-        trial = partial(train_trial, context.folder.path.resolve(), options, context.objective, settings)
-        folder = context.folder.path
-        tried = choices(context)
-        first = {option: values[0] for option, values in tried.items()} | {
-            "learning_rate": context.config.learning_rate
-        }
-        table = run_trials(trial, tried, first, settings, context.config, folder, resume, context.progress)
+    settings = TuneSettings(samples, config.train_steps or DEFAULT_STEPS, config.seed)
+    with folder.locked():
+        inputs.record(corpus_content=inputs.training_text.corpus.content_hash)
+        _ = inputs.importance_order, inputs.heldout_texts  # trials read them in the run folder
+        trial = partial(train_trial, folder.path.resolve(), config.to_dict(), inputs.objective, settings)
+        tried = choices(inputs)
+        first = {option: values[0] for option, values in tried.items()} | {"learning_rate": config.learning_rate}
+        table = run_trials(trial, tried, first, settings, config, folder.path, resume, run.progress)
         return _keep(table, settings, folder)
 
 
-def choices(context: RunContext) -> dict[str, Any]:
+def choices(inputs: RunInputs) -> dict[str, Any]:
     """Option -> values to try, that of the options first, or a range."""
-    config, objective = context.config, context.objective
+    config, objective, teacher = inputs.config, inputs.objective, inputs.teacher
     low, high = (config.learning_rate * factor for factor in _RATE_RANGE)
-    heads = relation_head_choices(context.teacher.kv_width(context.teacher.dims), context.relation_widths)
+    heads = relation_head_choices(teacher.kv_width(teacher.dims), inputs.relation_widths)
     tried: dict[str, Any] = {
         "learning_rate": (low, high),
         "layer_map": _first(config.layer_map, ["spread", "stride", "first", "influence"]),
@@ -123,13 +121,12 @@ def train_trial(
         recipe: options of this trial.
         report: told step, loss and seconds of training so far.
     """
-    context = RunContext(RunFolder(folder), layered(options, recipe))
-    torch.set_num_threads(context.config.cpus_per_worker)
-    own = recipe_of(context.config, settings.steps)
-    subs = context.space.sub_spaces
-    trainers = [SuperLMTrainer(context.new_superlm(sub), own, context.objective) for sub in subs]
-    layer = context.config.teacher_layer
-    heldout = HeldOut.build(context.ordered_teacher, context.heldout_texts, reference, layer)
+    run = Run(RunFolder(folder), layered(options, recipe))
+    config, inputs, objective = run.config, run.inputs, run.inputs.objective
+    torch.set_num_threads(config.cpus_per_worker)
+    own, layer = recipe_of(config, settings.steps), config.teacher_layer
+    trainers = [SuperLMTrainer(run.superlms.new(sub), own, objective) for sub in inputs.space.sub_spaces]
+    heldout = HeldOut.build(inputs.ordered_teacher, inputs.heldout_texts, reference, layer)
     begun, measuring = time.perf_counter(), 0.0
 
     def on_step(rows: list[StepMetrics]) -> None:
@@ -140,7 +137,7 @@ def train_trial(
             measuring += time.perf_counter() - start
             report({"step": rows[0].step, "loss": loss, "seconds": time.perf_counter() - begun - measuring})
 
-    train_superlms(trainers, context.ordered_teacher, context.text.micro_batches, on_step, layer)
+    train_superlms(trainers, inputs.ordered_teacher, inputs.text.micro_batches, on_step, layer)
 
 
 def reference_loss(heldout: HeldOut, trainers: list[SuperLMTrainer]) -> float:
@@ -159,10 +156,9 @@ def reference_students(sub_space: StudentSet) -> list[StudentConfig]:
     return [order[0], order[len(order) // 2], order[-1]]
 
 
-def _keep(table: pd.DataFrame, settings: TuneSettings, folder: Path) -> Tuned:
+def _keep(table: pd.DataFrame, settings: TuneSettings, folder: RunFolder) -> Tuned:
     """Write the table and the winner."""
-    trials, path = folder / "trials.csv", folder / "recipe.yaml"
-    with atomic_path(trials) as temporary:
+    with atomic_path(folder.trials_path) as temporary:
         table.to_csv(temporary, index=False)
     winner = table[table["step"] == table["step"].max()].iloc[0]
     recipe = {option: _plain(winner[option]) for option in sorted(RECIPE_OPTIONS & set(table.columns))}
@@ -170,8 +166,8 @@ def _keep(table: pd.DataFrame, settings: TuneSettings, folder: Path) -> Tuned:
         f"# The best of {len(table)} recipes: held-out loss {winner['loss']:.6g} after {int(winner['step'])} steps.\n"
         "# Train with it: autodistil train --recipe recipe.yaml --run NEW, or search --recipe recipe.yaml\n"
     )
-    write_text(path, text + yaml.safe_dump(recipe, sort_keys=True))
-    return Tuned(recipe, table, path, trials)
+    write_text(folder.recipe_path, text + yaml.safe_dump(recipe, sort_keys=True))
+    return Tuned(recipe, table, folder.recipe_path, folder.trials_path)
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,8 @@ import torch
 from autodistil import pipeline
 from autodistil.config import RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
 from autodistil.data.sources import DEFAULT_CORPUS
-from autodistil.run.run import RunContext
+from autodistil.run.facts import teacher_costs
+from autodistil.run.run import Run
 from autodistil.space.student import Candidate
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.utils import Progress, resolve_device, write_text
@@ -106,27 +107,27 @@ class Bench:
         return self.settings.work / self.key
 
     @cached_property
-    def context(self) -> RunContext:
+    def context(self) -> Run:
         """The run, begun: cells may draw its held-out text before anything is trained."""
-        context = RunContext.open(self.folder / "run", self.training, NO_PROXY, progress=self.progress)
+        context = Run.open(self.folder / "run", self.training, NO_PROXY, progress=self.progress)
         if not context.folder.exists():
-            context.record()
+            context.inputs.record()
         return context
 
     @property
     def steps(self) -> int:
         """Training steps of the run."""
         self.trained()
-        return int(self.context.resolved()["train_steps"])
+        return int(self.context.folder.resolved()["train_steps"])
 
     @property
     def tokens(self) -> int:
         """Tokens that a training has seen."""
-        return self.steps * int(self.context.resolved()["tokens_a_step"])
+        return self.steps * int(self.context.folder.resolved()["tokens_a_step"])
 
     def trained(self) -> None:
         """Train the SuperLMs, or go on with it."""
-        if not all(self.context.is_trained(sub) for sub in self.context.space.sub_spaces):
+        if not all(self.context.superlms.is_trained(sub) for sub in self.context.inputs.space.sub_spaces):
             pipeline.train(self.context, resume=True)
 
     @cached_property
@@ -138,7 +139,7 @@ class Bench:
 
     def limit(self, budget: float) -> float:
         """Multiply-adds at most, for a budget in percent of the teacher's."""
-        return float(budget / 100 * self.context.teacher_costs()["flops"])
+        return float(budget / 100 * teacher_costs(self.context.inputs)["flops"])
 
     def found(self, budget: float, proxy: str | None = None) -> Found:
         """The search under a budget; done once and kept.
@@ -161,13 +162,13 @@ class Bench:
         if proxy is not None:
             options |= {"proxy": proxy, "data": str(self.settings.data)}
         # A new context: one that was opened under another budget holds its configuration.
-        context = RunContext.open(self.folder / "run", self.training, options, progress=self.progress)
+        context = Run.open(self.folder / "run", self.training, options, progress=self.progress)
         result = pipeline.search(context, resume=True)
         return found_in(result.candidates, result.best)
 
     def candidate(self, student_id: str) -> Candidate:
         """A student of the run by id."""
-        return next(candidate for candidate in self.context.space.candidates if candidate.id == student_id)
+        return next(candidate for candidate in self.context.inputs.space.candidates if candidate.id == student_id)
 
     def pick(self, budget: float) -> Candidate:
         """The student of the lowest held-out loss in budget."""

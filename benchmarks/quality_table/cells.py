@@ -90,8 +90,8 @@ def _heldout_cell(bench: Bench) -> Cell:
 
 def _heldout(bench: Bench, term: str) -> HeldOut:
     context = bench.context
-    objective = Objective(parse_objective(term), context.objective.options)
-    return HeldOut.build(context.teacher, context.heldout_texts, objective, context.config.teacher_layer)
+    objective = Objective(parse_objective(term), context.inputs.objective.options)
+    return HeldOut.build(context.inputs.teacher, context.inputs.heldout_texts, objective, context.config.teacher_layer)
 
 
 def folder_loss(heldout: HeldOut, folder: Path) -> float:

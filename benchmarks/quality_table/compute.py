@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autodistil.models.teacher import Teacher
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.student import StudentConfig
 from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import recipe_of
@@ -32,17 +32,17 @@ def step_cost(teacher: Teacher, texts: int, length: float, shares: Mapping[Stude
     return texts * (forward_flops(teacher.dims, shape, tokens) + _FORWARD_AND_BACKWARD * students)
 
 
-def run_cost(context: RunContext) -> float:
+def run_cost(context: Run) -> float:
     """Multiply-adds of the whole training of a run, all its SuperLMs side by side on one teacher forward."""
-    recipe = recipe_of(context.config, context.resolved()["train_steps"])
+    recipe = recipe_of(context.config, context.folder.resolved()["train_steps"])
     shares: dict[StudentConfig, float] = {}
-    for sub in context.space.sub_spaces:
+    for sub in context.inputs.space.sub_spaces:
         for student, share in draw_shares(sub, recipe).items():
             shares[student] = shares.get(student, 0.0) + share
     return recipe.steps * own_step_cost(context, shares)
 
 
-def own_step_cost(context: RunContext, shares: Mapping[StudentConfig, float]) -> float:
+def own_step_cost(context: Run, shares: Mapping[StudentConfig, float]) -> float:
     """Multiply-adds of a step on the run's own text, once its training was begun."""
-    texts = context.text.batch_size
-    return step_cost(context.teacher, texts, context.resolved()["tokens_a_step"] / texts, shares)
+    texts = context.inputs.text.batch_size
+    return step_cost(context.inputs.teacher, texts, context.folder.resolved()["tokens_a_step"] / texts, shares)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autodistil.models.superlm import SuperLM
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.student import Candidate
 from quality_table.rows import RowSpec
 
@@ -16,7 +16,7 @@ from quality_table.rows import RowSpec
 class Draft:
     """A student that is not exported yet."""
 
-    context: RunContext
+    context: Run
     """Whose teacher gives the tokenizer and the costs."""
     superlm: SuperLM
     candidate: Candidate

@@ -13,7 +13,7 @@ from autodistil.models.layer_maps import first_layers
 from autodistil.models.superlm import SuperLM
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
-from autodistil.stages.refining import refine_students, refined_superlm
+from autodistil.stages.refining import refine_students
 from autodistil.student_search.candidates import with_texts
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost
@@ -30,8 +30,8 @@ USED = 0.8
 def _slice(bench: Bench, student_id: str, facts: Mapping[str, Any] = MappingProxyType({})) -> Draft:
     context, candidate = bench.context, bench.candidate(student_id)
     bench.trained()
-    superlm = context.trained_superlm(context.space.sub_space(candidate.sub_space))
-    search_loss = context.heldout_for(candidate.config).loss(superlm, candidate.config)
+    superlm = context.superlms.trained(candidate.sub_space)
+    search_loss = context.scorer.loss(superlm, candidate.config)
     return Draft(context, superlm, candidate, {**_effort(bench), "search_loss": search_loss, **facts})
 
 
@@ -69,9 +69,9 @@ def pick_refined_draft(bench: Bench, spec: RowSpec) -> Draft:
         refinement = refine_students(context, [candidate], losses, resume=True)[candidate.id]
     effort = _effort(bench)
     effort["steps"] += refinement.steps
-    effort["tokens"] = effort["steps"] * context.resolved()["tokens_a_step"]
+    effort["tokens"] = effort["steps"] * context.folder.resolved()["tokens_a_step"]
     effort["training_flops"] += refinement.steps * own_step_cost(context, {candidate.config: 1.0})
-    superlm = refined_superlm(context, candidate)
+    superlm = context.superlms.refined(candidate)
     return Draft(context, superlm, candidate, {**effort, "search_loss": refinement.loss_after})
 
 
@@ -98,8 +98,8 @@ UNTRAINED: Mapping[str, Any] = MappingProxyType({"steps": 0, "tokens": 0, "train
 def untrained_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick's architecture in importance order."""
     context, candidate = bench.context, bench.pick(budget_of(spec))
-    superlm = context.new_superlm(SubSpace.of_student("untrained", candidate.config))
-    loss = context.heldout_for(candidate.config).loss(superlm, candidate.config)
+    superlm = context.superlms.new(SubSpace.of_student("untrained", candidate.config))
+    loss = context.scorer.loss(superlm, candidate.config)
     return Draft(context, superlm, candidate, {**UNTRAINED, "search_loss": loss})
 
 
@@ -107,15 +107,16 @@ def untrained_leading_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick's architecture in the teacher's own order."""
     context, candidate = bench.context, bench.pick(budget_of(spec))
     sub = SubSpace.of_student("untrained", candidate.config)
-    return Draft(context, SuperLM.from_teacher(context.teacher, sub, context.layer_map), candidate, UNTRAINED)
+    superlm = SuperLM.from_teacher(context.inputs.teacher, sub, context.inputs.layer_map)
+    return Draft(context, superlm, candidate, UNTRAINED)
 
 
 def truncated_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The teacher's first layers."""
     context = bench.context
-    shape, seq_len = context.teacher.encoder_shape, context.config.seq_len
-    student = truncated(context.teacher.dims, shape, seq_len, bench.limit(budget_of(spec)))
+    shape, seq_len = context.inputs.teacher.encoder_shape, context.config.seq_len
+    student = truncated(context.inputs.teacher.dims, shape, seq_len, bench.limit(budget_of(spec)))
     if student is None:
         raise Skip("not one layer of full width fits into the budget")
-    superlm = SuperLM.from_teacher(context.teacher, SubSpace.of_student("truncated", student), first_layers)
+    superlm = SuperLM.from_teacher(context.inputs.teacher, SubSpace.of_student("truncated", student), first_layers)
     return Draft(context, superlm, Candidate("truncated", student), UNTRAINED)

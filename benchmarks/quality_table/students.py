@@ -17,6 +17,7 @@ from typing import Any
 from autodistil.costs.closed_form import COST_COLUMNS, cost_table
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import export_student
+from autodistil.run.facts import teacher_costs
 from autodistil.utils import write_text
 from quality_table import slices, trained_alone
 from quality_table.bench import Bench, Skip
@@ -93,20 +94,20 @@ def make(bench: Bench, spec: RowSpec) -> Made:
 
 def _export(draft: Draft, folder: Path) -> dict[str, Any]:
     context, candidate = draft.context, draft.candidate
-    row = cost_table([candidate], context.teacher.encoder_shape, context.config.seq_len).iloc[0]
+    row = cost_table([candidate], context.inputs.teacher.encoder_shape, context.config.seq_len).iloc[0]
     costs = {name: row[name].item() for name in COST_COLUMNS}
     check_flops(draft.superlm, candidate, costs["flops"], context.config.seq_len)
-    teacher = context.teacher_costs()
+    teacher = teacher_costs(context.inputs)
     for_card = {**costs, "teacher": teacher, "seq_len": context.config.seq_len}
     facts = {key: str(value) for key, value in draft.facts.items()}
-    export_student(draft.superlm, candidate, context.teacher, for_card, facts, folder, replace_existing=True)
+    export_student(draft.superlm, candidate, context.inputs.teacher, for_card, facts, folder, replace_existing=True)
     share = costs["flops"] / teacher["flops"]
     return {"label": candidate.config.label, "id": candidate.id, **costs, "flops_share": share, **draft.facts}
 
 
 def _teacher(bench: Bench) -> Made:
-    teacher = bench.context.teacher
+    teacher = bench.context.inputs.teacher
     if teacher.folder is None:
         raise Skip("the teacher is no local folder")
     names = {"label": teacher.dims.label, "id": "teacher", "flops_share": 1.0}
-    return Made(teacher.folder, {**names, **bench.context.teacher_costs()})
+    return Made(teacher.folder, {**names, **teacher_costs(bench.context.inputs)})

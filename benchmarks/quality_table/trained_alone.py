@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 from autodistil import pipeline
 from autodistil.models.teacher import Teacher
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import Candidate, StudentConfig
@@ -42,13 +42,13 @@ HAND_MADE_RECIPE: Mapping[str, Any] = MappingProxyType(
 def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As `autodistil certify` trains a student alone, and in the same place: neither does it again."""
     context, candidate = bench.context, bench.pick(budget_of(spec))
-    start = context.new_superlm(SubSpace.of_student(candidate.id, candidate.config))
+    start = context.superlms.new(SubSpace.of_student(candidate.id, candidate.config))
     recipe = recipe_of(context.config, bench.steps)
     said = ("training alone", f"{bench.steps} steps")
     with context.folder.locked():
         (superlm,) = train_apart(context, [start], recipe, context.folder.alone_folder, said)
     cost = bench.steps * own_step_cost(context, {candidate.config: 1.0})
-    loss = context.heldout_for(candidate.config).loss(superlm, candidate.config)
+    loss = context.scorer.loss(superlm, candidate.config)
     facts = {"steps": bench.steps, "tokens": bench.tokens, "training_flops": cost, "search_loss": loss}
     return Draft(context, superlm, candidate, facts)
 
@@ -56,11 +56,11 @@ def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
 def random_teacher_draft(bench: Bench, spec: RowSpec) -> Draft:
     """What our recipe makes of a teacher that knows nothing."""
     context, candidate = bench.context, bench.pick(budget_of(spec))
-    teacher = random_teacher(context.teacher, bench.folder / "random-teacher")
+    teacher = random_teacher(context.inputs.teacher, bench.folder / "random-teacher")
     options = {
         **bench.training,
         "teacher": str(teacher),
-        "relation_heads": context.objective.options.relation_heads,
+        "relation_heads": context.inputs.objective.options.relation_heads,
     }
     return _own_run(bench, f"random-teacher-{candidate.id}", options, candidate.config, bench.steps)
 
@@ -106,7 +106,7 @@ def hand_made_equal_compute_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As many multiply-adds as all of our SuperLMs, over the number of budgets."""
     bench.trained()
     options, student, config = _hand_made_options(bench), _hand_made_shape(bench, spec), bench.context.config
-    a_step = step_cost(bench.context.teacher, config.batch_size, config.seq_len, {student: 1.0})
+    a_step = step_cost(bench.context.inputs.teacher, config.batch_size, config.seq_len, {student: 1.0})
     steps = max(1, round(run_cost(bench.context) / len(bench.settings.budgets) / a_step))
     return _own_run(bench, f"hand-made-{percent(budget_of(spec))}-compute", options, student, steps)
 
@@ -117,7 +117,7 @@ def _hand_made_options(bench: Bench) -> dict[str, Any]:
 
 
 def _hand_made_shape(bench: Bench, spec: RowSpec) -> StudentConfig:
-    teacher = bench.context.teacher
+    teacher = bench.context.inputs.teacher
     limit = bench.limit(budget_of(spec))
     student = hand_made(teacher.dims, teacher.encoder_shape, bench.context.config.seq_len, limit)
     if student is None:
@@ -132,12 +132,12 @@ def _own_run(bench: Bench, name: str, options: Mapping[str, Any], student: Stude
     sub = SubSpace.of_student("student", student)
     space = SearchSpace("one", f"One student: {student.label}.", (sub,))
     path = write_text(folder.with_suffix(".yaml"), yaml.safe_dump(space_to_dict(space), sort_keys=False))
-    context = RunContext.open(folder, {**plain, "space": str(path), "train_steps": steps}, progress=bench.progress)
+    context = Run.open(folder, {**plain, "space": str(path), "train_steps": steps}, progress=bench.progress)
     pipeline.train(context, resume=True)
     facts = {
         "steps": steps,
-        "tokens": steps * context.resolved()["tokens_a_step"],
+        "tokens": steps * context.folder.resolved()["tokens_a_step"],
         "training_flops": steps * own_step_cost(context, {student: 1.0}),
-        "objective": context.objective.name,
+        "objective": context.inputs.objective.name,
     }
-    return Draft(context, context.trained_superlm(sub), Candidate("student", student), facts)
+    return Draft(context, context.superlms.trained(sub.name), Candidate("student", student), facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autodistil import pipeline
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.utils import Progress
 
 HOME = Path("runs") / "benchmarks" / "search"
@@ -13,10 +13,10 @@ QUICK = {"heldout_sequences": 12, "batch_size": 4}
 """Options of a run that is there to see that a benchmark runs."""
 
 
-def trained_run(home: Path, steps: int, threads: int | None, budget: str, quick: bool) -> RunContext:
+def trained_run(home: Path, steps: int, threads: int | None, budget: str, quick: bool) -> Run:
     """An open run with trained SuperLMs; trains them where that was not done yet, and goes on where interrupted."""
     options = {"train_steps": steps, "threads": threads, "budgets": [budget], **(QUICK if quick else {})}
-    context = RunContext.open(home / f"steps{steps}{'-quick' * quick}", options, progress=Said())
+    context = Run.open(home / f"steps{steps}{'-quick' * quick}", options, progress=Said())
     pipeline.train(context, resume=True)
     return context
 

@@ -15,7 +15,7 @@ from autodistil import cli, pipeline
 from autodistil.errors import ConfigError, RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.pipeline import certify
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.space.space import JoinedSubSpaces, SubSpace
 from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import memory_groups, num_parameters
@@ -43,7 +43,7 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 def searched(tmp_path_factory, options):
     """A run that was searched under a budget that keeps the largest student out."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.search(RunContext.open(folder, options))
+    pipeline.search(Run.open(folder, options))
     return folder
 
 
@@ -52,7 +52,7 @@ def certified(tmp_path_factory, searched):
     """A copy of it that was certified."""
     folder = tmp_path_factory.mktemp("certified") / "run"
     shutil.copytree(searched, folder)
-    certify(RunContext.open(folder), one=True)
+    certify(Run.open(folder), one=True)
     return folder
 
 
@@ -79,8 +79,8 @@ def words_of(page):
 
 def test_a_search_scores_the_ends_and_says_what_is_free(searched):
     content = json.loads((searched / "certificate.json").read_text())
-    context = RunContext.open(searched)
-    largest = f"many-{context.space.sub_space('many').largest.label}"
+    context = Run.open(searched)
+    largest = f"many-{context.inputs.space.sub_space('many').largest.label}"
     assert set(content["measured"]["in_superlm"]) == {largest}, "the largest is over budget, the smallest is not"
     many = next(found for found in content["findings"]["sub_spaces"] if found["name"] == "many")
     assert many["monotonicity"]["largest"] == largest
@@ -97,11 +97,11 @@ def test_a_search_scores_the_ends_and_says_what_is_free(searched):
 
 @pytest.mark.parametrize("name", ["lone", "many"])
 def test_a_student_alone_starts_as_in_its_superlm(searched, name):
-    context = RunContext.open(searched)
-    sub = context.space.sub_space(name)
-    shared = context.new_superlm(sub)
+    context = Run.open(searched)
+    sub = context.inputs.space.sub_space(name)
+    shared = context.superlms.new(sub)
     for student in sub.students:
-        alone = context.new_superlm(SubSpace.of_student("alone", student)).weights(student)
+        alone = context.superlms.new(SubSpace.of_student("alone", student)).weights(student)
         theirs = shared.weights(student)
         assert alone.keys() == theirs.keys()
         assert all(torch.equal(alone[key], theirs[key]) for key in alone)
@@ -144,10 +144,10 @@ def test_nothing_is_trained_twice(certified, monkeypatch):
 
     before = (certified / "certificate.json").read_bytes()
     monkeypatch.setattr("autodistil.stages.training.train_with_checkpoints", refuse)
-    certify(RunContext.open(certified), one=True)
+    certify(Run.open(certified), one=True)
     assert (certified / "certificate.json").read_bytes() == before
     (certified / "certificate.json").unlink()  # the weights are still there
-    certify(RunContext.open(certified), one=True)
+    certify(Run.open(certified), one=True)
     ours, theirs = json.loads(before)["measured"], read_measured(certified / "certificate.json").to_dict()
     assert ours["alone"] == theirs["alone"]
     assert ours["in_one"] == theirs["in_one"]
@@ -160,11 +160,11 @@ def test_an_interrupted_certification_resumes_to_the_same_bits(searched, certifi
     with monkeypatch.context() as patch:
         stop_after(patch, 8)  # in the second group
         with pytest.raises(KeyboardInterrupt):
-            certify(RunContext.open(folder), one=True)
+            certify(Run.open(folder), one=True)
     assert list(folder.rglob("checkpoint.safetensors"))
     with pytest.raises(RunError, match="was interrupted; go on with --resume"):
-        certify(RunContext.open(folder), one=True)
-    certify(RunContext.open(folder), one=True, resume=True)
+        certify(Run.open(folder), one=True)
+    certify(Run.open(folder), one=True, resume=True)
     ours, theirs = weights_of(folder), weights_of(certified)
     assert ours.keys() == theirs.keys()
     assert len(ours) == 6
@@ -184,10 +184,10 @@ def test_the_command_line_prints_words_or_json(certified, capsys):
 
 
 def test_a_run_that_was_not_searched_is_refused(tmp_path, options):
-    context = RunContext.open(tmp_path / "run", options)
+    context = Run.open(tmp_path / "run", options)
     pipeline.train(context)
     with pytest.raises(RunError, match="was not searched yet"):
-        certify(RunContext.open(tmp_path / "run"))
+        certify(Run.open(tmp_path / "run"))
 
 
 def test_one_superlm_needs_all_sub_spaces_trained(searched, tmp_path):
@@ -195,12 +195,12 @@ def test_one_superlm_needs_all_sub_spaces_trained(searched, tmp_path):
     shutil.copytree(searched, folder)
     shutil.rmtree(folder / "superlm" / "lone")
     with pytest.raises(RunError, match=r"no trained SuperLM of lone; train it with: autodistil train"):
-        certify(RunContext.open(folder), one=True)
+        certify(Run.open(folder), one=True)
 
 
 def test_a_sample_without_ranks_is_refused(searched):
     with pytest.raises(ConfigError, match="allowed: at least 2"):
-        certify(RunContext.open(searched), sample=1)
+        certify(Run.open(searched), sample=1)
 
 
 @pytest.mark.parametrize("verb", [["report"], ["certify"], ["export", "--to", "x"]])

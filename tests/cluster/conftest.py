@@ -5,7 +5,7 @@ from cluster_faults import SPACE, STEPS
 from run_helpers import run_options
 
 from autodistil import pipeline
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 
 
 @pytest.fixture(scope="session")
@@ -26,5 +26,5 @@ def training_options(tmp_path_factory, quickstart_teacher_dir):
 def of_one(training_options, tmp_path_factory):
     """What one process without Ray trains."""
     run = tmp_path_factory.mktemp("one") / "run"
-    pipeline.train(RunContext.open(run, training_options))
+    pipeline.train(Run.open(run, training_options))
     return run

@@ -6,13 +6,15 @@ import pytest
 from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from ray.train import Checkpoint
 
-from autodistil.cluster.ray_train import _failed, _Ledger, _without_old_saves
+from autodistil.cluster.checkpoint_storage import Storage
+from autodistil.cluster.ray_train import NewsDesk, _failed, _without_old_saves
 from autodistil.cluster.relay import Begun, Relay, Saved, Stepped
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError, TeacherError
 from autodistil.models.superlm import SuperLM
 from autodistil.run.folder import RunFolder
 from autodistil.run.tracking import GuardedTracker
+from autodistil.stages.training import RunLedger
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, save_checkpoint, steps_saved
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
@@ -22,8 +24,12 @@ from autodistil.utils import Progress
 @pytest.fixture
 def ledger(tmp_path):
     tracker = GuardedTracker(None, None, print)
-    context = SimpleNamespace(folder=RunFolder(tmp_path), progress=Progress(), tracker=tracker)
-    return _Ledger(context, SimpleNamespace(names=("small",), storage=str(tmp_path)))
+    return RunLedger(RunFolder(tmp_path), ("small",), tracker)
+
+
+@pytest.fixture
+def desk(ledger, tmp_path):
+    return NewsDesk(ledger, Storage.of(str(tmp_path)), Progress())
 
 
 def stepped(*steps, rank=0):
@@ -31,7 +37,7 @@ def stepped(*steps, rank=0):
     return Stepped("small", rank, "host", 0.1 * (rank + 1), rows)
 
 
-def test_steps_that_are_done_again_are_entered_once(ledger, tmp_path):
+def test_steps_that_are_done_again_are_entered_once(desk, ledger, tmp_path):
     done, told = [], []
 
     def advance(steps=1, status=""):
@@ -47,7 +53,7 @@ def test_steps_that_are_done_again_are_entered_once(ledger, tmp_path):
         stepped(3, 4),
     ]
     for each in news:
-        ledger.enter(each, advance)
+        desk.enter(each, advance)
     ledger.close()
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
     assert sum(done) == 4
@@ -55,7 +61,7 @@ def test_steps_that_are_done_again_are_entered_once(ledger, tmp_path):
     assert "1 workers" in told[-1]
 
 
-def test_a_checkpoint_is_brought_into_the_run_folder(ledger, tmp_path):
+def test_a_checkpoint_is_brought_into_the_run_folder(desk, tmp_path):
     teacher = random_teacher()
     trainer = SuperLMTrainer(SuperLM.from_teacher(teacher, small_space(teacher)), RECIPE, objective_of("relation-kl"))
     folder = tmp_path / "superlm" / "small"
@@ -63,11 +69,11 @@ def test_a_checkpoint_is_brought_into_the_run_folder(ledger, tmp_path):
         trainer.steps_done = steps
         place = tmp_path / f"storage-{steps}"
         save_checkpoint(trainer, place / "small")
-        ledger.enter(Saved(Checkpoint.from_directory(place).path), lambda *_: None)
+        desk.enter(Saved(Checkpoint.from_directory(place).path), lambda *_: None)
         assert steps_saved(folder) == steps
         assert (folder / there).is_file()
         assert not (folder / gone).exists()
-    ledger.enter(Saved(str(tmp_path / "removed")), lambda *_: None)
+    desk.enter(Saved(str(tmp_path / "removed")), lambda *_: None)
     assert steps_saved(folder) == RECIPE.steps
 
 

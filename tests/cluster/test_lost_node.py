@@ -8,7 +8,7 @@ from cluster_faults import Faults, assert_same_training, with_faults
 
 from autodistil import pipeline
 from autodistil.errors import ConfigError
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
@@ -28,7 +28,7 @@ def cluster():
 
 def test_a_removed_node_is_done_without(cluster, training_options, of_one, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="the cluster has 3 nodes and no storage is given"):
-        pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))
+        pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 2}))
     with_faults(monkeypatch, Faults(tmp_path, waits_at=(0, 3)))
 
     def remove_node():
@@ -38,9 +38,7 @@ def test_a_removed_node_is_done_without(cluster, training_options, of_one, tmp_p
 
     threading.Thread(target=remove_node, daemon=True).start()
     told = []
-    context = RunContext.open(
-        tmp_path / "run", training_options, {"workers": 2, "storage": f"file://{tmp_path}/storage"}
-    )
+    context = Run.open(tmp_path / "run", training_options, {"workers": 2, "storage": f"file://{tmp_path}/storage"})
     monkeypatch.setattr(context.progress, "say", told.append)
     pipeline.train(context)
     assert [line.partition(" train ")[0] for line in told if " train " in line] == ["2 workers", "1 workers"]

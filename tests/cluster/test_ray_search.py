@@ -8,7 +8,7 @@ from run_helpers import run_options
 
 from autodistil.cluster.ray_session import ray_session
 from autodistil.errors import ClusterError
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
 from autodistil.stages.searching import run_search, write_candidates
 from autodistil.stages.training import train_missing
@@ -33,18 +33,18 @@ def trained(tmp_path_factory, quickstart_teacher_dir):
     options = run_options(
         folder, quickstart_teacher_dir, SPACE.read_text(), heldout_sequences=40, train_steps=1, threads=1
     )
-    context = RunContext.open(folder / "run", options)
-    train_missing(context, context.space.sub_spaces, resume=False)
-    _ = context.heldout_texts
+    context = Run.open(folder / "run", options)
+    train_missing(context, context.inputs.space.sub_spaces, resume=False)
+    _ = context.inputs.heldout_texts
     return folder / "run"
 
 
 def candidates(trained, folder, **options):
     """`candidates.csv` of a search in a copy of the run."""
     shutil.copytree(trained, folder)
-    context = RunContext.open(folder, {"sampler": "nsga2", "trials": 10, **options})
-    problem = search_problem(context, ["1GFLOPs"])
-    write_candidates(context, run_search(context, problem))
+    context = Run.open(folder, {"sampler": "nsga2", "trials": 10, **options})
+    problem = search_problem(context.inputs, ["1GFLOPs"])
+    write_candidates(context.inputs, run_search(context, problem))
     return context.folder.candidates_path.read_bytes()
 
 
@@ -86,6 +86,6 @@ def test_too_many_lost_actors_end_the_search(cluster, trained, tmp_path, monkeyp
     with pytest.raises(ClusterError, match="lost"):
         candidates(trained, tmp_path / "lost", workers=1, max_failures=0)
     monkeypatch.undo()
-    context = RunContext.open(tmp_path / "lost", {"sampler": "nsga2", "trials": 10})
-    ranked = run_search(context, search_problem(context, ["1GFLOPs"]))
+    context = Run.open(tmp_path / "lost", {"sampler": "nsga2", "trials": 10})
+    ranked = run_search(context, search_problem(context.inputs, ["1GFLOPs"]))
     assert ranked["loss"].count() == 10

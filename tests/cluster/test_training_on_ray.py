@@ -9,7 +9,7 @@ from autodistil import pipeline
 from autodistil.cluster.ray_session import check_resources, ray_session
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
@@ -28,12 +28,12 @@ def test_embedded_session_listens_on_loopback_and_is_too_small_for_many(session)
 
 
 def test_two_workers_end_where_one_process_does(session, training_options, of_one, tmp_path):
-    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))
+    pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 2}))
     assert_same_training(tmp_path / "run", of_one)
 
 
 def test_workers_that_raise_and_are_killed_change_nothing(session, training_options, of_one, tmp_path, monkeypatch):
-    context = RunContext.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 2})
+    context = Run.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 2})
     faults = Faults(tmp_path, raises_at=(1, 2), killed_at=(0, 4))
     with_faults(monkeypatch, faults)
     pipeline.train(context)
@@ -46,8 +46,8 @@ def test_too_many_failures_are_one_line_and_can_be_resumed(session, training_opt
     with monkeypatch.context() as patch:
         with_faults(patch, Faults(tmp_path, raises_at=(0, 3)))
         with pytest.raises(ClusterError, match=r"more often than max_failures = 0 \(ValueError: a fault of the test"):
-            pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 0}))
-    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 1}), resume=True)
+            pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 0}))
+    pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 1}), resume=True)
     assert_same_training(tmp_path / "run", of_one)
 
 
@@ -57,12 +57,12 @@ def test_a_stopped_training_is_saved_and_one_process_goes_on(session, training_o
         patch.setattr("autodistil.cluster.ray_train.stop_on_interrupt", lambda: nullcontext(stop))
         with_faults(patch, Faults(tmp_path, waits_at=(1, 2), seconds=3.0))
         with pytest.raises(KeyboardInterrupt):
-            pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 2}))
+            pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 2}))
     assert len(list((tmp_path / "run").glob("superlm/*/checkpoint.safetensors"))) == 2
-    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 0}), resume=True)
+    pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 0}), resume=True)
     assert_same_training(tmp_path / "run", of_one)
 
 
 def test_split_layout_fills_the_same_run_folder(session, training_options, of_one, tmp_path):
-    pipeline.train(RunContext.open(tmp_path / "run", training_options, {"workers": 1, "layout": "split"}))
+    pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 1, "layout": "split"}))
     assert_same_training(tmp_path / "run", of_one)

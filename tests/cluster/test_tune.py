@@ -9,7 +9,7 @@ from autodistil import cli
 from autodistil.cluster.ray_session import ray_session
 from autodistil.cluster.ray_tune import TuneSettings
 from autodistil.config import RECIPE_OPTIONS, layered
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.tuning import choices, reference_loss, relation_head_choices, train_trial
 
 SPACE = """
@@ -29,8 +29,8 @@ def status(*arguments):
 @pytest.fixture
 def context(tmp_path, quickstart_teacher_dir):
     options = run_options(tmp_path, quickstart_teacher_dir, SPACE, threads=1, train_steps=3)
-    context = RunContext.open(tmp_path / "run", options)
-    context.record()
+    context = Run.open(tmp_path / "run", options)
+    context.inputs.record()
     return context
 
 
@@ -45,21 +45,21 @@ def test_rungs_end_with_the_last_step():
 
 
 def test_the_first_of_each_choice_is_that_of_the_options(context):
-    tried = choices(context)
+    tried = choices(context.inputs)
     assert set(tried) == RECIPE_OPTIONS
     assert tried["layer_map"][0] == context.config.layer_map
     assert tried["random_students"][0] == context.config.random_students
-    assert tried["relation_heads"][0] == context.objective.options.relation_heads
+    assert tried["relation_heads"][0] == context.inputs.objective.options.relation_heads
 
 
 def test_losses_of_trials_with_other_relation_heads_compare(context):
     """Before the first step all trials stand at one point, so one reference gives one loss."""
-    _ = context.importance_order, context.heldout_texts
+    _ = context.inputs.importance_order, context.inputs.heldout_texts
     settings, reports = TuneSettings(1, 1, 0), []
     for heads in (1, 2):
         recipe = {"relation_heads": heads, "learning_rate": 1e-12}
         path, options = context.folder.path, context.config.to_dict()
-        train_trial(path, options, context.objective, settings, recipe, reports.append)
+        train_trial(path, options, context.inputs.objective, settings, recipe, reports.append)
     assert [report["step"] for report in reports] == [1, 1]
     assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-4)
     assert reference_loss.__doc__

@@ -16,10 +16,9 @@ from autodistil import cli, pipeline
 from autodistil.errors import ConfigError, ExportError, RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.run.kept import read_refinements, write_refinement
-from autodistil.run.run import RunContext
+from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
-from autodistil.stages.refining import refined_superlm, refining_recipe
-from autodistil.stages.searching import superlm_of
+from autodistil.stages.refining import refining_recipe
 from autodistil.student_search.candidates import (
     Refinement,
     finalists,
@@ -49,7 +48,7 @@ def searched(tmp_path_factory, quickstart_teacher_dir):
     options = run_options(
         folder, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0, budgets=["100MFLOPs"]
     )
-    pipeline.search(RunContext.open(folder / "run", options))
+    pipeline.search(Run.open(folder / "run", options))
     return folder / "run"
 
 
@@ -61,7 +60,7 @@ def run_folder(searched, tmp_path):
 
 
 def open_run(folder, **options):
-    return RunContext.open(folder, {"refine_steps": STEPS, **options})
+    return Run.open(folder, {"refine_steps": STEPS, **options})
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,7 @@ def run(*arguments):
 
 
 def candidate_of(context, student_id):
-    return next(candidate for candidate in context.space.candidates if candidate.id == student_id)
+    return next(candidate for candidate in context.inputs.space.candidates if candidate.id == student_id)
 
 
 # ---- one student
@@ -100,9 +99,9 @@ def test_the_result_is_the_loss_of_the_weights(refined):
     folder, refinement = refined
     context = open_run(folder)
     candidate = candidate_of(context, refinement.student)
-    heldout = context.heldout_for(candidate.config)
-    assert heldout.loss(refined_superlm(context, candidate), candidate.config) == refinement.loss_after
-    assert heldout.loss(superlm_of(context, candidate), candidate.config) == refinement.loss_before
+    heldout = context.scorer.heldout_for(candidate.config)
+    assert heldout.loss(context.superlms.refined(candidate), candidate.config) == refinement.loss_after
+    assert heldout.loss(context.superlms.of(candidate), candidate.config) == refinement.loss_before
     assert read_refinements(folder / "refined") == {refinement.student: refinement}
 
 
@@ -110,17 +109,16 @@ def test_refining_is_the_training_of_the_student_alone_on_text_that_goes_on(refi
     folder, refinement = refined
     context = open_run(folder)
     candidate = candidate_of(context, refinement.student)
-    trainer = SuperLMTrainer(
-        superlm_of(context, candidate).alone(candidate.config), refining_recipe(context), context.objective
-    )
-    first = context.resolved()["train_steps"]
+    recipe = refining_recipe(context.config, context.folder.resolved())
+    trainer = SuperLMTrainer(context.superlms.of(candidate).alone(candidate.config), recipe, context.inputs.objective)
+    first = context.folder.resolved()["train_steps"]
     seen = []
 
     def micro_batches(step):
         seen.append(first + step)
-        return context.text.micro_batches(first + step)
+        return context.inputs.text.micro_batches(first + step)
 
-    train([trainer], context.ordered_teacher, micro_batches, lambda rows: None)
+    train([trainer], context.inputs.ordered_teacher, micro_batches, lambda rows: None)
     save_checkpoint(trainer, tmp_path)
     assert seen == list(range(4, 4 + STEPS))
     ours = load_file(folder / "refined" / candidate.id / "superlm.safetensors")
@@ -178,7 +176,7 @@ def test_an_export_has_the_refined_weights(refined, tmp_path, capsys):
     context = open_run(folder)
     candidate = candidate_of(context, refinement.student)
     batch = {"input_ids": torch.arange(5, 17)[None]}
-    expected = {"refined": refined_superlm(context, candidate), "raw": superlm_of(context, candidate)}
+    expected = {"refined": context.superlms.refined(candidate), "raw": context.superlms.of(candidate)}
     outputs = {}
     with torch.no_grad():
         for name, superlm in expected.items():
@@ -235,7 +233,7 @@ def test_a_search_refines_its_finalists_side_by_side_and_ranks_them_again(run_fo
         return teacher_states(self, *args, **kwargs)
 
     context = open_run(run_folder, refine_top=2)
-    _ = context.heldout
+    _ = context.scorer.heldout()
     monkeypatch.setattr("autodistil.models.teacher.Teacher.states", count)
     result = pipeline.search(context)
     assert len(forwards) == STEPS, "one teacher forward a step feeds all finalists"
@@ -262,10 +260,10 @@ def test_a_second_search_reuses_what_is_refined(run_folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("autodistil.stages.training.train_with_checkpoints", refuse)
-        again = pipeline.search(RunContext.open(run_folder))  # the options are remembered
+        again = pipeline.search(Run.open(run_folder))  # the options are remembered
         assert again.best == first.best
         pd.testing.assert_frame_equal(again.candidates, first.candidates)
-        fewer = pipeline.search(RunContext.open(run_folder, {"refine_top": 0}))
+        fewer = pipeline.search(Run.open(run_folder, {"refine_top": 0}))
         losses = fewer.candidates["refined_loss"]
         pd.testing.assert_series_equal(losses, first.candidates["refined_loss"])
         assert not fewer.candidates["finalist"].any()
@@ -380,4 +378,4 @@ def refining_recipe_of():
 def test_the_problem_of_a_refined_run_is_that_of_its_search(refined):
     folder, _ = refined
     context = open_run(folder)
-    assert search_problem(context, context.config.budgets).feasible.all()
+    assert search_problem(context.inputs, context.config.budgets).feasible.all()

@@ -1,0 +1,108 @@
+"""Where the numbers of a run come from, in words for reports and model cards."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, cost_table
+from autodistil.data.batch import PADDING
+from autodistil.data.tokens import special_affixes
+from autodistil.evaluation.heldout import HeldOutScorer
+from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
+from autodistil.run.superlms import SuperLMs
+from autodistil.space.student import Candidate, StudentConfig
+from autodistil.utils import installed_versions
+
+PROXY = "proxy"
+"""Key of what `run.yaml` says about the proxy task of the last search."""
+
+
+def teacher_costs(inputs: RunInputs) -> dict[str, Any]:
+    """The teacher's own costs, under the names of the cost table."""
+    teacher = inputs.teacher
+    table = cost_table([Candidate("teacher", teacher.dims)], teacher.encoder_shape, inputs.seq_len)
+    return {key: table[key].iloc[0].item() for key in (*COST_COLUMNS, KV_BYTES) if key in table}
+
+
+def vocabulary_facts(inputs: RunInputs, scorer: HeldOutScorer, student: StudentConfig) -> dict[str, str]:
+    """What to say about a pruned vocabulary; nothing of a whole one."""
+    if student.vocab_size is None:
+        return {}
+    prefix, suffix = special_affixes(inputs.teacher.tokenizer)
+    text = inputs.heldout_texts[inputs.heldout_texts != PADDING]
+    text = text[~np.isin(text, [*prefix, *suffix])]
+    share = inputs.vocabulary.coverage(text, student.vocab_size)
+    whole = inputs.teacher.model.config.vocab_size
+    means = [reading.means for reading in scorer.heldout_for(student).readings]
+    stretch = sum(int((part > 0).sum()) for part in means) / sum(part[..., 0].numel() for part in means)
+    return {
+        "vocabulary": f"the {student.vocab_size:,} most used of {whole:,} tokens, {100 * share:.1f} % of the "
+        f"held-out text; the rest is read as smaller pieces, which makes a text {stretch:.2f} times as long"
+    }
+
+
+def perplexity_facts(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> dict[str, str]:
+    """The perplexity of a student of this loss beside the teacher's; nothing where another measure ranks."""
+    if not inputs.ranks_by_perplexity:
+        return {}
+    ours, theirs = math.exp(loss), scorer.teacher_perplexity
+    return {"perplexity": f"{ours:,.2f} on held-out text, the teacher's {theirs:,.2f}"}
+
+
+def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
+    """Where a run's numbers come from, for people."""
+    config, text, space, resolved = inputs.config, inputs.text, inputs.space, inputs.folder.resolved()
+    steps = resolved.get("train_steps", 0)
+    return {
+        "teacher": f"{config.teacher} (fingerprint {inputs.teacher.fingerprint})",
+        "search space": f"{space.name}: {len(space.candidates)} students in "
+        + ", ".join(sub.name for sub in space.sub_spaces),
+        "text": ", ".join(config.corpus),
+        "training": f"{steps} steps of {text.batch_size} {text.unit} "
+        f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
+        f"learning rate {config.learning_rate:g}, {config.precision}",
+        "objective": f"{inputs.objective.name}, {inputs.objective.options.relation_heads} relation heads, "
+        f"importance order {config.order}, layer map {config.layer_map}",
+        **_teaching(inputs, superlms),
+        "held-out text": f"{text.num_heldout} {text.unit}"
+        + ("; losses of students that racing stopped before the end are estimates" if config.racing != "none" else ""),
+        **({"ranked by": words} if (words := proxy_words(inputs.folder)) else {}),
+        "seed": str(config.seed),
+        "threads": str(torch.get_num_threads()),
+        "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),
+    }
+
+
+def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
+    """Who taught whom and by which layer, where it is not the teacher by its last one."""
+    config, facts = inputs.config, {}
+    if config.assistant is not None:
+        taught = [sub.name for sub in inputs.space.sub_spaces if sub.name in superlms.taught]
+        facts["assistant"] = f"{config.assistant} teaches {', '.join(taught)}; held-out losses are against the teacher"
+    if config.teacher_layer is not None:
+        depth = inputs.teacher.dims.num_layers
+        facts["teacher layer"] = f"attention of layer {config.teacher_layer} of {depth} (from 0)"
+    return facts
+
+
+def proxy_words(folder: RunFolder) -> str | None:
+    """What ranked the students of the last search, in words; None where the held-out loss did."""
+    record = folder.resolved().get(PROXY)
+    if not record:
+        return None
+    fitted = f" after fitting {record['fitted_rows']:,} others" if record["fitted_rows"] else ""
+    return (
+        f"{record['metric']} on {record['task']} ({record['origin']}) by {record['method']}: {record['scored_rows']:,} "
+        f"rows of its train split{fitted}; {record['students']} students, those that the held-out loss left standing"
+    )
+
+
+def score_name(folder: RunFolder) -> str | None:
+    """Such as `stsb spearman`; None where the held-out loss ranked."""
+    record = folder.resolved().get(PROXY)
+    return f"{record['task']} {record['metric']}" if record else None

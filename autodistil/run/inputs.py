@@ -1,0 +1,294 @@
+"""What a run starts from: teacher, search space, text, objective and orders, each made or read when first needed.
+
+What decides the numbers of a run is compared with its record, and what would cost or change is kept in its folder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PretrainedConfig
+
+from autodistil.config import RunConfig
+from autodistil.data.batch import PADDING, Batch, lengths
+from autodistil.data.image_batches import RunImages
+from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunText, RunTexts
+from autodistil.errors import ConfigError, TeacherError
+from autodistil.evaluation.heldout import HeldOut
+from autodistil.models.factorised import check_factorisable
+from autodistil.models.families import family_of
+from autodistil.models.layer_maps import LAYER_MAPS, LayerMap
+from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order
+from autodistil.models.teacher import Teacher, load_config, load_teacher
+from autodistil.models.vocabulary import (
+    Vocabulary,
+    config_token_ids,
+    order_vocabulary,
+    required_ids,
+    spellings,
+    token_counts,
+)
+from autodistil.objectives.objective import NEXT_TOKEN, Objective, resolve_objective
+from autodistil.run.folder import RunFolder
+from autodistil.space.files import load_space, space_to_dict
+from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
+from autodistil.space.space import SearchSpace
+from autodistil.space.student import StudentConfig
+from autodistil.training.assistant import is_sub_space, load_assistant
+from autodistil.utils import Progress, resolve_device
+
+SPACE_OF_TEACHER = {
+    StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
+    StudentConfig(12, 768, 12, 64, 3072): "bert-base",
+    StudentConfig(6, 128, 8, 16, 512): "vit-l6-h128",
+    StudentConfig(30, 576, 9, 64, 1536): "smollm2-135m",
+}
+"""Teacher dimensions -> the shipped space that is made for them."""
+
+SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
+"""Training texts on which the teacher's dimensions are ranked, and how many at a time."""
+
+
+def space_for(name: str | None, config: PretrainedConfig) -> SearchSpace:
+    """The search space of a run, checked to fit its teacher.
+
+    Args:
+        name: a shipped space, a YAML file or `auto`; None for the one shipped for such a teacher, else `auto`.
+        config: the teacher's.
+
+    Raises:
+        SpaceError: unknown, malformed, larger than the teacher, or not for its family.
+    """
+    family = family_of(config)
+    teacher = family.dimensions(config)
+    made_for_it, name = name not in (None, "auto"), name or SPACE_OF_TEACHER.get(teacher, "auto")
+    space = auto_space(teacher, queries_per_kv=family.queries_per_kv(config)) if name == "auto" else load_space(name)
+    space = space if made_for_it else family.fit_space(space)
+    check_fits(space, teacher)
+    family.check_space(space, config)
+    return space
+
+
+def default_folder(config: RunConfig) -> Path:
+    """`runs/<teacher>-<space>`."""
+    hf_config = load_config(config.teacher, config.trust_remote_code)
+    space = space_for(config.space, hf_config)
+    teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
+    if not teacher:
+        raise TeacherError(f"teacher {config.teacher!r} has no name to call a folder by; give --run a folder")
+    return Path("runs") / f"{teacher}-{space.name}"
+
+
+@dataclass
+class RunInputs:
+    """What the configuration of a run stands for."""
+
+    folder: RunFolder
+    config: RunConfig
+    progress: Progress = field(default_factory=Progress)
+
+    def record(self, **resolved: Any) -> None:
+        """Write `run.yaml` with the configuration, what decides the numbers, and what else was resolved by now."""
+        assistant = self.assistant_model
+        known = {
+            "teacher_fingerprint": self.teacher.fingerprint,
+            "space": space_to_dict(self.space),
+            "objective": self.objective.name,
+            "relation_heads": self.objective.options.relation_heads,
+            **({"assistant_fingerprint": assistant.fingerprint} if assistant else {}),
+        }
+        self.folder.write_record(self.config, {**known, **resolved})
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where to compute.
+
+        Raises:
+            ConfigError: the accelerator is not there.
+        """
+        return resolve_device(self.config.device)
+
+    # ---- teacher, assistant and space
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The frozen teacher, the same as when the run was begun."""
+        teacher = load_teacher(self.config.teacher, str(self.device), self.config.trust_remote_code)
+        self.folder.check_unchanged("teacher_fingerprint", teacher.fingerprint, "teacher")
+        layer, depth = self.config.teacher_layer, teacher.dims.num_layers
+        if layer is not None and layer >= depth:
+            raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
+        positions = teacher.max_length
+        if teacher.images is not None:
+            self._check_image_length(positions)
+        elif self.config.seq_len > positions:
+            raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
+        return teacher
+
+    def _check_image_length(self, tokens: int) -> None:
+        """Refuse another length than an image has; the default is that of texts."""
+        if self.config.seq_len not in (RunConfig.seq_len, tokens):
+            raise ConfigError(
+                f"seq_len = {self.config.seq_len} is for text, this teacher reads every image as {tokens} tokens; "
+                "leave it out"
+            )
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a training sequence, or of an image: the length at which costs are stated."""
+        return self.config.seq_len if self.teacher.images is None else self.teacher.max_length
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space, the same as when the run was begun."""
+        space = space_for(self.config.space, self.teacher.model.config)
+        if space.factorises_embeddings:
+            check_factorisable(self.teacher.family, self.teacher.model.config)
+        if space.prunes_vocabulary:
+            space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
+        self.folder.check_unchanged("space", space_to_dict(space), "search space")
+        return space
+
+    @cached_property
+    def assistant_model(self) -> Teacher | None:
+        """The assistant where it is a model of its own, the same as when the run was begun; None where there is none.
+
+        Raises:
+            ConfigError: there is no such model, or it reads text otherwise than the teacher does.
+        """
+        name = self.config.assistant
+        if name is None or is_sub_space(name, self.space):
+            return None
+        assistant = load_assistant(name, self.teacher, self.seq_len, self.config.trust_remote_code)
+        self.folder.check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
+        return assistant
+
+    # ---- objective and measure
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The distillation objective with its relation heads."""
+        assistant = self.assistant_model
+        return resolve_objective(
+            self.config.objective,
+            self.config.relation_heads,
+            self.teacher.kv_width(self.teacher.dims),
+            [*self.relation_widths, *([assistant.kv_width(assistant.dims)] if assistant else [])],
+            self.teacher.pooling,
+            self.teacher.family.causal,
+        )
+
+    @property
+    def relation_widths(self) -> list[int]:
+        """Widths of students' keys and values, ascending: what relation heads have to divide."""
+        return sorted({self.teacher.kv_width(candidate.config) for candidate in self.space.candidates})
+
+    @cached_property
+    def measure(self) -> Objective:
+        """What ranks students on held-out text.
+
+        Raises:
+            ConfigError: perplexity of an encoder.
+        """
+        causal, metric = self.teacher.family.causal, self.config.metric
+        if metric == "perplexity" and not causal:
+            raise ConfigError("metric = perplexity is for decoders, not for encoders; allowed: auto, objective")
+        if metric == "objective" or not causal:
+            return self.objective
+        return replace(self.objective, terms=((1.0, NEXT_TOKEN),))
+
+    @property
+    def ranks_by_perplexity(self) -> bool:
+        """Whether the loss of students is the logarithm of their perplexity."""
+        return self.measure.name == NEXT_TOKEN
+
+    # ---- orders of the teacher's dimensions, layers and tokens
+
+    @cached_property
+    def importance_order(self) -> ImportanceOrder:
+        """The teacher's dimensions and layers by importance; kept in the run folder, so that slices never change."""
+        path = self.folder.importance_path
+        if not path.is_file():
+            rank = ORDERS["both" if self.config.order == "none" else self.config.order]
+            with self.progress.track("ranking the teacher's dimensions", 0):
+                rank(self.teacher, self._sample_batches()).order().save(path)
+        return ImportanceOrder.load(path)
+
+    def _sample_batches(self) -> list[Batch]:
+        """A little training text, in batches by length, so that little is padding; less of it for large decoders."""
+        count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
+        texts = self.training_text.sample(count)
+        texts = texts[np.argsort(lengths(texts), kind="stable")]
+        parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
+        return [self.teacher.inputs.batch(part, self.device) for part in parts]
+
+    @cached_property
+    def ordered_teacher(self) -> Teacher:
+        """The teacher in importance order: what SuperLMs start from and are distilled from."""
+        return self.teacher if self.config.order == "none" else apply_order(self.teacher, self.importance_order)
+
+    @cached_property
+    def layer_map(self) -> LayerMap:
+        """Which teacher layers shallower students start from."""
+        if self.config.layer_map == "influence":
+            return self.importance_order.influential_layers
+        return LAYER_MAPS[self.config.layer_map]
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The teacher's tokens by their use in the training text; kept in the run folder, so that it never changes."""
+        path = self.folder.vocabulary_path
+        if not path.is_file():
+            rows = self.teacher.model.config.vocab_size
+            counts = token_counts(self.training_tokens.corpus.train.tokens, rows)
+            order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
+        return Vocabulary.load(path)
+
+    def _required_tokens(self) -> list[int]:
+        return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
+
+    # ---- text
+
+    @cached_property
+    def text(self) -> RunTexts:
+        """The run's text, or images."""
+        config, teacher = self.config, self.teacher
+        if teacher.images is not None:
+            return RunImages(config, teacher.images, teacher.max_length, self.device, self.progress)
+        sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and teacher.pooling is not None)
+        return RunText(config, teacher.tokenizer, sentences, teacher.padding_id, self.device, self.progress)
+
+    @cached_property
+    def training_text(self) -> RunTexts:
+        """The text to train on.
+
+        Raises:
+            RunError: it is not the one that this run's training was begun with.
+        """
+        self.folder.check_unchanged("corpus_content", self.text.corpus.content_hash, "text")
+        return self.text
+
+    @property
+    def training_tokens(self) -> RunText:
+        """The text of a teacher that reads text."""
+        text = self.training_text
+        assert isinstance(text, RunText)
+        return text
+
+    @cached_property
+    def heldout_texts(self) -> np.ndarray:
+        """Held-out texts (texts, tokens)."""
+        return self.text.draw_heldout(self.folder.heldout_path)
+
+    def read_heldout(self, vocab_size: int | None = None) -> HeldOut:
+        """Held-out text as students with such a vocabulary read it, with the teacher's states."""
+        texts, spelled = self.heldout_texts, None
+        if vocab_size is not None:
+            known = np.unique(texts[texts != PADDING])
+            spelled = spellings(self.teacher.tokenizer, self.vocabulary, vocab_size, known)
+        return HeldOut.build(self.ordered_teacher, texts, self.measure, self.config.teacher_layer, spelled)

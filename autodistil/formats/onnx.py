@@ -13,18 +13,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Ids, Runtime
 from autodistil.formats.parity import Agreement, Case, Run, agreement, check_agreement, parity_cases
 from autodistil.utils import atomic_path
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OPSET = 20
 INSTALL = "pip install 'autodistil[onnx]'"
@@ -81,24 +81,26 @@ def require(module: str) -> Any:
         raise ProfileError(f"ONNX needs {library}, which is not installed; run: {INSTALL}") from error
 
 
-class _LastHiddenState(nn.Module):
-    """The encoder without what else Hugging Face returns (a pooler that is not in the file would be random)."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, sequence) twice -> (batch, sequence, hidden)."""
-        return cast(Tensor, self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
-
-
 def _export(model: PreTrainedModel) -> Any:
+    """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
+    import torch  # the runner for phones holds this file too
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            """(batch, sequence) twice -> (batch, sequence, hidden)."""
+            return cast(
+                torch.Tensor, self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            )
+
     ids = torch.ones(2, 8, dtype=torch.long)
     axes = {0: "batch", 1: "sequence"}
     with _quiet(), torch.no_grad():
         return torch.onnx.export(
-            _LastHiddenState(model).eval(),
+            LastHiddenState().eval(),
             (ids, torch.ones_like(ids)),
             dynamo=True,
             opset_version=OPSET,

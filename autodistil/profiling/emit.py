@@ -22,15 +22,19 @@ from autodistil.utils import Progress, atomic_path, make_folder, write_text
 RUNNER = "profile.pyz"
 RUNNER_MODULES = (
     "errors.py",
-    "parity.py",
+    "utils.py",
+    "formats/__init__.py",
+    "formats/format.py",
+    "formats/onnx.py",
+    "formats/onnx_int8.py",
+    "formats/openvino.py",
+    "formats/parity.py",
+    "formats/pytorch.py",
     "profiling/__init__.py",
     "profiling/fingerprint.py",
     "profiling/memory.py",
-    "profiling/reference.py",
     "profiling/runner.py",
-    "profiling/runtimes.py",
     "profiling/session.py",
-    "profiling/setting.py",
     "profiling/stopwatch.py",
     "profiling/worker.py",
 )

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import BudgetError, ProfileError, suggest
-from autodistil.formats.format import (
+from autodistil.formats.setting import (
     DEVICES,
     MAX_BATCH,
     MAX_SEQ_LEN,

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from autodistil.costs.budget import Budget, DeviceBudget, read_budget
 from autodistil.errors import RunError
-from autodistil.formats.format import RuntimeSetting
+from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.superlm import SuperLM
 from autodistil.profiling.device_costs import (
     DeviceCost,

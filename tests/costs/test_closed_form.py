@@ -14,7 +14,7 @@ from autodistil.costs.budget import parse_budget
 from autodistil.costs.closed_form import budget_cost, cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError
-from autodistil.formats.format import MAX_SEQ_LEN
+from autodistil.formats.setting import MAX_SEQ_LEN
 from autodistil.space.axes.axis import AXIS_BOUNDS
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SubSpace

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from autodistil.costs.budget import DeviceBudget, parse_device_budget, read_budget
 from autodistil.errors import AutodistilError, BudgetError
-from autodistil.formats.format import RUNTIME_NAMES, RuntimeSetting
+from autodistil.formats import FORMATS
+from autodistil.formats.setting import RuntimeSetting
 
 LONG = "8ms@cpu,threads=1,runtime=onnx,seq=128"
 SPACES = st.sampled_from(["", " ", "  "])
@@ -15,7 +16,7 @@ SPACES = st.sampled_from(["", " ", "  "])
 @given(
     st.decimals("0.001", 9999, places=3),
     st.integers(1, 64),
-    st.sampled_from(RUNTIME_NAMES),
+    st.sampled_from(list(FORMATS)),
     st.integers(1, 512),
     SPACES,
 )

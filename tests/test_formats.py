@@ -20,6 +20,7 @@ def origin(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # Inductor's own
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_written_is_loaded_and_computes_the_same(name, origin, tmp_path):
     entry = FORMATS[name]

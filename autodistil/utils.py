@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autodistil.errors import ConfigError, CorpusError, RunError, suggest
+from autodistil.errors import AutodistilError, ConfigError, CorpusError, RunError, suggest
 
 if TYPE_CHECKING:
     import torch
@@ -187,21 +187,24 @@ def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 INSTALL = "pip install 'autodistil[data]'"
 
 
-def optional_import(module: str, purpose: str, install: str = INSTALL) -> Any:
+def optional_import(
+    module: str, purpose: str, install: str = INSTALL, error_type: type[AutodistilError] = CorpusError
+) -> Any:
     """A module of an extra, `data` unless said otherwise.
 
     Args:
         module: its name, such as `pyarrow.parquet`.
         purpose: what needs it, to begin the message with.
         install: the line that installs it.
+        error_type: what is raised.
 
     Raises:
-        CorpusError: it is not installed, with the line that installs it.
+        AutodistilError: it is not installed, with the line that installs it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise CorpusError(
+        raise error_type(
             f"{purpose} needs {module.partition('.')[0]}, which is not installed; run: {install}"
         ) from error
 

@@ -25,7 +25,7 @@ from bench_common.timing import Spread
 from numpy.typing import NDArray
 
 from autodistil.costs.closed_form import flops
-from autodistil.formats.format import RUNTIME_NAMES
+from autodistil.formats import FORMATS
 from autodistil.models.packaged import DEFAULT_TEACHER
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher, load_teacher
@@ -158,7 +158,7 @@ def _options() -> argparse.Namespace:
     add("--teacher", default=DEFAULT_TEACHER, help="name or folder [%(default)s]")
     add("--space", default="minilm-l6-h384", help="[%(default)s]")
     add("--sub-space", default="small", help="[%(default)s]")
-    add("--runtime", choices=RUNTIME_NAMES, default="onnx", help="[%(default)s]")
+    add("--runtime", choices=FORMATS, default="onnx", help="[%(default)s]")
     add("--batch", type=int, default=1, help="[%(default)s]")
     add("--seq-len", type=int, default=128, help="[%(default)s]")
     return parse(parser)

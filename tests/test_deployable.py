@@ -10,12 +10,15 @@ from run_helpers import save_random_bert
 from transformers import AutoModel, AutoTokenizer
 
 from autodistil.errors import ExportError
-from autodistil.formats.onnx import onnx_run
+from autodistil.formats import FORMATS
+from autodistil.formats.onnx import OnnxRuntime
 from autodistil.formats.parity import agreement, parity_cases
-from autodistil.formats.writing import ONNX, OPENVINO, QUANTISED, check_formats, write_formats
+from autodistil.formats.writing import check_formats, write_formats
 from autodistil.models.packaged import DEFAULT_TEACHER
 from autodistil.models.teacher import resolve_folder
 from tests.profiling.conftest import tiny_bert
+
+ONNX, QUANTISED, OPENVINO = (FORMATS[name].file for name in ("onnx", "onnx-int8", "openvino"))
 
 
 def test_unknown_formats_are_refused_with_the_allowed_ones():
@@ -38,7 +41,7 @@ def test_all_formats_agree_with_pytorch(tmp_path):
     model = tiny_bert()
     exact, rounded, converted = write_formats(model, None, ["onnx", "onnx-int8", "openvino"], tmp_path)
     assert [one.file for one in (exact, rounded, converted)] == [ONNX, QUANTISED, OPENVINO]
-    assert agreement(onnx_run(tmp_path / ONNX), parity_cases(model)).max_difference < 1e-4
+    assert agreement(OnnxRuntime(tmp_path / ONNX).run, parity_cases(model)).max_difference < 1e-4
     assert converted.agreement.max_difference < 1e-4
     assert rounded.agreement.mean_cosine > 0.9
     assert rounded.size_mb < exact.size_mb

@@ -8,7 +8,7 @@ from run_helpers import one_line, run_options
 
 from autodistil import cli, pipeline
 from autodistil.errors import BudgetError
-from autodistil.formats.format import RuntimeSetting
+from autodistil.formats.setting import RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, read_table, write_table
 from autodistil.profiling.profile import Source

@@ -7,7 +7,7 @@ import yaml
 from autodistil_helpers import random_teacher
 from transformers import ViTConfig, ViTModel
 
-from autodistil.export.card import Repeat, _front_matter, _licence_words, _time_rows
+from autodistil.export.card import Repeat, Times, _front_matter, _licence_words, _time_rows
 from autodistil.export.student_folder import _copy_licences
 from autodistil.profiling.forward_time import ROUNDS, ForwardTimes, forward_times
 from autodistil.profiling.stopwatch import Timing
@@ -47,7 +47,8 @@ def test_a_busy_machine_is_said():
         Timing(1.0, 0.9, 1.2, 10, busy=True), Timing(3.0, 2.9, 3.2, 10, False), "1 x 128 tokens", "a CPU", 2
     )
     assert times.where.endswith(" on a CPU, 2 threads, 10 rounds in turns, while other work disturbed it")
-    assert _time_rows(times) == ["| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |"]
+    card = Times((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), times.inputs, times.where)
+    assert _time_rows(card) == ["| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |"]
     assert _time_rows(None) == []
 
 

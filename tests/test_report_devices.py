@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from autodistil.costs.budget import read_budget
 from autodistil.costs.closed_form import cost_table
 from autodistil.costs.units import cost_of
-from autodistil.formats.format import RuntimeSetting
+from autodistil.formats.setting import RuntimeSetting
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import LatencyEntry

@@ -85,7 +85,7 @@ def profile(
 def _device(name: str) -> tuple[str | None, str]:
     """Label of the node of a Ray cluster, None for this machine, and the kind of the device."""
     from autodistil.errors import ProfileError
-    from autodistil.formats.format import DEVICES
+    from autodistil.formats.setting import DEVICES
 
     words = name.split(":")
     label, kind = (None, words) if words[0] != "ray" else (words[1:2], words[2:] or ["cpu"])
@@ -111,7 +111,7 @@ def _profile(label: str | None, plan: Plan, sources: list[Source], header: dict[
 def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> tuple[list[Source], dict[str, Any]]:
     from autodistil.cli.opening import open_existing
     from autodistil.errors import ProfileError
-    from autodistil.formats.format import check_whole
+    from autodistil.formats.setting import check_whole
 
     if (run is None) == (not folders):
         raise ProfileError("profile: got neither --run nor --student, or both; give one of them")

@@ -1,22 +1,23 @@
-"""Budgets as people type them: `5GFLOPs`, `300MFLOPs@256`, `12Mparams`, `25MB`, `12KBkv`.
+"""Budgets as people type them: `5GFLOPs`, `300MFLOPs@256`, `12Mparams`, `25MB`, `12KBkv`, `8ms@cpu,threads=1`.
 
-A budget is a positive number, a prefix K, M, G or T (powers of 1,000), a unit, and for FLOPs a sequence length after @.
-Case and spaces do not matter. FLOPs are multiply-adds of one sequence, in the convention of fvcore and of the paper.
-Bytes `kv` are of the cache of keys and values of a decoder, a token (`closed_form.kv_bytes`).
+    budget  = number unit [@ length | @ device {, setting = value}]
+    unit    = [K | M | G | T] (FLOPs | MACs | params | B | Bkv)  |  ms | s  |  (K | M | G) (Bram | Bfile)
+    setting = runtime | threads | batch | seq
 
-Budgets that hold on a device: `8ms@cpu,threads=1,runtime=onnx,seq=128`, `200MBram`, `25MBfile`.
+Prefixes are powers of 1,000; case and spaces do not matter. FLOPs are multiply-adds of one sequence, in the convention
+of fvcore and of the paper, at the run's length unless one stands after @. Bytes `kv` are of the cache of keys and
+values of a decoder, a token (`closed_form.kv_bytes`).
 
-A number, a unit, and after @ a device with settings. The device is `cpu` or `cuda`, measured here; the name of a
-latency table that is given along; or the path of one. Units: `ms` and `s` for one forward of the whole batch, `MBram`
-for the peak memory, `MBfile` for the file that the runtime loads (1 MB = 1,000,000 bytes). Settings left out are the
-table's, else ONNX Runtime on one thread, batch 1 and the run's length.
+Times are of one forward of the whole batch, `Bram` is its peak memory, `Bfile` the file that the runtime loads. The
+device is `cpu` or `cuda`, measured here; the name of a latency table that is given along; or the path of one. Settings
+left out are the table's, else ONNX Runtime on one thread, batch 1 and the run's length.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
@@ -25,36 +26,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import BudgetError, ProfileError, suggest
-from autodistil.formats.format import (
-    DEVICES,
-    MAX_BATCH,
-    MAX_SEQ_LEN,
-    MAX_THREADS,
-    RuntimeSetting,
-    check_runtime,
-    check_whole,
-)
+from autodistil.formats.setting import DEVICES, MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
 from autodistil.utils import short
 
 _PREFIXES = MappingProxyType({"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12})
 
-_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
+
+def _spellings(
+    cost: str, units: Sequence[str], prefixes: Sequence[str], per_base: float
+) -> dict[str, tuple[str, float]]:
+    """The units of a cost with each of the prefixes, in lower case."""
+    return {prefix + unit: (cost, _PREFIXES[prefix] / per_base) for unit in units for prefix in prefixes}
+
+
+_UNITS: Mapping[str, Unit] = MappingProxyType(
     {
-        **dict.fromkeys(("flops", "flop", "macs", "mac"), ("flops", 1.0)),
-        **dict.fromkeys(("params", "param", "parameters", "parameter"), ("params", 1.0)),
-        "b": ("size_mb", 1e6),
-        "bkv": ("kv_bytes", 1.0),
+        **_spellings("flops", ("flops", "flop", "macs", "mac"), ("", *"kmgt"), 1),
+        **_spellings("params", ("params", "param", "parameters", "parameter"), ("", *"kmgt"), 1),
+        **_spellings("size_mb", ("b",), "kmgt", 1e6),  # 7B may mean parameters, so bytes need a prefix
+        **_spellings("kv_bytes", ("bkv",), ("", *"kmgt"), 1),
+        "ms": ("ms", 1.0),
+        "s": ("ms", 1e3),
+        **_spellings("ram_mb", ("bram",), "kmg", 1e6),
+        **_spellings("file_mb", ("bfile",), "kmg", 1e6),
     }
 )
-"""Unit in lower case -> (cost, units in one base unit of that cost)."""
 
-# A number, then letters, then the length; what the letters mean is decided in code, for better messages.
+_DEVICE_COSTS = ("ms", "ram_mb", "file_mb")
+
+# What the letters mean, and what stands after @, is decided in code, for better messages.
 _GRAMMAR = re.compile(
-    r"\s*((?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]\s*[a-z]*)\s*(?:@\s*([0-9]{1,9})\s*)?"
+    r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]+\s*[a-z]*)\s*(?:@\s*(.*?)\s*)?",
+    re.IGNORECASE | re.ASCII,
 )
 
-_MAX_CHARACTERS = 64  # budgets are repeated in reports; and no pattern runs long on so little
+_MAX_CHARACTERS = 300  # paths may be long, messages must not; and no pattern runs long on so little
 _ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu"
+_DEVICE_ALLOWED = "such as 8ms@cpu,threads=1,runtime=onnx,seq=128, 8ms@laptop, 200MBram or 25MBfile"
+
+_MOST = MappingProxyType({"threads": MAX_THREADS, "batch": MAX_BATCH, "seq": MAX_SEQ_LEN})
+_SETTINGS = ("runtime", *_MOST)
 
 Value = TypeVar("Value", float, NDArray[np.float64])
 
@@ -64,11 +75,11 @@ class Budget:
     """An upper limit of one cost of a student."""
 
     cost: str
-    """`flops`, `params`, `size_mb` or `kv_bytes`; `ms`, `ram_mb` or `file_mb` of a device (`profiling.budgets`)."""
+    """`flops`, `params`, `size_mb` or `kv_bytes`; of a device `ms`, `ram_mb` or `file_mb`."""
     limit: float
     """In base units: multiply-adds, parameters, MB of 1,000,000 bytes, bytes, or milliseconds."""
     seq_len: int | None
-    """Sequence length in tokens at which FLOPs are counted; None: that of the run, or a cost without length."""
+    """Tokens of a sequence at which it holds; None: the run's, or a cost without length."""
     text: str
     """As typed."""
 
@@ -80,68 +91,6 @@ class Budget:
     def excess(self, value: Value) -> Value:
         """`value / limit - 1`: feasible when <= 0. Units of `value` are those of `limit`."""
         return value / self.limit - 1
-
-
-def parse_budget(text: str) -> Budget:
-    """Read a budget.
-
-    Raises:
-        BudgetError: It is no positive finite number with a known unit, or a length stands where none belongs.
-    """
-    match = _GRAMMAR.fullmatch(text.lower()) if isinstance(text, str) and len(text) <= _MAX_CHARACTERS else None
-    if match is None:
-        raise BudgetError(f"budget: got {short(text)}; allowed: {_ALLOWED}; correct it")
-    number, letters, length = match.groups()
-    cost, scale = _unit("".join(letters.split()), text)
-    limit = float(number) * scale
-    if not 0 < limit < math.inf:
-        raise BudgetError(f"budget: got {short(text)}; allowed: numbers above zero and finite; correct the number")
-    return Budget(cost, limit, _seq_len(length, cost, text), " ".join(text.split()))
-
-
-def _unit(letters: str, text: str) -> tuple[str, float]:
-    """Cost, and the base units of it that one `letters` is worth."""
-    prefix = letters[0] if letters not in _UNITS and letters[0] in _PREFIXES else ""
-    unit = letters[len(prefix) :]
-    if unit not in _UNITS or letters == "b":  # 7B may mean parameters, so bytes need a prefix
-        hint = suggest(letters, ("gflops", "mflops", "mparams", "mb", "gb", "kbkv"))
-        raise BudgetError(
-            f"budget: got {short(text)} with unit {short(letters)}{hint}; allowed: {_ALLOWED}; correct it"
-        )
-    cost, per_base = _UNITS[unit]
-    return cost, _PREFIXES[prefix] / per_base
-
-
-def _seq_len(length: str | None, cost: str, text: str) -> int | None:
-    if length is None:
-        return None
-    if cost != "flops":
-        raise BudgetError(f"budget: got a length in {short(text)}; allowed: @ after FLOPs only; remove @{length}")
-    if not 1 <= int(length) <= MAX_SEQ_LEN:
-        raise BudgetError(
-            f"budget: got the length {length} in {short(text)}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it"
-        )
-    return int(length)
-
-
-Parsed = TypeVar("Value")
-
-_DEVICE_UNITS: Mapping[str, tuple[str, float]] = MappingProxyType(
-    {
-        "ms": ("ms", 1.0),
-        "s": ("ms", 1e3),
-        **{f"{prefix}bram": ("ram_mb", scale) for prefix, scale in (("k", 1e-3), ("m", 1.0), ("g", 1e3))},
-        **{f"{prefix}bfile": ("file_mb", scale) for prefix, scale in (("k", 1e-3), ("m", 1.0), ("g", 1e3))},
-    }
-)
-"""Unit in lower case -> (cost, base units in it)."""
-
-_DEVICE_GRAMMAR = re.compile(
-    r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?)\s*([a-z]+)\s*(?:@(.*))?", re.I
-)
-
-_MAX_DEVICE_CHARACTERS = 300  # paths may be long, messages must not
-_DEVICE_ALLOWED = "such as 8ms@cpu,threads=1,runtime=onnx,seq=128, 8ms@laptop, 200MBram or 25MBfile"
 
 
 @dataclass(frozen=True)
@@ -182,43 +131,34 @@ class DeviceBudget(Budget):
         )
 
 
-def is_device_budget(text: str) -> bool:
-    """Whether a budget is one of a device, well-formed or not: its unit says so."""
-    match = _DEVICE_GRAMMAR.fullmatch(text) if isinstance(text, str) and len(text) <= _MAX_DEVICE_CHARACTERS else None
-    return match is not None and match.group(2).lower() in _DEVICE_UNITS
-
-
-def parse_device_budget(text: str) -> DeviceBudget:
-    """Read a budget of a device.
+def read_budget(text: str) -> Budget:
+    """Read a budget.
 
     Raises:
-        BudgetError: it is none, its number is not above zero and finite, or a setting is unknown or out of bounds.
+        BudgetError: it is no positive finite number with a known unit, or what stands after @ does not belong there.
     """
-    match = _DEVICE_GRAMMAR.fullmatch(text) if len(text) <= _MAX_DEVICE_CHARACTERS else None
-    if match is None or match.group(2).lower() not in _DEVICE_UNITS:
-        raise BudgetError(
-            f"budget: got {short(text)}; allowed: a positive number with a unit, {_DEVICE_ALLOWED}; correct it"
-        )
-    number, unit, where = match.groups()
-    cost, scale = _DEVICE_UNITS[unit.lower()]
-    limit = float(number) * scale
-    if not 0 < limit < float("inf"):
+    match = _GRAMMAR.fullmatch(text) if isinstance(text, str) and len(text) <= _MAX_CHARACTERS else None
+    if match is None:
+        raise BudgetError(f"budget: got {short(text)}; allowed: {_ALLOWED}; correct it")
+    number, letters, where = match.groups()
+    unit = "".join(letters.lower().split())
+    if unit not in _UNITS:
+        hint = suggest(unit, ("gflops", "mflops", "mparams", "mb", "gb", "kbkv"))
+        raise BudgetError(f"budget: got {short(text)} with unit {short(unit)}{hint}; allowed: {_ALLOWED}; correct it")
+    cost, scale = _UNITS[unit]
+    limit, typed = float(number) * scale, " ".join(text.split())
+    if not 0 < limit < math.inf:
         raise BudgetError(f"budget: got {short(text)}; allowed: numbers above zero and finite; correct the number")
-    device, settings = _where(where, cost, text)
-    return DeviceBudget(
-        cost,
-        limit,
-        _whole(settings, "seq", MAX_SEQ_LEN, text),
-        " ".join(text.split()),
-        device,
-        _runtime(settings.get("runtime"), text),
-        _whole(settings, "threads", MAX_THREADS, text),
-        _whole(settings, "batch", MAX_BATCH, text) or 1,
-    )
+    if cost in _DEVICE_COSTS:
+        return _device_budget(cost, limit, typed, where)
+    if where is not None and cost != "flops":
+        raise BudgetError(
+            f"budget: got a length in {short(text)}; allowed: @ after FLOPs only; remove {short('@' + where)}"
+        )
+    return Budget(cost, limit, None if where is None else _whole("length", where, MAX_SEQ_LEN, typed), typed)
 
 
-def _where(where: str | None, cost: str, text: str) -> tuple[str, dict[str, str]]:
-    """The device, and the settings as typed."""
+def _device_budget(cost: str, limit: float, text: str, where: str | None) -> DeviceBudget:
     if where is None and cost == "ms":  # memory and files differ little between devices, times do
         raise BudgetError(
             f"budget: got {short(text)} without a device; allowed: {_DEVICE_ALLOWED}; add @ and the device"
@@ -228,10 +168,15 @@ def _where(where: str | None, cost: str, text: str) -> tuple[str, dict[str, str]
         raise BudgetError(
             f"budget: got {short(text)} without a device after @; allowed: {_DEVICE_ALLOWED}; add the device"
         )
-    return device, dict(_setting(part, text) for part in rest)
-
-
-_SETTINGS = ("runtime", "threads", "batch", "seq")
+    settings = dict(_setting(part, text) for part in rest)
+    whole = {name: _whole(name, settings[name], most, text) for name, most in _MOST.items() if name in settings}
+    try:
+        runtime = check_runtime(settings["runtime"]) if "runtime" in settings else None
+    except ProfileError as error:
+        raise BudgetError(f"budget {short(text)}: {error}") from None
+    return DeviceBudget(
+        cost, limit, whole.get("seq"), text, device, runtime, whole.get("threads"), whole.get("batch", 1)
+    )
 
 
 def _setting(part: str, text: str) -> tuple[str, str]:
@@ -245,34 +190,10 @@ def _setting(part: str, text: str) -> tuple[str, str]:
     return name, value
 
 
-def _whole(settings: Mapping[str, str], name: str, most: int, text: str) -> int | None:
-    if name not in settings:
-        return None
-    value = settings[name]
-    number = int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else None
-    if number is None:
+def _whole(name: str, value: str, most: int, text: str) -> int:
+    number = int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else 0
+    if not 1 <= number <= most:
         raise BudgetError(
             f"budget: got {name}={short(value)} in {short(text)}; allowed: whole numbers from 1 to {most:,}; correct it"
         )
-    return _of_budget(lambda: check_whole(name, number, most), text)
-
-
-def _runtime(name: str | None, text: str) -> str | None:
-    return None if name is None else _of_budget(lambda: check_runtime(name), text)
-
-
-def _of_budget(read: Callable[[], Parsed], text: str) -> Parsed:
-    """Say which budget a setting is of that cannot be used."""
-    try:
-        return read()
-    except ProfileError as error:
-        raise BudgetError(f"budget {short(text)}: {error}") from None
-
-
-def read_budget(text: str) -> Budget:
-    """Read a budget of a device or a closed-form one.
-
-    Raises:
-        BudgetError: it is neither.
-    """
-    return parse_device_budget(text) if is_device_budget(text) else parse_budget(text)
+    return number

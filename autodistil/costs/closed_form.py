@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from autodistil.costs.budget import Budget
 from autodistil.errors import BudgetError
-from autodistil.formats.format import MAX_SEQ_LEN
+from autodistil.formats.setting import MAX_SEQ_LEN
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig
 

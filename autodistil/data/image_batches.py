@@ -16,11 +16,10 @@ import torch
 
 from autodistil.config import RunConfig
 from autodistil.data.batch import Batch
-from autodistil.data.images import ImageCorpus, Images, read_images
+from autodistil.data.images import ImageCorpus, Images, Reader, read_images
 from autodistil.data.sequences import batch_indices
 from autodistil.data.texts import drawn_once, texts_of_step
 from autodistil.errors import ConfigError, CorpusError
-from autodistil.models.image_processor import ImageReader
 from autodistil.utils import Progress
 
 IMAGES_PER_SEQUENCE = 4
@@ -40,7 +39,7 @@ class RunImages:
     """
 
     config: RunConfig
-    reader: ImageReader
+    reader: Reader
     tokens: int
     device: torch.device
     progress: Progress = field(default_factory=Progress)

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from autodistil.data.batch import Inputs
 from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
 from autodistil.data.readers import IMAGE_SUFFIXES
 from autodistil.data.sources import DEFAULT_CORPUS, PREFIX, file_identity, files_below, parse_hub_dataset
@@ -239,6 +240,10 @@ class Reader(Protocol):
     @property
     def channels(self) -> int:
         """1 or 3."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """Makes inputs of a model of pixels."""
 
     @property
     def fingerprint(self) -> str:

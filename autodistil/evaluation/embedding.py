@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
-from autodistil.formats.onnx import onnx_run
+from autodistil.formats.onnx import OnnxRuntime
 from autodistil.models.hf_folder import EvaluatedModel, loading_errors, usable_length
 from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.models.superlm import SuperLM
@@ -97,7 +97,7 @@ def folder_encoder(
 
 def _onnx_forward(path: Path) -> Forward:
     """The forward of an ONNX file, on one CPU thread."""
-    run = onnx_run(path)
+    run = OnnxRuntime(path).run
 
     def forward(batch: Batch) -> Tensor:
         ids, mask = (batch[name].cpu().numpy() for name in ("input_ids", "attention_mask"))

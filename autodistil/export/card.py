@@ -11,7 +11,6 @@ import yaml
 
 from autodistil.costs.closed_form import KV_BYTES
 from autodistil.models.teacher import Teacher
-from autodistil.profiling.forward_time import ForwardTimes
 from autodistil.space.student import Candidate
 
 
@@ -21,7 +20,7 @@ def model_card(
     costs: Mapping[str, Any],
     facts: Mapping[str, str],
     sentence_transformers: bool,
-    times: ForwardTimes | None = None,
+    times: Times | None = None,
     repeat: Repeat | None = None,
 ) -> str:
     """The `README.md` of a student, with the front matter that the Hugging Face Hub reads.
@@ -78,6 +77,19 @@ def model_card(
 
 
 @dataclass(frozen=True)
+class Times:
+    """What one forward takes, batch 1."""
+
+    student: tuple[float, float, float]
+    """Milliseconds: the median, and its 95 % interval."""
+    teacher: tuple[float, float, float]
+    inputs: str
+    """What was read, in words."""
+    where: str
+    """How and on what it was measured, in words."""
+
+
+@dataclass(frozen=True)
 class Repeat:
     """What makes a student again."""
 
@@ -124,11 +136,10 @@ def _licence_words(teacher: Teacher) -> str:
     return f"A student is made of its teacher's weights and carries the licence of `{teacher.source}`: {name}{link}."
 
 
-def _time_rows(times: ForwardTimes | None) -> list[str]:
+def _time_rows(times: Times | None) -> list[str]:
     if times is None:
         return []
-    both = (times.student, times.teacher)
-    cells = (f"{one.median_ms:.2f} ms ({one.low_ms:.2f} to {one.high_ms:.2f})" for one in both)
+    cells = (f"{median:.2f} ms ({low:.2f} to {high:.2f})" for median, low, high in (times.student, times.teacher))
     return [f"| latency, {times.inputs} | {' | '.join(cells)} |"]
 
 

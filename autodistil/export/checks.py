@@ -1,4 +1,4 @@
-"""Export: a student as an ordinary Hugging Face folder, checked against the SuperLM before it is called done."""
+"""What an export must hold: it computes what the SuperLM's student does, and costs what the closed forms say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export: a student as an ordinary Hugging Face folder, checked against the SuperLM before it is called done."""
+"""The sentence-transformers pipeline of a teacher, around its student: the same pooling and scaling."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from autodistil.models.pooling import PLAIN_MODULES, module_kinds
 from autodistil.models.teacher import Teacher
 
 
-def _is_plain_pipeline(folder: Path | None) -> bool:
+def is_plain_pipeline(folder: Path | None) -> bool:
+    """Whether a folder holds a sentence-transformers pipeline of an encoder, a pooling and a scaling alone."""
     kinds = module_kinds(folder)
     return bool(kinds) and PLAIN_MODULES.issuperset(kinds)
 
 
-def _write_sentence_pipeline(teacher: Teacher, embedding_size: int, folder: Path) -> bool:
+def write_sentence_pipeline(teacher: Teacher, embedding_size: int, folder: Path) -> bool:
     """Carry a sentence-transformers pipeline over to a student; False where the teacher has none that fits."""
-    if not _is_plain_pipeline(teacher.folder):
+    if not is_plain_pipeline(teacher.folder):
         return False
     assert teacher.folder is not None
     kinds = module_kinds(teacher.folder)

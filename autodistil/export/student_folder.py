@@ -1,26 +1,28 @@
-"""Export: a student as an ordinary Hugging Face folder, checked against the SuperLM before it is called done."""
+"""A student as an ordinary Hugging Face folder, checked against the SuperLM before it is called done."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ExportError
-from autodistil.export.card import Repeat, model_card
+from autodistil.export.card import Repeat, Times, model_card
 from autodistil.export.checks import check_costs, check_parity
-from autodistil.export.sentence_pipeline import _is_plain_pipeline, _write_sentence_pipeline
+from autodistil.export.sentence_pipeline import (
+    is_plain_pipeline,
+    write_sentence_pipeline,
+)
 from autodistil.formats.writing import Deployable, check_formats, write_formats
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import prune_tokenizer
-from autodistil.profiling.forward_time import forward_times
 from autodistil.space.student import Candidate
 from autodistil.utils import disk_errors
 
@@ -54,6 +56,7 @@ def export_student(
     replace_existing: bool = False,
     formats: Sequence[str] = (),
     repeat: Repeat | None = None,
+    times: Callable[[PreTrainedModel, PreTrainedModel, int], Times] | None = None,
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -67,6 +70,7 @@ def export_student(
         replace_existing: put the student in the place of an earlier export at `to`.
         formats: keys of `deployable.FORMATS`, written beside.
         repeat: what makes the student again, for the model card.
+        times: measures a forward of the student and of its teacher at a length, for the model card.
 
     Raises:
         ExportError: the target is taken, a format unknown, or none that this teacher's students have.
@@ -87,16 +91,16 @@ def export_student(
             tokenizer = student_tokenizer(superlm, candidate, teacher)
             reader: Any = teacher.images.processor if teacher.images else tokenizer
             reader.save_pretrained(building)
-            pipeline = _write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
+            pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-            times = forward_times(reloaded.base_model, teacher.model, costs["seq_len"])
+            measured = times(reloaded.base_model, teacher.model, costs["seq_len"]) if times else None
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
-            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, times, repeat)
+            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, measured, repeat)
             (building / "README.md").write_text(card, encoding="utf-8")
             _copy_licences(teacher.folder, building)
             if to.exists():
@@ -117,7 +121,7 @@ def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
             f"format {others[0]!r} holds hidden states, which is not for decoders; allowed: hf, which other tools "
             "convert (such as llama.cpp's convert_hf_to_gguf.py)"
         )
-    if "sentence-transformers" in formats and not _is_plain_pipeline(teacher.folder):
+    if "sentence-transformers" in formats and not is_plain_pipeline(teacher.folder):
         raise ExportError(
             f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
             "so its students have none; allowed: hf, onnx, onnx-int8, openvino"

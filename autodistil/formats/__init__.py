@@ -1,6 +1,7 @@
-"""What runs an extracted student when it is timed, and how: one class a runtime, its library imported in the instance.
+"""The forms in which a student runs outside of the engine: a file each, which holds what writes it and what runs it.
 
-Float32 throughout, except for `onnx-int8`. Each gets ids and a mask of ones, as an application would pass them.
+Float32 throughout, except for `onnx-int8`. Modules here import NumPy alone, and their libraries where they are used:
+the runner for phones and edge boxes holds this package too.
 """
 
 from __future__ import annotations
@@ -8,27 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from autodistil.formats.format import Runtime, check_runtime
-from autodistil.formats.onnx import OnnxRuntime
-from autodistil.formats.onnx_int8 import QuantisedOnnxRuntime
-from autodistil.formats.openvino import OpenVinoRuntime
-from autodistil.formats.pytorch import CompiledTorchRuntime, TorchRuntime
+from autodistil.formats.format import Format
+from autodistil.formats.onnx import ONNX
+from autodistil.formats.onnx_int8 import ONNX_INT8
+from autodistil.formats.openvino import OPENVINO
+from autodistil.formats.pytorch import TORCH, TORCH_COMPILE
 
-RUNTIMES: Mapping[str, type[Runtime]] = MappingProxyType(
+FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "torch": TorchRuntime,
-        "torch-compile": CompiledTorchRuntime,
-        "onnx": OnnxRuntime,
-        "onnx-int8": QuantisedOnnxRuntime,
-        "openvino": OpenVinoRuntime,
+        "torch": TORCH,
+        "torch-compile": TORCH_COMPILE,
+        "onnx": ONNX,
+        "onnx-int8": ONNX_INT8,
+        "openvino": OPENVINO,
     }
 )
-
-
-def runtime_named(name: str) -> type[Runtime]:
-    """The class of a runtime.
-
-    Raises:
-        ProfileError: there is none of that name.
-    """
-    return RUNTIMES[check_runtime(name, RUNTIMES)]
+"""What `--runtime` measures in; those with a file of their own are what `--format` writes."""

@@ -7,24 +7,20 @@ Hugging Face uses.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any, cast
 
 from autodistil.errors import ProfileError
-from autodistil.formats.format import Ids, Runtime
-from autodistil.formats.parity import Agreement, Case, Run, agreement, check_agreement, parity_cases
-from autodistil.utils import atomic_path
+from autodistil.formats.format import Format, Ids, Origin, Runtime, check_cuda
+from autodistil.formats.parity import Agreement, Case, agreement, check_agreement, parity_cases
+from autodistil.utils import atomic_path, copy_file, optional_import
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OPSET = 20
 INSTALL = "pip install 'autodistil[onnx]'"
@@ -51,21 +47,21 @@ def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None
     program = _export(model)
     with atomic_path(path) as temporary:
         program.save(str(temporary), external_data=False)
-        found = agreement(onnx_run(temporary), parity_cases(model) if cases is None else cases)
+        found = agreement(OnnxRuntime(temporary).run, parity_cases(model) if cases is None else cases)
         return check_agreement(found, f"the ONNX export {path.name!r}")
 
 
-def onnx_run(path: Path) -> Run:
-    """An ONNX file as a function, on one CPU thread."""
-    runtime = require("onnxruntime")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def onnx_file(origin: Origin) -> Path:
+    """The ONNX file of a student, exported by the first format that is made from it."""
+    path = origin.scratch / "model.onnx"
+    if not path.is_file():
+        export_onnx(origin.model, path, origin.cases)
+    return path
 
-    def run(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        return cast(NDArray[np.float32], session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
 
-    return run
+def write_onnx(origin: Origin, path: Path) -> None:
+    """Export a student."""
+    copy_file(onnx_file(origin), path)
 
 
 def require(module: str) -> Any:
@@ -74,31 +70,29 @@ def require(module: str) -> Any:
     Raises:
         ProfileError: it is not installed, with the line that installs it.
     """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        library = module.partition(".")[0]
-        raise ProfileError(f"ONNX needs {library}, which is not installed; run: {INSTALL}") from error
-
-
-class _LastHiddenState(nn.Module):
-    """The encoder without what else Hugging Face returns (a pooler that is not in the file would be random)."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(batch, sequence) twice -> (batch, sequence, hidden)."""
-        return cast(Tensor, self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
+    return optional_import(module, "ONNX", INSTALL, ProfileError)
 
 
 def _export(model: PreTrainedModel) -> Any:
+    """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
+    import torch  # the runner for phones holds this file too
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = model
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            """(batch, sequence) twice -> (batch, sequence, hidden)."""
+            return cast(
+                torch.Tensor, self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            )
+
     ids = torch.ones(2, 8, dtype=torch.long)
     axes = {0: "batch", 1: "sequence"}
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         return torch.onnx.export(
-            _LastHiddenState(model).eval(),
+            LastHiddenState().eval(),
             (ids, torch.ones_like(ids)),
             dynamo=True,
             opset_version=OPSET,
@@ -110,7 +104,7 @@ def _export(model: PreTrainedModel) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what the exporter and the quantiser say about themselves out of the terminal."""
     loggers = [logging.getLogger(), logging.getLogger("torch.onnx")]
     levels = [log.level for log in loggers]
@@ -126,15 +120,10 @@ def _quiet() -> Iterator[None]:
 
 
 class OnnxRuntime(Runtime):
-    """ONNX Runtime, float32, all graph optimisations."""
+    """ONNX Runtime, all graph optimisations."""
 
-    libraries = ("onnxruntime",)
-    install = "pip install 'autodistil[onnx]'"
-    artefact = "onnx"
-
-    def __init__(self, path: Path, threads: int, device: str) -> None:
-        import onnxruntime
-
+    def __init__(self, path: Path, threads: int = 1, device: str = "cpu") -> None:
+        onnxruntime = require("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         # Threads that spin after a forward would take the processor from the reference kernel.
@@ -142,17 +131,24 @@ class OnnxRuntime(Runtime):
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
 
-    def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
-        """Last hidden states (batch, seq, hidden)."""
-        states: NDArray[np.float32] = self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
-        return states
+    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+        """One forward, padded or not."""
+        return lambda: self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
 
-    @classmethod
-    def check_cuda(cls) -> None:
-        """Refuse a build without CUDA."""
-        if "CUDAExecutionProvider" not in importlib.import_module("onnxruntime").get_available_providers():
-            raise ProfileError(
-                "device: got 'cuda', which this onnxruntime has no provider for; "
-                "run: pip install onnxruntime-gpu, or use --device cpu"
-            )
-        super().check_cuda()
+
+def check_provider() -> None:
+    """Refuse a build without CUDA, and a machine without it.
+
+    Raises:
+        ProfileError: it is one.
+    """
+    if "CUDAExecutionProvider" not in require("onnxruntime").get_available_providers():
+        raise ProfileError(
+            "device: got 'cuda', which this onnxruntime has no provider for; "
+            "run: pip install onnxruntime-gpu, or use --device cpu"
+        )
+    check_cuda()
+
+
+ONNX = Format(write_onnx, OnnxRuntime, ("onnxruntime",), INSTALL, file="onnx/model.onnx", check_cuda=check_provider)
+"""The file is what Optimum and sentence-transformers (`backend="onnx"`) open."""

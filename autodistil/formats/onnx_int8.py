@@ -1,16 +1,18 @@
-"""A student as an ONNX file: one graph for all batch sizes and lengths, compared with PyTorch before it is called done.
-
-Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
-and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden): the names that
-Hugging Face uses.
-"""
+"""An ONNX file with weights of 8 bits and activations quantised at run time, in ONNX Runtime."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from autodistil.formats.onnx import OnnxRuntime, _quiet, require
+from autodistil.formats.format import Origin
+from autodistil.formats.onnx import ONNX, onnx_file, quiet, require
 from autodistil.utils import atomic_path
+
+
+def write_quantised(origin: Origin, path: Path) -> None:
+    """Quantise the ONNX file of a student."""
+    quantise_onnx(onnx_file(origin), path)
 
 
 def quantise_onnx(source: Path, target: Path) -> Path:
@@ -25,12 +27,10 @@ def quantise_onnx(source: Path, target: Path) -> Path:
     """
     require("onnx")
     quantization = require("onnxruntime.quantization")
-    with atomic_path(target) as temporary, _quiet():
+    with atomic_path(target) as temporary, quiet():
         quantization.quantize_dynamic(source, temporary, weight_type=quantization.QuantType.QInt8, per_channel=True)
     return target
 
 
-class QuantisedOnnxRuntime(OnnxRuntime):
-    """ONNX Runtime, weights of 8 bits, activations quantised at run time."""
-
-    artefact = "onnx-int8"
+ONNX_INT8 = replace(ONNX, write=write_quantised, file="onnx/model_qint8.onnx", min_cosine=0.9)
+"""`file_name="model_qint8.onnx"` of Optimum and sentence-transformers opens it."""

@@ -1,26 +1,21 @@
-"""What runs an extracted student when it is timed, and how: one class a runtime, its library imported in the instance.
-
-Float32 throughout, except for `onnx-int8`. Each gets ids and a mask of ones, as an application would pass them.
-"""
+"""OpenVINO on a CPU, float32, tuned for latency. It reads ONNX files too, and is measured on those."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from autodistil.errors import ProfileError
+from autodistil.formats.format import Format, Ids, Origin, Runtime
+from autodistil.formats.onnx import ONNX, onnx_file
+from autodistil.utils import optional_import
 
-from autodistil.formats.format import Ids, Runtime
+INSTALL = "pip install 'autodistil[onnx,openvino]'"
 
 
 class OpenVinoRuntime(Runtime):
-    """OpenVINO, float32, tuned for latency."""
-
-    libraries = ("openvino",)
-    install = "pip install 'autodistil[onnx,openvino]'"
-    artefact = "onnx"
-    devices = ("cpu",)
+    """An OpenVINO or ONNX file, compiled."""
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         import openvino
@@ -34,7 +29,23 @@ class OpenVinoRuntime(Runtime):
         }
         self.model: Any = openvino.Core().compile_model(str(path), "CPU", options)
 
-    def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
-        """Last hidden states (batch, seq, hidden)."""
-        states: NDArray[np.float32] = self.model({"input_ids": ids, "attention_mask": mask})[0]
-        return states
+    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+        """One forward, padded or not."""
+        return lambda: self.model({"input_ids": ids, "attention_mask": mask})[0]
+
+
+def write_openvino(origin: Origin, path: Path) -> None:
+    """Convert the ONNX file of a student; its weights lie beside `path` in a .bin file."""
+    openvino = optional_import("openvino", "this format", INSTALL, ProfileError)
+    openvino.save_model(openvino.convert_model(onnx_file(origin)), path, compress_to_fp16=False)
+
+
+OPENVINO = Format(
+    write_openvino,
+    OpenVinoRuntime,
+    ("openvino",),
+    INSTALL,
+    file="openvino/openvino_model.xml",
+    measured=ONNX,
+    devices=("cpu",),
+)

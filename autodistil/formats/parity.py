@@ -8,22 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import IntegrityError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Run = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden)."""
 
 TOLERANCE = 1e-4
 """Largest allowed difference in float32, as a share of the largest value (at least 1)."""
-
-MIN_COSINE = 0.9
-"""Smallest allowed mean cosine similarity of tokens where weights are quantised: below it, something is broken."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +59,24 @@ def agreement(run: Run, cases: Sequence[Case]) -> Agreement:
     return Agreement(float(np.max(differences)), float(np.concatenate(cosines).mean()))
 
 
-def check_agreement(found: Agreement, what: str, quantised: bool = False) -> Agreement:
+def check_agreement(found: Agreement, what: str, min_cosine: float | None = None) -> Agreement:
     """Return `found` if it is close enough.
+
+    Args:
+        found: how close it is.
+        what: names it in the message.
+        min_cosine: smallest mean cosine of tokens, where weights are quantised; None: `TOLERANCE` holds.
 
     Raises:
         IntegrityError: it is not.
     """
-    if not quantised and not found.max_difference <= TOLERANCE:  # a NaN fails too
+    if min_cosine is None and not found.max_difference <= TOLERANCE:  # a NaN fails too
         raise IntegrityError(
             f"{what} differs from PyTorch by {found.max_difference:.1e} (allowed {TOLERANCE:.0e}); please report this"
         )
-    if quantised and not found.mean_cosine >= MIN_COSINE:
+    if min_cosine is not None and not found.mean_cosine >= min_cosine:
         raise IntegrityError(
-            f"{what} has a mean cosine of {found.mean_cosine:.3f} with PyTorch (allowed: {MIN_COSINE} or more); "
+            f"{what} has a mean cosine of {found.mean_cosine:.3f} with PyTorch (allowed: {min_cosine} or more); "
             "this student does not bear quantisation, use the runtime onnx"
         )
     return found
@@ -104,22 +109,20 @@ TEXTS = (
 """Real text of several lengths."""
 
 
-@torch.no_grad()
 def text_cases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Case]:
     """Real text, alone and as a padded batch, with the model's own answers."""
     longest = model.config.max_position_embeddings - 2
     cases = []
     for texts in ([TEXTS[0]], list(TEXTS)):
         inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        ids, mask = inputs["input_ids"], inputs["attention_mask"]
-        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        cases.append(Case(ids.numpy(), mask.numpy(), expected.float().numpy()))
+        cases.append(_answered(model, inputs["input_ids"], inputs["attention_mask"]))
     return cases
 
 
-@torch.no_grad()
 def parity_cases(model: PreTrainedModel) -> list[Case]:
     """Random ids at several shapes, some with padding, with the model's own answers."""
+    import torch
+
     generator = torch.Generator().manual_seed(0)
     longest = model.config.max_position_embeddings - 2  # RoBERTa keeps the first positions for padding
     cases = []
@@ -130,7 +133,13 @@ def parity_cases(model: PreTrainedModel) -> list[Case]:
         )
         mask = torch.ones_like(ids)
         mask[1:, (length + 1) // 2 :] = 0
-        ids = ids.where(mask > 0, model.config.pad_token_id or 0)
-        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        cases.append(Case(ids.numpy(), mask.numpy(), expected.float().numpy()))
+        cases.append(_answered(model, ids.where(mask > 0, model.config.pad_token_id or 0), mask))
     return cases
+
+
+def _answered(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> Case:
+    import torch
+
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return Case(ids.numpy(), mask.numpy(), expected.float().numpy())

@@ -1,27 +1,22 @@
-"""What runs an extracted student when it is timed, and how: one class a runtime, its library imported in the instance.
-
-Float32 throughout, except for `onnx-int8`. Each gets ids and a mask of ones, as an application would pass them.
-"""
+"""PyTorch itself, on the Hugging Face folder of a student: eager, or compiled by Inductor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autodistil.formats.format import Ids, Runtime
-from autodistil.profiling.stopwatch import Call, cuda_timed
+from autodistil.formats.format import Format, Ids, Origin, Runtime
 
 
 class TorchRuntime(Runtime):
     """PyTorch, eager, scaled-dot-product attention."""
 
-    libraries = ("torch", "transformers")
-    install = "pip install autodistil"
-    artefact = "folder"
+    queued = True
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         import torch
@@ -34,23 +29,8 @@ class TorchRuntime(Runtime):
             parameter.data = parameter.data.clone()  # memory of its own; before, pages of the file as they are touched
         self.forward: Callable[..., Any] = model
 
-    def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
-        """Last hidden states (batch, seq, hidden)."""
-        states: NDArray[np.float32] = self._work(ids, mask)().cpu().numpy()
-        return states
-
-    def call(self, ids: Ids) -> Call:
-        """One forward; on CUDA timed by events, its inputs there already."""
-        work = self._work(ids, np.ones_like(ids))
-        if self.device == "cuda":
-            return cuda_timed(work)
-
-        def call() -> None:
-            work()
-
-        return call
-
-    def _work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+        """One forward; its inputs are on the device already."""
         inputs = [self.torch.from_numpy(array).to(self.device) for array in (ids, mask)]
 
         def work() -> Any:
@@ -58,6 +38,11 @@ class TorchRuntime(Runtime):
                 return self.forward(input_ids=inputs[0], attention_mask=inputs[1]).last_hidden_state
 
         return work
+
+    def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+        """Last hidden states (batch, seq, hidden)."""
+        states: NDArray[np.float32] = self.work(ids, mask)().cpu().numpy()
+        return states
 
 
 class CompiledTorchRuntime(TorchRuntime):
@@ -67,3 +52,12 @@ class CompiledTorchRuntime(TorchRuntime):
         super().__init__(path, threads, device)
         self.torch._dynamo.config.recompile_limit = 256
         self.forward = self.torch.compile(self.forward, dynamic=False)
+
+
+def write_folder(origin: Origin, path: Path) -> None:
+    """Save the model as Hugging Face does."""
+    origin.model.save_pretrained(path)
+
+
+TORCH = Format(write_folder, TorchRuntime, ("torch", "transformers"), "pip install autodistil")
+TORCH_COMPILE = replace(TORCH, load=CompiledTorchRuntime)

@@ -1,29 +1,30 @@
-"""A student in the formats that runtimes load, beside its Hugging Face files and where their libraries look for them.
+"""A student in further formats, beside its Hugging Face files and where the libraries of each look for them.
 
-`onnx/model.onnx` is what Optimum and sentence-transformers (`backend="onnx"`) open; `onnx/model_qint8.onnx` and
-`openvino/openvino_model.xml` by their `file_name`. Every file is compared with PyTorch, on random ids and
+Optimum and sentence-transformers open them by their `file_name`. Every file is compared with PyTorch, on random ids and
 on real text, before it is called done.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ExportError, suggest
-from autodistil.formats.onnx import export_onnx, onnx_run
-from autodistil.formats.onnx_int8 import quantise_onnx
-from autodistil.formats.openvino import OpenVinoRuntime
+from autodistil.formats import FORMATS
+from autodistil.formats.format import Format, Origin
+from autodistil.formats.onnx import OnnxRuntime, onnx_file
 from autodistil.formats.parity import Agreement, Case, Run, agreement, check_agreement, parity_cases, text_cases
 
-ONNX, QUANTISED, OPENVINO = "onnx/model.onnx", "onnx/model_qint8.onnx", "openvino/openvino_model.xml"
+FOLDERS = ("hf", "sentence-transformers")
+"""Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
+teacher has one."""
 _ROUNDS, _SHAPE = 30, (1, 128)
 """Of the comparison of the quantised file with the other one: (batch, tokens)."""
 
@@ -66,21 +67,11 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ExportError: one is unknown.
     """
+    allowed = (*FOLDERS, *(name for name, entry in FORMATS.items() if entry.file))
     for name in formats:
-        if name not in FORMATS:
-            allowed = ", ".join(FORMATS)
-            raise ExportError(f"format {name!r}{suggest(name, FORMATS)} is unknown; allowed: {allowed}")
+        if name not in allowed:
+            raise ExportError(f"format {name!r}{suggest(name, allowed)} is unknown; allowed: {', '.join(allowed)}")
     return tuple(dict.fromkeys(formats))
-
-
-@dataclass(frozen=True)
-class _Student:
-    """What is written."""
-
-    model: PreTrainedModel
-    folder: Path
-    cases: Sequence[Case]
-    """What every file must answer as PyTorch does."""
 
 
 def write_formats(
@@ -91,7 +82,7 @@ def write_formats(
     Args:
         model: the student on the CPU, in eval mode.
         tokenizer: its tokenizer; None to compare on random ids alone.
-        formats: keys of `FORMATS`; `hf` is what the folder is already.
+        formats: keys of `FORMATS` that have a file; those of `FOLDERS` are there already.
         folder: the student's.
 
     Raises:
@@ -99,40 +90,34 @@ def write_formats(
         ProfileError: a library is not installed; the message says how to install it.
         IntegrityError: a file computes something else.
     """
-    writers = {name: writer for name in check_formats(formats) if (writer := FORMATS[name]) is not None}
-    if not writers:
+    further = [name for name in check_formats(formats) if name not in FOLDERS]
+    if not further:
         return []
-    student = _Student(
-        model, folder, [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
-    )
-    exact = _onnx(student)  # the others are made from it
-    written = [exact if name == "onnx" else writer(student) for name, writer in writers.items()]
-    if "onnx" not in writers:
-        source = folder / ONNX
-        source.unlink()
-        if not any(source.parent.iterdir()):
-            source.parent.rmdir()
-    return written
+    cases = [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
+    with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
+        origin = Origin(model, cases, Path(scratch))
+        return [_write(name, FORMATS[name], origin, folder) for name in further]
 
 
-def _onnx(student: _Student) -> Deployable:
-    path = student.folder / ONNX
+def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable:
+    assert entry.file is not None
+    path = folder / entry.file
     path.parent.mkdir(exist_ok=True)
-    found = export_onnx(student.model, path, student.cases)
+    entry.write(origin, path)
     path.chmod(0o644)
-    return Deployable("onnx", ONNX, _size(path), found)
+    run = entry.load(path, 1, "cpu").run
+    found = check_agreement(agreement(run, origin.cases), entry.file, entry.min_cosine)
+    if entry.min_cosine is None:
+        return Deployable(name, entry.file, _size(path), found)
+    exact, config = onnx_file(origin), origin.model.config
+    speed = _relative_time(run, OnnxRuntime(exact).run, config.vocab_size, config.max_position_embeddings - 2)
+    share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
+    return Deployable(name, entry.file, _size(path), found, speed, share, lowest)
 
 
-def _quantised(student: _Student) -> Deployable:
-    source, target = student.folder / ONNX, student.folder / QUANTISED
-    quantise_onnx(source, target)
-    target.chmod(0o644)
-    exact, rounded = onnx_run(source), onnx_run(target)
-    found = check_agreement(agreement(rounded, student.cases), QUANTISED, quantised=True)
-    config = student.model.config
-    speed = _relative_time(rounded, exact, config.vocab_size, config.max_position_embeddings - 2)
-    share, lowest = _size(target) / _size(source), lowest_text_cosine(rounded, student.cases)
-    return Deployable("onnx-int8", QUANTISED, _size(target), found, speed, share, lowest)
+def _size(path: Path) -> float:
+    """In 1e6 bytes, with a file of weights beside it."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) / 1e6
 
 
 def lowest_text_cosine(run: Run, cases: Sequence[Case]) -> float:
@@ -146,28 +131,6 @@ def lowest_text_cosine(run: Run, cases: Sequence[Case]) -> float:
         norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
         lowest = min(lowest, float(((ours * theirs).sum(-1) / np.maximum(norms, 1e-12)).min()))
     return lowest
-
-
-def _openvino(student: _Student) -> Deployable:
-    OpenVinoRuntime.check("cpu")
-    import openvino
-
-    target = student.folder / OPENVINO
-    target.parent.mkdir(exist_ok=True)
-    openvino.save_model(openvino.convert_model(student.folder / ONNX), target, compress_to_fp16=False)
-    found = check_agreement(agreement(OpenVinoRuntime(target, 1, "cpu").run, student.cases), OPENVINO)
-    return Deployable("openvino", OPENVINO, _size(target) + _size(target.with_suffix(".bin")), found)
-
-
-FORMATS: Mapping[str, Callable[[_Student], Deployable] | None] = MappingProxyType(
-    {"hf": None, "sentence-transformers": None, "onnx": _onnx, "onnx-int8": _quantised, "openvino": _openvino}
-)
-"""Name -> what writes it; None for the Hugging Face folder, which is always written, with a
-sentence-transformers pipeline where the teacher has one."""
-
-
-def _size(path: Path) -> float:
-    return path.stat().st_size / 1e6
 
 
 def _relative_time(one: Run, other: Run, vocab_size: int, longest: int) -> float:

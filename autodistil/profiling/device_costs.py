@@ -18,7 +18,7 @@ import pandas as pd
 
 from autodistil.costs.budget import DeviceBudget
 from autodistil.errors import BudgetError, ConfigError, ProfileError, suggest
-from autodistil.formats.format import DEVICES, RuntimeSetting
+from autodistil.formats.setting import DEVICES, RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.profiling.latency_model import Accuracy, CostModel, Workload, accuracy, fit_cost_model, workload
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device, read_table

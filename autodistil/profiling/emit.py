@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import ProfileError
-from autodistil.formats import runtime_named
+from autodistil.formats import FORMATS
 from autodistil.profiling.profile import Source, check_lengths, prepare_students
 from autodistil.profiling.runner import SET
 from autodistil.profiling.session import Plan, Prepared
@@ -22,15 +22,20 @@ from autodistil.utils import Progress, atomic_path, make_folder, write_text
 RUNNER = "profile.pyz"
 RUNNER_MODULES = (
     "errors.py",
-    "parity.py",
+    "utils.py",
+    "formats/__init__.py",
+    "formats/format.py",
+    "formats/onnx.py",
+    "formats/onnx_int8.py",
+    "formats/openvino.py",
+    "formats/parity.py",
+    "formats/pytorch.py",
+    "formats/setting.py",
     "profiling/__init__.py",
     "profiling/fingerprint.py",
     "profiling/memory.py",
-    "profiling/reference.py",
     "profiling/runner.py",
-    "profiling/runtimes.py",
     "profiling/session.py",
-    "profiling/setting.py",
     "profiling/stopwatch.py",
     "profiling/worker.py",
 )
@@ -54,7 +59,7 @@ def emit_set(
         RunError: the disk refuses.
     """
     check_lengths(sources, plan)
-    if runtime_named(plan.runtime).libraries != ("onnxruntime",):
+    if FORMATS[plan.runtime].libraries != ("onnxruntime",):
         raise ProfileError(f"runtime: got {plan.runtime!r} with --emit; allowed: onnx, onnx-int8; choose one")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ProfileError(f"emit target {str(to)!r} exists and is not an empty folder; give --emit a new folder")

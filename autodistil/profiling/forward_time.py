@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from autodistil.data.batch import Batch
 from autodistil.profiling.fingerprint import this_device
-from autodistil.profiling.stopwatch import Call, Stopwatch, Timing, cuda_timed, reference_kernel
+from autodistil.profiling.stopwatch import Call, Stopwatch, Timing, call_of, reference_kernel
 
 ROUNDS = 10
 
@@ -83,11 +83,4 @@ def _call(model: PreTrainedModel, inputs: Batch) -> Call:
         with torch.no_grad():
             return model(**inputs)
 
-    return cuda_timed(forward) if model.device.type == "cuda" else _silent(forward)
-
-
-def _silent(work: Any) -> Call:
-    def call() -> None:
-        work()
-
-    return call
+    return call_of(forward, events=model.device.type == "cuda")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from autodistil.errors import ProfileError, one_line
-from autodistil.formats.format import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
+from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
 from autodistil.utils import short, write_text

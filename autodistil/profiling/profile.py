@@ -6,15 +6,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from autodistil.errors import ProfileError
-from autodistil.formats import runtime_named
-from autodistil.formats.onnx import export_onnx
-from autodistil.formats.onnx_int8 import quantise_onnx
+from autodistil.formats import FORMATS
+from autodistil.formats.format import Origin
 from autodistil.formats.parity import parity_cases, save_cases
 from autodistil.profiling.latency_table import FORMAT, LatencyTable, table_from_dict
 from autodistil.profiling.session import Plan, Prepared, measure, probe
@@ -103,38 +101,19 @@ def prepare_students(
     sources: Sequence[Source], runtime: str, folder: Path, progress: Progress | None = None
 ) -> list[Prepared]:
     """Write what a runtime loads of each student into `folder`, with cases to check it by."""
-    build = ARTEFACTS[runtime_named(runtime).artefact]
+    entry = FORMATS[runtime]
+    made = entry.measured or entry
     prepared = []
     with (progress or Progress()).track(f"exporting for {runtime}", len(sources)) as advance:
         for number, source in enumerate(sources):
             own = folder / f"{number:03d}"
             own.mkdir(parents=True)
-            model = source.load()
-            cases = save_cases(parity_cases(model), own / "cases.npz")
+            model, path = source.load(), own / Path(made.file or "model").name
+            cases = parity_cases(model)
+            with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
+                made.write(Origin(model, cases, Path(scratch)), path)
             student = {name: size for name, size in asdict(source.config).items() if size is not None}
-            prepared.append(Prepared(source.name, student, build(model, own), cases, source.vocab_size))
+            saved = save_cases(cases, own / "cases.npz")
+            prepared.append(Prepared(source.name, student, path, saved, source.vocab_size))
             advance(1, source.name)
     return prepared
-
-
-def _write_folder(model: PreTrainedModel, folder: Path) -> Path:
-    model.save_pretrained(folder / "model")
-    return folder / "model"
-
-
-def _write_onnx(model: PreTrainedModel, folder: Path) -> Path:
-    export_onnx(model, folder / "model.onnx")
-    return folder / "model.onnx"
-
-
-def _write_int8(model: PreTrainedModel, folder: Path) -> Path:
-    whole = _write_onnx(model, folder)
-    quantise_onnx(whole, folder / "model-int8.onnx")
-    whole.unlink()
-    return folder / "model-int8.onnx"
-
-
-ARTEFACTS: Mapping[str, Callable[[PreTrainedModel, Path], Path]] = MappingProxyType(
-    {"folder": _write_folder, "onnx": _write_onnx, "onnx-int8": _write_int8}
-)
-"""`Runtime.artefact` -> what writes it into a folder and returns its path."""

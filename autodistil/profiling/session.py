@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from autodistil.errors import IntegrityError, ProfileError
-from autodistil.formats.format import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, check_runtime, check_whole
+from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, check_runtime, check_whole
 from autodistil.profiling.stopwatch import MIN_ROUNDS
 
 WORKER = (sys.executable, "-m", "autodistil.profiling.worker")

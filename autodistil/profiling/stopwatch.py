@@ -228,20 +228,26 @@ def _cuda_kernel() -> Call:
     import torch
 
     left = torch.randn(_CUDA_SIZE, _CUDA_SIZE, device="cuda")
-    return cuda_timed(lambda: left @ left)
+    return call_of(lambda: left @ left, events=True)
 
 
-def cuda_timed(work: Any) -> Call:
-    """A call that waits for the accelerator and returns the seconds between two CUDA events around `work`."""
+def call_of(work: Callable[[], Any], events: bool = False) -> Call:
+    """Some work as a call; with `events`, one that waits for the accelerator and returns the seconds between two."""
+    if not events:
+
+        def call() -> None:
+            work()
+
+        return call
     import torch
 
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
 
-    def call() -> float:
+    def timed() -> float:
         start.record()
         work()
         end.record()
         end.synchronize()
         return float(start.elapsed_time(end)) / 1e3
 
-    return call
+    return timed

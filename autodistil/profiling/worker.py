@@ -14,6 +14,7 @@ import platform
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,12 +22,13 @@ from typing import Any
 import numpy as np
 
 from autodistil.errors import AutodistilError
-from autodistil.formats import runtime_named
-from autodistil.formats.format import Runtime, check_whole
+from autodistil.formats import FORMATS
+from autodistil.formats.format import Runtime
 from autodistil.formats.parity import agreement, check_agreement, load_cases
+from autodistil.formats.setting import check_runtime, check_whole
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.memory import peak_memory_mb
-from autodistil.profiling.stopwatch import Call, Stopwatch, reference_kernel
+from autodistil.profiling.stopwatch import Call, Stopwatch, call_of, reference_kernel
 
 Job = Mapping[str, Any]
 Send = Callable[[Mapping[str, Any]], None]
@@ -55,7 +57,7 @@ def _done(job: Job, send: Send) -> Mapping[str, Any]:
 
 def probe(job: Job, send: Send) -> Mapping[str, Any]:
     """Whether the runtime is there; the device and the versions."""
-    runtime = runtime_named(job["runtime"])
+    runtime = FORMATS[check_runtime(job["runtime"])]
     runtime.check(job["device"])
     device = this_device(_gpu_name() if job["device"] == "cuda" else None)
     check_whole("threads", job["threads"], device.cores)
@@ -68,7 +70,7 @@ def latency(job: Job, send: Send) -> Mapping[str, Any]:
     students = [_load(job, student) for student in job["students"]]
     found = [_agreement(job, student, loaded) for student, loaded in zip(job["students"], students, strict=True)]
     calls = [
-        loaded.call(_ids(student, *shape))
+        _call(job, student, loaded, *shape)
         for student, loaded in zip(job["students"], students, strict=True)
         for shape in job["shapes"]
     ]
@@ -87,11 +89,11 @@ def latency(job: Job, send: Send) -> Mapping[str, Any]:
 def memory(job: Job, send: Send) -> list[float | None]:
     """Peak memory of the one student at each shape."""
     (student,) = job["students"]
-    runtime_named(job["runtime"]).check(job["device"])  # imports the libraries, which are no part of a student
+    FORMATS[job["runtime"]].check(job["device"])  # imports the libraries, which are no part of a student
 
     def load() -> Callable[[int, int], Call]:
         loaded = _load(job, student)
-        return lambda batch, seq_len: loaded.call(_ids(student, batch, seq_len))
+        return partial(_call, job, student, loaded)
 
     return peak_memory_mb(job["device"], load, [(batch, seq_len) for batch, seq_len in job["shapes"]])
 
@@ -102,16 +104,18 @@ TASKS: Mapping[str, Callable[[Job, Send], Any]] = MappingProxyType(
 
 
 def _load(job: Job, student: Mapping[str, Any]) -> Runtime:
-    return runtime_named(job["runtime"])(Path(student["path"]), job["threads"], job["device"])
+    return FORMATS[job["runtime"]].load(Path(student["path"]), job["threads"], job["device"])
 
 
 def _agreement(job: Job, student: Mapping[str, Any], loaded: Runtime) -> Any:
     found = agreement(loaded.run, load_cases(Path(student["cases"])))
-    return check_agreement(found, f"{job['runtime']} of {student['name']}", loaded.artefact == "onnx-int8")
+    return check_agreement(found, f"{job['runtime']} of {student['name']}", FORMATS[job["runtime"]].min_cosine)
 
 
-def _ids(student: Mapping[str, Any], batch: int, seq_len: int) -> Any:
-    return np.random.default_rng(0).integers(0, student["vocab_size"], (batch, seq_len), dtype=np.int64)
+def _call(job: Job, student: Mapping[str, Any], loaded: Runtime, batch: int, seq_len: int) -> Call:
+    """One forward of random ids without padding."""
+    ids = np.random.default_rng(0).integers(0, student["vocab_size"], (batch, seq_len), dtype=np.int64)
+    return call_of(loaded.work(ids, np.ones_like(ids)), events=loaded.queued and job["device"] == "cuda")
 
 
 def _gpu_name() -> str:

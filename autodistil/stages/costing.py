@@ -17,7 +17,7 @@ from typing import Protocol
 from autodistil.config import RunConfig
 from autodistil.costs.budget import Budget, DeviceBudget, read_budget
 from autodistil.errors import RunError
-from autodistil.formats.format import RuntimeSetting
+from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.profiling.device_costs import (

@@ -8,11 +8,13 @@ from typing import Any
 
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
 from autodistil.config import MACHINE_OPTIONS, RunConfig
-from autodistil.export.card import Repeat
+from autodistil.export.card import Repeat, Times
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import ExportedStudent, export_student
+from autodistil.profiling.forward_time import forward_times
 from autodistil.run.facts import perplexity_facts, provenance, score_name, teacher_costs, vocabulary_facts
 from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
@@ -60,7 +62,16 @@ def export_candidate(
         **provenance(inputs, run.superlms),
     }
     again = repeat_of(run.config, folder.resolved().get("train_steps"), student_id, refinement if refined else None)
-    return export_student(superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again)
+    return export_student(
+        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, card_times
+    )
+
+
+def card_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int) -> Times:
+    """What a forward of both takes here, as the model card says it."""
+    found = forward_times(student, teacher, seq_len)
+    ours, theirs = ((one.median_ms, one.low_ms, one.high_ms) for one in (found.student, found.teacher))
+    return Times(ours, theirs, found.inputs, found.where)
 
 
 def repeat_of(config: RunConfig, train_steps: int | None, student_id: str, refinement: Refinement | None) -> Repeat:

@@ -18,6 +18,7 @@ from autodistil.costs.closed_form import COST_COLUMNS, cost_table
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import export_student
 from autodistil.run.facts import teacher_costs
+from autodistil.stages.exporting import card_times
 from autodistil.utils import write_text
 from quality_table import slices, trained_alone
 from quality_table.bench import Bench, Skip
@@ -100,7 +101,16 @@ def _export(draft: Draft, folder: Path) -> dict[str, Any]:
     teacher = teacher_costs(context.inputs)
     for_card = {**costs, "teacher": teacher, "seq_len": context.config.seq_len}
     facts = {key: str(value) for key, value in draft.facts.items()}
-    export_student(draft.superlm, candidate, context.inputs.teacher, for_card, facts, folder, replace_existing=True)
+    export_student(
+        draft.superlm,
+        candidate,
+        context.inputs.teacher,
+        for_card,
+        facts,
+        folder,
+        replace_existing=True,
+        times=card_times,
+    )
     share = costs["flops"] / teacher["flops"]
     return {"label": candidate.config.label, "id": candidate.id, **costs, "flops_share": share, **draft.facts}
 

@@ -10,11 +10,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
 
-from autodistil.costs.budget import parse_budget
+from autodistil.costs.budget import read_budget
 from autodistil.costs.closed_form import budget_cost, cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError
-from autodistil.formats.format import MAX_SEQ_LEN
+from autodistil.formats.setting import MAX_SEQ_LEN
 from autodistil.space.axes.axis import AXIS_BOUNDS
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SubSpace
@@ -192,10 +192,10 @@ def test_the_table_lists_candidates_in_order(configs):
 
 
 def test_a_budget_is_held_against_costs_at_its_own_length():
-    at = {text: budget_cost(parse_budget(text), [BERT], BERT_SHAPE, 128)[0] for text in ("1GFLOPs", "1GFLOPs@512")}
+    at = {text: budget_cost(read_budget(text), [BERT], BERT_SHAPE, 128)[0] for text in ("1GFLOPs", "1GFLOPs@512")}
     assert at == {"1GFLOPs": flops([BERT], BERT_SHAPE, 128)[0], "1GFLOPs@512": flops([BERT], BERT_SHAPE, 512)[0]}
-    assert budget_cost(parse_budget("1Mparams"), [BERT], BERT_SHAPE, 128) == parameters([BERT], BERT_SHAPE)
-    assert budget_cost(parse_budget("1MB"), [BERT], BERT_SHAPE, 128) == size_mb([BERT], BERT_SHAPE)
+    assert budget_cost(read_budget("1Mparams"), [BERT], BERT_SHAPE, 128) == parameters([BERT], BERT_SHAPE)
+    assert budget_cost(read_budget("1MB"), [BERT], BERT_SHAPE, 128) == size_mb([BERT], BERT_SHAPE)
 
 
 @pytest.mark.parametrize("seq_len", [0, -1, MAX_SEQ_LEN + 1])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from autodistil.costs.budget import parse_budget
+from autodistil.costs.budget import read_budget
 from autodistil.costs.closed_form import budget_cost, cost_table, flops, parameters
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError, ConfigError, SpaceError, TeacherError
@@ -363,16 +363,16 @@ def test_the_cache_takes_what_the_closed_form_says(teacher):
     student = superlm.sub_space.smallest
     cache = superlm.extract(student).half()(batch_of()["input_ids"][:1], use_cache=True).past_key_values
     tensors = [part for layer in cache.layers for part in (layer.keys, layer.values)]
-    budget = parse_budget("1KBkv")
+    budget = read_budget("1KBkv")
     ours = budget_cost(budget, [student], teacher.encoder_shape, 24)
     assert ours == [sum(part.numel() * part.element_size() for part in tensors) / 12]
 
 
 def test_cache_budgets():
-    budget = parse_budget(" 12 kbKV ")
+    budget = read_budget(" 12 kbKV ")
     assert (budget.cost, budget.limit, budget.seq_len) == ("kv_bytes", 12_000, None)
     config = random_teacher("bert").model.config
     with pytest.raises(BudgetError, match="got 12KBkv for an encoder"):
-        budget_cost(parse_budget("12KBkv"), [BERT.dimensions(config)], BERT.encoder_shape(config, True), 8)
+        budget_cost(read_budget("12KBkv"), [BERT.dimensions(config)], BERT.encoder_shape(config, True), 8)
     with pytest.raises(BudgetError, match="@ after FLOPs only"):
-        parse_budget("12KBkv@128")
+        read_budget("12KBkv@128")

@@ -12,7 +12,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, DeiTConfig, Dinov2Config, ViTConfig, ViTForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-from autodistil.costs.budget import parse_budget
+from autodistil.costs.budget import read_budget
 from autodistil.costs.closed_form import budget_cost, flops, parameters
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.data.batch import count_tokens, take_rows
@@ -57,8 +57,8 @@ def test_vit_base_costs_what_its_paper_says():
 def test_flops_at_another_length_than_that_of_an_image_are_refused():
     teacher = random_teacher("vit")
     with pytest.raises(BudgetError, match="got 64; allowed: 17, the tokens of an image"):
-        budget_cost(parse_budget("1MFLOPs@64"), [teacher.dims], teacher.encoder_shape, 17)
-    assert budget_cost(parse_budget("1MFLOPs"), [teacher.dims], teacher.encoder_shape, 17) > 0
+        budget_cost(read_budget("1MFLOPs@64"), [teacher.dims], teacher.encoder_shape, 17)
+    assert budget_cost(read_budget("1MFLOPs"), [teacher.dims], teacher.encoder_shape, 17) > 0
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from autodistil.errors import IntegrityError, ProfileError
-from autodistil.formats import RUNTIMES, runtime_named
-from autodistil.formats.format import RUNTIME_NAMES, Runtime
+from autodistil.formats import FORMATS
 from autodistil.formats.parity import Case, load_cases, save_cases
+from autodistil.formats.setting import check_runtime
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.latency_table import table_from_dict
 from autodistil.profiling.profile import check_lengths, prepare_students, profile_students
@@ -53,7 +53,7 @@ def test_other_runtimes_measure_the_same_student(runtime, source, header):
     profile = profile_students([source], replace(PLAN, runtime=runtime), header)
     assert len(profile.table.entries) == 2
     assert profile.mean_cosine == pytest.approx(1)
-    assert set(RUNTIMES[runtime].libraries) < set(profile.table.versions)
+    assert set(FORMATS[runtime].libraries) < set(profile.table.versions)
 
 
 def test_outputs_that_differ_are_refused_before_anything_is_timed(lookup, header, tmp_path):
@@ -127,25 +127,15 @@ def test_lengths_beyond_the_positions_and_nothing_to_measure_are_refused(source)
         check_lengths([], PLAN)
 
 
-def test_every_runtime_has_a_class_and_every_class_its_library():
-    assert tuple(RUNTIMES) == RUNTIME_NAMES
+def test_runtimes_are_the_formats_and_others_are_refused():
+    assert tuple(FORMATS) == ("torch", "torch-compile", "onnx", "onnx-int8", "openvino")
     with pytest.raises(ProfileError, match="runtime: got 'tvm'"):
-        runtime_named("tvm")
+        check_runtime("tvm")
 
 
 def test_a_device_that_a_runtime_does_not_know_is_refused():
     with pytest.raises(ProfileError, match="device: got 'cuda'; this runtime knows: cpu"):
-        RUNTIMES["openvino"].check("cuda") if _there("openvino") else _OnlyCpu.check("cuda")
-
-
-class _OnlyCpu(Runtime):
-    libraries, devices = (), ("cpu",)
-
-
-def _there(library):
-    import importlib.util
-
-    return importlib.util.find_spec(library) is not None
+        replace(FORMATS["openvino"], libraries=()).check("cuda")
 
 
 def test_students_that_do_not_fit_together_are_measured_in_turn(tmp_path):
@@ -159,7 +149,7 @@ def test_students_that_do_not_fit_together_are_measured_in_turn(tmp_path):
 
 
 def test_the_runner_is_made_of_modules_that_need_no_pytorch():
-    names = ["errors", "parity", "profiling.session", "profiling.worker", "profiling.runner", "profiling.runtimes"]
+    names = ["errors", "formats", "formats.parity", "profiling.session", "profiling.worker", "profiling.runner"]
     program = "import sys\n" + "\n".join(f"import autodistil.{name}" for name in names)
     program += "\nprint([m for m in sys.modules if m.split('.')[0] in ('torch', 'transformers', 'yaml', 'pandas')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

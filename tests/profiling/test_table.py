@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autodistil.errors import AutodistilError, ProfileError
-from autodistil.formats.format import RuntimeSetting
+from autodistil.formats.setting import RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
 from autodistil.profiling.latency_table import (
     LatencyEntry,

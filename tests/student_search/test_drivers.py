@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from autodistil.costs.budget import parse_budget
+from autodistil.costs.budget import read_budget
 from autodistil.errors import ConfigError, RunError
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
@@ -24,7 +24,7 @@ from autodistil.student_search.study_storage import study_storage
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
 SPACE = SearchSpace("test", "", (SubSpace("one", (1, 2, 3), (32, 64, 96), None, (16,), (1.0, 2.0, 3.0)),))
-PROBLEM = SearchProblem(SPACE, SHAPE, (parse_budget("1TFLOPs"),), 64)
+PROBLEM = SearchProblem(SPACE, SHAPE, (read_budget("1TFLOPs"),), 64)
 
 
 def sqlite_of(folder):

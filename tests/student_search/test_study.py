@@ -5,7 +5,7 @@ import sqlite3
 import optuna
 import pytest
 
-from autodistil.costs.budget import parse_budget
+from autodistil.costs.budget import read_budget
 from autodistil.errors import BudgetError, ExportError, RunError
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
@@ -27,7 +27,7 @@ SPACE = SearchSpace(
 
 
 def problem_of(*budgets):
-    return SearchProblem(SPACE, SHAPE, tuple(parse_budget(text) for text in budgets), 64)
+    return SearchProblem(SPACE, SHAPE, tuple(read_budget(text) for text in budgets), 64)
 
 
 def fake_loss(candidate):

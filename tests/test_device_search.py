@@ -222,4 +222,4 @@ class _Setting:
 
 
 def students_of(tmp_path, options):
-    return sorted({candidate.config for candidate in opened(tmp_path, options).space.candidates})[:8]
+    return sorted({candidate.config for candidate in opened(tmp_path, options).inputs.space.candidates})[:8]

@@ -32,9 +32,11 @@ from autodistil.utils import short
 _PREFIXES = MappingProxyType({"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12})
 
 
-def _spellings(
-    cost: str, units: Sequence[str], prefixes: Sequence[str], per_base: float
-) -> dict[str, tuple[str, float]]:
+Unit = tuple[str, float]
+"""A cost, and how much of it in base units one of the unit is."""
+
+
+def _spellings(cost: str, units: Sequence[str], prefixes: Sequence[str], per_base: float) -> dict[str, Unit]:
     """The units of a cost with each of the prefixes, in lower case."""
     return {prefix + unit: (cost, _PREFIXES[prefix] / per_base) for unit in units for prefix in prefixes}
 

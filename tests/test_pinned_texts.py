@@ -1,4 +1,4 @@
-"""A model card and a report in Markdown, to the byte: both are read by people and by the Hub, and change on purpose only.
+"""A model card and a report in Markdown, to the byte: people and the Hub read both, and they change on purpose only.
 
 After a change that is meant, write the files in `tests/pinned` anew and read what `git diff` says.
 """
@@ -12,7 +12,7 @@ from report_helpers import hostile_report, report_of
 from autodistil.export.card import Repeat, model_card
 from autodistil.profiling.forward_time import ForwardTimes
 from autodistil.profiling.stopwatch import Timing
-from autodistil.report.markdown import markdown
+from autodistil.report.page import markdown
 from autodistil.space.files import load_space
 from autodistil.space.student import Candidate, StudentConfig
 

@@ -11,8 +11,7 @@ import pandas as pd
 import torch
 
 from autodistil.errors import ConfigError, suggest
-from autodistil.report.markdown import write_markdown
-from autodistil.report.page import write_html
+from autodistil.report.page import write_html, write_markdown
 from autodistil.report.picture import write_picture, write_png
 from autodistil.report.rows import BudgetLine, ReportData
 from autodistil.run.run import RunContext

@@ -54,9 +54,9 @@ def usual_report():
     return report_of(load_space("minilm-l6-h384").candidates)
 
 
-def hostile_report():
-    """The same with names that are markup."""
-    usual = usual_report()
+def hostile_report(usual=None):
+    """The same, or another report, with names that are markup."""
+    usual = usual or usual_report()
     candidates = usual.candidates.assign(sub_space=EVIL)
     candidates.loc[candidates["id"] == usual.best, "id"] = EVIL
     return replace(

@@ -14,11 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_WHEEL = {
     "autodistil/py.typed",
-    "autodistil/report/frame.html",
-    "autodistil/report/page.html",
-    "autodistil/report/compare.html",
-    "autodistil/report/page.css",
-    "autodistil/report/choose.js",
+    "autodistil/report/templates/base.html",
+    "autodistil/report/templates/report.html",
+    "autodistil/report/templates/report.md",
+    "autodistil/report/templates/compare.html",
+    "autodistil/report/templates/page.css",
+    "autodistil/report/templates/choose.js",
     "autodistil/models/architectures/modeling_wide_bert.py",
     "autodistil/search_spaces/minilm-l6-h384.yaml",
 }

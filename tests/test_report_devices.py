@@ -15,7 +15,7 @@ from autodistil.formats.setting import RuntimeSetting
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import LatencyEntry
-from autodistil.report.devices import advice, figures, flops_spread, guesses, layer_shares, section, sentences
+from autodistil.report.devices import advice, figures, flops_spread, guesses, layer_shares, sections, sentences
 from autodistil.report.page import page
 from autodistil.report.rows import BudgetLine, ReportData
 from autodistil.space.files import load_space
@@ -98,11 +98,13 @@ def test_the_page_has_a_section_a_device_and_treats_its_name_as_text():
     assert all(f'data-figure="{key}"' in html for key in keys)
     assert "Latency on &lt;b&gt;laptop&lt;/b&gt;" in html
     assert "<b>laptop</b>" not in html.split("<script>")[0]
-    assert "For this budget take this" in section(REPORT)
+    assert "For this budget take this" in html
 
 
 def test_without_devices_there_is_nothing():
-    assert (figures(replace(REPORT, devices=())), section(replace(REPORT, devices=()))) == ({}, "")
+    data = replace(REPORT, devices=())
+    assert (figures(data), sections(data)) == ({}, [])
+    assert "For this budget take this" not in page(data)
 
 
 def test_a_busy_machine_is_mentioned():

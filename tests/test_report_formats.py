@@ -9,8 +9,8 @@ from report_helpers import EVIL, hostile_report, report_of, usual_report
 from test_report_choose import with_latency
 
 from autodistil.errors import ConfigError, RunError
-from autodistil.report import markdown, picture, trust
-from autodistil.report.markdown import write_markdown
+from autodistil.report import picture, trust
+from autodistil.report.page import code_block, markdown, write_markdown
 from autodistil.report.picture import find_chrome, write_picture
 from autodistil.report.rows import front_rows
 from autodistil.space.files import load_space
@@ -28,7 +28,7 @@ def unescaped(text):
 
 
 def test_markdown_has_the_pick_the_front_and_the_certificate(usual):
-    text = unescaped(markdown.markdown(with_latency(usual)))
+    text = unescaped(markdown(with_latency(usual)))
     assert text.startswith(f"# {usual.best} is the best student")
     assert usual.export_command in text
     assert all(f"\n| {name} " in text for name in front_rows(usual)["id"])
@@ -39,23 +39,23 @@ def test_markdown_has_the_pick_the_front_and_the_certificate(usual):
 
 
 def test_tables_are_whole(usual):
-    for block in re.findall(r"(?:^\|.*\n?)+", markdown.markdown(usual), re.MULTILINE):
+    for block in re.findall(r"(?:^\|.*\n?)+", markdown(usual), re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
 
 
 def test_names_in_markdown_are_text():
-    text = markdown.markdown(hostile_report())
+    text = markdown(hostile_report())
     outside = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     assert not re.search(r"(?<!\\)[<>$]", outside)
     assert EVIL in unescaped(text)
 
 
 def test_a_fence_is_longer_than_any_in_the_text():
-    assert markdown.code_block("a ```` b").startswith("`````\n")
+    assert code_block("a ```` b").startswith("`````\n")
 
 
 def test_without_a_student_there_is_no_pick():
-    text = markdown.markdown(report_of(load_space("smoke").candidates, limit=1e5, training=False))
+    text = markdown(report_of(load_space("smoke").candidates, limit=1e5, training=False))
     assert "The front is empty" in text
     assert "autodistil export" not in text
 
@@ -89,7 +89,7 @@ def test_an_unknown_format_is_refused_before_anything_is_written(run):
 
 
 def test_markdown_is_written_whole(usual, tmp_path):
-    assert write_markdown(usual, tmp_path / "report.md").read_text() == markdown.markdown(usual)
+    assert write_markdown(usual, tmp_path / "report.md").read_text() == markdown(usual)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_a_report_without_certificate_says_what_is_free(searched):
     words = section(searched)
     assert words.lstrip().startswith('<div class="prose"><p><strong>Not certified')
     assert "pairs where one student contains the other" in words
-    assert trust.FIGURE not in embedded(searched)
+    assert "trust" not in embedded(searched)
     assert verdict(trust.certificate(searched)) in page(searched)
 
 
@@ -80,7 +80,7 @@ def test_a_certified_report_has_words_tables_and_the_figure(searched):
     for trial in data.certificate.trials:
         assert f"{trial.id}</td>" in words
         assert f"{trial.alone:.4f}" in words
-    figure = embedded(data)[trust.FIGURE]
+    figure = embedded(data)["trust"]
     line, *points = figure["data"]
     assert line["x"] == line["y"], "the line of equal losses"
     assert sum(len(trace["x"]) for trace in points) == len(data.certificate.trials)
@@ -106,7 +106,7 @@ def test_hostile_names_are_text(searched):
     assert EVIL in {trial.id for trial in data.certificate.trials}
     assert html.count("<script") == html.count("</script") == 3
     assert "<img" not in html
-    assert "%{x} $" not in json.dumps(embedded(data)[trust.FIGURE]["data"][1]["customdata"])
+    assert "%{x} $" not in json.dumps(embedded(data)["trust"]["data"][1]["customdata"])
 
 
 def test_an_empty_space_still_has_the_section(searched):

@@ -1,19 +1,17 @@
 """The part of the page where a person chooses: limits to move, a front to brush, two students side by side.
 
-Here is what the browser gets to know and the controls as HTML; `choose.js` does the rest. Sliders stop at the costs of
-scored students only, so that each step of one can change the choice.
+Here is what the browser gets to know; the controls stand in `report.html`, and `choose.js` does the rest. Sliders stop
+at the costs of scored students only, so that each step of one can change the choice.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
-from autodistil.report import markup
 from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import ReportData, by_rank, front_rows, measure
 from autodistil.report.style import Spec
@@ -98,70 +96,3 @@ def _never_dimmed(trace: Spec) -> Spec:
     if "marker" not in trace:
         return trace
     return {**trace, "unselected": {"marker": {"opacity": trace["marker"].get("opacity", 1)}}}
-
-
-# ---- HTML
-
-
-def controls(data: ReportData) -> str:
-    """Sliders, brush and what they choose, with the command; nothing where no student was scored."""
-    if not len(choosable(data)):
-        return ""
-    sliders = "".join(_slider(i, dial) for i, dial in enumerate(dials(data)))
-    return (
-        '<section id="choose" aria-labelledby="choose-title">\n<h2 id="choose-title">Choose a student</h2>\n'
-        f'<fieldset class="dials"><legend>Costs at most</legend>{sliders}</fieldset>\n{_brush(data)}\n'
-        '<output id="choice" class="choice" aria-live="polite" aria-atomic="true"></output>\n'
-        f"{_CHOOSER}{_command(data)}</section>"
-    )
-
-
-def _slider(number: int, dial: Dial) -> str:
-    return (
-        f'<div class="dial"><label for="dial-{number}">{escape(dial.name)}</label>'
-        f'<output for="dial-{number}"></output>'
-        f'<input type="range" id="dial-{number}" data-dial="{number}" min="0" max="0" step="1" value="0"></div>'
-    )
-
-
-def _brush(data: ReportData) -> str:
-    options = "".join(f'<option value="{i}">{escape(dial.name)}</option>' for i, dial in enumerate(dials(data)))
-    return (
-        '<fieldset class="brush"><legend>Brush: drag over the front, or type</legend>'
-        f'<label>Cost <select id="brush-cost">{options}</select></label>'
-        '<label>from <input type="number" id="brush-from" min="0" step="any" inputmode="decimal"></label>'
-        '<label>to <input type="number" id="brush-to" min="0" step="any" inputmode="decimal"></label>'
-        '<span id="brush-unit" class="dim"></span>'
-        '<button type="button" class="plain" id="brush-clear">Clear brush</button>'
-        '<button type="button" class="plain" id="reset">Back to the search’s budgets</button></fieldset>'
-    )
-
-
-_CHOOSER = (
-    '<div class="picks">'
-    '<label>Chosen <input type="text" id="pick-chosen" list="pick-names" autocomplete="off" spellcheck="false"></label>'
-    '<label>Compare with <input type="text" id="pick-held" list="pick-names" autocomplete="off" spellcheck="false">'
-    '</label><button type="button" class="plain" id="hold">Hold the chosen to compare</button>'
-    '<datalist id="pick-names"></datalist></div>\n'
-)
-
-
-def _command(data: ReportData) -> str:
-    return f"<h3>Take it</h3>\n{markup.command(data.export_command)}"
-
-
-def comparison(data: ReportData) -> str:
-    """Where the two students stand side by side, filled by the browser."""
-    if not len(choosable(data)):
-        return ""
-    return (
-        '<section aria-labelledby="compare-title">\n<h2 id="compare-title">Two students side by side</h2>\n'
-        '<div class="sketches"><figure><div id="sketch-chosen"><svg></svg></div></figure>'
-        '<figure><div id="sketch-held"></div></figure></div>\n'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Comparison of two students">'
-        '<table id="comparison"><thead><tr><th scope="col" class="text">Fact</th><th scope="col">Chosen</th>'
-        '<th scope="col">Compared with</th><th scope="col">Difference</th></tr></thead><tbody></tbody></table></div>\n'
-        '<p class="dim">Sketches are on one scale: a layer is a bar as wide as the hidden size, cut into its heads, '
-        "under one as wide as the feed-forward network; below are the embeddings. Differences are of the chosen "
-        "student from the other.</p>\n</section>"
-    )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from string import Template
 
 import pandas as pd
 
 from autodistil.costs.units import cost_of, three_digits
-from autodistil.report import markup
-from autodistil.report.markup import Column
-from autodistil.report.page import framed, resource
-from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
+from autodistil.report.page import rendered
+from autodistil.report.style import (
+    SYMBOLS,
+    TEXT,
+    Cell,
+    Scale,
+    Spec,
+    as_text,
+    base_layout,
+    or_dash,
+    rounded,
+    series_colour,
+)
 from autodistil.utils import write_text
 
 
@@ -98,15 +105,17 @@ def write_comparison(found: Comparison, path: Path) -> Path:
 
 def comparison_page(found: Comparison) -> str:
     """The page as HTML, in one file that needs no network."""
-    figures = {cost: overlay_figure(found, cost) for cost in found.costs}
-    body = Template(resource("compare.html")).substitute(
-        notes=markup.paragraphs(found.notes),
-        runs=markup.table(found.runs, _run_columns(found), "Runs"),
-        fronts="\n".join(_panel(cost, found.measure) for cost in figures),
-        changes=_changes_table(found),
+    return rendered(
+        "compare.html",
+        {"figures": {cost: overlay_figure(found, cost) for cost in found.costs}, "students": []},
+        title=" · ".join(run.name for run in found.runs),
+        headline=headline(found),
+        notes=found.notes,
+        measure=found.measure,
+        costs={cost: cost_of(cost).name for cost in found.costs},
+        runs=[list(_run_cells(found, number)) for number in range(len(found.runs))],
+        changes=[_change_cells(found, change) for change in found.changes],
     )
-    title = " · ".join(run.name for run in found.runs)
-    return framed("runs compared", title, headline(found), body, {"figures": figures, "students": []})
 
 
 def headline(found: Comparison) -> str:
@@ -173,41 +182,20 @@ def front_over(students: pd.DataFrame, cost: str, sign: int) -> pd.DataFrame:
     return ordered[ordered["badness"] < ordered["badness"].astype(float).cummin().shift(fill_value=float("inf"))]
 
 
-# ---- HTML
+# ---- tables
 
 
-def _panel(cost: str, measure: str) -> str:
-    name = escape(cost_of(cost).name)
-    return (
-        f"<section>\n<h2>{escape(measure.capitalize())} over {name}</h2>\n"
-        f'<div class="plot tall" data-figure="{escape(cost)}" role="img" '
-        f'aria-label="Fronts of the runs over {name}; the table of runs sums them up"></div></section>'
-    )
-
-
-def _run_columns(found: Comparison) -> tuple[Column, ...]:
-    numbers = {run.path: number for number, run in enumerate(found.runs)}
-    volumes = [
-        Column(
-            f"HV {cost_of(cost).name}",
-            lambda run, cost=cost: f"{run.hypervolume[cost]:.4f}",  # type: ignore[misc]
-            lambda run, cost=cost: run.hypervolume[cost],  # type: ignore[misc]
-        )
-        for cost in found.costs
-    ]
-    return (
-        Column("Run", lambda run: markup.glyph(numbers[run.path]) + escape(run.name), lambda run: run.name, text=True),
-        Column("Scored", lambda run: f"{len(run.students):,} of {run.total:,}", lambda run: len(run.students)),
-        Column("Its best student", lambda run: escape(run.best or "–"), lambda run: run.best or "", text=True),
-        Column(
-            found.measure.capitalize(),
-            lambda run: best_value(run, "value", ".4f"),
-            lambda run: best_value(run, "value", ".9f", ""),
-        ),
-        Column("MFLOPs", _mflops, lambda run: best_value(run, "flops", "f", "")),
-        *volumes,
-        Column("On the joint front", lambda run: f"{run.on_joint_front:,}", lambda run: run.on_joint_front),
-    )
+def _run_cells(found: Comparison, number: int) -> Iterator[Cell]:
+    run = found.runs[number]
+    yield Cell("Run", run.name, run.name, TEXT, number)
+    yield Cell("Scored", f"{len(run.students):,} of {run.total:,}", len(run.students))
+    yield Cell("Its best student", run.best or "–", run.best or "", TEXT)
+    yield Cell(found.measure.capitalize(), best_value(run, "value", ".4f"), best_value(run, "value", ".9f", ""))
+    flops = None if run.best is None else run.students.loc[run.best, "flops"]
+    yield Cell("MFLOPs", "–" if flops is None else three_digits(flops / 1e6), or_dash(flops, "f", ""))
+    for cost, share in run.hypervolume.items():
+        yield Cell(f"HV {cost_of(cost).name}", f"{share:.4f}", share)
+    yield Cell("On the joint front", f"{run.on_joint_front:,}", run.on_joint_front)
 
 
 def best_value(run: ComparedRun, column: str, form: str, none: str = "–") -> str:
@@ -215,20 +203,6 @@ def best_value(run: ComparedRun, column: str, form: str, none: str = "–") -> s
     return none if run.best is None else format(run.students.loc[run.best, column], form)
 
 
-def _mflops(run: ComparedRun) -> str:
-    return "–" if run.best is None else three_digits(run.students.loc[run.best, "flops"] / 1e6)
-
-
-def _changes_table(found: Comparison) -> str:
-    if not found.changes:
-        return "<p>Nothing: options, teacher, text, device and versions are the same.</p>"
-    kind = Column("Kind", lambda change: escape(change.group), text=True)
-    option = Column("Option", lambda change: escape(change.option), text=True)
-    return markup.table(found.changes, (kind, option, *_value_columns(found.runs)), "What differs")
-
-
-def _value_columns(runs: Sequence[ComparedRun]) -> list[Column]:
-    return [
-        Column(run.name, lambda change, i=i: escape(change.values[i]), text=True)  # type: ignore[misc]
-        for i, run in enumerate(runs)
-    ]
+def _change_cells(found: Comparison, change: Change) -> list[Cell]:
+    values = [Cell(run.name, value, kind=TEXT) for run, value in zip(found.runs, change.values, strict=True)]
+    return [Cell("Kind", change.group, kind=TEXT), Cell("Option", change.option, kind=TEXT), *values]

@@ -1,25 +1,24 @@
-"""The page: rows and figures put into `page.html`, and that into `frame.html`: one file that needs no network."""
+"""The report as one HTML page that needs no network, and as Markdown: rows and figures put into `templates`."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import cache
-from html import escape
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from autodistil.costs.units import share, three_digits
-from autodistil.report import choose, devices, markup, trust
+from autodistil.report import choose, devices, trust
 from autodistil.report.front import front_figure, hover_columns
-from autodistil.report.markup import Column
 from autodistil.report.rows import (
     ReportData,
     budget_rows,
@@ -31,7 +30,20 @@ from autodistil.report.rows import (
     sentences,
     sub_space_rows,
 )
-from autodistil.report.style import DARK, LIGHT, Spec, css_variables, training_figures
+from autodistil.report.style import (
+    DARK,
+    LIGHT,
+    NAME,
+    TEXT,
+    Cell,
+    Spec,
+    css_variables,
+    or_dash,
+    series_colour,
+    series_glyph,
+    training_figures,
+)
+from autodistil.student_search.certificate.verdict import sentences as certificate_sentences
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.utils import write_text
 
@@ -48,82 +60,112 @@ def write_html(data: ReportData, path: Path) -> Path:
     return write_text(path, page(data))
 
 
+def write_markdown(data: ReportData, path: Path) -> Path:
+    """Write the report as Markdown, whole or not at all. Returns `path`.
+
+    Raises:
+        RunError: the disk refuses; an older file is untouched.
+    """
+    return write_text(path, markdown(data))
+
+
 def page(data: ReportData) -> str:
-    """The page as HTML."""
+    """The report as HTML: words and tables in the page, figures and students as JSON that its script draws."""
     training = training_figures(data)
-    panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
     on_devices = {key: _without_points(figure) for key, figure in devices.figures(data).items()}
-    body = Template(resource("page.html")).substitute(
-        key_figures=markup.key_figures(key_figures(data)),
-        sentences=markup.paragraphs([*sentences(data), verdict(trust.certificate(data))]),
-        budgets=markup.budgets(budget_rows(data)),
-        choose=choose.controls(data),
-        comparison=choose.comparison(data),
-        seq_len=f"{data.seq_len:,}",
-        **_MEASURED[measure(data).name],
-        devices=devices.section(data),
-        front=_front_table(data),
-        everyone=_everyone_table(data),
-        trust=trust.section(data),
-        sub_spaces=markup.sub_spaces(sub_space_rows(data), measure(data).name),
-        training=_training_panels(dict(zip(panels, training, strict=True))),
-        provenance=markup.facts(data.provenance),
-    )
+    panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     content = {
         "figures": {**front, **on_devices, **panels, **trust.figures(data)},
         "students": _facts(data),
         "choose": choose.facts(data),
     }
-    return framed("search report", data.title, headline(data), body, content)
-
-
-def framed(kind: str, title: str, headline: str, body: str, content: Mapping[str, Any]) -> str:
-    """A page of ours: head, styles, `body`, plotly, what it draws, and the script that draws it.
-
-    Args:
-        kind: what sort of page it is, in words.
-        title: text.
-        headline: text.
-        body: HTML.
-        content: `figures` and `students`, and `choose` on a page with the controls of `choose.js`.
-    """
-    choosing = "choose" in content
-    return Template(resource("frame.html")).substitute(
-        kind=kind,
-        title=escape(title),
-        headline=escape(headline),
-        body=body,
-        light=css_variables(LIGHT),
-        dark=css_variables(DARK),
-        css=resource("page.css") + (resource("choose.css") if choosing else ""),
-        script=(resource("choose.js") if choosing else "") + resource("page.js"),
-        plotly=get_plotlyjs(),
-        json=json_text(content),
+    on_front, scored = front_rows(data), by_rank(data)
+    return rendered(
+        "report.html",
+        content,
+        **_words(data),
+        title=data.title,
+        measure=measure(data).name,
+        most=TABLE_ROWS,
+        dials=choose.dials(data),
+        on_front=len(on_front),
+        front=_student_table(data, on_front.tail(TABLE_ROWS)),  # the best is at the expensive end
+        scored=len(scored),
+        everyone=_student_table(data, scored.head(TABLE_ROWS)),
+        devices=devices.sections(data),
+        certified=trust.sub_space_table(data),
+        trials=trust.trial_table(data),
+        sub_spaces=_sub_space_table(data),
+        training=list(training),
     )
 
 
-_MEASURED = {
-    "loss": {
-        "measure": "Held-out loss",
-        "better": "Further down is closer to the teacher",
-        "best_value": "lowest loss",
-        "ranked_by": "They are by held-out loss.",
-    },
-    "score": {
-        "measure": "Task score",
-        "better": "Further up is better on the task",
-        "best_value": "highest score",
-        "ranked_by": "Those with a task score come first, by that; the others follow by held-out loss.",
-    },
-}
-"""What the page says about what ranks."""
+def markdown(data: ReportData) -> str:
+    """The report as Markdown, for READMEs and issues: the pick, the front as a table, how far to trust it."""
+    front = [_markdown_cells(data, row) for row in front_rows(data).to_dict("records")]
+    return _templates().get_template("report.md").render(**_words(data), front=front)
+
+
+def _words(data: ReportData) -> dict[str, Any]:
+    """What page and Markdown say alike."""
+    certificate = trust.certificate(data)
+    return {
+        "data": data,
+        "headline": headline(data),
+        "key_figures": key_figures(data),
+        "sentences": sentences(data),
+        "budgets": _budget_table(data),
+        "verdict": verdict(certificate),
+        "certificate": certificate_sentences(certificate),
+    }
+
+
+# ---- templates
+
+
+def rendered(template: str, content: Mapping[str, Any], **values: Any) -> str:
+    """A page of ours from a template that extends `base.html`.
+
+    Args:
+        template: name of its file.
+        content: `figures` and `students`, and `choose` on a page with the controls of `choose.js`.
+        values: what the template names; all have `title` and `headline`.
+    """
+    ours = {"light": css_variables(LIGHT), "dark": css_variables(DARK), "plotly": get_plotlyjs()}
+    return _templates().get_template(template).render(values, **ours, json=json_text(content))
 
 
 @cache
-def resource(name: str) -> str:
-    """A file of this package as text."""
-    return files("autodistil.report").joinpath(name).read_text(encoding="utf-8")
+def _templates() -> jinja2.Environment:
+    """HTML is escaped as it is filled in, but for what a template says is safe; Markdown by its filter `literal`."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("autodistil.report"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for filter_ in (series_colour, series_glyph, literal, code_block):
+        environment.filters[filter_.__name__] = filter_
+    folder = files("autodistil.report") / "templates"
+    environment.globals["file"] = lambda name: (folder / name).read_text(encoding="utf-8")
+    return environment
+
+
+def literal(text: object) -> str:
+    """Text that Markdown shows as it is, on one line: no markup, no HTML, no cell border."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", line).replace("&", "&amp;")
+
+
+def code_block(text: str) -> str:
+    """A fenced block with a fence longer than any in the text."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
+
+
+# ---- what the page's script reads
 
 
 def json_text(value: Any) -> str:
@@ -164,99 +206,83 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-# ---- sections
+# ---- tables
 
 
-def _front_table(data: ReportData) -> str:
-    front = front_rows(data)
-    if not len(front):
-        return "<p>The front is empty: no student was scored within every budget.</p>"
-    # The best is at the expensive end.
-    shown = _student_table(data, front.tail(TABLE_ROWS), "The Pareto front, cheapest first")
-    return shown + (_left_out(f"The {TABLE_ROWS} most expensive", len(front)) if len(front) > TABLE_ROWS else "")
+def _budget_table(data: ReportData) -> list[list[Cell]]:
+    return [
+        [
+            Cell("Budget", row.text, kind=TEXT),
+            Cell("Limit", row.limit),
+            Cell("Best student", row.best),
+            Cell("Verdict", row.verdict, kind=TEXT),
+        ]
+        for row in budget_rows(data)
+    ]
 
 
-def _everyone_table(data: ReportData) -> str:
-    scored = by_rank(data)
-    if not len(scored):
-        return ""
-    more = len(scored) > TABLE_ROWS
-    title = (
-        f"The {TABLE_ROWS} best of {len(scored):,} scored students" if more else f"All scored students ({len(scored)})"
-    )
-    note = _left_out(f"The {TABLE_ROWS} best", len(scored)) if more else ""
-    shown = _student_table(data, scored.head(TABLE_ROWS), title)
-    return f"<details><summary>{title}</summary>{shown}{note}</details>"
+def _sub_space_table(data: ReportData) -> list[list[Cell]]:
+    return [
+        [
+            Cell("Sub-space", row.name, kind=TEXT, series=row.series),
+            Cell("Students", f"{row.students:,}"),
+            Cell("In budget", f"{row.feasible:,}"),
+            Cell("Scored", f"{row.scored:,}"),
+            Cell("FLOPs", row.flops),
+            Cell(f"Best {measure(data).name}", or_dash(row.value)),
+            Cell("Its best student", row.best, kind=TEXT),
+        ]
+        for row in sub_space_rows(data)
+    ]
 
 
-def _left_out(shown: str, total: int) -> str:
-    return f'<p class="dim">{shown} of {total:,} are shown; candidates.csv in the run folder holds all.</p>'
+def _student_table(data: ReportData, rows: pd.DataFrame) -> list[list[Cell]]:
+    refined = "refined_loss" in rows and data.candidates["refined_loss"].notna().any()
+    return [list(_student_cells(data, row, refined)) for row in rows.to_dict("records")]
 
 
-def _training_panels(names: Mapping[str, str]) -> str:
-    if not names:
-        return "<p>There are no training metrics.</p>"
-    panels = "".join(
-        f'<div><h3>{escape(name)}</h3><div class="plot" data-figure="{key}" role="img" '
-        f'aria-label="Training loss of {escape(name)} by step"></div></div>'
-        for key, name in names.items()
-    )
-    return (
-        f'<div class="panels">{panels}</div>\n<p class="dim">Line: mean over the students drawn in a step. '
-        "Band: from the largest to the smallest student of the sub-space.</p>"
-    )
+def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> Iterable[Cell]:
+    flops = row["flops"]
+    yield Cell("Student", row["id"], row["id"], NAME, row["series"], picks(data, row["id"]))
+    yield Cell("Layers", row["num_layers"], row["num_layers"])
+    yield Cell("Hidden", row["hidden_size"], row["hidden_size"])
+    yield Cell("Heads", f"{row['num_heads']} × {row['head_size']}", row["num_heads"])
+    yield Cell("FFN", f"{row['intermediate_size']:,}", row["intermediate_size"])
+    if "embedding_size" in row:
+        yield Cell("Embedding", row["embedding_size"], row["embedding_size"])
+    if "vocab_size" in row:
+        yield Cell("Tokens", f"{row['vocab_size']:,}", row["vocab_size"])
+    yield Cell("MFLOPs", three_digits(flops / 1e6), flops)
+    yield Cell("of teacher", share(flops, data.teacher_costs.get("flops")) or "–", flops)
+    yield Cell("M params", three_digits(row["params"] / 1e6), row["params"])
+    yield Cell("MB", three_digits(row["size_mb"]), row["size_mb"])
+    if data.score_name is not None:
+        yield Cell("Score", or_dash(row["score"]), or_dash(row["score"], none=""))
+    yield Cell("Loss", f"{row['loss']:.4f}", row["loss"])
+    if refined:
+        yield Cell("Refined alone", or_dash(row["refined_loss"]), or_dash(row["refined_loss"], "", none=""))
+    for head, column in (("Rank", "rank"), ("in sub-space", "rank_in_sub_space")):
+        yield Cell(head, *[or_dash(row[column], ".0f", none="")] * 2)
 
 
-def _student_table(data: ReportData, rows: pd.DataFrame, label: str) -> str:
-    records = rows.to_dict("records")
-    return markup.table(records, _columns(data), label, is_best=lambda row: row["id"] == data.best)
+def picks(data: ReportData, student: str) -> tuple[str, ...]:
+    """Whether a student is `best` or `knee`, or both."""
+    return tuple(label for label, name in (("best", data.best), ("knee", data.knee)) if student == name)
 
 
-def _columns(data: ReportData) -> tuple[Column, ...]:
-    teacher = data.teacher_costs.get("flops")
-    optional = (
-        (
-            "embedding_size",
-            Column("Embedding", lambda row: str(row["embedding_size"]), lambda row: row["embedding_size"]),
-        ),
-        ("vocab_size", Column("Tokens", lambda row: f"{row['vocab_size']:,}", lambda row: row["vocab_size"])),
-    )
-    return (
-        Column("Student", lambda row: _name(data, row), lambda row: row["id"], text=True, wide=True),
-        Column("Layers", lambda row: str(row["num_layers"]), lambda row: row["num_layers"]),
-        Column("Hidden", lambda row: str(row["hidden_size"]), lambda row: row["hidden_size"]),
-        Column("Heads", lambda row: f"{row['num_heads']} × {row['head_size']}", lambda row: row["num_heads"]),
-        Column("FFN", lambda row: f"{row['intermediate_size']:,}", lambda row: row["intermediate_size"]),
-        *(column for name, column in optional if name in data.candidates),
-        Column("MFLOPs", lambda row: three_digits(row["flops"] / 1e6), lambda row: row["flops"]),
-        Column("of teacher", lambda row: share(row["flops"], teacher) or "–", lambda row: row["flops"]),
-        Column("M params", lambda row: three_digits(row["params"] / 1e6), lambda row: row["params"]),
-        Column("MB", lambda row: three_digits(row["size_mb"]), lambda row: row["size_mb"]),
-        *([Column("Score", lambda row: _score(row, "–"), _score)] if data.score_name is not None else ()),
-        Column("Loss", lambda row: f"{row['loss']:.4f}", lambda row: row["loss"]),
-        *([_REFINED] if "refined_loss" in data.candidates and data.candidates["refined_loss"].notna().any() else ()),
-        Column("Rank", lambda row: _rank(row["rank"]), lambda row: _rank(row["rank"])),
-        Column(
-            "in sub-space", lambda row: _rank(row["rank_in_sub_space"]), lambda row: _rank(row["rank_in_sub_space"])
-        ),
-    )
-
-
-def _name(data: ReportData, row: Mapping[str, Any]) -> str:
-    picks = [label for label, student in (("best", data.best), ("knee", data.knee)) if row["id"] == student]
-    return f"{markup.glyph(row['series'])}{markup.pick(str(row['id']))}{markup.badges(picks)}"
-
-
-def _score(row: Mapping[str, Any], none: str = "") -> str:
-    return none if pd.isna(row["score"]) else f"{row['score']:.4f}"
-
-
-_REFINED = Column(
-    "Refined alone",
-    lambda row: "–" if pd.isna(row["refined_loss"]) else f"{row['refined_loss']:.4f}",
-    lambda row: "" if pd.isna(row["refined_loss"]) else row["refined_loss"],
-)
-
-
-def _rank(value: Any) -> str:
-    return "" if pd.isna(value) else str(int(value))
+def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
+    picked = ", ".join(picks(data, row["id"]))
+    return [
+        Cell("Student", f"{row['id']} ({picked})" if picked else row["id"]),
+        Cell("Layers", row["num_layers"]),
+        Cell("Hidden", row["hidden_size"]),
+        Cell("Heads", row["num_heads"]),
+        Cell("FFN", row["intermediate_size"]),
+        Cell("MFLOPs", three_digits(row["flops"] / 1e6)),
+        Cell("M params", three_digits(row["params"] / 1e6)),
+        Cell("MB", three_digits(row["size_mb"])),
+        *(Cell(name, three_digits(row[name])) for name in choose.device_columns(data.candidates)),
+        *([Cell("Score", f"{row['score']:.4f}")] if data.score_name is not None else []),
+        Cell("Loss", f"{row['loss']:.4f}"),
+        Cell("Rank", f"{row['rank']:.0f}"),
+    ]

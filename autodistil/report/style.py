@@ -1,12 +1,8 @@
-"""Colours of the page and its figures, for light and dark.
+"""The look of pages and figures: colours for light and dark, symbols, text and axes, cells of tables, training curves.
 
-Figures name colours as CSS variables. The page resolves them in the browser and again when the scheme changes; the
-picture resolves them here, in light. Series follow Okabe and Ito, told apart by the colour-blind, and each sub-space
-has a symbol of its own as well.
-
-What all figures share: text, axes and the look. Figures are plain dictionaries, as plotly reads them as JSON.
-
-The training losses of the SuperLMs, as a plotly figure each.
+Figures are plain dictionaries, as plotly reads them as JSON, and name colours as CSS variables. The page resolves them
+in the browser and again when the scheme changes; the picture resolves them here, in light. Series follow Okabe and Ito,
+told apart by the colour-blind, and each sub-space has a symbol of its own as well.
 """
 
 from __future__ import annotations
@@ -16,12 +12,17 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from autodistil.report.rows import ReportData, sub_spaces, training_curves
+
+Spec = dict[str, Any]
+"""A plotly figure, or a part of one."""
+
+# ---- colours and symbols
 
 _SERIES = {
     "light": ("#0868ac", "#c8500a", "#00805f", "#a2459c", "#8a6d00", "#2b93c9", "#8c2f4b", "#5b6470"),
@@ -78,6 +79,11 @@ def series_colour(index: int, soft: bool = False) -> str:
     return f"var(--series-{index % SERIES}{'-soft' if soft else ''})"
 
 
+def series_glyph(index: int) -> str:
+    """The symbol of a sub-space as a character."""
+    return GLYPHS[index % len(GLYPHS)]
+
+
 def css_variables(scheme: Mapping[str, str]) -> str:
     """The scheme as CSS declarations."""
     return " ".join(f"--{name}: {colour};" for name, colour in scheme.items())
@@ -94,12 +100,13 @@ def resolve(node: Any, scheme: Mapping[str, str], key: str = "") -> Any:
     return node
 
 
-Spec = dict[str, Any]
-"""A plotly figure, or a part of one."""
+# ---- text and axes
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _LOG_FROM = 5.0
 """Ratio of the largest to the smallest value from which an axis is logarithmic."""
+_THOUSAND = 3
+"""Exponent from which numbers have a prefix."""
 
 _LITERALLY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "{": "&#123;"})
 """Markup, TeX between dollars, and `%{template}` fields, which plotly would read."""
@@ -111,10 +118,6 @@ def as_text(name: object, longest: int = 42) -> str:
     if len(text) > longest:
         text = f"{text[: longest - 15]}…{text[-14:]}"
     return text.translate(_LITERALLY)
-
-
-_THOUSAND = 3
-"""Exponent from which numbers have a prefix."""
 
 
 @dataclass(frozen=True)
@@ -188,9 +191,66 @@ def base_layout(**options: Any) -> Spec:
     }
 
 
-def rounded(values: pd.Series) -> list[float]:
+def small_layout(xaxis: Spec, yaxis: Spec, **options: Any) -> Spec:
+    """The look of a figure in a panel."""
+    return base_layout(
+        margin={"l": 62, "r": 12, "t": 10, "b": 50},
+        xaxis=xaxis,
+        yaxis=yaxis,
+        legend={"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "font": {"color": "var(--ink)"}},
+        **options,
+    )
+
+
+def identity_line(values: Iterable[float]) -> Spec:
+    """Where both coordinates are equal."""
+    ends = [min(values), max(values)]
+    line = {"color": "var(--faint)", "width": 1.5, "dash": "dot"}
+    hidden = {"hoverinfo": "skip", "showlegend": False}
+    return {"type": "scatter", "mode": "lines", "x": ends, "y": ends, "line": line, **hidden}
+
+
+def series_points(x: Iterable[float], y: Iterable[float], name: object, series: int, size: int, **options: Any) -> Spec:
+    """Points of a sub-space, or of another series, in its colour and with its symbol."""
+    marker = {"symbol": SYMBOLS[series % len(SYMBOLS)], "size": size, "color": series_colour(series)}
+    shown = {"name": as_text(name, 28), "marker": marker}
+    return {"type": "scatter", "mode": "markers", "x": rounded(x), "y": rounded(y), **shown, **options}
+
+
+def rounded(values: Iterable[float]) -> list[float]:
     """Six significant digits: what a screen can show, in half of the bytes."""
     return [float(f"{value:.6g}") for value in values]
+
+
+# ---- cells of tables
+
+TEXT = "text"
+"""Kind of a cell that is aligned left and sorted as text."""
+NAME = "text id"
+"""And that holds the long name of a student, to be kept on one line where there is room."""
+
+
+class Cell(NamedTuple):
+    """A cell of a table, with the head of its column."""
+
+    head: str
+    text: object
+    value: object = None
+    """What its column is sorted by; None where it cannot be sorted."""
+    kind: str | None = None
+    """CSS classes: `TEXT` or `NAME`; None of a number."""
+    series: int | None = None
+    """Number of the sub-space whose symbol stands before the text."""
+    badges: tuple[str, ...] | None = None
+    """Pills behind the name of a student that a click chooses; None of other text."""
+
+
+def or_dash(value: float | None, form: str = ".4f", none: str = "–") -> str:
+    """A number as text, or a dash where there is none."""
+    return none if value is None or math.isnan(value) else format(value, form)
+
+
+# ---- training
 
 
 def training_figures(data: ReportData) -> dict[str, Spec]:

@@ -10,8 +10,7 @@ from types import MappingProxyType
 import pandas as pd
 
 from autodistil.errors import ConfigError, suggest
-from autodistil.report.markdown import write_markdown
-from autodistil.report.page import write_html
+from autodistil.report.page import write_html, write_markdown
 from autodistil.report.picture import write_picture, write_png
 from autodistil.report.rows import BudgetLine, ReportData
 from autodistil.run.facts import provenance, score_name, teacher_costs

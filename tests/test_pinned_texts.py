@@ -1,0 +1,65 @@
+"""A model card and a report in Markdown, to the byte: people and the Hub read both, and they change on purpose only.
+
+After a change that is meant, write the files in `tests/pinned` anew and read what `git diff` says.
+"""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from report_helpers import hostile_report, report_of
+
+from autodistil.export.card import Repeat, model_card
+from autodistil.profiling.forward_time import ForwardTimes
+from autodistil.profiling.stopwatch import Timing
+from autodistil.report.page import markdown
+from autodistil.space.files import load_space
+from autodistil.space.student import Candidate, StudentConfig
+
+PINNED = Path(__file__).with_name("pinned")
+FRONT_MATTER = "---\nlicense: other\nlicense_name: own\nlicense_link: https://example.org/own\nlanguage: en\n---\n"
+
+
+def card_teacher(folder, causal=False, images=None):
+    """As much of a teacher as the card reads."""
+    model = SimpleNamespace(config=SimpleNamespace(model_type="bert", vocab_size=30522))
+    return SimpleNamespace(
+        source="a/teacher",
+        folder=folder,
+        dims=StudentConfig(6, 384, 12, 32, 1536),
+        max_length=512,
+        images=images,
+        model=model,
+        family=SimpleNamespace(causal=causal),
+    )
+
+
+COSTS = {
+    "flops": 123_456_789,
+    "params": 12_345_678,
+    "params_no_embeddings": 1_234_567,
+    "size_mb": 49.4,
+    "seq_len": 128,
+    "teacher": {"flops": 1_437_800_000, "params": 22_700_000, "params_no_embeddings": 10_600_000, "size_mb": 90.9},
+}
+
+
+def test_a_model_card(tmp_path):
+    (tmp_path / "README.md").write_text(FRONT_MATTER)
+    student = Candidate("small", StudentConfig(2, 192, 6, 32, 768, embedding_size=128, vocab_size=20_000))
+    facts = {"held-out loss": "1.2345 (relation-kl)", "how far to trust it": "Not certified: a & b | c"}
+    times = ForwardTimes(
+        Timing(1.0, 0.9, 1.2, 10, True), Timing(3.0, 2.9, 3.2, 10, False), "1 x 128 tokens", "a CPU", 2
+    )
+    options = {"teacher": "a/teacher", "budgets": ["500MFLOPs"], "corpus": ["ä.txt"], "seed": 0}
+    repeat = Repeat(student.id, options, {"steps": 12, "learning_rate": 0.001})
+    card = model_card(student, card_teacher(tmp_path), COSTS, facts, True, times, repeat)
+    assert card.replace(f"PyTorch {torch.__version__}", "PyTorch 2") == (PINNED / "model_card.md").read_text("utf-8")
+
+
+def test_a_report_in_markdown():
+    candidates = load_space("smoke").candidates
+    report = hostile_report(
+        report_of(candidates, losses={one.id: 1 + 1 / (i + 1) for i, one in enumerate(candidates[:4])})
+    )
+    assert markdown(report) == (PINNED / "report.md").read_text("utf-8")

@@ -1,20 +1,78 @@
 """The configuration of a run: typed, frozen, strict about names and values, layered from files and flags."""
 
-from __future__ import annotations
-
-import types
-import typing
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from autodistil.errors import ConfigError, suggest
 
 LARGEST_FIRST = ("sandwich", "progressive")
 """Ways of sampling that draw the largest student in every step, first, which in-place distillation needs."""
+
+
+class AtLeast(float):
+    """The smallest number that an option may be."""
+
+
+class Above(float):
+    """The number that an option must be above."""
+
+
+class Option(NamedTuple):
+    """What the annotation of a field says about its values."""
+
+    kind: type[Any]
+    """`bool`, `int`, `float`, `str`, or `tuple` of strings."""
+    choices: tuple[str, ...]
+    """All values that it may have; empty for any."""
+    bounds: tuple[AtLeast | Above, ...]
+    optional: bool
+    """Whether it may be None."""
+
+    @classmethod
+    def of(cls, annotation: Any) -> Self:
+        """Read such as `Annotated[int | None, AtLeast(1)]` or `Literal["fp32", "bf16"]`."""
+        hint, *bounds = get_args(annotation) if get_origin(annotation) is Annotated else [annotation]
+        optional = NoneType in get_args(hint)
+        hint = get_args(hint)[0] if optional else hint
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        return cls(str if choices else get_origin(hint) or hint, choices, tuple(bounds), optional)
+
+    def checked(self, name: str, value: Any) -> Any:
+        """The value of the option called `name`; ints pass as floats, a string and lists as tuples.
+
+        Raises:
+            ConfigError: it is of another type, none of the choices, not finite or out of bounds.
+        """
+        if value is None and self.optional:
+            return None
+        if self.kind is tuple:
+            return _strings(name, value)
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, self.kind) or isinstance(value, bool) != (self.kind is bool):
+            got = type(value).__name__
+            raise ConfigError(f"option {name} = {value!r} is of type {got}; expected {self.kind.__name__}")
+        if self.choices and value not in self.choices:
+            hint = suggest(value, self.choices)
+            raise ConfigError(f"option {name} = {value!r}{hint}; allowed: {', '.join(self.choices)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"option {name} = {value} is not a finite number")
+        for bound in self.bounds:
+            if value < bound or (value == bound and isinstance(bound, Above)):
+                allowed = f"{'above' if isinstance(bound, Above) else 'at least'} {bound:g}"
+                raise ConfigError(f"option {name} = {value} is too small; allowed: {allowed}")
+        return value
+
+
+def _strings(name: str, value: Any) -> tuple[str, ...]:
+    items = (value,) if isinstance(value, str) else value
+    if not isinstance(items, Iterable) or not all(isinstance(item, str) for item in items):
+        raise ConfigError(f"option {name} = {value!r} is not a list of strings")
+    return tuple(items)
 
 
 @dataclass(frozen=True)
@@ -32,53 +90,53 @@ class RunConfig:
     """Allow code that comes with the teacher."""
 
     # How it is trained: fixed once a run has begun.
-    order: str = "both"
+    order: Literal["both", "activation", "gradient", "none"] = "both"
     """Importance order of the teacher's dimensions (`ordering.ORDERS`), or `none` for its own."""
     objective: str = "auto"
     """Weighted sum of `objectives.OBJECTIVES`; `auto` adds terms of the output for encoders of sentences and images."""
-    relation_heads: int | None = None
+    relation_heads: Annotated[int | None, AtLeast(1)] = None
     """Relation heads; chosen so that they divide every width unless given."""
-    teacher_layer: int | None = None
+    teacher_layer: Annotated[int | None, AtLeast(0)] = None
     """Teacher layer whose relations are distilled, from 0; the last unless given."""
     assistant: str | None = None
     """What teaches the smaller students (`assistant.py`): a sub-space, whose largest student teaches those before it,
     or the folder of an encoder with the teacher's tokenizer."""
-    layer_map: str = "spread"
+    layer_map: Literal["spread", "stride", "first", "influence"] = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
-    train_steps: int | None = None
+    train_steps: Annotated[int | None, AtLeast(1)] = None
     """Optimiser steps; 24 unless steps or minutes are given."""
-    train_minutes: float | None = None
+    train_minutes: Annotated[float | None, Above(0)] = None
     """Time for training, turned into steps by timing the first ones."""
-    text_unit: str = "auto"
+    text_unit: Literal["auto", "sequences", "sentences"] = "auto"
     """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""
-    batch_size: int = 16
+    batch_size: Annotated[int, AtLeast(1)] = 16
     """Sequences per step, or four times as many sentences or images."""
-    accumulate: int = 1
+    accumulate: Annotated[int, AtLeast(1)] = 1
     """Micro-batches that a step is cut into, to save memory."""
-    seq_len: int = 128
+    seq_len: Annotated[int, AtLeast(8)] = 128
     """Tokens per training sequence, and the length at which costs are stated."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Above(0)] = 1e-3
     """Peak learning rate of AdamW; the best of those tried for short trainings (reports/LOG.md)."""
-    warmup: float = 0.1
+    warmup: Annotated[float, AtLeast(0)] = 0.1
     """Share of the steps with rising learning rate."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, AtLeast(0)] = 0.01
     """Decoupled weight decay of matrices."""
-    clip: float = 1.0
+    clip: Annotated[float, Above(0)] = 1.0
     """Largest gradient norm of a SuperLM."""
-    sampling: str = "sandwich"
+    sampling: Literal["sandwich", "uniform", "inverse-cost", "progressive"] = "sandwich"
     """How students are drawn (`training.sampling.SAMPLINGS`)."""
-    random_students: int = 2
+    random_students: Annotated[int, AtLeast(0)] = 2
     """Random students a step, beside the largest and the smallest."""
     in_place: bool = False
     """In-place distillation: the smaller students of a step learn from its largest one."""
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     """`fp32`, or `bf16`: students compute in bfloat16, where the hardware has it; weights stay in fp32."""
-    heldout_sequences: int = 32
+    heldout_sequences: Annotated[int, AtLeast(1)] = 32
     """Held-out sequences that a student is scored on, or four times as many sentences or images."""
-    metric: str = "auto"
+    metric: Literal["auto", "objective", "perplexity"] = "auto"
     """What ranks students on held-out text: `objective`, the loss that they are trained on, or `perplexity`, of
     decoders, whose logarithm is then the loss of reports; `auto`: perplexity for decoders."""
-    seed: int = 0
+    seed: Annotated[int, AtLeast(0)] = 0
     """Decides data order, drawn students and search."""
 
     # What is searched: may change from search to search in one run.
@@ -88,61 +146,61 @@ class RunConfig:
     """Latency tables by name, such as `laptop=table.json`, for budgets such as `8ms@laptop`."""
     force_table: bool = False
     """Also take latency tables of other devices; students are then not measured again."""
-    sampler: str = "auto"
+    sampler: Literal["auto", "exhaustive", "gp", "nsga2", "tpe", "random"] = "auto"
     """Search algorithm (`student_search.study.SAMPLERS`)."""
-    trials: int | None = None
+    trials: Annotated[int | None, AtLeast(1)] = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
     study_storage: str | None = None
     """URL of a database or journal file that several drivers search together; in the run folder unless given."""
-    racing: str = "front"
+    racing: Literal["front", "pick", "none"] = "front"
     """Stop scoring students that are surely not on the `front`, surely not the `pick`, or `none`."""
 
     proxy: str | None = None
     """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
     data: str | None = None
     """Folder of labelled tasks; the Hugging Face Hub for what it does not hold."""
-    proxy_method: str | None = None
+    proxy_method: Literal["similarity", "probe", "finetune"] | None = None
     """`similarity`, `probe` or `finetune`; similarity where pairs have scores, else a probe, unless given."""
-    proxy_top: int = 16
+    proxy_top: Annotated[int, AtLeast(0)] = 16
     """Students that are scored by the task; 0 for all that have a loss."""
 
-    refine_top: int = 0
+    refine_top: Annotated[int, AtLeast(0)] = 0
     """Best students of the front that are refined alone and ranked again; 0 for none."""
-    refine_steps: int | None = None
+    refine_steps: Annotated[int | None, AtLeast(1)] = None
     """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
-    refine_learning_rate: float | None = None
+    refine_learning_rate: Annotated[float | None, Above(0)] = None
     """Its peak learning rate; a share of `learning_rate` unless given (`stages.refining.RATE_SHARE`)."""
 
     # The machine: never changes what is computed, but for rounding.
-    threads: int | None = None
+    threads: Annotated[int | None, AtLeast(1)] = None
     """CPU threads; all cores unless given."""
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto`, `cpu`, `cuda` or `mps`."""
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: Annotated[float, AtLeast(0)] = 60.0
     """Seconds between checkpoints."""
-    track: str | None = None
+    track: Literal["mlflow", "wandb", "none"] | None = None
     """Experiment tracker that is told of the run too (`tracking.TRACKERS`); `none` for none."""
 
-    workers: int = 0
+    workers: Annotated[int, AtLeast(0)] = 0
     """Ray workers that share a global batch, or score students; 0: this process alone, without Ray."""
-    cpus_per_worker: int = 1
+    cpus_per_worker: Annotated[int, AtLeast(1)] = 1
     """CPUs, and so CPU threads, of a worker."""
-    gpus_per_worker: float = 0.0
+    gpus_per_worker: Annotated[float, AtLeast(0)] = 0.0
     """GPUs of a worker; a fraction shares one among workers that score."""
-    layout: str = "joint"
+    layout: Literal["joint", "split"] = "joint"
     """`joint`: each worker holds the teacher and all SuperLMs; `split`: each SuperLM is trained by its own workers."""
     address: str | None = None
     """Ray cluster: `auto` or `host:port`; one on this machine, bound to loopback, unless given."""
     storage: str | None = None
     """Folder or URI that every node of the cluster sees, for checkpoints; the run folder unless given."""
-    max_failures: int = 2
+    max_failures: Annotated[int, AtLeast(-1)] = 2
     """Times that a training goes on by itself from its last checkpoint after it lost workers; -1: always."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = _coerce(field.name, getattr(self, field.name), _HINTS[field.name])
-            object.__setattr__(self, field.name, value)
-            _check_range(field.name, value)
+        for name, option in OPTIONS.items():
+            object.__setattr__(self, name, option.checked(name, getattr(self, name)))
+        if self.warmup >= 1:
+            raise ConfigError(f"option warmup = {self.warmup} is a share of the steps; allowed: from 0 to below 1")
         if self.in_place and self.sampling not in LARGEST_FIRST:
             raise ConfigError(
                 f"in_place = true needs the largest student in every step, sampling = {self.sampling!r} does not draw "
@@ -161,8 +219,7 @@ class RunConfig:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-_HINTS = typing.get_type_hints(RunConfig)
-OPTIONS = tuple(field.name for field in fields(RunConfig))
+OPTIONS = {name: Option.of(hint) for name, hint in get_type_hints(RunConfig, include_extras=True).items()}
 REFINE_OPTIONS = frozenset({"refine_top", "refine_steps", "refine_learning_rate"})
 PROXY_OPTIONS = frozenset({"proxy", "data", "proxy_method", "proxy_top"})
 DEVICE_OPTIONS = frozenset({"latency_tables", "force_table"})
@@ -177,45 +234,6 @@ RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 RECIPE_OPTIONS = frozenset({"learning_rate", "relation_heads", "layer_map", "random_students"})
 """Options of a recipe, which `tune` searches."""
 
-_CHOICES = {
-    "order": ("both", "activation", "gradient", "none"),
-    "layer_map": ("spread", "stride", "first", "influence"),
-    "text_unit": ("auto", "sequences", "sentences"),
-    "sampling": ("sandwich", "uniform", "inverse-cost", "progressive"),
-    "precision": ("fp32", "bf16"),
-    "metric": ("auto", "objective", "perplexity"),
-    "sampler": ("auto", "exhaustive", "gp", "nsga2", "tpe", "random"),
-    "racing": ("front", "pick", "none"),
-    "proxy_method": ("similarity", "probe", "finetune"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "layout": ("joint", "split"),
-    "track": ("mlflow", "wandb", "none"),
-}
-_MINIMUM = {
-    "relation_heads": 1,
-    "teacher_layer": 0,
-    "train_steps": 1,
-    "batch_size": 1,
-    "accumulate": 1,
-    "seq_len": 8,
-    "random_students": 0,
-    "seed": 0,
-    "trials": 1,
-    "proxy_top": 0,
-    "refine_top": 0,
-    "refine_steps": 1,
-    "heldout_sequences": 1,
-    "threads": 1,
-    "checkpoint_seconds": 0,
-    "workers": 0,
-    "cpus_per_worker": 1,
-    "gpus_per_worker": 0,
-    "max_failures": -1,
-    "weight_decay": 0,
-    "warmup": 0,
-}
-_ABOVE_ZERO = ("train_minutes", "learning_rate", "refine_learning_rate", "clip")
-
 
 def layered(*layers: Mapping[str, Any]) -> RunConfig:
     """The configuration of several layers, later ones overriding earlier ones.
@@ -225,11 +243,9 @@ def layered(*layers: Mapping[str, Any]) -> RunConfig:
     """
     merged: dict[str, Any] = {}
     for layer in layers:
-        given = set(layer)
-        if "train_steps" in given and layer["train_steps"] is not None:
-            merged.pop("train_minutes", None)
-        if "train_minutes" in given and layer["train_minutes"] is not None:
-            merged.pop("train_steps", None)
+        for given, other in (("train_steps", "train_minutes"), ("train_minutes", "train_steps")):
+            if layer.get(given) is not None:
+                merged.pop(other, None)
         merged.update(layer)
     unknown = sorted(set(merged) - set(OPTIONS))
     if unknown:
@@ -274,6 +290,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: missing, unreadable, not YAML or not a mapping.
     """
+    import yaml  # only where a file is read: `--help` is quicker
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -283,41 +301,3 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"config file {str(path)!r} holds no mapping of options; got {type(content).__name__}")
     return content
-
-
-def _coerce(name: str, value: Any, hint: Any) -> Any:
-    """Check a value against its annotation; ints pass as floats, lists as tuples."""
-    if typing.get_origin(hint) is types.UnionType:
-        if value is None:
-            return None
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    if typing.get_origin(hint) is tuple:
-        return _coerce_strings(name, value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ConfigError(f"option {name} = {value!r} is of type {type(value).__name__}; expected {hint.__name__}")
-    return value
-
-
-def _coerce_strings(name: str, value: Any) -> tuple[str, ...]:
-    items = (value,) if isinstance(value, str) else value
-    if not isinstance(items, Iterable) or not all(isinstance(item, str) for item in items):
-        raise ConfigError(f"option {name} = {value!r} is not a list of strings")
-    return tuple(items)
-
-
-def _check_range(name: str, value: Any) -> None:
-    if value is None:
-        return
-    choices = _CHOICES.get(name, ())
-    if choices and value not in choices:
-        raise ConfigError(f"option {name} = {value!r}{suggest(value, choices)}; allowed: {', '.join(choices)}")
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        raise ConfigError(f"option {name} = {value} is not a finite number")
-    if name in _MINIMUM and value < _MINIMUM[name]:
-        raise ConfigError(f"option {name} = {value} is too small; allowed: at least {_MINIMUM[name]}")
-    if name in _ABOVE_ZERO and value <= 0:
-        raise ConfigError(f"option {name} = {value} is too small; allowed: above 0")
-    if name == "warmup" and value >= 1:
-        raise ConfigError(f"option warmup = {value} is a share of the steps; allowed: from 0 to below 1")

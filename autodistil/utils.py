@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -244,6 +243,8 @@ _PACKAGES = (
 
 def installed_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
     """Versions of packages, those that decide a run's numbers unless given."""
+    from importlib.metadata import PackageNotFoundError, version  # `--help` is quicker without
+
     versions = {}
     for package in packages:
         try:

@@ -23,7 +23,8 @@ from quality_table.make import make_table
 from quality_table.rows import KINDS
 from quality_table.settings import FINETUNED, SIMILARITY, Settings
 
-from autodistil.cli.terminal import TerminalProgress, quiet_libraries
+from autodistil.cli.progress import TerminalProgress
+from autodistil.cli.terminal import quiet_libraries
 from autodistil.errors import AutodistilError, ConfigError, suggest
 
 QUICK: dict[str, Any] = {"train_steps": 4, "batch_size": 4, "heldout_sequences": 8, "random_students": 1}

@@ -23,7 +23,8 @@ from quality_table.compute import step_cost
 from quality_table.corpus import weighted_text
 
 from autodistil import pipeline
-from autodistil.cli.terminal import TerminalProgress, quiet_libraries
+from autodistil.cli.progress import TerminalProgress
+from autodistil.cli.terminal import quiet_libraries
 from autodistil.data.sources import DEFAULT_CORPUS
 from autodistil.evaluation.embedding import embedding_similarity, student_encoder, text_batcher
 from autodistil.run.run import Run

@@ -10,7 +10,9 @@ import shlex
 import sys
 import traceback
 
-import autodistil.cli.terminal
+import rich.table  # noqa: F401
+
+import autodistil.cli.progress
 import autodistil.pipeline  # noqa: F401
 from autodistil import cli
 

@@ -1,4 +1,4 @@
-"""`autodistil certify`."""
+"""`autodistil certify`: how far to trust the search, in words or as JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, Json, Resume
+from autodistil.cli.terminal import print_json
 
 
 @app.command(epilog="Example: `autodistil certify --run runs/mine --one`")
@@ -24,10 +25,17 @@ def certify(
     """Train a few students alone, and report how far the ranks of the search can be trusted."""
     context = open_existing(run, quiet=json)
     from autodistil import pipeline
-    from autodistil.cli import terminal as console
 
     certified = pipeline.certify(context, sample, one, resume)
+    where = {"certificate": str(certified.path), "report": str(certified.report)}
     if json:
-        console.print_certified_json(certified)
-    else:
-        console.print_certified(certified)
+        from json import loads
+
+        print_json({**loads(certified.path.read_text(encoding="utf-8")), **where})
+        return
+    from autodistil.student_search.certificate.verdict import sentences, verdict
+
+    for line in (verdict(certified.certificate), *sentences(certified.certificate)):
+        typer.echo(line)
+    for name, path in where.items():
+        typer.echo(f"{name}: {path}")

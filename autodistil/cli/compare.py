@@ -1,14 +1,18 @@
-"""`autodistil compare`."""
+"""`autodistil compare`: runs as a table and what differs as lines, or both as JSON, and the page."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autodistil.cli.main import app
 from autodistil.cli.options import Json
+from autodistil.cli.terminal import print_json, print_table, quiet_libraries
+
+if TYPE_CHECKING:
+    from autodistil.report.comparison import Comparison
 
 
 @app.command(epilog="Example: `autodistil compare runs/seed-0 runs/seed-1`")
@@ -18,11 +22,42 @@ def compare(
     json: Json = False,
 ) -> None:
     """Lay the fronts of runs over one another and say what differs."""
-    from autodistil.cli.terminal import print_comparison, quiet_libraries
-
     quiet_libraries()
-    from autodistil.report.comparison import write_comparison
+    from autodistil.report.comparison import headline, write_comparison
     from autodistil.stages.comparing import compare_runs
 
     found = compare_runs(runs)
-    print_comparison(found, write_comparison(found, to), as_json=json)
+    page = write_comparison(found, to)
+    if json:
+        print_json({**found.to_dict(), "page": str(page)})
+        return
+    _print_runs(found)
+    for line in (headline(found), *found.notes, *_change_lines(found), f"page: {page}"):
+        typer.echo(line)
+
+
+def _print_runs(found: Comparison) -> None:
+    from autodistil.costs.units import cost_of
+    from autodistil.report.comparison import best_value
+
+    volumes = [f"hv {cost_of(cost).name}" for cost in found.costs]
+    right = ["scored", found.measure, "MFLOPs", *volumes, "joint front"]
+    rows = []
+    for run in found.runs:
+        flops = "–" if run.best is None else f"{run.students.loc[run.best, 'flops'] / 1e6:,.1f}"
+        shares = [f"{run.hypervolume[cost]:.4f}" for cost in found.costs]
+        best = (run.best or "–", best_value(run, "value", ".4f"), flops)
+        rows.append((run.name, f"{len(run.students):,}", *best, *shares, f"{run.on_joint_front:,}"))
+    print_table(
+        "Runs compared",
+        ("run", "scored", "best", found.measure, "MFLOPs", *volumes, "joint front"),
+        rows,
+        caption="hypervolume: share of the largest possible, on one scale for these runs, log costs; more is better",
+        right=right,
+    )
+
+
+def _change_lines(found: Comparison) -> list[str]:
+    if not found.changes:
+        return ["nothing differs: options, teacher, text, device and versions are the same"]
+    return [f"{change.group}: {change.option}: {' | '.join(change.values)}" for change in found.changes]

@@ -1,19 +1,26 @@
-"""`autodistil evaluate`."""
+"""`autodistil evaluate`: scores on labelled tasks as a table or as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autodistil.cli.main import app
-from autodistil.cli.opening import given, set_threads
-from autodistil.cli.options import Device, Json, Threads
+from autodistil.cli.opening import set_threads
+from autodistil.cli.options import Json, given, with_flags
+from autodistil.cli.terminal import print_json, print_table, quiet_libraries
+
+if TYPE_CHECKING:
+    from autodistil.evaluation.results import TaskResult
 
 
 @app.command(epilog="Example: `autodistil evaluate my-student --task stsb --task mrpc --data tasks/ --finetune`")
+@with_flags("threads", "device")
 def evaluate(
+    *,
     model: Annotated[
         str,
         typer.Argument(help="A student's folder, another Hugging Face encoder, or all-MiniLM-L6-v2.", metavar="DIR"),
@@ -64,31 +71,48 @@ def evaluate(
             metavar="FILE",
         ),
     ] = None,
-    threads: Threads = None,
-    device: Device = None,
+    options: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Score a model on labelled tasks: embedding similarity, a linear probe, or fine-tuning."""
-    names = ("seeds", "max_train", "epochs", "batch_size", "max_length", "learning_rate", "device")
-    options = given({name: value for name, value in locals().items() if name in names}, skip=())
-    _check_method(method, finetune)
-    from autodistil.cli.terminal import TerminalProgress, print_evaluation, quiet_libraries
+    if finetune and method not in (None, "finetune"):
+        from autodistil.errors import ConfigError
 
+        raise ConfigError(f"--finetune and --method {method} are both given; give one of them")
     quiet_libraries()
+    from autodistil.cli.progress import TerminalProgress
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
     from autodistil.tasks.finetune import EvaluationSettings
 
-    options["learning_rates"] = options.pop("learning_rate", EvaluationSettings.learning_rates)
+    threads = options.pop("threads", None)
+    options |= given(seeds=seeds, max_train=max_train, epochs=epochs, batch_size=batch_size, max_length=max_length)
+    options |= given(learning_rates=learning_rate)
     settings = EvaluationSettings(**{"device": "auto", **options})
     set_threads(threads)
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
     results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress, file)
-    print_evaluation(model, results, path, as_json=json)
+    if json:
+        written = str(path) if path else None
+        print_json({"model": model, "results": [result.to_dict() for result in results], "written": written})
+        return
+    _print_results(model, results)
+    typer.echo(f"written: {path}" if path else "not written into the model's folder (see --write)")
 
 
-def _check_method(method: str | None, finetune: bool) -> None:
-    if finetune and method not in (None, "finetune"):
-        from autodistil.errors import ConfigError
+def _print_results(model: str, results: Sequence[TaskResult]) -> None:
+    from autodistil.evaluation.results import METHOD_NAMES, mean_and_spread
 
-        raise ConfigError(f"--finetune and --method {method} are both given; give one of them")
+    rows = []
+    for result in results:
+        metrics = [f"{name} {mean_and_spread(values, 100, 1)}" for name, values in result.metrics.items()]
+        split = f"{result.split} ({result.rows:,})"
+        cells = (result.task, METHOD_NAMES[result.method], split, f"{result.train_rows:,}", ", ".join(metrics))
+        rows.append((*cells, str(result.seeds)))
+    print_table(
+        f"{model} on labelled tasks",
+        ("task", "method", "split", "trained on", "metrics", "seeds"),
+        rows,
+        caption="metrics times 100; ± is the sample standard deviation over seeds",
+        right=("trained on", "seeds"),
+    )

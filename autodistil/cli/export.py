@@ -1,23 +1,25 @@
-"""`autodistil export`."""
+"""`autodistil export`: writes a student, and says how it was checked and how to load it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
-from autodistil.cli.options import Budgets, ExistingRun, Pick
+from autodistil.cli.options import ExistingRun, Pick, with_flags
 
 
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
+@with_flags("budgets")
 def export(
+    *,
     run: ExistingRun,
     to: Annotated[Path, typer.Option(help="New folder for the student.", metavar="DIR")],
     pick: Pick = "best",
-    budget: Budgets = None,
+    options: dict[str, Any],
     unrefined: Annotated[
         bool, typer.Option("--unrefined", help="The slice of the SuperLM, though the student was refined.")
     ] = False,
@@ -33,7 +35,16 @@ def export(
     """Write a student as an ordinary Hugging Face folder, and for other runtimes."""
     context = open_existing(run)
     from autodistil import pipeline
-    from autodistil.cli import terminal as console
 
-    student_id, exported = pipeline.export(context, pick, to, tuple(budget or ()), unrefined, tuple(formats or ()))
-    console.print_export(student_id, exported)
+    budgets = options.get("budgets", ())
+    student_id, exported = pipeline.export(context, pick, to, budgets, unrefined, tuple(formats or ()))
+    typer.echo(
+        f"exported {student_id} to {exported.path} (model.safetensors {exported.size_mb:.1f} MB; reloaded and compared "
+        f"with the SuperLM's student: largest difference {exported.max_difference:.1e})"
+    )
+    for one in exported.more:
+        typer.echo(f"{one.format}: {one.line}")
+    plain = "AutoModelForCausalLM" if exported.decoder else "AutoModel"
+    loader = "SentenceTransformer" if exported.sentence_transformers else f"{plain}.from_pretrained"
+    trust = ", trust_remote_code=True" if exported.own_architecture else ""
+    typer.echo(f'load it with: {loader}("{exported.path}"{trust})')

@@ -1,7 +1,4 @@
-"""The Typer application that the commands register with.
-
-Run the command line and turn every error into one line and an exit status.
-"""
+"""The Typer application that commands register with, and its run: every error is one line and an exit status."""
 
 from __future__ import annotations
 

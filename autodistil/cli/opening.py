@@ -6,25 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autodistil.cli.terminal import quiet_libraries
+from autodistil.config import read_config, read_recipe
+
 if TYPE_CHECKING:
     from autodistil.run.run import Run
-
-
-def given(arguments: dict[str, Any], skip: tuple[str, ...]) -> dict[str, Any]:
-    """The options that were given on the command line."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in arguments.items()
-        if name not in skip and value is not None and value != []
-    }
 
 
 def open_run(
     run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False, recipe: Path | None = None
 ) -> Run:
     """Open a run with options from files and, over them, the command line, and set the process up for it."""
-    from autodistil.cli.terminal import TerminalProgress, quiet_libraries
-    from autodistil.config import read_config, read_recipe
+    from autodistil.cli.progress import TerminalProgress
     from autodistil.run.folder import RunFolder
 
     layers = [read_config(config)] if config else []

@@ -1,4 +1,4 @@
-"""`autodistil profile`."""
+"""`autodistil profile`: measures students, and prints the table and how far to trust it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autodistil.cli.main import app
+from autodistil.cli.opening import open_existing
 from autodistil.cli.options import Json
+from autodistil.cli.terminal import print_json, print_table, quiet_libraries
 
 if TYPE_CHECKING:
-    from autodistil.profiling.profile import Source
+    from autodistil.profiling.latency_table import LatencyEntry, LatencyTable
+    from autodistil.profiling.profile import Profile, Source
     from autodistil.profiling.session import Plan
 
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder: a choice of its students.", metavar="DIR")]
@@ -57,6 +60,7 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""
+    from autodistil.cli.progress import TerminalProgress
     from autodistil.errors import ProfileError
     from autodistil.profiling.session import Plan
 
@@ -66,20 +70,24 @@ def profile(
     if out.is_dir():
         raise ProfileError(f"--out: got {str(out)!r}, which is a folder; give it the name of a file")
     sources, header = _sources(run, student or [], students, json)
-    from autodistil.cli import terminal as profile_output
-    from autodistil.cli.terminal import TerminalProgress
-
     progress = TerminalProgress(stderr=json)
     if emit:
         from autodistil.profiling.emit import emit_set
 
-        profile_output.print_emitted(emit_set(sources, plan, header, emit, progress))
+        runner = emit_set(sources, plan, header, emit, progress)
+        typer.echo(f"set: {runner.parent}; copy it to the device, then there, with onnxruntime and numpy:")
+        typer.echo(f"python {runner.name}, which writes table.json to bring back")
         return
     from autodistil.profiling.latency_table import write_table
 
     profiled = _profile(label, plan, sources, header, progress)
     write_table(profiled.table, out)
-    (profile_output.print_profile_json if json else profile_output.print_profile)(profiled, out)
+    if json:
+        print_json({**profiled.table.to_dict(), "mean_cosine": profiled.mean_cosine, "table": str(out)})
+        return
+    _print_entries(profiled.table)
+    for line in (*notes(profiled), f"table: {out}"):
+        typer.echo(line)
 
 
 def _device(name: str) -> tuple[str | None, str]:
@@ -109,7 +117,6 @@ def _profile(label: str | None, plan: Plan, sources: list[Source], header: dict[
 
 
 def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> tuple[list[Source], dict[str, Any]]:
-    from autodistil.cli.opening import open_existing
     from autodistil.errors import ProfileError
     from autodistil.formats.setting import check_whole
 
@@ -121,8 +128,6 @@ def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> 
         from autodistil.stages.profiling import run_sources
 
         return run_sources(context, count)
-    from autodistil.cli.terminal import quiet_libraries
-
     quiet_libraries()
     from autodistil.stages.profiling import folder_sources
 
@@ -139,3 +144,41 @@ def _numbers(flag: str, text: str) -> list[int]:
             f"{flag}: got {text[:80]!r}; allowed: whole numbers separated by commas, such as 1,8; correct it"
         )
     return list(dict.fromkeys(map(int, words)))
+
+
+def _print_entries(table: LatencyTable) -> None:
+    unit = "thread" if table.threads == 1 else "threads"
+    right = ("batch", "length", "median ms", "95 % interval", "peak MB", "file MB", "")
+    print_table(
+        f"{table.device}; {table.runtime}, {table.threads} {unit}",
+        ("student", *right),
+        map(_cells, table.entries),
+        right=right,
+        no_wrap=True,
+    )
+
+
+def _cells(entry: LatencyEntry) -> tuple[str, ...]:
+    peak = "-" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.1f}"
+    interval = f"{entry.low_ms:.2f} - {entry.high_ms:.2f}"
+    sizes = (f"{entry.median_ms:.2f}", interval, peak, f"{entry.file_mb:,.1f}")
+    return (entry.student.label, str(entry.batch), str(entry.seq_len), *sizes, "busy" if entry.busy else "")
+
+
+def notes(profile: Profile) -> list[str]:
+    """What to say about neighbour load and about quantised outputs."""
+    found = [busy_note(profile.table)] if profile.table.busy else []
+    if profile.table.runtime == "onnx-int8":
+        found.append(
+            f"cosine of quantised outputs with PyTorch's: {profile.mean_cosine:.3f} (the lowest student's mean)"
+        )
+    return found
+
+
+def busy_note(table: LatencyTable) -> str:
+    """That the machine was busy, and what to do."""
+    busy = sum(entry.busy for entry in table.entries)
+    return (
+        f"the machine was busy: {busy} of {len(table.entries)} entries were disturbed by other work in spite of three "
+        "repetitions, and their times are too long or scatter; close other programs and profile again"
+    )

@@ -1,4 +1,4 @@
-"""`autodistil push`."""
+"""`autodistil push`: sends an exported student, and lists what was sent or would be."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def push(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent.")] = False,
 ) -> None:
     """Put an exported student on the Hugging Face Hub."""
-    from autodistil.cli import terminal as console
     from autodistil.export import hub
 
-    console.print_push(hub.push(folder, repo, private, dry_run))
+    pushed = hub.push(folder, repo, private, dry_run)
+    for name, size in pushed.files:
+        typer.echo(f"{size / 1e6:10.3f} MB  {name}")
+    total = sum(size for _, size in pushed.files) / 1e6
+    done = f"sent to {pushed.repo}: {pushed.url}" if pushed.url else f"would go to {pushed.repo}; nothing was sent"
+    typer.echo(f"{len(pushed.files)} files, {total:.1f} MB, {done}")

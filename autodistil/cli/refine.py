@@ -7,25 +7,30 @@ from typing import Annotated
 import typer
 
 from autodistil.cli.main import app
-from autodistil.cli.opening import given, open_existing
-from autodistil.cli.options import STEPS_HELP, ExistingRun, Pick, Resume
+from autodistil.cli.opening import open_existing
+from autodistil.cli.options import ExistingRun, Pick, Resume, given
 
 
 @app.command(epilog="Example: `autodistil refine --run runs/mine --pick knee --steps 2000`")
 def refine(
     run: ExistingRun,
     pick: Pick = "best",
-    steps: Annotated[int | None, typer.Option(help=STEPS_HELP, metavar="N")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps alone [default: half of those of the training].", metavar="N")
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak learning rate [default: a quarter of that of the training].", metavar="X")
     ] = None,
     resume: Resume = False,
 ) -> None:
     """Go on distilling a student alone; exports of it then have the refined weights."""
-    options = {"refine_steps": steps, "refine_learning_rate": learning_rate}
-    context = open_existing(run, options=given(options, skip=()))
+    context = open_existing(run, options=given(refine_steps=steps, refine_learning_rate=learning_rate))
     from autodistil import pipeline
-    from autodistil.cli import terminal as console
+    from autodistil.stages.reporting import export_command
 
     refinement, report = pipeline.refine(context, pick, resume)
-    console.print_refined(refinement, report, run)
+    typer.echo(f"refined {refinement.student} {refinement}")
+    if not refinement.helped:
+        typer.echo("that is no better: its slice of the SuperLM is what export writes")
+    typer.echo(f"report: {report}")
+    typer.echo(f"export: {export_command(run, refinement.student)}")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from autodistil.cli.main import app
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from autodistil.cli.terminal import print_table, quiet_libraries
 
 _CAPTION = (
     "Every family passes the same contract on random weights: sliced = extracted = reloaded, FLOPs and parameters in "
@@ -29,53 +27,34 @@ def teachers(
     ] = None,
 ) -> None:
     """List the families of teachers with what each was tried on, and the teachers that install by name."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
     if convert is not None:
-        console.print(_converted(convert), markup=False)
+        from autodistil.models import packaged
+
+        typer.echo(f"{convert}: safetensors in {packaged.convert(convert)}; give it as --teacher {convert}")
     if check is not None:
-        console.print(_checked(check), markup=False)
+        _check(check)
     if convert is None and check is None:
-        console.print(_family_table())
-        console.print(_packaged_table())
+        _print_teachers()
 
 
-def _converted(name: str) -> str:
-    from autodistil.models.packaged import convert
-
-    return f"{name}: safetensors in {convert(name)}; give it as --teacher {name}"
-
-
-def _checked(source: str) -> str:
-    from autodistil.cli.terminal import quiet_libraries
+def _check(source: str) -> None:
     from autodistil.export.family_contract import check_family
     from autodistil.models.teacher import load_config
 
     quiet_libraries()
     config = load_config(source)
-    return "\n".join([f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config))])
+    for line in (f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config))):
+        typer.echo(line)
 
 
-def _family_table() -> Table:
-    from rich.table import Table
-
+def _print_teachers() -> None:
     from autodistil.models.families import known_families
-
-    table = Table("model types", "tried on real weights", title="Families", caption=_CAPTION)
-    table.title_justify = table.caption_justify = "left"
-    for family in known_families():
-        table.add_row(", ".join(family.model_types), ", ".join(family.tried_on) or "none: random weights only")
-    return table
-
-
-def _packaged_table() -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
     from autodistil.models.packaged import PACKAGED
 
-    table = Table("name", "there", title="Teachers that install by name", title_justify="left")
-    for name, model in PACKAGED.items():
-        table.add_row(name, Text(model.status(name)))
-    return table
+    families = [
+        (", ".join(family.model_types), ", ".join(family.tried_on) or "none: random weights only")
+        for family in known_families()
+    ]
+    print_table("Families", ("model types", "tried on real weights"), families, caption=_CAPTION)
+    there = [(name, model.status(name)) for name, model in PACKAGED.items()]
+    print_table("Teachers that install by name", ("name", "there"), there)

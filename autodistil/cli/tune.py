@@ -1,61 +1,46 @@
-"""`autodistil tune`."""
+"""`autodistil tune`: trains with recipes, and prints them as a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from autodistil.cli.main import app
-from autodistil.cli.opening import given, open_run
-from autodistil.cli.options import (
-    Address,
-    BatchSize,
-    ConfigFile,
-    Corpus,
-    CpusPerWorker,
-    Device,
-    GpusPerWorker,
-    ObjectiveName,
-    Precision,
-    Resume,
-    Seed,
-    SeqLen,
-    Space,
-    Storage,
-    Teacher,
-    TeacherLayer,
-    Workers,
-)
+from autodistil.cli.opening import open_run
+from autodistil.cli.options import FLAGS, ConfigFile, Resume, given, with_flags
+from autodistil.cli.terminal import print_table
+from autodistil.config import SEARCH_OPTIONS
+
+_FIXED = ("metric", "assistant", "train_steps", "train_minutes", "threads", "layout", "max_failures", "track")
+"""Options of a training that a tuning decides itself, or does without."""
 
 
 @app.command(epilog="Example: `autodistil tune --run runs/tuning --corpus texts/ --samples 30 --workers 4`")
+@with_flags(*(name for name in FLAGS if name not in SEARCH_OPTIONS.union(_FIXED)))
 def tune(
+    *,
     run: Annotated[Path, typer.Option(help="Run folder of the tuning, not of a search.", metavar="DIR")],
     samples: Annotated[int, typer.Option(help="Recipes to try.", metavar="N", min=1)] = 12,
-    teacher: Teacher = None,
-    corpus: Corpus = None,
-    space: Space = None,
-    objective: ObjectiveName = None,
-    teacher_layer: TeacherLayer = None,
+    options: dict[str, Any],
     train_steps: Annotated[int | None, typer.Option(help="Steps of a trial [default: 90].", metavar="N")] = None,
-    batch_size: BatchSize = None,
-    seq_len: SeqLen = None,
-    seed: Seed = None,
-    device: Device = None,
-    precision: Precision = None,
-    workers: Workers = None,
-    cpus_per_worker: CpusPerWorker = None,
-    gpus_per_worker: GpusPerWorker = None,
-    address: Address = None,
-    storage: Storage = None,
     resume: Resume = False,
     config: ConfigFile = None,
 ) -> None:
     """Find learning rate, relation heads, layer map and random students by short trainings on Ray Tune."""
-    context = open_run(run, config, given(locals(), skip=("run", "samples", "resume", "config")))
-    from autodistil.cli import terminal as console
+    context = open_run(run, config, options | given(train_steps=train_steps))
     from autodistil.stages.tuning import tune_recipe
 
-    console.print_tuned(tune_recipe(context, samples, resume))
+    tuned = tune_recipe(context, samples, resume)
+    trials = tuned.trials if tuned.trials["error"].any() else tuned.trials.drop(columns="error")
+    names = [name.replace("_", " ") for name in trials.columns]
+    rows = (map(_cell, row) for row in trials.itertuples(index=False))
+    right = set(names) - {"layer map", "error"}
+    print_table("Recipes by held-out loss after equal steps", names, rows, right=right)
+    typer.echo(f"trials: {tuned.trials_path}")
+    typer.echo(f"train with the best: autodistil train --recipe {tuned.recipe_path} --run NEW")
+
+
+def _cell(value: float | str) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -127,9 +127,9 @@ def test_tasks_that_cannot_rank_are_one_line(data, task, method, expected):
 
 
 def test_there_is_a_method_for_every_allowed_name():
-    from autodistil.config import _CHOICES
+    from autodistil.config import OPTIONS
 
-    assert set(PROXY_METHODS) == set(_CHOICES["proxy_method"])
+    assert set(PROXY_METHODS) == set(OPTIONS["proxy_method"].choices)
 
 
 # ---- kept scores

@@ -8,7 +8,7 @@ import pytest
 from run_helpers import one_line, save_random_bert
 
 from autodistil.cli import main
-from autodistil.cli.terminal import notes
+from autodistil.cli.profile import notes
 from autodistil.errors import ProfileError
 from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import read_table

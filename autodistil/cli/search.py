@@ -11,11 +11,10 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, Json, RecipeFile, ReportDir, Resume, with_flags
-from autodistil.cli.terminal import output, print_json
+from autodistil.cli.terminal import output, print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
     from autodistil.pipeline import SearchResult
 
@@ -55,7 +54,7 @@ def search(
 
 def print_search(result: SearchResult) -> None:
     """The front as a table, where the report lies and how to export."""
-    output().print(_front_table(result))
+    _print_front(result)
     best = result.candidates.loc[result.best]
     student = result.student
     for line in (
@@ -80,32 +79,32 @@ def _refined(row: pd.Series) -> str:
     return f" -> {loss:.4f} refined alone" if math.isfinite(loss) else ""
 
 
-def _front_table(result: SearchResult) -> Table:
+def _print_front(result: SearchResult) -> None:
     front = result.pareto
     shown = front if len(front) <= _FRONT_ROWS else front.iloc[-_FRONT_ROWS:]
     more = f", the last {_FRONT_ROWS} of {len(front)}" if len(front) > len(shown) else ""
-    scored = "score on the proxy task's train split; " if "score" in front else ""
-    table = Table(
-        title=f"Pareto front under {' and '.join(result.budgets)}{more}",
-        caption=f"{scored}loss on held-out text; FLOPs are multiply-adds, batch 1",
-        title_justify="left",
-        caption_justify="left",
-    )
     scores = ["score"] if "score" in front else []
-    for name in ("student", "MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"):
-        table.add_column(name, justify="left" if name == "student" else "right", no_wrap=True)
-    for student_id, row in shown.iterrows():
-        mark = " *" if student_id == result.best else " ~" if student_id == result.knee else ""
-        table.add_row(
-            f"{student_id}{mark}",
-            f"{row['flops'] / 1e6:,.1f}",
-            f"{row['params'] / 1e6:.2f}",
-            f"{row['size_mb']:.1f}",
-            *(f"{row[column]:.4f}" for column in (*scores, "loss")),
-            str(row["rank"]),
-            str(row["rank_in_sub_space"]),
-        )
-    return table
+    scored = "score on the proxy task's train split; " if scores else ""
+    columns = ["MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
+    print_table(
+        f"Pareto front under {' and '.join(result.budgets)}{more}",
+        ["student", *columns],
+        [
+            [
+                f"{student_id}{' *' if student_id == result.best else ' ~' if student_id == result.knee else ''}",
+                f"{row['flops'] / 1e6:,.1f}",
+                f"{row['params'] / 1e6:.2f}",
+                f"{row['size_mb']:.1f}",
+                *(f"{row[column]:.4f}" for column in (*scores, "loss")),
+                str(row["rank"]),
+                str(row["rank_in_sub_space"]),
+            ]
+            for student_id, row in shown.iterrows()
+        ],
+        caption=f"{scored}loss on held-out text; FLOPs are multiply-adds, batch 1",
+        right=columns,
+        no_wrap=True,
+    )
 
 
 def search_json(result: SearchResult) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from autodistil.costs.units import UNITS, cost_of, three_digits
 from autodistil.profiling.device_costs import DeviceCost, typical_value
 from autodistil.profiling.latency_model import accuracy
 from autodistil.report.front import front_figure
-from autodistil.report.rows import ReportData, front_rows, measure, students
+from autodistil.report.rows import ReportData, front_rows, measure, staircase, students
 from autodistil.report.style import (
     NAME,
     Cell,
@@ -90,9 +90,7 @@ class Advice:
 
 def advice(data: ReportData, device: DeviceCost) -> list[Advice]:
     """For each budget at which another student becomes the best, cheapest first; thinned where there are many."""
-    front, by = front_rows(data), measure(data)
-    front = front.assign(badness=by.sign * front[by.column]).sort_values([device.budget.column, "badness"])
-    best = front[front["badness"] < front["badness"].cummin().shift(fill_value=np.inf)]
+    best, by = staircase(data, device.budget.column), measure(data)
     if len(best) > ADVICE_ROWS:
         best = best.iloc[np.unique(np.linspace(0, len(best) - 1, ADVICE_ROWS).round().astype(int))]
     return [_advice(device, row, by.column) for _, row in best.iterrows()]

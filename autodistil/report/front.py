@@ -37,14 +37,15 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
     if data.best == data.knee:
         picks = {"best and knee": data.best}
     found = {label: row for label, name in picks.items() if (row := student(data, name)) is not None}
-    taken, value = _pixels(data, column, x, y), measure(data).column
+    taken, by = _pixels(data, column, x, y), measure(data)
     labels = []
     for label, row in found.items():
-        point = np.array([x.share(row[column]) * _PLOT_PX[0], (1 - y.share(row[value])) * _PLOT_PX[1]])
+        cost, value = row.cost(column), row.value(by)
+        point = np.array([x.share(cost) * _PLOT_PX[0], (1 - y.share(value)) * _PLOT_PX[1]])
         spot = _free_spot(point, label, taken)
         taken = np.vstack([taken, *_box_points(point, label, spot)])
-        labels.append(_pick(label, x.at(row[column]), y.at(row[value]), spot))
-    return [_rings(list(found.values()), column, value)] if found else [], labels
+        labels.append(_pick(label, x.at(cost), y.at(value), spot))
+    return [_rings([(row.cost(column), row.value(by)) for row in found.values()])] if found else [], labels
 
 
 def _pixels(data: ReportData, column: str, x: Scale, y: Scale) -> np.ndarray:
@@ -79,12 +80,12 @@ def _free_spot(point: np.ndarray, label: str, taken: np.ndarray) -> tuple[int, i
     return min(_SPOTS, key=cost)
 
 
-def _rings(rows: Sequence[pd.Series], column: str, value: str) -> Spec:
+def _rings(points: Sequence[tuple[float, float]]) -> Spec:
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [float(row[column]) for row in rows],
-        "y": [float(row[value]) for row in rows],
+        "x": [float(x) for x, _ in points],
+        "y": [float(y) for _, y in points],
         "marker": {"symbol": "circle-open", "size": 19, "color": "var(--ink)", "line": {"width": 1.8}},
         "hoverinfo": "skip",
         "showlegend": False,

@@ -281,7 +281,7 @@ def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
         Cell("MFLOPs", three_digits(row["flops"] / 1e6)),
         Cell("M params", three_digits(row["params"] / 1e6)),
         Cell("MB", three_digits(row["size_mb"])),
-        *(Cell(name, three_digits(row[name])) for name in choose.device_columns(data.candidates)),
+        *(Cell(name, three_digits(row[name])) for name in data.table.devices),
         *([Cell("Score", f"{row['score']:.4f}")] if data.score_name is not None else []),
         Cell("Loss", f"{row['loss']:.4f}"),
         Cell("Rank", f"{row['rank']:.0f}"),

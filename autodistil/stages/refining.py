@@ -14,17 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from autodistil.config import RunConfig
 from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.run.kept import read_refinements, write_refinement
 from autodistil.run.run import Run
 from autodistil.space.student import Candidate
-from autodistil.stages.searching import refined_candidates, whole_loss, write_candidates
+from autodistil.stages.searching import whole_loss
 from autodistil.stages.training import check_interrupted, recipe_of, train_apart
-from autodistil.student_search.candidates import Refinement, choose_finalists
+from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS
 from autodistil.training.recipe import Recipe
@@ -40,14 +38,14 @@ the best or close to it for four students after 12 to 48 steps, with SuperLMs of
 
 
 def refine_students(
-    run: Run, candidates: Sequence[Candidate], ranked: pd.DataFrame, resume: bool
+    run: Run, candidates: Sequence[Candidate], table: CandidateTable, resume: bool
 ) -> dict[str, Refinement]:
     """Refine those students that are not refined yet, and score them; returns the results of all of them.
 
     Args:
         run: its SuperLMs are trained.
         candidates: the students.
-        ranked: candidates with their held-out losses.
+        table: the candidates with their held-out losses.
         resume: go on with an interrupted refinement.
 
     Raises:
@@ -66,24 +64,24 @@ def refine_students(
     for superlm in _trained(run, missing, recipe):
         candidate = by_id[superlm.sub_space.name]
         loss = run.scorer.loss(superlm, candidate.config)
-        before = whole_loss(run.inputs, run.scorer, candidate, ranked)
+        before = whole_loss(run.inputs, run.scorer, candidate, table)
         found = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
         write_refinement(found, folder_of(candidate.id))
         known[candidate.id] = found
     return {candidate.id: known[candidate.id] for candidate in candidates}
 
 
-def refine_finalists(run: Run, problem: SearchProblem, ranked: pd.DataFrame, resume: bool) -> pd.DataFrame:
+def refine_finalists(run: Run, problem: SearchProblem, table: CandidateTable, resume: bool) -> CandidateTable:
     """Refine the best students of the front, as many as are asked for, and rank them again; rewrites `candidates.csv`.
 
     Raises:
         RunError: see `refine_students`.
     """
-    chosen = choose_finalists(ranked, run.config.refine_top)
-    refine_students(run, [problem.candidates[student_id] for student_id in chosen], ranked, resume)
-    ranked = refined_candidates(run.folder, run.config, ranked)
-    write_candidates(run.inputs, ranked)
-    return ranked
+    chosen = table.front.best_first.ids[: run.config.refine_top]
+    refine_students(run, [problem.candidates[student_id] for student_id in chosen], table, resume)
+    table = table.refined(read_refinements(run.folder.refined_path), run.config.refine_top)
+    table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
+    return table
 
 
 def refining_recipe(config: RunConfig, resolved: Mapping[str, Any]) -> Recipe:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
 from autodistil.report.front import HOVER_COLUMNS
-from autodistil.report.rows import ReportData, by_rank, front_rows, measure
+from autodistil.report.rows import ReportData, by_rank, front_rows
 from autodistil.report.style import Spec
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 
@@ -54,7 +54,7 @@ def _limit(data: ReportData, column: str) -> float | None:
 def choosable(data: ReportData) -> pd.DataFrame:
     """Scored students, best first by what they are exported with: refined weights count where they are better."""
     known = by_rank(data)
-    if measure(data) == BY_SCORE:
+    if data.table.ranking == BY_SCORE:
         return known
     return known.loc[CandidateTable(known).exported_losses.sort_values(kind="stable").index]
 
@@ -70,7 +70,7 @@ def facts(data: ReportData) -> dict[str, Any]:
         "order": choosable(data).index.tolist(),
         "front": front_rows(data).index.tolist(),
         "dials": [asdict(dial) for dial in dials(data)],
-        "measure": asdict(measure(data)),
+        "measure": asdict(data.table.ranking),
         "best": numbers.get(data.best),
         "knee": numbers.get(data.knee),
         "command": [head, tail] if found else None,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
-from autodistil.report.rows import UNPLACED, ReportData, measure, staircase, student, students, sub_spaces
+from autodistil.report.rows import UNPLACED, ReportData, staircase, students, sub_spaces
 from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
 
 _FAR = 4.0
@@ -36,8 +36,8 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
     picks = {"best": data.best, "knee": data.knee}
     if data.best == data.knee:
         picks = {"best and knee": data.best}
-    found = {label: row for label, name in picks.items() if (row := student(data, name)) is not None}
-    taken, by = _pixels(data, column, x, y), measure(data)
+    found = {label: row for label, name in picks.items() if (row := data.table.get(name)) is not None}
+    taken, by = _pixels(data, column, x, y), data.table.ranking
     labels = []
     for label, row in found.items():
         cost, value = row.cost(column), row.value(by)
@@ -50,7 +50,7 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
 
 def _pixels(data: ReportData, column: str, x: Scale, y: Scale) -> np.ndarray:
     """Where the students are drawn (students, 2), from the upper left."""
-    table, value = students(data), measure(data).column
+    table, value = students(data), data.table.ranking.column
     rows = table.loc[~table["state"].isin(UNPLACED), [column, value]].astype(float).to_numpy()
     places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(height)) * _PLOT_PX[1]) for cost, height in rows]
     return np.array(places).reshape(-1, 2)
@@ -257,7 +257,7 @@ def front_figure(data: ReportData, column: str) -> Spec:
 
 def _value_scale(data: ReportData) -> Scale:
     """The axis of what ranks, with more room where good students are: labels go there."""
-    table, by = students(data), measure(data)
+    table, by = students(data), data.table.ranking
     values = table.loc[~table["state"].isin(UNPLACED), by.column].astype(float)
     if by.sign < 0:
         return Scale.over(values, pad_low=0.06, pad_high=0.14, may_be_log=False)
@@ -325,7 +325,7 @@ _LABELS = {"over": "over budget", "untasked": "by loss only", "unscored": "not s
 
 
 def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, series: int) -> Spec:
-    name, value = sub_spaces(data)[series], measure(data).column
+    name, value = sub_spaces(data)[series], data.table.ranking.column
     return {
         "type": "scatter",
         "mode": "markers",
@@ -372,7 +372,7 @@ def _front_line(data: ReportData, column: str) -> list[Spec]:
             "type": "scatter",
             "mode": "lines",
             "x": line[column].tolist(),
-            "y": rounded(line[measure(data).column]),
+            "y": rounded(line[data.table.ranking.column]),
             "name": "Pareto front",
             "legendrank": 1,
             "line": {"color": "var(--dim)", "width": 1.5, "shape": "hv"},

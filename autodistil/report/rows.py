@@ -13,7 +13,7 @@ import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of, share
 from autodistil.profiling.device_costs import DeviceCost
-from autodistil.student_search.candidates import CandidateRow, CandidateTable, Ranking
+from autodistil.student_search.candidates import CandidateTable, Ranking
 from autodistil.student_search.certificate.assess import Certificate
 
 
@@ -73,22 +73,13 @@ UNPLACED = ("untasked", "unscored")
 """States of students that have no value of what ranks."""
 
 
-def measure(data: ReportData) -> Ranking:
-    """What students are ranked by."""
-    return data.table.ranking
-
-
 def students(data: ReportData) -> pd.DataFrame:
     """The candidates, numbered from 0, with `state` and `series` (number of the sub-space, in order of appearance)."""
     table = data.candidates
-    scored, has_loss = (_finite(table[column]) for column in (measure(data).column, "loss"))
-    feasible, pareto = (table[column].fillna(False).astype(bool) & scored for column in ("feasible", "pareto"))
-    state = np.select([pareto, feasible, scored, has_loss], STATES[:4], default=STATES[4])
+    scored, has_loss = (np.isfinite(table[column]) for column in (data.table.ranking.column, "loss"))
+    states = [scored & table["feasible"] & table["pareto"], scored & table["feasible"], scored, has_loss]
+    state = np.select(states, STATES[:4], default=STATES[4])
     return table.assign(state=state, series=pd.factorize(table["sub_space"])[0])
-
-
-def _finite(values: pd.Series) -> np.ndarray:
-    return np.isfinite(values.to_numpy(dtype=float, na_value=np.nan))
 
 
 def by_rank(data: ReportData) -> pd.DataFrame:
@@ -100,11 +91,6 @@ def by_rank(data: ReportData) -> pd.DataFrame:
 def sub_spaces(data: ReportData) -> list[str]:
     """Names of the sub-spaces, in order of appearance."""
     return [str(name) for name in pd.unique(data.candidates["sub_space"])]
-
-
-def student(data: ReportData, name: str | None) -> CandidateRow | None:
-    """A student by id, None where there is no such student."""
-    return data.table[name] if name is not None and name in data.table else None
 
 
 def front_rows(data: ReportData) -> pd.DataFrame:
@@ -143,16 +129,13 @@ class BudgetRow:
 
 def budget_rows(data: ReportData) -> list[BudgetRow]:
     """One row a budget, as given."""
-    best = student(data, data.best)
+    best = data.table.get(data.best)
     rows = []
     for budget in data.budgets:
-        cost, values = cost_of(budget.cost), data.candidates[budget.cost]
-        spent = "–"
-        if best is not None:
-            value = best.cost(budget.cost)
-            spent = f"{cost.text(value)} ({share(value, budget.limit)})"
-        over = int((values > budget.limit).sum())
-        rows.append(BudgetRow(budget.text, cost.text(budget.limit), spent, over, len(values)))
+        cost, spent = cost_of(budget.cost), None if best is None else best.cost(budget.cost)
+        words = "–" if spent is None else f"{cost.text(spent)} ({share(spent, budget.limit)})"
+        over = int((data.candidates[budget.cost] > budget.limit).sum())
+        rows.append(BudgetRow(budget.text, cost.text(budget.limit), words, over, len(data.table)))
     return rows
 
 
@@ -174,7 +157,7 @@ def _nearest_miss(data: ReportData) -> str:
 
 def headline(data: ReportData) -> str:
     """The result in one sentence."""
-    if student(data, data.best) is not None:
+    if data.table.get(data.best) is not None:
         texts = [budget.text for budget in data.budgets]
         under = " and ".join(texts) if len(texts) <= 2 else f"all {len(texts)} budgets"
         return f"{data.best} is the best student" + (f" under {under}." if under else ".")
@@ -196,7 +179,7 @@ class KeyFigure:
 
 def key_figures(data: ReportData) -> list[KeyFigure]:
     """Costs of the best student beside the teacher's, and its loss; empty where there is no best student."""
-    best = student(data, data.best)
+    best = data.table.get(data.best)
     if best is None:
         return []
     costs = [
@@ -241,7 +224,7 @@ def sentences(data: ReportData) -> list[str]:
 
 
 def _knee_sentence(data: ReportData) -> Iterator[str]:
-    best, knee, by = student(data, data.best), student(data, data.knee), measure(data)
+    best, knee, by = data.table.get(data.best), data.table.get(data.knee), data.table.ranking
     if best is None or knee is None:
         return
     if data.best == data.knee:
@@ -274,7 +257,7 @@ class SubSpaceRow:
 def sub_space_rows(data: ReportData) -> list[SubSpaceRow]:
     """One row a sub-space; losses compare best within one."""
     groups = students(data).groupby("sub_space", sort=False)
-    return [_sub_space_row(str(name), group, measure(data)) for name, group in groups]
+    return [_sub_space_row(str(name), group, data.table.ranking) for name, group in groups]
 
 
 def _sub_space_row(name: str, group: pd.DataFrame, by: Ranking) -> SubSpaceRow:

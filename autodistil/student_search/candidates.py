@@ -138,7 +138,7 @@ class CandidateTable:
     """
 
     frame: pd.DataFrame
-    """One row a student, by id, for notebooks: the columns of `candidates.csv`."""
+    """One row a student, by id, for notebooks: the columns of `candidates.csv`. Rows are ordered under any index."""
     front_costs: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     """The costs that span the front beside the loss or score, by id; `scored` needs them."""
 
@@ -225,8 +225,12 @@ class CandidateTable:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def __contains__(self, student_id: str | None) -> bool:
+    def __contains__(self, student_id: str) -> bool:
         return student_id in self.frame.index
+
+    def get(self, student_id: str | None) -> CandidateRow | None:
+        """One student; None where there is none of this id."""
+        return self[student_id] if student_id is not None and student_id in self else None
 
     def __getitem__(self, student_id: str) -> CandidateRow:
         row = self.frame.loc[student_id]

@@ -139,6 +139,8 @@ def test_a_row_holds_what_is_known_and_none_for_the_rest():
     with pytest.raises(KeyError):
         TABLES["losses"]["nobody"]
     assert "nobody" not in TABLES["losses"]
+    assert TABLES["losses"].get("nobody") is TABLES["losses"].get(None) is None
+    assert TABLES["losses"].get(IDS[0]) == TABLES["losses"][IDS[0]]
 
 
 def test_a_row_is_plain_json_without_what_is_not_there():

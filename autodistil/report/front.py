@@ -36,16 +36,15 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
     picks = {"best": data.best, "knee": data.knee}
     if data.best == data.knee:
         picks = {"best and knee": data.best}
-    found = {label: row for label, name in picks.items() if (row := data.table.get(name)) is not None}
-    taken, by = _pixels(data, column, x, y), data.table.ranking
-    labels = []
-    for label, row in found.items():
-        cost, value = row.cost(column), row.value(by)
+    rows = {label: row for label, name in picks.items() if (row := data.table.get(name)) is not None}
+    points = {label: (row.value(column), row.value(data.table.ranking.column)) for label, row in rows.items()}
+    taken, labels = _pixels(data, column, x, y), []
+    for label, (cost, value) in points.items():
         point = np.array([x.share(cost) * _PLOT_PX[0], (1 - y.share(value)) * _PLOT_PX[1]])
         spot = _free_spot(point, label, taken)
         taken = np.vstack([taken, *_box_points(point, label, spot)])
         labels.append(_pick(label, x.at(cost), y.at(value), spot))
-    return [_rings([(row.cost(column), row.value(by)) for row in found.values()])] if found else [], labels
+    return [_rings(list(points.values()))] if points else [], labels
 
 
 def _pixels(data: ReportData, column: str, x: Scale, y: Scale) -> np.ndarray:

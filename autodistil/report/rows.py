@@ -132,7 +132,7 @@ def budget_rows(data: ReportData) -> list[BudgetRow]:
     best = data.table.get(data.best)
     rows = []
     for budget in data.budgets:
-        cost, spent = cost_of(budget.cost), None if best is None else best.cost(budget.cost)
+        cost, spent = cost_of(budget.cost), None if best is None else best.value(budget.cost)
         words = "–" if spent is None else f"{cost.text(spent)} ({share(spent, budget.limit)})"
         over = int((data.candidates[budget.cost] > budget.limit).sum())
         rows.append(BudgetRow(budget.text, cost.text(budget.limit), words, over, len(data.table)))
@@ -232,7 +232,7 @@ def _knee_sentence(data: ReportData) -> Iterator[str]:
     else:
         yield (
             f"The knee of the front, {data.knee}, takes {share(knee.costs['flops'], best.costs['flops'])} of its FLOPs "
-            f"at a {by.name} of {knee.value(by):.4f} instead of {best.value(by):.4f}."
+            f"at a {by.name} of {knee.value(by.column):.4f} instead of {best.value(by.column):.4f}."
         )
 
 

@@ -104,14 +104,9 @@ class CandidateRow:
         """The held-out loss that the student is exported with: refined, where that lowered it."""
         return min((loss for loss in (self.loss, self.refined_loss) if loss is not None), default=math.nan)
 
-    def value(self, ranking: Ranking) -> float:
-        """What it is ranked by; NaN where it has none."""
-        value = self.score if ranking == BY_SCORE else self.loss
-        return math.nan if value is None else value
-
-    def cost(self, column: str) -> float:
-        """A cost by its column, in closed form or on a device; NaN where it is not known."""
-        value = {**self.costs, **self.devices}[column]
+    def value(self, column: str) -> float:
+        """A cost (of a device too), the loss or the score, by its column; NaN where it is not known."""
+        value = {**self.costs, **self.devices, "loss": self.loss, "score": self.score}[column]
         return math.nan if value is None else value
 
     def to_dict(self) -> dict[str, Any]:

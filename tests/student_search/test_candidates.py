@@ -129,10 +129,11 @@ def test_a_row_holds_what_is_known_and_none_for_the_rest():
     assert (row.id, row.sub_space, row.axes["num_layers"], row.costs["flops"]) == (IDS[1], "tiny", 1, 156160)
     assert (row.loss, row.texts, row.score, row.refined_loss) == (0.375, 64, 0.5, None)
     assert (row.rank, row.rank_in_sub_space, row.pareto, row.finalist) == (2, 2, False, False)
-    assert row.devices["ms@laptop measured"] == row.cost("ms@laptop") == 1.25
+    assert row.devices["ms@laptop measured"] == row.value("ms@laptop") == 1.25
     unscored = TABLES["losses"][IDS[7]]
     assert (unscored.loss, unscored.texts, unscored.rank, unscored.score) == (None, None, None, None)
     assert math.isnan(unscored.exported_loss)
+    assert math.isnan(unscored.value("loss"))
     assert TABLES["devices"][IDS[0]].devices["ms@laptop measured"] is None
     assert TABLES["devices"][IDS[3]].exported_loss == 0.125
     assert TABLES["devices"][IDS[4]].exported_loss == 0.25

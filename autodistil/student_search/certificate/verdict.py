@@ -101,11 +101,9 @@ def _certified(certificate: Certificate, found: SubSpaceFindings, words: str) ->
 def _margin(certificate: Certificate) -> str:
     if certificate.margin is None:
         return ""
-    others = "no other student" if certificate.rivals == 0 else _count(certificate.rivals, "other student")
-    verb = "scores" if certificate.rivals <= 1 else "score"
     return (
         f"As far as so small a sample tells, it is the best of its sub-space or within {certificate.margin:.2g} of "
-        f"loss of it; {others} in budget {verb} that close."
+        f"loss of it; others in budget that close: {certificate.rivals:,}."
     )
 
 

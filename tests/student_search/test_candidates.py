@@ -121,6 +121,11 @@ def test_a_run_without_a_search_and_a_damaged_file_are_one_clear_line(tmp_path):
     assert CandidateTable.read(path).ids[0] == "tiny-L9"
 
 
+def test_costs_of_some_students_are_theirs_in_the_table_of_all():
+    for one in (problem("1MFLOPs"), on_laptop()):
+        pd.testing.assert_frame_equal(one.costs_of(SPACE.candidates[2:5]), one.table.loc[IDS[2:5]])
+
+
 # ---- one student
 
 

@@ -1,6 +1,6 @@
 """The method on one page: teacher and text -> K SuperLMs -> search under budgets -> report and students.
 
-context    a frozen teacher, a search space of K sub-spaces, text with a held-out share
+inputs     a frozen teacher, a search space of K sub-spaces, text with a held-out share
 profile    for budgets of a device: some students measured on it by design, all others predicted
 train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
            distils its largest, smallest and some random students from it
@@ -106,7 +106,7 @@ def search(
     start = time.perf_counter()
     check_tracker(run.config.track)
     measure = measure or measure_here(run.inputs.teacher, run.progress)
-    profile_devices(run, measure)
+    profile_devices(run.inputs, measure)
     problem = search_problem(run.inputs, run.config.budgets)
     with tracked(run), run.folder.locked():
         needed = [

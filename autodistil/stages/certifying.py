@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ import numpy as np
 from autodistil.errors import ConfigError, RunError
 from autodistil.evaluation.heldout import HeldOutScorer
 from autodistil.models.superlm import SuperLM
-from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import JoinedSubSpaces, SearchSpace, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.costing import search_problem
 from autodistil.stages.searching import searched_candidates
-from autodistil.stages.training import check_interrupted, recipe_of, train_apart
+from autodistil.stages.training import check_interrupted, recipe_of, train_kept
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate, assess
 from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
@@ -39,6 +38,7 @@ from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling.draw import draw_students
+from autodistil.training.trainer import SuperLMTrainer
 
 DEFAULT_SAMPLE = 5
 """Students a sub-space: with 5, the same order in both has a p-value of 1/60; with 4, no order is below 0.05."""
@@ -128,13 +128,17 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     if sample < MIN_SAMPLE:
         raise ConfigError(f"sample = {sample} gives no ranks; allowed: at least {MIN_SAMPLE}; give --sample 5")
     folder, resolved = run.folder, run.folder.resolved()
+
+    def folder_of(name: str) -> Path:
+        return folder.one_folder if name == ONE else folder.alone_folder(name)
+
     table = searched_candidates(folder, run.config, search_problem(run.inputs, run.config.budgets))
     measured = read_measured(folder.certificate_path)
     sub_spaces = _trained_sub_spaces(run.superlms, one)
     chosen = _sample(sub_spaces, sample, run.config.seed, _pick(run.inputs.space, table))
     joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
     missing = _missing(chosen, joined, measured)
-    check_interrupted(folder, [students.name for students in missing], partial(_place, folder), resume)
+    check_interrupted(folder, [students.name for students in missing], folder_of, resume)
     recipe = recipe_of(run.config, resolved["train_steps"])
     measured = measured.merged(
         in_superlm=score_unknown(run.scorer, chosen, table, measured),
@@ -143,7 +147,7 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
         **_draws(recipe, sub_spaces, chosen, joined),
     )
     found = write_certificate(folder.certificate_path, table, measured)
-    for superlm in _trained(run, missing, recipe):
+    for superlm in _trained(run.inputs, run.superlms, missing, recipe, folder_of):
         measured = measured.merged(**_scores(run.scorer, superlm, chosen))
         found = write_certificate(folder.certificate_path, table, measured)
     return found
@@ -194,20 +198,20 @@ def _missing(
     return [*alone] if joined is None or all_known else [joined, *alone]
 
 
-def _place(folder: RunFolder, name: str) -> Path:
-    return folder.one_folder if name == ONE else folder.alone_folder(name)
-
-
-def _trained(run: Run, sets: Sequence[StudentSet], recipe: Recipe) -> Iterator[SuperLM]:
+def _trained(
+    inputs: RunInputs, superlms: SuperLMs, sets: Sequence[StudentSet], recipe: Recipe, folder_of: Callable[[str], Path]
+) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, each by what taught the student's own; the one over all by the teacher."""
-    return train_apart(
-        run,
-        (run.superlms.new(students) for students in sets),
-        recipe,
-        partial(_place, run.folder),
-        ("training to compare with", f"{recipe.steps} steps each"),
-        lambda name: None if name == ONE else run.superlms.targets_for(name),
+    trainers = (
+        SuperLMTrainer(
+            superlms.new(students),
+            recipe,
+            inputs.objective,
+            targets=None if students.name == ONE else superlms.targets_for(students.name),
+        )
+        for students in sets
     )
+    return train_kept(inputs, superlms, trainers, folder_of, ("training to compare with", f"{recipe.steps} steps each"))
 
 
 # ---- measuring

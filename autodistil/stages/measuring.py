@@ -19,7 +19,9 @@ from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
 from autodistil.profiling.profile import Source
+from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
 from autodistil.stages.costing import Measure, add_finalists, by_setting, search_problem, source_of, targets_of
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
@@ -54,7 +56,7 @@ def hold_budgets(
         chosen = _in_question(max(1, run.config.refine_top), problem, table)
         if not chosen:
             break
-        _measure(run, problem, chosen, measure)
+        _measure(run.inputs, run.superlms, problem, chosen, measure)
         problem = search_problem(run.inputs, run.config.budgets)
         table = rank(problem)
     return _measured_only(run.progress, problem, table, rank)
@@ -74,17 +76,19 @@ def _in_question(wanted: int, problem: SearchProblem, table: CandidateTable) -> 
     return [student_id for student_id in finalists if student_id in unmeasured]
 
 
-def _measure(run: Run, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
+def _measure(
+    inputs: RunInputs, superlms: SuperLMs, problem: SearchProblem, chosen: Sequence[str], measure: Measure
+) -> None:
     """Extract, export and measure finalists in every setting that a budget asks for, and keep it."""
     candidates = {problem.candidates[student_id].config: problem.candidates[student_id] for student_id in chosen}
-    sources = [source_of(run.inputs.teacher, run.superlms.of(one), one) for one in candidates.values()]
+    sources = [source_of(inputs.teacher, superlms.of(one), one) for one in candidates.values()]
     budgets = [cost.budget for cost in _measurable(problem)]
-    targets = targets_of(run.inputs.teacher, run.config, budgets)
-    run.progress.say(f"measuring finalists: {', '.join(chosen)}")
+    targets = targets_of(inputs.teacher, inputs.config, budgets)
+    inputs.progress.say(f"measuring finalists: {', '.join(chosen)}")
     for target, memory in by_setting(targets):
         limits = [other.budget.limit for other in targets if other.key == target.key and other.budget.cost == "ms"]
         again = partial(measure, setting=target.setting, memory=memory)
-        add_finalists(run.folder, target, undisturbed(again, sources, min(limits, default=math.inf)))
+        add_finalists(inputs.folder, target, undisturbed(again, sources, min(limits, default=math.inf)))
 
 
 def undisturbed(

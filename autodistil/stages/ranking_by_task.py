@@ -25,6 +25,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.run.facts import PROXY
 from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
@@ -82,7 +83,7 @@ def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: 
         f"proxy: {task.data.task.name} by {task.method}, {len(task.data.evaluated):,} rows of its train split, "
         f"{len(chosen)} students"
     )
-    _score(run, [problem.candidates[student_id] for student_id in chosen], task, scores)
+    _score(run.inputs, run.superlms, [problem.candidates[student_id] for student_id in chosen], task, scores)
     table = table.under(problem, {student_id: scores.known[student_id] for student_id in chosen})
     run.inputs.record(**{PROXY: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
     measured = read_measured(run.folder.certificate_path)
@@ -91,12 +92,14 @@ def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: 
     return table
 
 
-def _score(run: Run, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores) -> None:
+def _score(
+    inputs: RunInputs, superlms: SuperLMs, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores
+) -> None:
     """Score those that have no score yet; each is kept at once."""
-    students = _Students(run.inputs.teacher, run.superlms, run.inputs.device)
+    students = _Students(inputs.teacher, superlms, inputs.device)
     with (
         stop_on_interrupt() as stop,
-        run.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
+        inputs.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
     ):
         for candidate in candidates:
             if candidate.id not in scores.known:

@@ -40,7 +40,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
         closing(open_study(run.folder, config, problem, study_name(config, problem, sampler))) as study,
         stop_on_interrupt() as stop,
         run.progress.track("scoring students", wanted) as advance,
-        scoring(run, problem, race_of(problem, run.inputs.heldout_texts, config.racing, study.mine)) as score,
+        scoring(run.inputs, run.scorer, problem, race_of(run.inputs, problem, study.mine)) as score,
     ):
         advance(len(study.mine))
 
@@ -85,25 +85,27 @@ def open_study(folder: RunFolder, config: RunConfig, problem: SearchProblem, nam
     return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
 
 
-def race_of(problem: SearchProblem, texts: np.ndarray, racing: str, scored: Mapping[str, Score]) -> Race:
+def race_of(inputs: RunInputs, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
     """The race that the students of a search run against each other, those scored before included."""
     feasible = problem.budget_costs[problem.feasible]
     costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
-    race = Race(block_sizes(texts), costs, racing)
+    race = Race(block_sizes(inputs.heldout_texts), costs, inputs.config.racing)
     for student_id, score in scored.items():
         race.add(student_id, score)
     return race
 
 
-def scoring(run: Run, problem: SearchProblem, race: Race) -> AbstractContextManager[ScoreStudents]:
+def scoring(
+    inputs: RunInputs, scorer: HeldOutScorer, problem: SearchProblem, race: Race
+) -> AbstractContextManager[ScoreStudents]:
     """Opens what scores students on as much held-out text as the race asks for: this process, or a Ray cluster."""
-    if not run.config.workers:
-        return nullcontext(partial(score_here, run.scorer, race))
+    if not inputs.config.workers:
+        return nullcontext(partial(score_here, scorer, race))
     from autodistil.cluster.scoring import scoring_pool
 
     feasible = problem.feasible.index[problem.feasible]
     candidates = [problem.candidates[student_id] for student_id in feasible]
-    return scoring_pool(run.config, run.progress, race, run.scorer, candidates)
+    return scoring_pool(inputs.config, inputs.progress, race, scorer, candidates)
 
 
 def score_here(

@@ -14,7 +14,7 @@ from autodistil.stages.training import _files, _portable, open_on_worker, recipe
 
 SPACE = """
 sub_spaces:
-  tiny: {num_layers: [2], hidden_size: [16, 64], head_size: 16, mlp_ratio: [2.0], vocab_size: [400]}
+  tiny: {num_layers: [2], hidden_size: [16, 64], head_size: 16, mlp_ratio: [2.0], vocab_size: [2000]}
   base: {num_layers: [2, 3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
 """
 

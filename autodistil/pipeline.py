@@ -1,6 +1,6 @@
 """The method on one page: teacher and text -> K SuperLMs -> search under budgets -> report and students.
 
-context    a frozen teacher, a search space of K sub-spaces, text with a held-out share
+inputs     a frozen teacher, a search space of K sub-spaces, text with a held-out share
 profile    for budgets of a device: some students measured on it by design, all others predicted
 train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
            distils its largest, smallest and some random students from it
@@ -23,6 +23,7 @@ import pandas as pd
 
 from autodistil.errors import BudgetError
 from autodistil.export.student_folder import ExportedStudent
+from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
 from autodistil.run.tracking import check_tracker
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
@@ -36,16 +37,14 @@ from autodistil.stages.searching import (
     budget_notes,
     check_study,
     perplexity_notes,
-    refined_candidates,
     run_search,
     searched_candidates,
     skipped_notes,
     verify_front,
-    write_candidates,
 )
 from autodistil.stages.tracking import track_found, tracked
 from autodistil.stages.training import train_missing
-from autodistil.student_search.candidates import Refinement, exported_loss, rank_notes, ranks_flipped
+from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.pick import best_id, knee_id, pick_student
@@ -62,8 +61,8 @@ class SearchResult:
     refined, of the best of these."""
     knee: str
     """Id of the student at the knee of the front."""
-    candidates: pd.DataFrame
-    """One row a student, as in `candidates.csv`."""
+    table: CandidateTable
+    """The students that were looked at."""
     report: Path
     student: ExportedStudent
     """The best student, exported."""
@@ -75,14 +74,19 @@ class SearchResult:
         return export_command(self.run, pick)
 
     @property
+    def candidates(self) -> pd.DataFrame:
+        """One row a student, by id, as in `candidates.csv`."""
+        return self.table.frame
+
+    @property
     def ranks_flipped(self) -> bool:
         """Whether refining the finalists alone changed their order."""
-        return ranks_flipped(self.candidates)
+        return self.table.ranks_flipped
 
     @property
     def pareto(self) -> pd.DataFrame:
         """The front, cheapest first."""
-        return self.candidates[self.candidates["pareto"]].sort_values(["flops", "loss"], kind="stable")
+        return self.table.front.cheapest_first.frame
 
 
 def search(
@@ -102,7 +106,7 @@ def search(
     start = time.perf_counter()
     check_tracker(run.config.track)
     measure = measure or measure_here(run.inputs.teacher, run.progress)
-    profile_devices(run, measure)
+    profile_devices(run.inputs, measure)
     problem = search_problem(run.inputs, run.config.budgets)
     with tracked(run), run.folder.locked():
         needed = [
@@ -116,30 +120,30 @@ def search(
         _ = read_measured(run.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(run.folder, run.config, run.inputs.teacher)
         train_missing(run, needed, resume)
-        problem, ranked = hold_budgets(
+        problem, table = hold_budgets(
             run, problem, lambda costed: rank_by_task(run, costed, run_search(run, costed), task), measure
         )
-        write_candidates(run.inputs, ranked)
-        ranked = refine_finalists(run, problem, ranked, resume)
-        refined = rank_notes(ranked)
+        table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
+        table = refine_finalists(run, problem, table, resume)
+        refined = table.rank_notes()
         for note in refined:
             run.progress.say(note)
-        score_ends(run, needed, ranked)
-        verify_front(run, problem, ranked)
-        best, knee = best_id(ranked), knee_id(ranked)
-        told = perplexity_notes(run.inputs, run.scorer, exported_loss(ranked, best))
+        score_ends(run, needed, table)
+        verify_front(run, problem, table)
+        best, knee = best_id(table), knee_id(table)
+        told = perplexity_notes(run.inputs, run.scorer, table[best].exported_loss)
         for note in told:
             run.progress.say(note)
-        student = export_candidate(run, problem, ranked, best, run.folder.student_folder(best), replace_existing=True)
+        student = export_candidate(run, problem, table, best, run.folder.student_folder(best), replace_existing=True)
         held = device_notes(problem, best)
-        report = write_report(run, problem, ranked, [*held, *skipped], report_dir)
-        track_found(run.tracker, [budget.text for budget in problem.budgets], ranked)
+        report = write_report(run, problem, table, [*held, *skipped], report_dir)
+        track_found(run.tracker, [budget.text for budget in problem.budgets], table)
     return SearchResult(
         run.folder.path,
         tuple(budget.text for budget in problem.budgets),
         best,
         knee,
-        ranked,
+        table,
         report,
         student,
         (*notes, *refined, *told, *held),
@@ -199,10 +203,11 @@ def refine(run: Run, pick: str, resume: bool = False) -> tuple[Refinement, Path]
     """
     problem = search_problem(run.inputs, run.config.budgets)
     with run.folder.locked():
-        ranked = searched_candidates(run.folder, run.config, problem)
-        student_id = pick_student(ranked, pick)
-        refined = refine_students(run, [problem.candidates[student_id]], ranked, resume)[student_id]
-        write_candidates(run.inputs, refined_candidates(run.folder, run.config, ranked))
+        table = searched_candidates(run.folder, run.config, problem)
+        student_id = pick_student(table, pick)
+        refined = refine_students(run, [problem.candidates[student_id]], table, resume)[student_id]
+        table = table.refined(read_refinements(run.folder.refined_path), run.config.refine_top)
+        table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
         return refined, report(run)
 
 
@@ -253,12 +258,12 @@ def export(
         BudgetError: no evaluated student meets the budgets.
     """
     problem = search_problem(run.inputs, budgets or run.config.budgets)
-    ranked = searched_candidates(run.folder, run.config, problem)
-    if not ranked["pareto"].any():
+    table = searched_candidates(run.folder, run.config, problem)
+    if not len(table.front):
         raise BudgetError(
             f"no evaluated student of run {str(run.folder.path)!r} "
             f"meets {' and '.join(problem.budget_costs.columns)}; "
             "search with these budgets first"
         )
-    student_id = pick_student(ranked, pick)
-    return student_id, export_candidate(run, problem, ranked, student_id, to, unrefined=unrefined, formats=formats)
+    student_id = pick_student(table, pick)
+    return student_id, export_candidate(run, problem, table, student_id, to, unrefined=unrefined, formats=formats)

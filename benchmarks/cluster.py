@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_common.scaling import Measured, sheet
+from bench_common.scaling import MeasuredStep, sheet
 
 WARM_UP = 2
 """First steps, which are not counted."""
@@ -86,7 +86,7 @@ def main() -> None:
     if options.torchrun_worker:
         torchrun_worker(options.torchrun_worker)
     elif options.sheet_only:
-        print_sheets(Measured(options.step_seconds, options.samples, tuple(int(mb * 1e6) for mb in options.mbytes)))
+        print_sheets(MeasuredStep(options.step_seconds, options.samples, tuple(int(mb * 1e6) for mb in options.mbytes)))
     else:
         with tempfile.TemporaryDirectory() as folder:
             measure(options, Path(folder))
@@ -107,7 +107,7 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
         parts = (on_ray.seconds - plain.seconds, on_ray.cpu_seconds - plain.cpu_seconds)
         print(f"| Ray's part | {workers} | {' | '.join(f'{part * 1e3:+.1f} ms' for part in parts)} | | |", flush=True)
     print()
-    print_sheets(Measured(alone.seconds, options.batch, gradient_bytes(folder, settings)))
+    print_sheets(MeasuredStep(alone.seconds, options.batch, gradient_bytes(folder, settings)))
 
 
 def print_row(way: str, workers: int, step: Step, batch: int, alone: Step) -> None:
@@ -116,7 +116,7 @@ def print_row(way: str, workers: int, step: Step, batch: int, alone: Step) -> No
     print(f"| {way} | {workers} | {' | '.join(cells)} | {alone.seconds / step.seconds / workers:.0%} |", flush=True)
 
 
-def print_sheets(measured: Measured) -> None:
+def print_sheets(measured: MeasuredStep) -> None:
     """Predictions for fast and for slow networks."""
     size = sum(measured.gradient_bytes) / 1e6
     print(f"Predicted, not measured: from a step of {measured.step_seconds:.3g} s and {size:,.0f} MB of gradients")

@@ -10,12 +10,17 @@ from autodistil.report.rows import BudgetLine, ReportData
 from autodistil.space.files import load_space
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
 TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
+
+
+def with_candidates(data, candidates):
+    """The report with other rows in the place of its candidates."""
+    return replace(data, table=CandidateTable(candidates.set_index("id", drop=False)))
 
 
 def report_of(candidates, limit=5e8, training=True, scored=True, tasked=(), losses=None):
@@ -24,17 +29,18 @@ def report_of(candidates, limit=5e8, training=True, scored=True, tasked=(), loss
     table["feasible"] = table["flops"] <= limit
     if losses is None:
         losses = {i: 1.0 + 1e7 / table.loc[i, "flops"] for i in table.index[table["feasible"]]} if scored else {}
-    ranked = rank_candidates(table, losses, table[["flops"]], {i: 0.9 - 2e7 / table.loc[i, "flops"] for i in tasked})
+    scores = {i: 0.9 - 2e7 / table.loc[i, "flops"] for i in tasked}
+    ranked = CandidateTable(table, table[["flops"]]).scored(losses, scores=scores)
     steps = [
         {"sub_space": sub, "step": step, "loss": 2 / step, "largest_loss": 1 / step, "smallest_loss": 3 / step}
         for sub in dict.fromkeys(table["sub_space"])
         for step in range(1, 9)
     ]
     columns = ["sub_space", "step", "loss", "largest_loss", "smallest_loss"]
-    some = ranked["pareto"].any()
+    some = len(ranked.front) > 0
     return ReportData(
         title="teacher · space",
-        candidates=ranked.reset_index(drop=True),
+        table=ranked,
         training=pd.DataFrame(steps if training else [], columns=columns),
         budgets=(BudgetLine("500MFLOPs", "flops", limit), BudgetLine("20Mparams", "params", 2e7)),
         best=best_id(ranked) if some else None,
@@ -60,9 +66,8 @@ def hostile_report(usual=None):
     candidates = usual.candidates.assign(sub_space=EVIL)
     candidates.loc[candidates["id"] == usual.best, "id"] = EVIL
     return replace(
-        usual,
+        with_candidates(usual, candidates),
         title=EVIL,
-        candidates=candidates,
         training=usual.training.assign(sub_space=EVIL),
         best=EVIL,
         notes=(EVIL,),
@@ -85,4 +90,4 @@ def noisy(count):
     """A search of many students with losses that fall with FLOPs, and noise."""
     data = report_of(many(count), limit=1e12)
     noise = np.random.default_rng(0).random(count)
-    return replace(data, candidates=data.candidates.assign(loss=data.candidates["loss"] + noise))
+    return with_candidates(data, data.candidates.assign(loss=data.candidates["loss"] + noise))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
-from report_helpers import EVIL, TEACHER, hostile_report, many, report_of, usual_report
+from report_helpers import EVIL, TEACHER, hostile_report, many, report_of, usual_report, with_candidates
 
 from autodistil.costs.units import COSTS, scaled, share
 from autodistil.errors import RunError
@@ -87,14 +87,14 @@ def test_every_student_is_in_one_state(usual):
 
 def test_a_diverged_loss_counts_as_unscored(usual):
     candidates = usual.candidates.assign(loss=np.inf)
-    assert set(students(replace(usual, candidates=candidates))["state"]) == {"unscored"}
+    assert set(students(with_candidates(usual, candidates))["state"]) == {"unscored"}
 
 
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=30))
 def test_staircase_is_the_front_over_one_cost(pairs):
     base = report_of(many(len(pairs)), limit=1e12)
     costs, losses = np.array(pairs, dtype=float).T
-    data = replace(base, candidates=base.candidates.assign(params=costs, loss=losses, feasible=True, pareto=True))
+    data = with_candidates(base, base.candidates.assign(params=costs, loss=losses, feasible=True, pareto=True))
     steps = staircase(data, "params")
     found = set(zip(steps["params"], steps["loss"], strict=True))
     dominated = {(c, v) for c, v in pairs if any((d <= c and w < v) or (d < c and w <= v) for d, w in pairs)}
@@ -346,7 +346,7 @@ def test_a_run_without_scores_or_training_still_has_a_page(infeasible):
 
 
 def test_a_search_space_without_students_still_has_a_page(usual):
-    data = replace(usual, candidates=usual.candidates.iloc[:0], best=None, knee=None)
+    data = replace(with_candidates(usual, usual.candidates.iloc[:0]), best=None, knee=None)
     assert "The search space holds no student." in page(data)
 
 

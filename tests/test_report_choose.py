@@ -8,7 +8,7 @@ import pytest
 from browser_helpers import browser, needs_browser, opened, settled
 from hypothesis import given
 from hypothesis import strategies as st
-from report_helpers import EVIL, hostile_report, many, noisy, report_of, usual_report
+from report_helpers import EVIL, hostile_report, many, noisy, report_of, usual_report, with_candidates
 
 from autodistil.report import choose
 from autodistil.report.front import front_figure
@@ -23,7 +23,7 @@ def usual():
 
 
 def with_latency(data):
-    return replace(data, candidates=data.candidates.assign(**{"ms@laptop": data.candidates["flops"] / 1e8}))
+    return with_candidates(data, data.candidates.assign(**{"ms@laptop": data.candidates["flops"] / 1e8}))
 
 
 # ---- what the browser gets to know
@@ -40,7 +40,7 @@ def test_the_first_choice_is_the_best_and_only_scored_students_can_be_chosen(usu
 def test_refined_losses_reorder_the_choice_where_they_are_better(usual):
     second = by_rank(usual).index[1]
     refined = np.where(usual.candidates.index == second, 0.1, np.nan)
-    facts = choose.facts(replace(usual, candidates=usual.candidates.assign(refined_loss=refined)))
+    facts = choose.facts(with_candidates(usual, usual.candidates.assign(refined_loss=refined)))
     assert facts["order"][0] == second
     assert facts["more"]["refined_loss"][second] == 0.1
 

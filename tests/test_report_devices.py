@@ -20,7 +20,7 @@ from autodistil.report.page import page
 from autodistil.report.rows import BudgetLine, ReportData
 from autodistil.space.files import load_space
 from autodistil.space.shape import EncoderShape
-from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
@@ -43,10 +43,10 @@ def report_of(device):
     table = table.join(device.columns)
     table["feasible"] = table[device.budget.column] <= device.budget.limit
     losses = {i: 1.0 + 1e7 / table.loc[i, "flops"] for i in table.index[table["feasible"]]}
-    ranked = rank_candidates(table, losses, table[[device.budget.column]])
+    ranked = CandidateTable(table, table[[device.budget.column]]).scored(losses)
     training = pd.DataFrame(columns=["sub_space", "step", "loss", "largest_loss", "smallest_loss"])
     return ReportData(
-        "title", ranked.reset_index(drop=True), training, (BudgetLine(BUDGET.text, BUDGET.column, BUDGET.limit),),
+        "title", ranked, training, (BudgetLine(BUDGET.text, BUDGET.column, BUDGET.limit),),
         best_id(ranked), knee_id(ranked), {"flops": 1e9}, 128, "relation-kl", {}, (), "export", devices=(device,),
     )  # fmt: skip
 

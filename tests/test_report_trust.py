@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
+from report_helpers import with_candidates
 
 from autodistil.costs.closed_form import cost_table
 from autodistil.report import trust
@@ -16,9 +17,9 @@ from autodistil.report.rows import ReportData
 from autodistil.report.style import DARK, LIGHT, resolve
 from autodistil.space.files import load_space
 from autodistil.space.shape import EncoderShape
-from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import assess
-from autodistil.student_search.certificate.measured import Measured
+from autodistil.student_search.certificate.measured import CertificateLosses
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id, knee_id
 
@@ -31,10 +32,10 @@ def searched():
     shape = EncoderShape(30522, 514, None, pooler=True)
     table = cost_table(load_space("smoke").candidates, shape, 128).set_index("id", drop=False)
     table["feasible"] = table["flops"] <= 1e7
-    ranked = rank_candidates(table, {i: 1 + 1e6 / flops for i, flops in table["flops"].items()}, table[["flops"]])
+    ranked = CandidateTable(table, table[["flops"]]).scored({i: 1 + 1e6 / flops for i, flops in table["flops"].items()})
     return ReportData(
         title="teacher · space",
-        candidates=ranked.reset_index(drop=True),
+        table=ranked,
         training=pd.DataFrame([], columns=["sub_space", "step", "loss", "largest_loss", "smallest_loss"]),
         budgets=(),
         best=best_id(ranked),
@@ -51,8 +52,8 @@ def searched():
 def certified(data, **more):
     """The report with every second student trained alone."""
     losses = data.candidates.set_index("id")["loss"]
-    measured = Measured(alone=(losses[::2] - 0.1).to_dict(), tokens=64.0, **more)
-    return replace(data, certificate=assess(data.candidates, measured, data.best))
+    measured = CertificateLosses(alone=(losses[::2] - 0.1).to_dict(), tokens=64.0, **more)
+    return replace(data, certificate=assess(data.table, measured, data.best))
 
 
 def section(data):
@@ -101,7 +102,7 @@ def test_colours_are_in_both_schemes(searched, scheme):
 def test_hostile_names_are_text(searched):
     candidates = searched.candidates.assign(sub_space=EVIL)
     candidates.loc[candidates.index[0], "id"] = EVIL
-    data = certified(replace(searched, candidates=candidates, best=EVIL))
+    data = certified(replace(with_candidates(searched, candidates), best=EVIL))
     html = page(data).replace(get_plotlyjs(), "")
     assert EVIL in {trial.id for trial in data.certificate.trials}
     assert html.count("<script") == html.count("</script") == 3
@@ -110,5 +111,5 @@ def test_hostile_names_are_text(searched):
 
 
 def test_an_empty_space_still_has_the_section(searched):
-    empty = replace(searched, candidates=searched.candidates.iloc[:0], best=None, knee=None)
+    empty = replace(with_candidates(searched, searched.candidates.iloc[:0]), best=None, knee=None)
     assert "There is no pick to trust." in section(empty)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +13,6 @@ from autodistil.cli.options import FLAGS, ConfigFile, Json, RecipeFile, ReportDi
 from autodistil.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from autodistil.pipeline import SearchResult
 
 _FRONT_ROWS = 20
@@ -55,11 +52,13 @@ def search(
 def print_search(result: SearchResult) -> None:
     """The front as a table, where the report lies and how to export."""
     _print_front(result)
-    best = result.candidates.loc[result.best]
+    best = result.table[result.best]
+    score = "" if best.score is None else f"score {best.score:.4f}, "
+    refined = "" if best.refined_loss is None else f" -> {best.refined_loss:.4f} refined alone"
     student = result.student
     for line in (
-        f"best: {result.best}: {_score(best)}loss {best['loss']:.4f}{_refined(best)}, "
-        f"{best['flops'] / 1e6:,.1f} MFLOPs, {best['params'] / 1e6:.2f} M parameters, {best['size_mb']:.1f} MB",
+        f"best: {best.id}: {score}loss {best.loss:.4f}{refined}, {best.costs['flops'] / 1e6:,.1f} MFLOPs, "
+        f"{best.costs['params'] / 1e6:.2f} M parameters, {best.costs['size_mb']:.1f} MB",
         f"best student: {student.path} (reloaded and compared with the SuperLM: "
         f"largest difference {student.max_difference:.1e})",
         f"report: {result.report}",
@@ -70,20 +69,11 @@ def print_search(result: SearchResult) -> None:
         typer.echo(line)
 
 
-def _score(row: pd.Series) -> str:
-    return f"score {row['score']:.4f}, " if "score" in row else ""
-
-
-def _refined(row: pd.Series) -> str:
-    loss = row.get("refined_loss", math.nan)
-    return f" -> {loss:.4f} refined alone" if math.isfinite(loss) else ""
-
-
 def _print_front(result: SearchResult) -> None:
-    front = result.pareto
-    shown = front if len(front) <= _FRONT_ROWS else front.iloc[-_FRONT_ROWS:]
+    front = result.table.front.cheapest_first.ids
+    shown = [result.table[student_id] for student_id in front[-_FRONT_ROWS:]]
     more = f", the last {_FRONT_ROWS} of {len(front)}" if len(front) > len(shown) else ""
-    scores = ["score"] if "score" in front else []
+    scores = ["score"] if result.table.ranking.column == "score" else []
     scored = "score on the proxy task's train split; " if scores else ""
     columns = ["MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
     print_table(
@@ -91,15 +81,15 @@ def _print_front(result: SearchResult) -> None:
         ["student", *columns],
         [
             [
-                f"{student_id}{' *' if student_id == result.best else ' ~' if student_id == result.knee else ''}",
-                f"{row['flops'] / 1e6:,.1f}",
-                f"{row['params'] / 1e6:.2f}",
-                f"{row['size_mb']:.1f}",
-                *(f"{row[column]:.4f}" for column in (*scores, "loss")),
-                str(row["rank"]),
-                str(row["rank_in_sub_space"]),
+                f"{row.id}{' *' if row.id == result.best else ' ~' if row.id == result.knee else ''}",
+                f"{row.costs['flops'] / 1e6:,.1f}",
+                f"{row.costs['params'] / 1e6:.2f}",
+                f"{row.costs['size_mb']:.1f}",
+                *(f"{row.value(column):.4f}" for column in (*scores, "loss")),
+                str(row.rank),
+                str(row.rank_in_sub_space),
             ]
-            for student_id, row in shown.iterrows()
+            for row in shown
         ],
         caption=f"{scored}loss on held-out text; FLOPs are multiply-adds, batch 1",
         right=columns,
@@ -112,38 +102,11 @@ def search_json(result: SearchResult) -> dict[str, Any]:
     return {
         "run": str(result.run),
         "budgets": list(result.budgets),
-        "best": candidate_json(result.candidates.loc[result.best]),
-        "knee": candidate_json(result.candidates.loc[result.knee]),
-        "pareto": [candidate_json(row) for _, row in result.pareto.iterrows()],
+        "best": result.table[result.best].to_dict(),
+        "knee": result.table[result.knee].to_dict(),
+        "pareto": [result.table[student_id].to_dict() for student_id in result.table.front.cheapest_first.ids],
         "report": str(result.report),
         "student": str(result.student.path),
         "notes": list(result.notes),
         "seconds": round(result.seconds, 1),
     }
-
-
-def candidate_json(row: pd.Series) -> dict[str, Any]:
-    """A row of the candidates as plain values: id, sub_space, config, costs, loss, ranks."""
-    from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES
-    from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
-
-    loss = float(row["loss"])
-    costs = [cost for cost in (*COST_COLUMNS, KV_BYTES) if cost in row]
-    return {
-        "id": row["id"],
-        "sub_space": row["sub_space"],
-        "config": {axis: int(row[axis]) for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in row},
-        "costs": {cost: float(row[cost]) if cost == "size_mb" else int(row[cost]) for cost in costs},
-        **({"refined_loss": refined} if math.isfinite(refined := float(row.get("refined_loss", math.nan))) else {}),
-        **({"score": float(row["score"])} if "score" in row else {}),
-        **({"devices": devices} if (devices := _device_costs(row)) else {}),
-        "loss": loss if math.isfinite(loss) else None,
-        "rank": int(row["rank"]),
-        "rank_in_sub_space": int(row["rank_in_sub_space"]),
-    }
-
-
-def _device_costs(row: pd.Series) -> dict[str, float | None]:
-    """What a student takes on the devices of budgets, such as `ms@laptop`, `ms@laptop measured` (null: not)."""
-    columns = [str(name) for name in row.index if "@" in str(name)]
-    return {name: float(row[name]) if math.isfinite(float(row[name])) else None for name in columns}

@@ -13,13 +13,12 @@ import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
 from autodistil.report.front import HOVER_COLUMNS
-from autodistil.report.rows import ReportData, by_rank, front_rows, measure
+from autodistil.report.rows import ReportData, by_rank, front_rows
 from autodistil.report.style import Spec
+from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 
 _MORE = ("embedding_size", "vocab_size", "refined_loss")
 """Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""
-_ON_DEVICES = ("ms@", "ram_mb@", "file_mb@")
-"""What columns of costs on a device begin with, see `units.cost_of`."""
 _PICK = " --pick best "
 """In the export command: what another choice replaces."""
 
@@ -41,16 +40,11 @@ class Dial:
 def dials(data: ReportData) -> list[Dial]:
     """The costs to choose by: FLOPs, parameters and size, and what candidates take on devices."""
     known = [column for column in COSTS if column in data.candidates]
-    costs = [cost_of(column) for column in (*known, *device_columns(data.candidates))]
+    costs = [cost_of(column) for column in (*known, *data.table.devices)]
     return [
         Dial(cost.column, cost.name, cost.unit, _limit(data, cost.column), data.teacher_costs.get(cost.column))
         for cost in costs
     ]
-
-
-def device_columns(candidates: pd.DataFrame) -> list[str]:
-    """Columns that hold a cost on a device, such as `ms@laptop`."""
-    return [str(name) for name in candidates.columns if str(name).startswith(_ON_DEVICES)]
 
 
 def _limit(data: ReportData, column: str) -> float | None:
@@ -59,15 +53,15 @@ def _limit(data: ReportData, column: str) -> float | None:
 
 def choosable(data: ReportData) -> pd.DataFrame:
     """Scored students, best first by what they are exported with: refined weights count where they are better."""
-    known, by = by_rank(data), measure(data)
-    if by.column != "loss" or "refined_loss" not in known:
+    known = by_rank(data)
+    if data.table.ranking == BY_SCORE:
         return known
-    return known.assign(exported=known[["loss", "refined_loss"]].min(axis=1)).sort_values("exported", kind="stable")
+    return known.loc[CandidateTable(known).exported_losses.sort_values(kind="stable").index]
 
 
 def facts(data: ReportData) -> dict[str, Any]:
     """What `choose.js` needs beside the students' `HOVER_COLUMNS`; rows are named by their number."""
-    more = [name for name in (*_MORE, *device_columns(data.candidates)) if name in data.candidates]
+    more = [name for name in (*_MORE, *data.table.devices) if name in data.candidates]
     head, found, tail = data.export_command.partition(_PICK)
     numbers = {name: row for row, name in enumerate(data.candidates["id"])}
     return {
@@ -76,7 +70,7 @@ def facts(data: ReportData) -> dict[str, Any]:
         "order": choosable(data).index.tolist(),
         "front": front_rows(data).index.tolist(),
         "dials": [asdict(dial) for dial in dials(data)],
-        "measure": asdict(measure(data)),
+        "measure": asdict(data.table.ranking),
         "best": numbers.get(data.best),
         "knee": numbers.get(data.knee),
         "command": [head, tail] if found else None,

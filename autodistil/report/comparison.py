@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import cost_of, three_digits
@@ -22,6 +23,7 @@ from autodistil.report.style import (
     rounded,
     series_colour,
 )
+from autodistil.student_search.pareto import staircase
 from autodistil.utils import write_text
 
 
@@ -178,8 +180,7 @@ def _trace(run: ComparedRun, rows: pd.DataFrame, cost: str, style: Spec) -> Spec
 
 def front_over(students: pd.DataFrame, cost: str, sign: int) -> pd.DataFrame:
     """The front of `value` (times `sign`, lower is better) over one cost, cheapest first."""
-    ordered = students.assign(badness=sign * students["value"]).sort_values([cost, "badness"], kind="stable")
-    return ordered[ordered["badness"] < ordered["badness"].astype(float).cummin().shift(fill_value=float("inf"))]
+    return students.iloc[staircase(np.column_stack([students[cost], sign * students["value"]]).astype(float))]
 
 
 # ---- tables

@@ -13,7 +13,7 @@ from autodistil.costs.units import UNITS, cost_of, three_digits
 from autodistil.profiling.device_costs import DeviceCost, typical_value
 from autodistil.profiling.latency_model import accuracy
 from autodistil.report.front import front_figure
-from autodistil.report.rows import ReportData, front_rows, measure, students
+from autodistil.report.rows import ReportData, front_rows, staircase, students
 from autodistil.report.style import (
     NAME,
     Cell,
@@ -90,9 +90,7 @@ class Advice:
 
 def advice(data: ReportData, device: DeviceCost) -> list[Advice]:
     """For each budget at which another student becomes the best, cheapest first; thinned where there are many."""
-    front, by = front_rows(data), measure(data)
-    front = front.assign(badness=by.sign * front[by.column]).sort_values([device.budget.column, "badness"])
-    best = front[front["badness"] < front["badness"].cummin().shift(fill_value=np.inf)]
+    best, by = staircase(data, device.budget.column), data.table.ranking
     if len(best) > ADVICE_ROWS:
         best = best.iloc[np.unique(np.linspace(0, len(best) - 1, ADVICE_ROWS).round().astype(int))]
     return [_advice(device, row, by.column) for _, row in best.iterrows()]
@@ -250,7 +248,7 @@ def _flops_figure(data: ReportData, device: DeviceCost) -> Spec:
 
 
 def _advice_table(data: ReportData, device: DeviceCost) -> list[list[Cell]]:
-    value = measure(data).name.capitalize()
+    value = data.table.ranking.name.capitalize()
     return [
         [
             Cell("Budget", f"≤ {amount(device, row.limit)}", row.limit),

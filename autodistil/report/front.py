@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
-from autodistil.report.rows import UNPLACED, ReportData, measure, staircase, student, students, sub_spaces
+from autodistil.report.rows import UNPLACED, ReportData, staircase, students, sub_spaces
 from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
 
 _FAR = 4.0
@@ -36,20 +36,20 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
     picks = {"best": data.best, "knee": data.knee}
     if data.best == data.knee:
         picks = {"best and knee": data.best}
-    found = {label: row for label, name in picks.items() if (row := student(data, name)) is not None}
-    taken, value = _pixels(data, column, x, y), measure(data).column
-    labels = []
-    for label, row in found.items():
-        point = np.array([x.share(row[column]) * _PLOT_PX[0], (1 - y.share(row[value])) * _PLOT_PX[1]])
+    rows = {label: row for label, name in picks.items() if (row := data.table.get(name)) is not None}
+    points = {label: (row.value(column), row.value(data.table.ranking.column)) for label, row in rows.items()}
+    taken, labels = _pixels(data, column, x, y), []
+    for label, (cost, value) in points.items():
+        point = np.array([x.share(cost) * _PLOT_PX[0], (1 - y.share(value)) * _PLOT_PX[1]])
         spot = _free_spot(point, label, taken)
         taken = np.vstack([taken, *_box_points(point, label, spot)])
-        labels.append(_pick(label, x.at(row[column]), y.at(row[value]), spot))
-    return [_rings(list(found.values()), column, value)] if found else [], labels
+        labels.append(_pick(label, x.at(cost), y.at(value), spot))
+    return [_rings(list(points.values()))] if points else [], labels
 
 
 def _pixels(data: ReportData, column: str, x: Scale, y: Scale) -> np.ndarray:
     """Where the students are drawn (students, 2), from the upper left."""
-    table, value = students(data), measure(data).column
+    table, value = students(data), data.table.ranking.column
     rows = table.loc[~table["state"].isin(UNPLACED), [column, value]].astype(float).to_numpy()
     places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(height)) * _PLOT_PX[1]) for cost, height in rows]
     return np.array(places).reshape(-1, 2)
@@ -79,12 +79,12 @@ def _free_spot(point: np.ndarray, label: str, taken: np.ndarray) -> tuple[int, i
     return min(_SPOTS, key=cost)
 
 
-def _rings(rows: Sequence[pd.Series], column: str, value: str) -> Spec:
+def _rings(points: Sequence[tuple[float, float]]) -> Spec:
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [float(row[column]) for row in rows],
-        "y": [float(row[value]) for row in rows],
+        "x": [float(x) for x, _ in points],
+        "y": [float(y) for _, y in points],
         "marker": {"symbol": "circle-open", "size": 19, "color": "var(--ink)", "line": {"width": 1.8}},
         "hoverinfo": "skip",
         "showlegend": False,
@@ -256,7 +256,7 @@ def front_figure(data: ReportData, column: str) -> Spec:
 
 def _value_scale(data: ReportData) -> Scale:
     """The axis of what ranks, with more room where good students are: labels go there."""
-    table, by = students(data), measure(data)
+    table, by = students(data), data.table.ranking
     values = table.loc[~table["state"].isin(UNPLACED), by.column].astype(float)
     if by.sign < 0:
         return Scale.over(values, pad_low=0.06, pad_high=0.14, may_be_log=False)
@@ -324,7 +324,7 @@ _LABELS = {"over": "over budget", "untasked": "by loss only", "unscored": "not s
 
 
 def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, series: int) -> Spec:
-    name, value = sub_spaces(data)[series], measure(data).column
+    name, value = sub_spaces(data)[series], data.table.ranking.column
     return {
         "type": "scatter",
         "mode": "markers",
@@ -371,7 +371,7 @@ def _front_line(data: ReportData, column: str) -> list[Spec]:
             "type": "scatter",
             "mode": "lines",
             "x": line[column].tolist(),
-            "y": rounded(line[measure(data).column]),
+            "y": rounded(line[data.table.ranking.column]),
             "name": "Pareto front",
             "legendrank": 1,
             "line": {"color": "var(--dim)", "width": 1.5, "shape": "hv"},

@@ -26,7 +26,6 @@ from autodistil.report.rows import (
     front_rows,
     headline,
     key_figures,
-    measure,
     sentences,
     sub_space_rows,
 )
@@ -86,7 +85,7 @@ def page(data: ReportData) -> str:
         content,
         **_words(data),
         title=data.title,
-        measure=measure(data).name,
+        measure=data.table.ranking.name,
         most=TABLE_ROWS,
         dials=choose.dials(data),
         on_front=len(on_front),
@@ -229,7 +228,7 @@ def _sub_space_table(data: ReportData) -> list[list[Cell]]:
             Cell("In budget", f"{row.feasible:,}"),
             Cell("Scored", f"{row.scored:,}"),
             Cell("FLOPs", row.flops),
-            Cell(f"Best {measure(data).name}", or_dash(row.value)),
+            Cell(f"Best {data.table.ranking.name}", or_dash(row.value)),
             Cell("Its best student", row.best, kind=TEXT),
         ]
         for row in sub_space_rows(data)
@@ -281,7 +280,7 @@ def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
         Cell("MFLOPs", three_digits(row["flops"] / 1e6)),
         Cell("M params", three_digits(row["params"] / 1e6)),
         Cell("MB", three_digits(row["size_mb"])),
-        *(Cell(name, three_digits(row[name])) for name in choose.device_columns(data.candidates)),
+        *(Cell(name, three_digits(row[name])) for name in data.table.devices),
         *([Cell("Score", f"{row['score']:.4f}")] if data.score_name is not None else []),
         Cell("Loss", f"{row['loss']:.4f}"),
         Cell("Rank", f"{row['rank']:.0f}"),

@@ -1,6 +1,6 @@
-"""What a report shows: the students of a search with their costs and losses, and what they were held to.
+"""What there is to say about a search, as rows and sentences: students, budgets, the result, sub-spaces, training.
 
-What there is to say about a search, as rows and sentences; nothing here knows how it is drawn.
+Nothing here knows how it is drawn.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of, share
 from autodistil.profiling.device_costs import DeviceCost
+from autodistil.student_search.candidates import CandidateTable, Ranking
 from autodistil.student_search.certificate.assess import Certificate
 
 
@@ -33,8 +34,7 @@ class ReportData:
     """Everything that a report shows. Names may hold anything: they are shown as text."""
 
     title: str
-    candidates: pd.DataFrame
-    """One row a student; the columns are those of `search.pick.rank_candidates`."""
+    table: CandidateTable
     training: pd.DataFrame
     """One row a step of a SuperLM: `sub_space`, `step`, `loss`, `largest_loss`, `smallest_loss`; may be empty."""
     budgets: tuple[BudgetLine, ...]
@@ -57,9 +57,13 @@ class ReportData:
     score_name: str | None = None
     """What the candidates' `score` is, where a proxy task ranks them, such as `stsb spearman`."""
 
+    @property
+    def candidates(self) -> pd.DataFrame:
+        """One row a student, numbered from 0: the columns of `candidates.csv`."""
+        return self.table.frame.reset_index(drop=True)
 
-CURVE_POINTS = 400
-"""Most points of a training curve; longer trainings are averaged over equal stretches of steps."""
+
+# ---- students
 
 STATES = ("front", "dominated", "over", "untasked", "unscored")
 """Of students: on the Pareto front; feasible and scored; scored though over a budget; scored by loss but not by the
@@ -69,39 +73,19 @@ UNPLACED = ("untasked", "unscored")
 """States of students that have no value of what ranks."""
 
 
-@dataclass(frozen=True)
-class Measure:
-    """What students are ranked by."""
-
-    column: str
-    name: str
-    sign: int
-    """1 where low values are good, -1 where high ones are."""
-
-
-def measure(data: ReportData) -> Measure:
-    """The held-out loss, or the score on the proxy task where there is one."""
-    return Measure("loss", "loss", 1) if data.score_name is None else Measure("score", "score", -1)
-
-
 def students(data: ReportData) -> pd.DataFrame:
     """The candidates, numbered from 0, with `state` and `series` (number of the sub-space, in order of appearance)."""
-    table = data.candidates.reset_index(drop=True)
-    scored, has_loss = (_finite(table[column]) for column in (measure(data).column, "loss"))
-    feasible, pareto = (table[column].fillna(False).astype(bool) & scored for column in ("feasible", "pareto"))
-    state = np.select([pareto, feasible, scored, has_loss], STATES[:4], default=STATES[4])
+    table = data.candidates
+    scored, has_loss = (np.isfinite(table[column]) for column in (data.table.ranking.column, "loss"))
+    states = [scored & table["feasible"] & table["pareto"], scored & table["feasible"], scored, has_loss]
+    state = np.select(states, STATES[:4], default=STATES[4])
     return table.assign(state=state, series=pd.factorize(table["sub_space"])[0])
-
-
-def _finite(values: pd.Series) -> np.ndarray:
-    return np.isfinite(values.to_numpy(dtype=float, na_value=np.nan))
 
 
 def by_rank(data: ReportData) -> pd.DataFrame:
     """All students with a loss, best first; those that a proxy task did not score come last, by loss."""
-    table, by = students(data), measure(data)
-    known = table[table["state"] != "unscored"]
-    return known.assign(badness=by.sign * known[by.column]).sort_values(["badness", "loss"], kind="stable")
+    table = students(data)
+    return CandidateTable(table[table["state"] != "unscored"]).best_first.frame
 
 
 def sub_spaces(data: ReportData) -> list[str]:
@@ -109,23 +93,15 @@ def sub_spaces(data: ReportData) -> list[str]:
     return [str(name) for name in pd.unique(data.candidates["sub_space"])]
 
 
-def student(data: ReportData, name: str | None) -> pd.Series | None:
-    """The row of a student, None where there is no such student."""
-    rows = data.candidates[data.candidates["id"] == name]
-    return rows.iloc[0] if len(rows) else None
-
-
 def front_rows(data: ReportData) -> pd.DataFrame:
     """The Pareto front, cheapest first."""
     table = students(data)
-    return table[table["state"] == "front"].sort_values(["flops", "loss"], kind="stable")
+    return CandidateTable(table[table["state"] == "front"]).cheapest_first.frame
 
 
 def staircase(data: ReportData, column: str) -> pd.DataFrame:
     """The part of the front that is a front of loss or score over this one cost, cheapest first."""
-    front, by = front_rows(data), measure(data)
-    front = front.assign(badness=by.sign * front[by.column]).sort_values([column, "badness"], kind="stable")
-    return front[front["badness"] < front["badness"].cummin().shift(fill_value=np.inf)]
+    return CandidateTable(front_rows(data)).staircase(column).frame
 
 
 # ---- budgets
@@ -153,18 +129,14 @@ class BudgetRow:
 
 def budget_rows(data: ReportData) -> list[BudgetRow]:
     """One row a budget, as given."""
-    best = student(data, data.best)
+    best = data.table.get(data.best)
     rows = []
     for budget in data.budgets:
-        cost, values = cost_of(budget.cost), data.candidates[budget.cost]
-        spent = "–" if best is None else _spent(best[budget.cost], budget.limit, cost.text(best[budget.cost]))
-        over = int((values > budget.limit).sum())
-        rows.append(BudgetRow(budget.text, cost.text(budget.limit), spent, over, len(values)))
+        cost, spent = cost_of(budget.cost), None if best is None else best.value(budget.cost)
+        words = "–" if spent is None else f"{cost.text(spent)} ({share(spent, budget.limit)})"
+        over = int((data.candidates[budget.cost] > budget.limit).sum())
+        rows.append(BudgetRow(budget.text, cost.text(budget.limit), words, over, len(data.table)))
     return rows
-
-
-def _spent(value: float, limit: float, text: str) -> str:
-    return f"{text} ({share(value, limit)})"
 
 
 def _nearest_miss(data: ReportData) -> str:
@@ -185,7 +157,7 @@ def _nearest_miss(data: ReportData) -> str:
 
 def headline(data: ReportData) -> str:
     """The result in one sentence."""
-    if student(data, data.best) is not None:
+    if data.table.get(data.best) is not None:
         texts = [budget.text for budget in data.budgets]
         under = " and ".join(texts) if len(texts) <= 2 else f"all {len(texts)} budgets"
         return f"{data.best} is the best student" + (f" under {under}." if under else ".")
@@ -207,26 +179,17 @@ class KeyFigure:
 
 def key_figures(data: ReportData) -> list[KeyFigure]:
     """Costs of the best student beside the teacher's, and its loss; empty where there is no best student."""
-    best = student(data, data.best)
+    best = data.table.get(data.best)
     if best is None:
         return []
     costs = [
-        KeyFigure(cost.name, _short(column, best[column]), _beside_teacher(data, column, best))
+        KeyFigure(cost.name, _short(column, best.costs[column]), _beside_teacher(data, column, best.costs[column]))
         for column, cost in COSTS.items()
-        if column in best
+        if column in best.costs
     ]
-    scores = [KeyFigure("Task score", f"{best['score']:.4f}", data.score_name)] if data.score_name else []
-    return [*costs, *scores, _loss_figure(data, best)]
-
-
-def _loss_figure(data: ReportData, best: pd.Series) -> KeyFigure:
-    """The loss that the student is exported with."""
-    refined = best.get("refined_loss", np.nan)
-    if refined < best["loss"]:
-        return KeyFigure(
-            "Held-out loss", f"{refined:.4f}", f"{data.objective}; {best['loss']:.4f} before refined alone"
-        )
-    return KeyFigure("Held-out loss", f"{best['loss']:.4f}", data.objective)
+    scores = [KeyFigure("Task score", f"{best.score:.4f}", data.score_name)] if data.score_name else []
+    before = f"; {best.loss:.4f} before refined alone" if best.exported_loss != best.loss else ""
+    return [*costs, *scores, KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")]
 
 
 def _short(column: str, value: float) -> str:
@@ -234,9 +197,9 @@ def _short(column: str, value: float) -> str:
     return COSTS[column].text(value).removesuffix(" parameters")
 
 
-def _beside_teacher(data: ReportData, column: str, row: pd.Series) -> str:
+def _beside_teacher(data: ReportData, column: str, value: float) -> str:
     whole = data.teacher_costs.get(column)
-    part = share(row[column], whole)
+    part = share(value, whole)
     return "" if whole is None or part is None else f"{part} of teacher’s {_short(column, whole)}"
 
 
@@ -261,15 +224,15 @@ def sentences(data: ReportData) -> list[str]:
 
 
 def _knee_sentence(data: ReportData) -> Iterator[str]:
-    best, knee, by = student(data, data.best), student(data, data.knee), measure(data)
+    best, knee, by = data.table.get(data.best), data.table.get(data.knee), data.table.ranking
     if best is None or knee is None:
         return
     if data.best == data.knee:
         yield "It is also the knee of the front."
     else:
         yield (
-            f"The knee of the front, {data.knee}, takes {share(knee['flops'], best['flops'])} of its FLOPs "
-            f"at a {by.name} of {knee[by.column]:.4f} instead of {best[by.column]:.4f}."
+            f"The knee of the front, {data.knee}, takes {share(knee.costs['flops'], best.costs['flops'])} of its FLOPs "
+            f"at a {by.name} of {knee.value(by.column):.4f} instead of {best.value(by.column):.4f}."
         )
 
 
@@ -294,10 +257,10 @@ class SubSpaceRow:
 def sub_space_rows(data: ReportData) -> list[SubSpaceRow]:
     """One row a sub-space; losses compare best within one."""
     groups = students(data).groupby("sub_space", sort=False)
-    return [_sub_space_row(str(name), group, measure(data)) for name, group in groups]
+    return [_sub_space_row(str(name), group, data.table.ranking) for name, group in groups]
 
 
-def _sub_space_row(name: str, group: pd.DataFrame, by: Measure) -> SubSpaceRow:
+def _sub_space_row(name: str, group: pd.DataFrame, by: Ranking) -> SubSpaceRow:
     candidates = group[group["state"].isin(("front", "dominated"))]
     low, high = (COSTS["flops"].text(group["flops"].agg(end)) for end in ("min", "max"))
     best = candidates.loc[(by.sign * candidates[by.column]).idxmin()] if len(candidates) else None
@@ -311,6 +274,10 @@ def _sub_space_row(name: str, group: pd.DataFrame, by: Measure) -> SubSpaceRow:
         "–" if best is None else str(best["id"]),
         float("nan") if best is None else float(best[by.column]),
     )
+
+
+CURVE_POINTS = 400
+"""Most points of a training curve; longer trainings are averaged over equal stretches of steps."""
 
 
 def training_curves(data: ReportData) -> dict[str, pd.DataFrame]:

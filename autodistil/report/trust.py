@@ -18,12 +18,12 @@ from autodistil.report.style import (
     small_layout,
 )
 from autodistil.student_search.certificate.assess import Certificate, assess
-from autodistil.student_search.certificate.measured import Measured
+from autodistil.student_search.certificate.measured import CertificateLosses
 
 
 def certificate(data: ReportData) -> Certificate:
     """The certificate of a report; what the candidates alone say where it has none."""
-    return data.certificate or assess(data.candidates, Measured(), data.best)
+    return data.certificate or assess(data.table, CertificateLosses(), data.best)
 
 
 def figures(data: ReportData) -> dict[str, Spec]:

@@ -1,4 +1,4 @@
-"""What refining left: results in the run folder, and the finalists of a search that are ranked by them.
+"""What refining leaves in the run folder: what each student was refined with, and its result.
 
 `refined/<id>/result.json` is the truth and is written once a student's refined weights are trained and scored;
 `refined_loss` in `candidates.csv` and in reports repeats it. Held-out text and measure are those of the search.
@@ -13,9 +13,45 @@ from pathlib import Path
 
 from autodistil.errors import RunError, one_line_named
 from autodistil.student_search.candidates import Refinement
+from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS
+from autodistil.training.recipe import Recipe
 from autodistil.utils import write_text
 
-RESULT = "result.json"
+SETTINGS, RESULT = "settings.json", "result.json"
+
+
+def begin_refinement(folder: Path, recipe: Recipe) -> None:
+    """Say in `settings.json` what a student is refined with, before anything is trained in its folder."""
+    if not _has_weights(folder):
+        settings = {"steps": recipe.steps, "learning_rate": recipe.learning_rate}
+        write_text(folder / SETTINGS, json.dumps(settings) + "\n")
+
+
+def check_settings(folder: Path, recipe: Recipe) -> None:
+    """Refuse a folder whose weights were trained otherwise.
+
+    Raises:
+        RunError: names both settings, or the file that is damaged.
+    """
+    path = folder / SETTINGS
+    if not _has_weights(folder):
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        steps, rate = int(found["steps"]), float(found["learning_rate"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{str(path)!r} is damaged ({error}); remove {str(folder)!r} to refine the student anew"
+        ) from error
+    if (steps, rate) != (recipe.steps, recipe.learning_rate):
+        raise RunError(
+            f"student {folder.name!r} was refined with {steps} steps at learning rate {rate:g}, not {recipe.steps} at "
+            f"{recipe.learning_rate:g}; give these, or remove {str(folder)!r} to refine it anew"
+        )
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (CHECKPOINT, WEIGHTS))
 
 
 def write_refinement(refinement: Refinement, folder: Path) -> None:

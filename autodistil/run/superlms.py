@@ -49,9 +49,13 @@ class SuperLMs:
         """The trained SuperLM that holds a candidate."""
         return self.trained(candidate.sub_space)
 
+    def alone(self, candidate: Candidate) -> SuperLM:
+        """A candidate as a SuperLM of its own, with its slice of the trained weights."""
+        return self.of(candidate).alone(candidate.config, candidate.id)
+
     def refined(self, candidate: Candidate) -> SuperLM:
         """A refined student as a SuperLM of its own, with its trained weights."""
-        superlm = self.of(candidate).alone(candidate.config, candidate.id)
+        superlm = self.alone(candidate)
         load_weights(superlm, self.inputs.folder.refined_folder(candidate.id))
         return superlm
 

@@ -14,31 +14,31 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from autodistil.errors import ConfigError, RunError
 from autodistil.evaluation.heldout import HeldOutScorer
 from autodistil.models.superlm import SuperLM
-from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import JoinedSubSpaces, SearchSpace, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.costing import search_problem
 from autodistil.stages.searching import searched_candidates
-from autodistil.stages.training import check_interrupted, recipe_of, train_apart
+from autodistil.stages.training import check_interrupted, recipe_of, train_kept
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate, assess
-from autodistil.student_search.certificate.measured import Measured, read_measured, write_measured
+from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling.draw import draw_students
+from autodistil.training.trainer import SuperLMTrainer
 
 DEFAULT_SAMPLE = 5
 """Students a sub-space: with 5, the same order in both has a p-value of 1/60; with 4, no order is below 0.05."""
@@ -78,38 +78,38 @@ def sample_students(
     return (ordered[0], *(student for student in chosen if student is not None), ordered[-1])
 
 
-def score_ends(run: Run, sub_spaces: Sequence[SubSpace], ranked: pd.DataFrame) -> None:
+def score_ends(run: Run, sub_spaces: Sequence[SubSpace], table: CandidateTable) -> None:
     """Score the largest and the smallest student of each sub-space, in budget or not, and write `certificate.json`."""
     ends = [Candidate(sub.name, end) for sub in sub_spaces for end in (sub.largest, sub.smallest)]
     path = run.folder.certificate_path
     measured = read_measured(path)
-    losses = score_unknown(run.scorer, ends, ranked, measured)
-    write_certificate(path, ranked, measured.merged(in_superlm=losses))
+    losses = score_unknown(run.scorer, ends, table, measured)
+    write_certificate(path, table, measured.merged(in_superlm=losses))
 
 
 def score_unknown(
-    scorer: HeldOutScorer, candidates: Sequence[Candidate], ranked: pd.DataFrame, measured: Measured
+    scorer: HeldOutScorer, candidates: Sequence[Candidate], table: CandidateTable, measured: CertificateLosses
 ) -> dict[str, float]:
     """Held-out losses, in their SuperLMs, of those candidates that have none yet."""
-    known = {*ranked.index[ranked["loss"].notna()], *measured.in_superlm}
+    known = {*table.known("loss"), *measured.in_superlm}
     missing = [candidate for candidate in candidates if candidate.id not in known]
     return {one.id: scorer.loss(scorer.superlm_of(one.sub_space), one.config) for one in missing}
 
 
-def write_certificate(path: Path, ranked: pd.DataFrame, measured: Measured) -> Certificate:
+def write_certificate(path: Path, table: CandidateTable, measured: CertificateLosses) -> Certificate:
     """Work out the certificate of a search and write `certificate.json`."""
-    found = assess(ranked, measured, best_id(ranked))
+    found = assess(table, measured, best_id(table))
     write_measured(path, measured, {"verdict": verdict(found), **found.to_dict()})
     return found
 
 
-def certificate_of(path: Path, ranked: pd.DataFrame, pick: str) -> Certificate:
+def certificate_of(path: Path, table: CandidateTable, pick: str) -> Certificate:
     """The certificate of a pick from what was measured so far.
 
     Raises:
         RunError: `certificate.json` is damaged.
     """
-    return assess(ranked, read_measured(path), pick)
+    return assess(table, read_measured(path), pick)
 
 
 def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, resume: bool = False) -> Certificate:
@@ -128,24 +128,28 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     if sample < MIN_SAMPLE:
         raise ConfigError(f"sample = {sample} gives no ranks; allowed: at least {MIN_SAMPLE}; give --sample 5")
     folder, resolved = run.folder, run.folder.resolved()
-    ranked = searched_candidates(folder, run.config, search_problem(run.inputs, run.config.budgets))
+
+    def folder_of(name: str) -> Path:
+        return folder.one_folder if name == ONE else folder.alone_folder(name)
+
+    table = searched_candidates(folder, run.config, search_problem(run.inputs, run.config.budgets))
     measured = read_measured(folder.certificate_path)
     sub_spaces = _trained_sub_spaces(run.superlms, one)
-    chosen = _sample(sub_spaces, sample, run.config.seed, _pick(run.inputs.space, ranked))
+    chosen = _sample(sub_spaces, sample, run.config.seed, _pick(run.inputs.space, table))
     joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
     missing = _missing(chosen, joined, measured)
-    check_interrupted(folder, [students.name for students in missing], partial(_place, folder), resume)
+    check_interrupted(folder, [students.name for students in missing], folder_of, resume)
     recipe = recipe_of(run.config, resolved["train_steps"])
     measured = measured.merged(
-        in_superlm=score_unknown(run.scorer, chosen, ranked, measured),
+        in_superlm=score_unknown(run.scorer, chosen, table, measured),
         start=_starts(run.superlms, run.scorer, sub_spaces, [c for c in chosen if c.id not in measured.start]),
         tokens=float(recipe.steps * resolved["tokens_a_step"]),
         **_draws(recipe, sub_spaces, chosen, joined),
     )
-    found = write_certificate(folder.certificate_path, ranked, measured)
-    for superlm in _trained(run, missing, recipe):
+    found = write_certificate(folder.certificate_path, table, measured)
+    for superlm in _trained(run.inputs, run.superlms, missing, recipe, folder_of):
         measured = measured.merged(**_scores(run.scorer, superlm, chosen))
-        found = write_certificate(folder.certificate_path, ranked, measured)
+        found = write_certificate(folder.certificate_path, table, measured)
     return found
 
 
@@ -166,8 +170,8 @@ def _trained_sub_spaces(superlms: SuperLMs, all_of_them: bool) -> tuple[SubSpace
     return trained
 
 
-def _pick(space: SearchSpace, ranked: pd.DataFrame) -> Candidate:
-    best = best_id(ranked)
+def _pick(space: SearchSpace, table: CandidateTable) -> Candidate:
+    best = best_id(table)
     return next(candidate for candidate in space.candidates if candidate.id == best)
 
 
@@ -185,34 +189,36 @@ def _sample(sub_spaces: Sequence[SubSpace], size: int, seed: int, pick: Candidat
 # ---- training
 
 
-def _missing(chosen: Sequence[Candidate], joined: JoinedSubSpaces | None, measured: Measured) -> list[StudentSet]:
+def _missing(
+    chosen: Sequence[Candidate], joined: JoinedSubSpaces | None, measured: CertificateLosses
+) -> list[StudentSet]:
     """What has to be trained (or read) to measure what is not known yet, the one SuperLM first."""
     alone = [SubSpace.of_student(c.id, c.config) for c in chosen if c.id not in measured.alone]
     all_known = all(candidate.id in measured.in_one for candidate in chosen)
     return [*alone] if joined is None or all_known else [joined, *alone]
 
 
-def _place(folder: RunFolder, name: str) -> Path:
-    return folder.one_folder if name == ONE else folder.alone_folder(name)
-
-
-def _trained(run: Run, sets: Sequence[StudentSet], recipe: Recipe) -> Iterator[SuperLM]:
+def _trained(
+    inputs: RunInputs, superlms: SuperLMs, sets: Sequence[StudentSet], recipe: Recipe, folder_of: Callable[[str], Path]
+) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, each by what taught the student's own; the one over all by the teacher."""
-    return train_apart(
-        run,
-        (run.superlms.new(students) for students in sets),
-        recipe,
-        partial(_place, run.folder),
-        ("training to compare with", f"{recipe.steps} steps each"),
-        lambda name: None if name == ONE else run.superlms.targets_for(name),
+    trainers = (
+        SuperLMTrainer(
+            superlms.new(students),
+            recipe,
+            inputs.objective,
+            targets=None if students.name == ONE else superlms.targets_for(students.name),
+        )
+        for students in sets
     )
+    return train_kept(inputs, superlms, trainers, folder_of, ("training to compare with", f"{recipe.steps} steps each"))
 
 
 # ---- measuring
 
 
 def _scores(scorer: HeldOutScorer, superlm: SuperLM, chosen: Sequence[Candidate]) -> dict[str, dict[str, float]]:
-    """Held-out losses of a SuperLM's students, under the table of `Measured` where they belong."""
+    """Held-out losses of a SuperLM's students, under the table of `CertificateLosses` where they belong."""
     students = superlm.sub_space
     if students.name != ONE:
         return {"alone": {students.name: scorer.loss(superlm, students.largest)}}
@@ -235,7 +241,7 @@ def _starts(
 def _draws(
     recipe: Recipe, sub_spaces: Sequence[SubSpace], chosen: Sequence[Candidate], joined: JoinedSubSpaces | None
 ) -> dict[str, Any]:
-    """How often the students were drawn in training, as `Measured` holds it."""
+    """How often the students were drawn in training, as `CertificateLosses` holds it."""
     shares = {sub.name: draw_shares(sub, recipe) for sub in sub_spaces}
     a_step = {name: sum(share.values()) for name, share in shares.items()}
     if joined is not None:

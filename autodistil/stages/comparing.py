@@ -16,12 +16,10 @@ import numpy as np
 import pandas as pd
 
 from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS
-from autodistil.costs.closed_form import COST_COLUMNS
-from autodistil.errors import ConfigError, RunError
-from autodistil.report.choose import device_columns
+from autodistil.errors import ConfigError
 from autodistil.report.comparison import Change, ComparedRun, Comparison
 from autodistil.run.folder import RunFolder, RunRecord
-from autodistil.student_search.candidates import SCORE, badness
+from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
 from autodistil.student_search.pick import best_id
 
@@ -44,24 +42,22 @@ class _Run:
     path: Path
     facts: Mapping[str, Any]
     """Options and what they were resolved to, by name; axes of sub-spaces as `space.NAME`; versions."""
-    candidates: pd.DataFrame
-    """As in `candidates.csv`, by id."""
+    table: CandidateTable
+
+    def value(self, by_score: bool) -> pd.Series:
+        """What ranks: the task score, or the loss that the student is exported with; NaN where a student has none."""
+        frame = self.table.frame
+        return frame["score"] if by_score else self.table.exported_losses.where(np.isfinite(frame["loss"]))
 
     def points(self, cost: str, by_score: bool) -> np.ndarray:
         """Logarithm of a cost and what ranks, lower is better (students, 2); NaN where a student has none."""
-        return np.column_stack([np.log(self.candidates[cost].astype(float)), self.badness(by_score)])
+        value = self.value(by_score) * (-1 if by_score else 1)
+        return np.column_stack([np.log(self.table.frame[cost].astype(float)), value])
 
     def front(self, cost: str, by_score: bool) -> np.ndarray:
         """The points that none of this run dominates."""
         points = self.points(cost, by_score)
         return points[pareto_mask(points)]
-
-    def badness(self, by_score: bool) -> pd.Series:
-        """What ranks, lower is better: the negative score, or the loss that the student is exported with."""
-        if by_score:
-            return badness(self.candidates)
-        losses = [name for name in ("loss", "refined_loss") if name in self.candidates]
-        return self.candidates[losses].min(axis=1).where(np.isfinite(self.candidates["loss"]))
 
 
 def compare_runs(paths: Sequence[Path]) -> Comparison:
@@ -75,7 +71,7 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
         RunError: one is no run folder, was not searched or is damaged.
     """
     runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
-    by_score = all(SCORE in run.candidates for run in runs) and not _differing(runs, ["proxy", "proxy_method"])
+    by_score = all(run.table.ranking == BY_SCORE for run in runs) and not _differing(runs, ["proxy", "proxy_method"])
     costs = _common_costs(runs)
     volumes = pd.DataFrame({cost: hypervolumes([run.front(cost, by_score) for run in runs]) for cost in costs})
     joint = _joint_front([run.points("flops", by_score) for run in runs])
@@ -104,17 +100,8 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> _Run:
     folder = RunFolder(path)
-    record = folder.record()
-    file = folder.candidates_path
-    if not file.is_file():
-        raise RunError(f"run {str(path)!r} was not searched yet; run: autodistil search --run {path}")
-    try:
-        table = pd.read_csv(file).set_index("id", drop=False)
-        table = table.assign(pareto=table["pareto"].astype(bool), loss=table["loss"].astype(float))
-        _ = table[["sub_space", *COST_COLUMNS]]
-    except (ValueError, KeyError, pd.errors.ParserError) as error:
-        raise RunError(f"{str(file)!r} is damaged ({error}); search again to write it anew") from error
-    return _Run(name, path, _facts(record), table)
+    facts = _facts(folder.record())
+    return _Run(name, path, facts, CandidateTable.read(folder.candidates_path))
 
 
 def _facts(record: RunRecord) -> dict[str, Any]:
@@ -134,7 +121,7 @@ def _axes_text(axes: Mapping[str, Sequence[Any]]) -> str:
 
 def _common_costs(runs: Sequence[_Run]) -> list[str]:
     """FLOPs first; those on devices where all runs have them."""
-    on_devices = [name for name in device_columns(runs[0].candidates) if all(name in run.candidates for run in runs)]
+    on_devices = [name for name in runs[0].table.devices if all(name in run.table.devices for run in runs)]
     return ["flops", "params", "size_mb", *on_devices]
 
 
@@ -145,14 +132,13 @@ def _joint_front(points: Sequence[np.ndarray]) -> list[int]:
 
 
 def _compared(run: _Run, by_score: bool, hypervolume: Mapping[str, float], on_joint_front: int) -> ComparedRun:
-    value = run.badness(by_score) * (-1 if by_score else 1)
-    table = run.candidates.assign(value=value)
+    value = run.value(by_score)
     return ComparedRun(
         name=run.name,
         path=str(run.path),
-        students=table[np.isfinite(value)],
-        total=len(table),
-        best=best_id(table) if table["pareto"].any() else None,
+        students=run.table.frame.assign(value=value)[np.isfinite(value)],
+        total=len(run.table),
+        best=best_id(run.table) if len(run.table.front) else None,
         hypervolume=hypervolume,
         on_joint_front=on_joint_front,
     )
@@ -202,6 +188,6 @@ def _notes(runs: Sequence[_Run], by_score: bool) -> list[str]:
         notes.append(f"Losses do not compare: the runs differ in {', '.join(names)}.")
     if _differing(runs, ["seq_len"]):
         notes.append("FLOPs do not compare: they are counted at different lengths.")
-    if not by_score and any(SCORE in run.candidates for run in runs):
+    if not by_score and any(run.table.ranking == BY_SCORE for run in runs):
         notes.append("Task scores are left out: not every run has them from the same task.")
     return notes

@@ -35,7 +35,6 @@ from autodistil.profiling.profile import Source, profile_students, table_header
 from autodistil.profiling.session import Plan
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
-from autodistil.run.run import Run
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.student_search.problem import SearchProblem
 from autodistil.utils import Progress
@@ -96,19 +95,19 @@ def device_here(kind: str) -> DeviceFingerprint:
 # ---- before the search
 
 
-def profile_devices(run: Run, measure: Measure) -> None:
+def profile_devices(inputs: RunInputs, measure: Measure) -> None:
     """Measure what the run's budgets need and the run folder lacks, by design.
 
     Raises:
         BudgetError: a budget cannot be read or means no device.
         ProfileError: a runtime is missing, or a table is not of the device.
     """
-    parsed = [read_budget(text) for text in run.config.budgets]
+    parsed = [read_budget(text) for text in inputs.config.budgets]
     on_devices = [budget for budget in parsed if isinstance(budget, DeviceBudget)]
-    targets = targets_of(run.inputs.teacher, run.config, on_devices)
+    targets = targets_of(inputs.teacher, inputs.config, on_devices)
     for target, memory in by_setting(target for target in targets if target.table is None):
-        if not _is_profiled(run.folder.latency_table(target.key), target, memory, run.config.force_table):
-            _profile(run, target, memory, measure)
+        if not _is_profiled(inputs.folder.latency_table(target.key), target, memory, inputs.config.force_table):
+            _profile(inputs, target, memory, measure)
 
 
 def by_setting(targets: Iterable[Target]) -> list[tuple[Target, bool]]:
@@ -126,14 +125,14 @@ def _is_profiled(path: Path, target: Target, memory: bool, force: bool) -> bool:
     return not memory or all(entry.peak_memory_mb is not None for entry in table.entries)
 
 
-def _profile(run: Run, target: Target, memory: bool, measure: Measure) -> None:
-    students = {candidate.config for candidate in run.inputs.space.candidates}
+def _profile(inputs: RunInputs, target: Target, memory: bool, measure: Measure) -> None:
+    students = {candidate.config for candidate in inputs.space.candidates}
     chosen = choose_students(list(students))
-    run.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
-    with run.folder.locked():
-        run.inputs.record()
-        table = measure(_stand_ins(run.inputs, chosen), target.setting, memory)
-        write_table(table, run.folder.latency_table(target.key))
+    inputs.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
+    with inputs.folder.locked():
+        inputs.record()
+        table = measure(_stand_ins(inputs, chosen), target.setting, memory)
+        write_table(table, inputs.folder.latency_table(target.key))
 
 
 def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[Source]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from transformers import PreTrainedModel
 
@@ -21,7 +20,7 @@ from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.measuring import device_notes
 from autodistil.stages.searching import whole_loss
-from autodistil.student_search.candidates import SCORE, Refinement
+from autodistil.student_search.candidates import BY_SCORE, CandidateTable, Refinement
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
@@ -30,7 +29,7 @@ from autodistil.student_search.problem import SearchProblem
 def export_candidate(
     run: Run,
     problem: SearchProblem,
-    ranked: pd.DataFrame,
+    table: CandidateTable,
     student_id: str,
     to: Path,
     replace_existing: bool = False,
@@ -46,16 +45,16 @@ def export_candidate(
     refinement = read_refinements(folder.refined_path).get(student_id)
     refined = refinement is not None and refinement.helped and not unrefined
     superlm = run.superlms.refined(candidate) if refined else run.superlms.of(candidate)
-    row = ranked.loc[student_id]
-    check_flops(superlm, candidate, int(row["flops"]), inputs.seq_len)
-    costs: dict[str, Any] = {**row.to_dict(), "teacher": teacher_costs(inputs), "seq_len": inputs.seq_len}
-    trust = verdict(certificate_of(folder.certificate_path, ranked, student_id))
-    loss = refinement.loss_after if refinement and refined else whole_loss(inputs, run.scorer, candidate, ranked)
+    row = table[student_id]
+    check_flops(superlm, candidate, int(row.costs["flops"]), inputs.seq_len)
+    costs: dict[str, Any] = {**row.costs, "teacher": teacher_costs(inputs), "seq_len": inputs.seq_len}
+    trust = verdict(certificate_of(folder.certificate_path, table, student_id))
+    loss = refinement.loss_after if refinement and refined else whole_loss(inputs, run.scorer, candidate, table)
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
         **perplexity_facts(inputs, run.scorer, loss),
         **_refinement_facts(refinement, refined),
-        **_task_facts(score_name(folder), ranked, student_id),
+        **_task_facts(score_name(folder), table, student_id),
         **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),
         "how far to trust it": trust,
         **vocabulary_facts(inputs, run.scorer, candidate.config),
@@ -96,13 +95,13 @@ def _refinement_facts(refinement: Refinement | None, refined: bool) -> dict[str,
     return {"refined": str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"}
 
 
-def _task_facts(score_name: str | None, ranked: pd.DataFrame, student_id: str) -> dict[str, str]:
+def _task_facts(score_name: str | None, table: CandidateTable, student_id: str) -> dict[str, str]:
     """The task score and what it meant for the pick; nothing where the held-out loss ranked."""
-    if SCORE not in ranked:
+    if table.ranking != BY_SCORE:
         return {}
-    score = ranked.loc[student_id, SCORE]
-    if pd.isna(score):
+    row = table[student_id]
+    if row.score is None:
         return {"task score": "none: the student was not among those that the proxy task scored"}
-    picked = "; picked for it, so it flatters" if student_id == best_id(ranked) else ""
-    rank = f"rank {ranked.loc[student_id, 'rank']} of {ranked[SCORE].count()} scored"
-    return {"task score": f"{score:.4f} ({score_name or 'proxy task'}, on its train split), {rank}{picked}"}
+    picked = "; picked for it, so it flatters" if student_id == best_id(table) else ""
+    rank = f"rank {row.rank} of {len(table.known('score'))} scored"
+    return {"task score": f"{row.score:.4f} ({score_name or 'proxy task'}, on its train split), {rank}{picked}"}

@@ -19,9 +19,11 @@ from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
 from autodistil.profiling.profile import Source
+from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
 from autodistil.stages.costing import Measure, add_finalists, by_setting, search_problem, source_of, targets_of
-from autodistil.student_search.candidates import front_order
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.utils import Progress
@@ -34,11 +36,13 @@ AT_ONCE = 3
 AGAIN = 2
 """Times that a student is measured again which only a busy machine may have put over a budget."""
 
-Rank = Callable[[SearchProblem], pd.DataFrame]
+Rank = Callable[[SearchProblem], CandidateTable]
 """Students as ranked under a problem's costs; what is scored stays scored."""
 
 
-def hold_budgets(run: Run, problem: SearchProblem, rank: Rank, measure: Measure) -> tuple[SearchProblem, pd.DataFrame]:
+def hold_budgets(
+    run: Run, problem: SearchProblem, rank: Rank, measure: Measure
+) -> tuple[SearchProblem, CandidateTable]:
     """Rank, measure the finalists, correct, and rank again until the measured best holds.
 
     Returns:
@@ -47,15 +51,15 @@ def hold_budgets(run: Run, problem: SearchProblem, rank: Rank, measure: Measure)
     Raises:
         BudgetError: no measured student holds.
     """
-    ranked = rank(problem)
+    table = rank(problem)
     for _ in range(ROUNDS if _measurable(problem) else 0):
-        chosen = _in_question(max(1, run.config.refine_top), problem, ranked)
+        chosen = _in_question(max(1, run.config.refine_top), problem, table)
         if not chosen:
             break
-        _measure(run, problem, chosen, measure)
+        _measure(run.inputs, run.superlms, problem, chosen, measure)
         problem = search_problem(run.inputs, run.config.budgets)
-        ranked = rank(problem)
-    return _measured_only(run.progress, problem, ranked, rank)
+        table = rank(problem)
+    return _measured_only(run.progress, problem, table, rank)
 
 
 def _measurable(problem: SearchProblem) -> list[DeviceCost]:
@@ -63,27 +67,28 @@ def _measurable(problem: SearchProblem) -> list[DeviceCost]:
     return [cost for cost in problem.device_costs.values() if cost.measurable]
 
 
-def _in_question(wanted: int, problem: SearchProblem, ranked: pd.DataFrame) -> list[str]:
+def _in_question(wanted: int, problem: SearchProblem, table: CandidateTable) -> list[str]:
     """Ids to measure: the unmeasured among the first of the front and the knee; none once those that count are."""
-    order = [str(student_id) for student_id in front_order(ranked).index]
-    unmeasured = problem.unmeasured
-    if not unmeasured.intersection([best_id(ranked), knee_id(ranked), *order[:wanted]]):
+    order, knee, unmeasured = table.front.best_first.ids, knee_id(table), problem.unmeasured
+    if not unmeasured.intersection([best_id(table), knee, *order[:wanted]]):
         return []
-    finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee_id(ranked)])
+    finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee])
     return [student_id for student_id in finalists if student_id in unmeasured]
 
 
-def _measure(run: Run, problem: SearchProblem, chosen: Sequence[str], measure: Measure) -> None:
+def _measure(
+    inputs: RunInputs, superlms: SuperLMs, problem: SearchProblem, chosen: Sequence[str], measure: Measure
+) -> None:
     """Extract, export and measure finalists in every setting that a budget asks for, and keep it."""
     candidates = {problem.candidates[student_id].config: problem.candidates[student_id] for student_id in chosen}
-    sources = [source_of(run.inputs.teacher, run.superlms.of(one), one) for one in candidates.values()]
+    sources = [source_of(inputs.teacher, superlms.of(one), one) for one in candidates.values()]
     budgets = [cost.budget for cost in _measurable(problem)]
-    targets = targets_of(run.inputs.teacher, run.config, budgets)
-    run.progress.say(f"measuring finalists: {', '.join(chosen)}")
+    targets = targets_of(inputs.teacher, inputs.config, budgets)
+    inputs.progress.say(f"measuring finalists: {', '.join(chosen)}")
     for target, memory in by_setting(targets):
         limits = [other.budget.limit for other in targets if other.key == target.key and other.budget.cost == "ms"]
         again = partial(measure, setting=target.setting, memory=memory)
-        add_finalists(run.folder, target, undisturbed(again, sources, min(limits, default=math.inf)))
+        add_finalists(inputs.folder, target, undisturbed(again, sources, min(limits, default=math.inf)))
 
 
 def undisturbed(
@@ -115,11 +120,11 @@ def _faster(table: LatencyTable, again: LatencyTable) -> LatencyTable:
 
 
 def _measured_only(
-    progress: Progress, problem: SearchProblem, ranked: pd.DataFrame, rank: Rank
-) -> tuple[SearchProblem, pd.DataFrame]:
+    progress: Progress, problem: SearchProblem, table: CandidateTable, rank: Rank
+) -> tuple[SearchProblem, CandidateTable]:
     """After the last round: if the best is still not measured, the best of those that are and hold."""
-    if best_id(ranked) not in problem.unmeasured:
-        return problem, ranked
+    if best_id(table) not in problem.unmeasured:
+        return problem, table
     held = problem.measured_only()
     if held is problem:
         raise BudgetError(_none_holds(problem))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from transformers import AutoModel, PreTrainedModel
 
 from autodistil.errors import ProfileError
@@ -18,6 +17,7 @@ from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate, StudentConfig
+from autodistil.student_search.candidates import CandidateTable
 
 
 def run_sources(run: Run, count: int) -> tuple[list[Source], dict[str, Any]]:
@@ -29,7 +29,9 @@ def run_sources(run: Run, count: int) -> tuple[list[Source], dict[str, Any]]:
     """
     run.inputs.teacher.check_reads_text("profile")
     config = run.inputs.teacher.model.config
-    chosen = choose(run.inputs.space.candidates, _front(run.folder.candidates_path), count)
+    searched = run.folder.candidates_path
+    front = CandidateTable.read(searched).front.cheapest_first.ids if searched.is_file() else []
+    chosen = choose(run.inputs.space.candidates, front, count)
     sources = [_candidate_source(run.inputs, run.superlms, one) for one in chosen]
     return sources, table_header(config.model_type, config.vocab_size)
 
@@ -57,17 +59,6 @@ def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     for candidate in candidates:
         seen.setdefault(candidate.config, candidate)
     return list(seen.values())
-
-
-def _front(path: Path) -> list[str]:
-    """Ids of the front, cheapest first; none where the run was not searched."""
-    if not path.is_file():
-        return []
-    try:
-        table = pd.read_csv(path)
-        return [str(student_id) for student_id in table[table["pareto"]].sort_values("flops")["id"]]
-    except (ValueError, KeyError, pd.errors.ParserError) as error:
-        raise ProfileError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
 
 
 def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidate) -> Source:

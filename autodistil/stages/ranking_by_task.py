@@ -1,7 +1,7 @@
 """Stage two, the paper's other variant: the students that the held-out loss leaves standing, ranked by a task score.
 
 The loss is cheap and says nothing about a task; the task is what counts and takes longer. So a search scores by loss
-first, and by task only those that are still in question (`student_search.pick.standing`).
+first, and by task only those that are still in question (`CandidateTable.standing`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pandas as pd
 import torch
 
 from autodistil.config import RunConfig
@@ -26,11 +25,12 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.run.facts import PROXY
 from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
 from autodistil.stages.certifying import write_certificate
-from autodistil.student_search.candidates import TEXTS, rank, standing, with_texts
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.problem import SearchProblem
 from autodistil.tasks.batching import TextBatcher
@@ -69,37 +69,37 @@ def check_options(given: Mapping[str, object], proxy: str | None) -> None:
         raise ConfigError(f"{flag} is given without a proxy task; add --proxy TASK, or leave {flag} out")
 
 
-def rank_by_task(run: Run, problem: SearchProblem, ranked: pd.DataFrame, task: ProxyTask | None) -> pd.DataFrame:
+def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: ProxyTask | None) -> CandidateTable:
     """Score the standing students on the task and rank by that; the candidates as they are where there is no task."""
     resolved = run.folder.resolved()
     if task is None:
         if resolved.get(PROXY):
             run.inputs.record(**{PROXY: None})
-        return ranked
+        return table
     protocol = {**task.protocol, "train_steps": resolved["train_steps"]}
     scores = ProxyScores.open(run.folder.proxy_path, protocol)
-    chosen = standing(ranked, run.config.proxy_top)
+    chosen = table.standing(run.config.proxy_top)
     run.progress.say(
         f"proxy: {task.data.task.name} by {task.method}, {len(task.data.evaluated):,} rows of its train split, "
         f"{len(chosen)} students"
     )
-    _score(run, [problem.candidates[student_id] for student_id in chosen], task, scores)
-    losses = ranked["loss"].dropna().to_dict()
-    texts = ranked[TEXTS].dropna().to_dict()
-    ranked = with_texts(rank(problem, losses, {student_id: scores.known[student_id] for student_id in chosen}), texts)
+    _score(run.inputs, run.superlms, [problem.candidates[student_id] for student_id in chosen], task, scores)
+    table = table.under(problem, {student_id: scores.known[student_id] for student_id in chosen})
     run.inputs.record(**{PROXY: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
     measured = read_measured(run.folder.certificate_path)
     named = replace(measured, task=task.data.task.name, task_scores=scores.known)  # never beside those of another task
-    write_certificate(run.folder.certificate_path, ranked, named)
-    return ranked
+    write_certificate(run.folder.certificate_path, table, named)
+    return table
 
 
-def _score(run: Run, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores) -> None:
+def _score(
+    inputs: RunInputs, superlms: SuperLMs, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores
+) -> None:
     """Score those that have no score yet; each is kept at once."""
-    students = _Students(run.inputs.teacher, run.superlms, run.inputs.device)
+    students = _Students(inputs.teacher, superlms, inputs.device)
     with (
         stop_on_interrupt() as stop,
-        run.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
+        inputs.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
     ):
         for candidate in candidates:
             if candidate.id not in scores.known:

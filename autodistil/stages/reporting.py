@@ -17,7 +17,7 @@ from autodistil.run.facts import provenance, score_name, teacher_costs
 from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.searching import perplexity_notes
-from autodistil.student_search.candidates import SCORE, exported_loss, rank_notes
+from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.metrics import read_metrics
@@ -26,10 +26,10 @@ from autodistil.utils import copy_file
 
 
 def write_report(
-    run: Run, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str], report_dir: Path | None
+    run: Run, problem: SearchProblem, table: CandidateTable, notes: Sequence[str], report_dir: Path | None
 ) -> Path:
     """Write the page and, where a Chrome is found, the picture; returns the page (in `report_dir` if given)."""
-    data = report_data(run, problem, ranked, notes)
+    data = report_data(run, problem, table, notes)
     page = write_html(data, run.folder.report_path)
     picture = write_png(data, page.with_suffix(".png"))
     if report_dir is None:
@@ -48,7 +48,7 @@ WRITERS: Mapping[str, Callable[[ReportData, Path], Path]] = MappingProxyType(
 
 
 def write_formats(
-    run: Run, problem: SearchProblem, ranked: pd.DataFrame, formats: Sequence[str], report_dir: Path | None
+    run: Run, problem: SearchProblem, table: CandidateTable, formats: Sequence[str], report_dir: Path | None
 ) -> list[Path]:
     """Write the report in these formats; returns the files (in `report_dir` if given).
 
@@ -60,7 +60,7 @@ def write_formats(
     if unknown:
         hint = suggest(unknown[0], WRITERS)
         raise ConfigError(f"report format {unknown[0]!r}{hint} is unknown; allowed: {', '.join(WRITERS)}")
-    data = report_data(run, problem, ranked, ())
+    data = report_data(run, problem, table, ())
     base = run.folder.report_path
     files = [WRITERS[name](data, base.with_suffix(f".{name}")) for name in dict.fromkeys(formats)]
     if report_dir is None:
@@ -69,28 +69,28 @@ def write_formats(
     return [copy_file(file, report_dir / f"{name}{file.suffix}") for file in files]
 
 
-def report_data(run: Run, problem: SearchProblem, ranked: pd.DataFrame, notes: Sequence[str]) -> ReportData:
+def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: Sequence[str]) -> ReportData:
     """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
-    inputs, folder, best = run.inputs, run.folder, best_id(ranked)
+    inputs, folder, best = run.inputs, run.folder, best_id(table)
     lines = [b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, inputs.seq_len)]
     rows = read_metrics(folder.metrics_path) if folder.metrics_path.is_file() else []
-    perplexity = perplexity_notes(inputs, run.scorer, exported_loss(ranked, best))
+    perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
     return ReportData(
         title=f"{run.config.teacher} · {inputs.space.name}",
-        candidates=ranked.reset_index(drop=True),
+        table=table,
         training=pd.DataFrame(rows, columns=list(StepMetrics.__dataclass_fields__)),
         budgets=tuple(BudgetLine(budget.text, budget.column, budget.limit) for budget in lines),
         best=best,
-        knee=knee_id(ranked),
+        knee=knee_id(table),
         teacher_costs=teacher_costs(inputs),
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),
-        notes=(*perplexity, *rank_notes(ranked), *notes),
+        notes=(*perplexity, *table.rank_notes(), *notes),
         export_command=export_command(folder.path, "best"),
-        certificate=certificate_of(folder.certificate_path, ranked, best),
+        certificate=certificate_of(folder.certificate_path, table, best),
         devices=tuple(problem.device_costs.values()),
-        score_name=(score_name(folder) or "task score") if SCORE in ranked else None,
+        score_name=(score_name(folder) or "task score") if table.ranking == BY_SCORE else None,
     )
 
 

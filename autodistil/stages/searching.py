@@ -8,11 +8,9 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from autodistil.config import RunConfig
 from autodistil.costs.units import describe_cost
-from autodistil.errors import RunError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
 from autodistil.run.facts import perplexity_facts
@@ -23,17 +21,17 @@ from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
-from autodistil.student_search.candidates import SCORE, TEXTS, rank, with_refinements, with_texts
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import PICK, Race, Score
 from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
 from autodistil.student_search.study_storage import opening, study_storage
-from autodistil.utils import atomic_path, stop_on_interrupt
+from autodistil.utils import stop_on_interrupt
 
 
-def run_search(run: Run, problem: SearchProblem) -> pd.DataFrame:
-    """Score feasible students on held-out text; returns the ranked candidates."""
+def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
+    """Score feasible students on held-out text; returns the candidates ranked by that."""
     config = run.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     wanted = num_evaluations(problem, sampler, config.trials)
@@ -42,7 +40,7 @@ def run_search(run: Run, problem: SearchProblem) -> pd.DataFrame:
         closing(open_study(run.folder, config, problem, study_name(config, problem, sampler))) as study,
         stop_on_interrupt() as stop,
         run.progress.track("scoring students", wanted) as advance,
-        scoring(run, problem, race_of(problem, run.inputs.heldout_texts, config.racing, study.mine)) as score,
+        scoring(run.inputs, run.scorer, problem, race_of(run.inputs, problem, study.mine)) as score,
     ):
         advance(len(study.mine))
 
@@ -52,11 +50,12 @@ def run_search(run: Run, problem: SearchProblem) -> pd.DataFrame:
                 raise KeyboardInterrupt
 
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
-    ranked = rank(problem, {student_id: found.loss for student_id, found in scores.items()})
-    ranked = with_texts(ranked, {student_id: len(found.texts) for student_id, found in scores.items()})
-    share = ranked[TEXTS].mean() / len(run.inputs.heldout_texts)
+    losses = {student_id: found.loss for student_id, found in scores.items()}
+    texts = {student_id: len(found.texts) for student_id, found in scores.items()}
+    table = CandidateTable.of(problem).scored(losses, texts)
+    share = table.frame["texts"].mean() / len(run.inputs.heldout_texts)
     run.progress.say(f"scored on {share:.0%} of the held-out text on average")
-    return ranked
+    return table
 
 
 def study_name(config: RunConfig, problem: SearchProblem, sampler: str) -> str:
@@ -86,25 +85,27 @@ def open_study(folder: RunFolder, config: RunConfig, problem: SearchProblem, nam
     return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
 
 
-def race_of(problem: SearchProblem, texts: np.ndarray, racing: str, scored: Mapping[str, Score]) -> Race:
+def race_of(inputs: RunInputs, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
     """The race that the students of a search run against each other, those scored before included."""
     feasible = problem.budget_costs[problem.feasible]
     costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
-    race = Race(block_sizes(texts), costs, racing)
+    race = Race(block_sizes(inputs.heldout_texts), costs, inputs.config.racing)
     for student_id, score in scored.items():
         race.add(student_id, score)
     return race
 
 
-def scoring(run: Run, problem: SearchProblem, race: Race) -> AbstractContextManager[ScoreStudents]:
+def scoring(
+    inputs: RunInputs, scorer: HeldOutScorer, problem: SearchProblem, race: Race
+) -> AbstractContextManager[ScoreStudents]:
     """Opens what scores students on as much held-out text as the race asks for: this process, or a Ray cluster."""
-    if not run.config.workers:
-        return nullcontext(partial(score_here, run.scorer, race))
+    if not inputs.config.workers:
+        return nullcontext(partial(score_here, scorer, race))
     from autodistil.cluster.scoring import scoring_pool
 
     feasible = problem.feasible.index[problem.feasible]
     candidates = [problem.candidates[student_id] for student_id in feasible]
-    return scoring_pool(run.config, run.progress, race, run.scorer, candidates)
+    return scoring_pool(inputs.config, inputs.progress, race, scorer, candidates)
 
 
 def score_here(
@@ -115,59 +116,33 @@ def score_here(
         yield race.score(candidate.id, scorer.blocks_of(candidate), known.texts if known else ())
 
 
-def whole_loss(inputs: RunInputs, scorer: HeldOutScorer, candidate: Candidate, ranked: pd.DataFrame) -> float:
+def whole_loss(inputs: RunInputs, scorer: HeldOutScorer, candidate: Candidate, table: CandidateTable) -> float:
     """The held-out loss of a student in its SuperLM on all text; scored again where a race stopped it."""
-    row = ranked.loc[candidate.id]
-    if pd.notna(row[TEXTS]) and row[TEXTS] == len(inputs.heldout_texts):
-        return float(row["loss"])
+    row = table[candidate.id]
+    if row.loss is not None and row.texts == len(inputs.heldout_texts):
+        return row.loss
     return scorer.loss(scorer.superlm_of(candidate.sub_space), candidate.config)
 
 
-def searched_candidates(folder: RunFolder, config: RunConfig, problem: SearchProblem) -> pd.DataFrame:
-    """The candidates of the last search, ranked under the budgets of `problem`.
+def searched_candidates(folder: RunFolder, config: RunConfig, problem: SearchProblem) -> CandidateTable:
+    """The candidates of the last search, ranked under the budgets of `problem`, with what refining left since.
 
     Raises:
         RunError: the run was never searched, or the file is damaged.
     """
-    path = folder.candidates_path
-    if not path.is_file():
-        raise RunError(f"run {str(folder.path)!r} was not searched yet; run: autodistil search --run {folder.path}")
-    try:
-        table = pd.read_csv(path).set_index("id", drop=False)
-        losses = table["loss"].dropna().to_dict()
-        scores = table[SCORE].dropna().to_dict() if SCORE in table else {}
-        texts = table[TEXTS].dropna().to_dict() if TEXTS in table else {}
-        missing = set(losses) - set(problem.table.index)
-        if missing:
-            raise ValueError(f"unknown student {min(missing)!r}")
-    except (ValueError, KeyError, pd.errors.ParserError) as error:
-        raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
-    ranked = with_texts(rank(problem, losses, scores), texts)
-    if ranked["pareto"].any() and best_id(ranked) in problem.unmeasured:
-        ranked = with_texts(rank(problem.measured_only(), losses, scores), texts)
-    return refined_candidates(folder, config, ranked)
+    table = CandidateTable.read(folder.candidates_path, problem)
+    if len(table.front) and best_id(table) in problem.unmeasured:
+        table = table.under(problem.measured_only())
+    return table.refined(read_refinements(folder.refined_path), config.refine_top)
 
 
-def refined_candidates(folder: RunFolder, config: RunConfig, ranked: pd.DataFrame) -> pd.DataFrame:
-    """The candidates with what refining left in the run folder."""
-    return with_refinements(ranked, read_refinements(folder.refined_path), config.refine_top)
-
-
-def write_candidates(inputs: RunInputs, ranked: pd.DataFrame) -> None:
-    """Write `candidates.csv`."""
-    if inputs.ranks_by_perplexity:
-        ranked = ranked.assign(perplexity=np.exp(ranked["loss"]))
-    with atomic_path(inputs.folder.candidates_path) as temporary:
-        ranked.to_csv(temporary, index=False)
-
-
-def verify_front(run: Run, problem: SearchProblem, ranked: pd.DataFrame) -> None:
+def verify_front(run: Run, problem: SearchProblem, table: CandidateTable) -> None:
     """Count the FLOPs of every student on the front again with fvcore."""
-    front = ranked[ranked["pareto"]]
+    front = table.front.known("flops")
     with run.progress.track("checking FLOPs with fvcore", len(front)) as advance:
-        for student_id, row in front.iterrows():
-            candidate = problem.candidates[str(student_id)]
-            check_flops(run.superlms.of(candidate), candidate, int(row["flops"]), run.inputs.seq_len)
+        for student_id, flops in front.items():
+            candidate = problem.candidates[student_id]
+            check_flops(run.superlms.of(candidate), candidate, flops, run.inputs.seq_len)
             advance(1)
 
 

@@ -1,7 +1,7 @@
 """Stage one: train the SuperLMs that are not trained yet, side by side, with checkpoints; here or on a Ray cluster.
 
 SuperLMs that are trained apart from those of the run, students alone, to refine them or to compare with them, go
-through `train_apart`.
+through `train_kept`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from autodistil.space.space import SubSpace
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
-from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
+from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
 from autodistil.training.trainer import train as train_superlms
 from autodistil.training.workers import check_batch
 from autodistil.utils import stop_on_interrupt
@@ -66,7 +66,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
         return
     another = ", or give another --run folder"
     check_interrupted(folder, [sub.name for sub in missing], folder.superlm_folder, resume, otherwise=another)
-    recipe = _recipe(run, missing)
+    recipe = _recipe(run.inputs, superlms, missing)
     if run.config.workers:
         for group in _by_source(superlms, missing):
             train_on_cluster(run, group, recipe)
@@ -78,21 +78,23 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     run.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {text.batch_size} {text.unit}")
     metrics = MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)
     try:
-        for together in _rounds(run, trainers):
+        for together in _rounds(run.inputs, superlms, trainers):
             train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
     finally:
         metrics.close()
 
 
-def _rounds(run: Run, trainers: Sequence[SuperLMTrainer]) -> Iterator[list[SuperLMTrainer]]:
+def _rounds(
+    inputs: RunInputs, superlms: SuperLMs, trainers: Sequence[SuperLMTrainer]
+) -> Iterator[list[SuperLMTrainer]]:
     """SuperLMs that are trained side by side: those of the teacher, and when they are done, those of the assistant."""
-    for group in _by_source(run.superlms, trainers):
-        if group[0].name in run.superlms.taught:
+    for group in _by_source(superlms, trainers):
+        if group[0].name in superlms.taught:
             names = ", ".join(trainer.name for trainer in group)
-            foreign = run.inputs.assistant_model is not None and run.inputs.objective.compares_dimensions
-            run.progress.say(f"assistant {run.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
+            foreign = inputs.assistant_model is not None and inputs.objective.compares_dimensions
+            inputs.progress.say(f"assistant {inputs.config.assistant} teaches {names}{_FOREIGN if foreign else ''}")
             for trainer in group:
-                trainer.targets = run.superlms.targets_for(trainer.name)
+                trainer.targets = superlms.targets_for(trainer.name)
         yield group
 
 
@@ -150,10 +152,10 @@ def train_with_checkpoints(
         raise KeyboardInterrupt
 
 
-def _recipe(run: Run, missing: Sequence[SubSpace]) -> Recipe:
+def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
-    config, inputs = run.config, run.inputs
-    steps = run.folder.resolved().get("train_steps") or config.train_steps
+    config = inputs.config
+    steps = inputs.folder.resolved().get("train_steps") or config.train_steps
     text = inputs.training_text  # refuses another text before the record would name it
     if steps is None and config.train_minutes is not None:
         if config.workers:
@@ -162,7 +164,7 @@ def _recipe(run: Run, missing: Sequence[SubSpace]) -> Recipe:
                 "give --train-steps"
             )
         inputs.record()  # timing leaves files in the folder, which is a run's from here on
-        steps = _steps_in(run, missing, recipe_of(config, _UNBOUNDED), config.train_minutes * 60)
+        steps = _steps_in(inputs, superlms, missing, config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
     inputs.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
     return recipe
@@ -173,22 +175,23 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
     return Recipe(steps, **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"})
 
 
-def _steps_in(run: Run, missing: Sequence[SubSpace], recipe: Recipe, seconds: float) -> int:
+def _steps_in(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
-    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, run.inputs.objective) for sub in missing]
+    recipe = recipe_of(inputs.config, _UNBOUNDED)
+    trainers = [SuperLMTrainer(superlms.new(sub), recipe, inputs.objective) for sub in missing]
     # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
-    rounds = _by_source(run.superlms, trainers)
+    rounds = _by_source(superlms, trainers)
     begun = time.perf_counter()
     timed: list[float] = []
     while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
         start = time.perf_counter()
         for group in rounds:
-            batches = run.inputs.text.micro_batches(len(timed))
-            train_step(group, run.inputs.ordered_teacher, batches, run.config.teacher_layer)
+            batches = inputs.text.micro_batches(len(timed))
+            train_step(group, inputs.ordered_teacher, batches, inputs.config.teacher_layer)
         timed.append(time.perf_counter() - start)
     step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
     steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))
-    run.progress.say(f"a step takes {step_seconds:.2f} s: {steps} steps in {seconds / 60:g} minutes")
+    inputs.progress.say(f"a step takes {step_seconds:.2f} s: {steps} steps in {seconds / 60:g} minutes")
     return steps
 
 
@@ -212,49 +215,44 @@ def check_interrupted(
         )
 
 
-def train_apart(
-    run: Run,
-    superlms: Iterable[SuperLM],
-    recipe: Recipe,
+def train_kept(
+    inputs: RunInputs,
+    superlms: SuperLMs,
+    trainers: Iterable[SuperLMTrainer],
     folder_of: Callable[[str], Path],
     announcement: tuple[str, str],
-    targets_of: Callable[[str], Targets | None] | None = None,
     first_step: int = 0,
 ) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, in groups that share teacher forwards and need no more memory than the run did.
 
     Args:
-        run: a run with trained SuperLMs.
-        superlms: what to train, made when its group comes.
-        recipe: of all of them.
+        inputs: teacher and text.
+        superlms: those of the run, whose trained ones say how much memory there is.
+        trainers: what to train, each made when its group comes.
         folder_of: name -> folder of the checkpoint; one that is finished there is only read.
         announcement: said before and after the names of those that are trained.
-        targets_of: name -> what teaches it; `SuperLMs.targets_for` unless given.
         first_step: step of the run's text that the first one reads.
     """
-    targets_of, objective = targets_of or run.superlms.targets_for, run.inputs.objective
-    sub_spaces = run.inputs.space.sub_spaces
-    trained = [run.superlms.trained(sub.name) for sub in sub_spaces if run.superlms.is_trained(sub)]
-    for group in memory_groups(superlms, sum(map(num_parameters, trained))):
-        trainers = [SuperLMTrainer(s, recipe, objective, targets=targets_of(s.sub_space.name)) for s in group]
-        for trainer in trainers:
+    trained = [superlms.trained(sub.name) for sub in inputs.space.sub_spaces if superlms.is_trained(sub)]
+    for group in memory_groups(trainers, sum(map(num_parameters, trained))):
+        for trainer in group:
             restore_checkpoint(trainer, folder_of(trainer.name))
-        unfinished = [trainer for trainer in trainers if not trainer.finished]
+        unfinished = [trainer for trainer in group if not trainer.finished]
         if unfinished:
             names = ", ".join(trainer.name for trainer in unfinished)
-            run.progress.say(f"{announcement[0]}: {names}; {announcement[1]}")
-            train_with_checkpoints(run.inputs, unfinished, folder_of, lambda rows: None, first_step)
-        yield from group
+            inputs.progress.say(f"{announcement[0]}: {names}; {announcement[1]}")
+            train_with_checkpoints(inputs, unfinished, folder_of, lambda rows: None, first_step)
+        yield from (trainer.superlm for trainer in group)
 
 
-def memory_groups(superlms: Iterable[SuperLM], most_parameters: int) -> Iterator[list[SuperLM]]:
+def memory_groups(trainers: Iterable[SuperLMTrainer], most_parameters: int) -> Iterator[list[SuperLMTrainer]]:
     """Cut into runs of at most so many parameters, or of one SuperLM that has more: what is trained side by side."""
-    group: list[SuperLM] = []
-    for superlm in superlms:
-        if group and sum(map(num_parameters, [*group, superlm])) > most_parameters:
+    group: list[SuperLMTrainer] = []
+    for trainer in trainers:
+        if group and sum(num_parameters(one.superlm) for one in (*group, trainer)) > most_parameters:
             yield group
             group = []
-        group.append(superlm)
+        group.append(trainer)
     if group:
         yield group
 

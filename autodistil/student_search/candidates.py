@@ -1,142 +1,42 @@
-"""Which student of a search to take: the best, the knee of the front, or one by id.
+"""The students that a search looked at, by id: what they cost and scored, the front, and the ranks.
 
 Students are ranked by their held-out loss, or, where a proxy task scored some of them, those by their score first.
+`candidates.csv` in a run folder is this table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from autodistil.student_search.pareto import pareto_mask
+from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES
+from autodistil.errors import RunError
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
+from autodistil.student_search.pareto import pareto_mask, staircase
 from autodistil.student_search.problem import SearchProblem
+from autodistil.utils import atomic_path
 
-SCORE = "score"
-"""Column of the task scores, higher is better; there only where a proxy task ranks."""
-
-
-def rank_candidates(
-    table: pd.DataFrame,
-    losses: Mapping[str, float],
-    costs: pd.DataFrame,
-    scores: Mapping[str, float] = MappingProxyType({}),
-) -> pd.DataFrame:
-    """Add loss, front and ranks to a cost table that holds `feasible`.
-
-    Args:
-        table: one row a student, by id, with `sub_space` and `feasible`.
-        losses: held-out loss of the students that were evaluated.
-        costs: the costs that span the front beside the loss or score, by id.
-        scores: task scores of those that a proxy task ranks; the front is then among these.
-
-    Returns:
-        The table with `loss` (NaN where never run), `score` if there are any, `pareto`, `rank` (1 is best, across
-        sub-spaces) and `rank_in_sub_space`. Losses of different SuperLMs are on one scale but not equally well trained:
-        compare ranks within a sub-space first.
-    """
-    result = table.copy()
-    result["loss"] = pd.Series(dict(losses), dtype=float).reindex(result.index)
-    if scores:
-        result[SCORE] = pd.Series(dict(scores), dtype=float).reindex(result.index)
-    result["pareto"] = pareto_mask(
-        np.column_stack([_feasible_badness(result), costs.loc[result.index].to_numpy(dtype=float)])
-    )
-    result["rank"] = _ranks(result)
-    groups = [_ranks(rows) for _, rows in result.groupby("sub_space")]
-    result["rank_in_sub_space"] = pd.concat(groups) if groups else result["rank"]
-    return result
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
-def badness(ranked: pd.DataFrame) -> pd.Series:
-    """What students are ranked by, lower is better: the loss, or the negative score where a proxy task ranks."""
-    return -ranked[SCORE] if SCORE in ranked else ranked["loss"]
+@dataclass(frozen=True)
+class Ranking:
+    """What students are ranked by."""
+
+    column: str
+    name: str
+    sign: int
+    """1 where low values are good, -1 where high ones are."""
 
 
-def _feasible_badness(ranked: pd.DataFrame) -> pd.Series:
-    return badness(ranked).where(ranked["feasible"])
-
-
-def _ranks(ranked: pd.DataFrame) -> pd.Series:
-    """Ranks of the feasible: those that a proxy task scored, if any, and behind them the others by loss."""
-    first = _feasible_badness(ranked)
-    rest = ranked["loss"].where(ranked["feasible"] & first.isna())
-    ranks = first.rank(method="min").fillna(rest.rank(method="min") + first.count())
-    return ranks.astype("Int64")
-
-
-def standing(ranked: pd.DataFrame, top: int) -> list[str]:
-    """The feasible students that the held-out loss leaves standing, for a closer look at them.
-
-    In this order, each group from the lowest loss or rank up, until there are `top`:
-
-    1. the best of each sub-space, since losses of different SuperLMs do not quite compare;
-    2. the front of loss and budgeted costs;
-    3. the others by their rank within their sub-space, so that all sub-spaces take turns.
-
-    Args:
-        ranked: candidates ranked by loss (`rank_candidates` without scores).
-        top: how many; 0 for all.
-
-    Returns:
-        Ids.
-    """
-    rows = ranked[ranked["feasible"] & np.isfinite(ranked["loss"])]
-    group = np.select([rows["rank_in_sub_space"] == 1, rows["pareto"]], [0, 1], default=2)
-    turn = rows["rank_in_sub_space"].where(group == 2, 0).astype(int)
-    order = rows.assign(group=group, turn=turn).sort_values(["group", "turn", "loss", "flops"], kind="stable")
-    return [str(student_id) for student_id in order.index[: top or None]]
-
-
-def front_order(ranked: pd.DataFrame) -> pd.DataFrame:
-    """The front from the lowest held-out loss (or the highest task score) up, the cheaper of equals first."""
-    front = ranked[ranked["pareto"]]
-    order = front.assign(badness=badness(front)).sort_values(["badness", "flops"], kind="stable")
-    return front.loc[order.index]
-
-
-def finalists(ranked: pd.DataFrame) -> pd.DataFrame:
-    """The refined finalists of the front, best first; empty where none are marked.
-
-    They are ranked by the loss that they are exported with: `refined_loss`, or `loss` where refining did not lower it.
-    """
-    if "finalist" not in ranked:
-        return ranked.iloc[:0]
-    chosen = front_order(ranked[ranked["finalist"]])
-    order = chosen.assign(exported=chosen[["loss", "refined_loss"]].min(axis=1))
-    return chosen.loc[order.sort_values(["exported", "flops"], kind="stable").index]
-
-
-def ranks_flipped(ranked: pd.DataFrame) -> bool:
-    """Whether refining changed the order of the finalists."""
-    after = finalists(ranked)
-    return list(after.index) != list(front_order(after).index)
-
-
-def exported_loss(ranked: pd.DataFrame, student_id: str) -> float:
-    """The held-out loss that a student is exported with: refined, where that lowered it."""
-    row = ranked.loc[student_id]
-    return float(np.nanmin([row["loss"], row.get("refined_loss", np.nan)]))
-
-
-TEXTS = "texts"
-"""Column of the candidates: the held-out texts that a student was scored on."""
-
-
-def rank(
-    problem: SearchProblem, losses: Mapping[str, float], scores: Mapping[str, float] = MappingProxyType({})
-) -> pd.DataFrame:
-    """The candidates with losses, task scores if there are any, front and ranks."""
-    return rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs, scores)
-
-
-def with_texts(ranked: pd.DataFrame, texts: Mapping[str, float]) -> pd.DataFrame:
-    """The candidates with the number of held-out texts of each score: where not all, `loss` is an estimate."""
-    counts = pd.Series(dict(texts), dtype=float).reindex(ranked.index)
-    return ranked.assign(**{TEXTS: counts.astype("Int64")})
+BY_LOSS, BY_SCORE = Ranking("loss", "loss", 1), Ranking("score", "score", -1)
 
 
 @dataclass(frozen=True)
@@ -170,41 +70,288 @@ class Refinement:
         )
 
 
-# ---- ranks
+@dataclass(frozen=True)
+class CandidateRow:
+    """One student of the table; None for what is not known of it."""
+
+    id: str
+    sub_space: str
+    axes: Mapping[str, int]
+    """Its dimensions, and the optional axes that its space has."""
+    costs: Mapping[str, float]
+    """In closed form: `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`."""
+    devices: Mapping[str, float | None]
+    """On the devices of budgets, such as `ms@laptop` (what counts) and `ms@laptop measured`."""
+    feasible: bool
+    """Within every budget."""
+    loss: float | None
+    """Held-out, in its SuperLM."""
+    texts: int | None
+    """Held-out texts that `loss` was measured on; where not all, it is an estimate."""
+    score: float | None
+    """On the proxy task, higher is better."""
+    refined_loss: float | None
+    """Held-out, after training on alone."""
+    finalist: bool
+    pareto: bool
+    """On the front."""
+    rank: int | None
+    """1 is best, across sub-spaces."""
+    rank_in_sub_space: int | None
+
+    @property
+    def exported_loss(self) -> float:
+        """The held-out loss that the student is exported with: refined, where that lowered it."""
+        return min((loss for loss in (self.loss, self.refined_loss) if loss is not None), default=math.nan)
+
+    def value(self, column: str) -> float:
+        """A cost (of a device too), the loss or the score, by its column; NaN where it is not known."""
+        value = {**self.costs, **self.devices, "loss": self.loss, "score": self.score}[column]
+        return math.nan if value is None else value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: id, sub_space, config, costs, loss, ranks; score and others where they are known."""
+        known = {"refined_loss": self.refined_loss, "score": self.score, "devices": self.devices or None}
+        return {
+            "id": self.id,
+            "sub_space": self.sub_space,
+            "config": dict(self.axes),
+            "costs": dict(self.costs),
+            **{name: value for name, value in known.items() if value is not None},
+            "loss": self.loss if self.loss is not None and math.isfinite(self.loss) else None,
+            "rank": self.rank,
+            "rank_in_sub_space": self.rank_in_sub_space,
+        }
 
 
-def choose_finalists(ranked: pd.DataFrame, count: int) -> list[str]:
-    """Ids of the `count` students of the front with the lowest held-out loss, best first, cheaper ones of equals."""
-    return [str(student_id) for student_id in front_order(ranked).index[:count]]
+@dataclass(frozen=True, eq=False)
+class CandidateTable:
+    """Students with all that a search knows of them.
 
-
-def with_refinements(ranked: pd.DataFrame, known: Mapping[str, Refinement], count: int) -> pd.DataFrame:
-    """Add `refined_loss` (NaN where never refined) and `finalist` to ranked candidates.
-
-    Args:
-        ranked: see `student_search.pick.rank_candidates`.
-        known: results by student id.
-        count: finalists that the search re-ranks. They are marked only where all of them were refined alike:
-            otherwise their losses do not compare.
+    Rows come in the order of the search space; `front`, `best_first` and the like are tables of some of them, in their
+    order. Today's spaces are filled in whole, whatever was scored.
     """
-    result = ranked.copy()
-    losses = {student_id: refinement.loss_after for student_id, refinement in known.items()}
-    result["refined_loss"] = pd.Series(losses, dtype=float).reindex(result.index)
-    chosen = choose_finalists(ranked, count)
-    result["finalist"] = result.index.isin(chosen if _comparable(chosen, known) else [])
-    return result
+
+    frame: pd.DataFrame
+    """One row a student, by id, for notebooks: the columns of `candidates.csv`. Rows are ordered under any index."""
+    front_costs: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    """The costs that span the front beside the loss or score, by id; `scored` needs them."""
+
+    # ---- making
+
+    @classmethod
+    def of(cls, problem: SearchProblem) -> CandidateTable:
+        """The students of a problem with their costs and whether they meet its budgets; nothing is scored yet."""
+        return cls(problem.table.assign(feasible=problem.feasible), problem.budget_costs)
+
+    def scored(
+        self, losses: Mapping[str, float], texts: Mapping[str, float] = _NONE, scores: Mapping[str, float] = _NONE
+    ) -> CandidateTable:
+        """Add losses, front and ranks to a table of costs.
+
+        Ranks go to feasible students: those with a task score by that, behind them the others by loss. Losses of
+        different SuperLMs are on one scale but not equally well trained: compare ranks within a sub-space first.
+
+        Args:
+            losses: held-out loss by id, of those that were evaluated.
+            texts: the number of held-out texts of each loss.
+            scores: task scores of those that a proxy task ranks; the front is then among these.
+        """
+        frame = self.frame.assign(loss=self._column(losses), **({"score": self._column(scores)} if scores else {}))
+        first = CandidateTable(frame).minimised.where(frame["feasible"])
+        rest = frame["loss"].where(frame["feasible"] & first.isna())
+        costs = self.front_costs.loc[frame.index].to_numpy(dtype=float)
+        frame["pareto"] = pareto_mask(np.column_stack([first, costs]))
+        frame["rank"] = _ranks(first, rest, np.zeros(len(frame)))
+        frame["rank_in_sub_space"] = _ranks(first, rest, frame["sub_space"].to_numpy())
+        frame["texts"] = self._column(texts).astype("Int64")
+        return replace(self, frame=frame)
+
+    def under(self, problem: SearchProblem, scores: Mapping[str, float] | None = None) -> CandidateTable:
+        """The same losses ranked under the budgets of a problem, and by these task scores instead of its own."""
+        known = self.known("score") if scores is None else scores
+        return CandidateTable.of(problem).scored(self.known("loss"), self.known("texts"), known)
+
+    def refined(self, results: Mapping[str, Refinement], top: int) -> CandidateTable:
+        """Add `refined_loss` and `finalist` to a ranked table.
+
+        Args:
+            results: by student id.
+            top: finalists that the search ranks again. They are marked only where all of them were refined alike:
+                otherwise their losses do not compare.
+        """
+        chosen = self.front.best_first.ids[:top]
+        settings = [results[student_id].settings if student_id in results else None for student_id in chosen]
+        alike = len(set(settings)) == 1 and None not in settings
+        losses = self._column({student_id: result.loss_after for student_id, result in results.items()})
+        finalist = self.frame.index.isin(chosen if alike else [])
+        return replace(self, frame=self.frame.assign(refined_loss=losses, finalist=finalist))
+
+    @classmethod
+    def read(cls, path: Path, problem: SearchProblem | None = None) -> CandidateTable:
+        """Read the `candidates.csv` of a run folder, ranked as when it was written, or under the budgets of a problem.
+
+        Raises:
+            RunError: the run was never searched, or the file is damaged.
+        """
+        if not path.is_file():
+            raise RunError(f"run {str(path.parent)!r} was not searched yet; run: autodistil search --run {path.parent}")
+        try:
+            frame = pd.read_csv(path).set_index("id", drop=False).astype({"loss": float, "pareto": bool})
+            table, _ = cls(frame), frame[["sub_space", *COST_COLUMNS]]
+            unknown = set(table.known("loss")) - set(table.ids if problem is None else problem.table.index)
+            if unknown:
+                raise ValueError(f"unknown student {min(unknown)!r}")
+        except (ValueError, KeyError, pd.errors.ParserError) as error:
+            raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
+        return table if problem is None else table.under(problem)
+
+    def write(self, path: Path, perplexity: bool = False) -> None:
+        """Write `candidates.csv`, whole or not at all; where losses are cross-entropies with their perplexity."""
+        frame = self.frame.assign(perplexity=np.exp(self.frame["loss"])) if perplexity else self.frame
+        with atomic_path(path) as temporary:
+            frame.to_csv(temporary, index=False)
+
+    def _column(self, values: Mapping[str, float]) -> pd.Series:
+        return pd.Series(dict(values), dtype=float).reindex(self.frame.index)
+
+    # ---- one student, one column
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __contains__(self, student_id: str) -> bool:
+        return student_id in self.frame.index
+
+    def get(self, student_id: str | None) -> CandidateRow | None:
+        """One student; None where there is none of this id."""
+        return self[student_id] if student_id is not None and student_id in self else None
+
+    def __getitem__(self, student_id: str) -> CandidateRow:
+        row = self.frame.loc[student_id]
+
+        def real(name: str) -> float | None:
+            return None if pd.isna(value := row.get(name)) else float(value)
+
+        def whole(name: str) -> int | None:
+            return None if pd.isna(value := row.get(name)) else int(value)
+
+        costs = [name for name in (*COST_COLUMNS, KV_BYTES) if name in row]
+        return CandidateRow(
+            id=str(student_id),
+            sub_space=str(row["sub_space"]),
+            axes={name: int(row[name]) for name in (*DIMENSIONS, *OPTIONAL_AXES) if name in row},
+            costs={name: float(row[name]) if name == "size_mb" else int(row[name]) for name in costs},
+            devices={name: real(name) for name in self.devices},
+            feasible=bool(row["feasible"]),
+            loss=real("loss"),
+            texts=whole("texts"),
+            score=real("score"),
+            refined_loss=real("refined_loss"),
+            finalist=bool(row.get("finalist", False)),
+            pareto=bool(row.get("pareto", False)),
+            rank=whole("rank"),
+            rank_in_sub_space=whole("rank_in_sub_space"),
+        )
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all students, in the order of the rows."""
+        return [str(student_id) for student_id in self.frame.index]
+
+    def known(self, column: str) -> dict[str, Any]:
+        """The values of a column by id, of those students that have one; none where the table lacks the column."""
+        return dict(self.frame.reindex(columns=[column])[column].dropna().to_dict())
+
+    @property
+    def devices(self) -> list[str]:
+        """Columns that hold a cost on a device, such as `ms@laptop` and `ms@laptop measured`."""
+        return [str(name) for name in self.frame if "@" in str(name)]
+
+    # ---- order
+
+    @property
+    def ranking(self) -> Ranking:
+        """What students are ranked by: the task score where a proxy task gave some."""
+        return BY_SCORE if BY_SCORE.column in self.frame else BY_LOSS
+
+    @property
+    def minimised(self) -> pd.Series:
+        """What students are ranked by, as a value to minimise; NaN where a student has none."""
+        return self.ranking.sign * self.frame[self.ranking.column]
+
+    @property
+    def exported_losses(self) -> pd.Series:
+        """The held-out losses that students are exported with: refined, where that lowered them."""
+        return self.frame.reindex(columns=["loss", "refined_loss"]).min(axis=1)
+
+    @property
+    def front(self) -> CandidateTable:
+        """The Pareto front."""
+        return replace(self, frame=self.frame[self.frame["pareto"]])
+
+    @property
+    def best_first(self) -> CandidateTable:
+        """In the order of ranks, the cheaper of equals first; those without a task score by loss, behind the others."""
+        first = self.minimised
+        return self._sorted(first, self.frame["loss"].where(first.isna()), self.frame["flops"])
+
+    @property
+    def cheapest_first(self) -> CandidateTable:
+        """From the fewest FLOPs up, the lower loss of equals first."""
+        return self._sorted(self.frame["flops"], self.frame["loss"])
+
+    @property
+    def finalists(self) -> CandidateTable:
+        """The refined finalists of the front by the loss that they are exported with; empty where none are marked."""
+        marked = self.frame.reindex(columns=["finalist"], fill_value=False)["finalist"]
+        chosen = replace(self, frame=self.frame[marked & self.frame["pareto"]]).best_first
+        return chosen._sorted(chosen.exported_losses, chosen.frame["flops"])
+
+    def staircase(self, cost: str) -> CandidateTable:
+        """Those of the front over this one cost, cheapest first: each is better than all cheaper ones."""
+        points = np.column_stack([self.frame[cost], self.minimised]).astype(float)
+        return replace(self, frame=self.frame.iloc[staircase(points)])
+
+    def standing(self, top: int) -> list[str]:
+        """Ids of the feasible students that the held-out loss leaves standing, for a closer look at them.
+
+        In this order, each group from the lowest loss or rank up, until there are `top` (0: all):
+
+        1. the best of each sub-space, since losses of different SuperLMs do not quite compare;
+        2. the front of loss and budgeted costs;
+        3. the others by their rank within their sub-space, so that all sub-spaces take turns.
+        """
+        table = replace(self, frame=self.frame[self.frame["feasible"] & np.isfinite(self.frame["loss"])])
+        in_sub_space = table.frame["rank_in_sub_space"]
+        group = pd.Series(np.select([in_sub_space == 1, table.frame["pareto"]], [0, 1], 2), table.frame.index)
+        turn = in_sub_space.where(group == 2, 0).astype(int)
+        return table._sorted(group, turn, table.frame["loss"], table.frame["flops"]).ids[: top or None]
+
+    def _sorted(self, *keys: pd.Series) -> CandidateTable:
+        """By the first key, equals by the next; NaN last, and what is equal in all of them in its order."""
+        order = pd.concat([key.reset_index(drop=True) for key in keys], axis=1, ignore_index=True)
+        return replace(self, frame=self.frame.iloc[order.sort_values([*order.columns], kind="stable").index])
+
+    # ---- what refining did
+
+    @property
+    def ranks_flipped(self) -> bool:
+        """Whether refining changed the order of the finalists."""
+        return self.finalists.ids != self.finalists.best_first.ids
+
+    def rank_notes(self) -> list[str]:
+        """What ranking the finalists again did, in words; nothing where there are none."""
+        rows = list(self.finalists.frame.reindex(columns=["loss", "refined_loss"]).itertuples())
+        if not rows:
+            return []
+        losses = "; ".join(f"{row.Index} {row.loss:.4f} -> {row.refined_loss:.4f}" for row in rows)
+        verdict = "and their ranks flipped" if self.ranks_flipped else "which left their ranks as they were"
+        return [f"The {len(rows)} best students of the front were refined alone, {verdict}; now, best first: {losses}."]
 
 
-def _comparable(chosen: Iterable[str], known: Mapping[str, Refinement]) -> bool:
-    settings = [known[student_id].settings if student_id in known else None for student_id in chosen]
-    return None not in settings and len(set(settings)) == 1
-
-
-def rank_notes(ranked: pd.DataFrame) -> list[str]:
-    """What re-ranking the finalists did, in words; nothing where there are none."""
-    after = finalists(ranked)
-    if not len(after):
-        return []
-    losses = "; ".join(f"{row['id']} {row['loss']:.4f} -> {row['refined_loss']:.4f}" for _, row in after.iterrows())
-    verdict = "and their ranks flipped" if ranks_flipped(ranked) else "which left their ranks as they were"
-    return [f"The {len(after)} best students of the front were refined alone, {verdict}; now, best first: {losses}."]
+def _ranks(first: pd.Series, rest: pd.Series, groups: np.ndarray) -> pd.Series:
+    """Ranks from 1 within each group, equals alike: `first` from the lowest up, then `rest`; NA where both are NaN."""
+    ranks = first.groupby(groups).rank(method="min")
+    behind = rest.groupby(groups).rank(method="min") + first.groupby(groups).transform("count")
+    return ranks.fillna(behind).astype("Int64")

@@ -32,6 +32,18 @@ def pareto_mask(points: np.ndarray) -> np.ndarray:
     return mask
 
 
+def staircase(points: np.ndarray) -> np.ndarray:
+    """Indices of the two-objective front in the order of its first objective; of equal points one.
+
+    Args:
+        points: (points, 2); those with a NaN in the second objective are left out.
+    """
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    values = points[order, 1]
+    before = np.fmin.accumulate(np.concatenate([[np.inf], values]))[:-1]
+    return order[values < before]
+
+
 def knee_index(points: np.ndarray) -> int:
     """Index of the knee of a two-objective front: farthest below the line between its two ends.
 

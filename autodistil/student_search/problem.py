@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -40,9 +40,13 @@ class SearchProblem:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The cost table of all students, by id."""
-        costs = cost_table(self.space.candidates, self.shape, self.seq_len).set_index("id", drop=False)
-        return pd.concat([costs, *(device.columns for device in self.device_costs.values())], axis=1)
+        """The costs of all students, by id."""
+        return self.costs_of(self.space.candidates)
+
+    def costs_of(self, students: Sequence[Candidate]) -> pd.DataFrame:
+        """The cost table of some students, by id, with what they take on the devices of budgets."""
+        costs = cost_table(students, self.shape, self.seq_len).set_index("id", drop=False)
+        return pd.concat([costs, *(device.columns.loc[costs.index] for device in self.device_costs.values())], axis=1)
 
     @cached_property
     def budget_costs(self) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredStep:
     """A step of one worker, and how it reaches others."""
 
     step_seconds: float
@@ -60,7 +60,7 @@ class Prediction:
     """Against as many times the rate of one worker."""
 
 
-def predict(measured: Measured, workers: int, strong: bool = False) -> Prediction:
+def predict(measured: MeasuredStep, workers: int, strong: bool = False) -> Prediction:
     """Predict a step.
 
     Args:
@@ -78,7 +78,7 @@ def predict(measured: Measured, workers: int, strong: bool = False) -> Predictio
     return Prediction(workers, batch, step, sum(sums), exposed, rate, rate / (alone * workers))
 
 
-def all_reduce_seconds(measured: Measured, size: int, workers: int) -> float:
+def all_reduce_seconds(measured: MeasuredStep, size: int, workers: int) -> float:
     """Of an all-reduce of `size` bytes: rings within nodes, then between them."""
     inside = min(workers, measured.per_node)
     nodes = -(-workers // measured.per_node)
@@ -96,7 +96,7 @@ def _exposed(sums: list[float], compute_each: float) -> float:
     return free - len(sums) * compute_each
 
 
-def sheet(measured: Measured, workers: Sequence[int] = (1, 8, 64, 512)) -> str:
+def sheet(measured: MeasuredStep, workers: Sequence[int] = (1, 8, 64, 512)) -> str:
     """Predictions as a Markdown table; a kept batch goes no further than one text a worker."""
     lines = [
         "| workers | batch | step | all-reduce | exposed | texts/s | efficiency |",

@@ -47,7 +47,7 @@ class Found:
 
 
 def found_in(table: pd.DataFrame, pick: str) -> Found:
-    """Of the ranked candidates of a search."""
+    """Of the candidates of a search."""
     feasible = table[table["feasible"].astype(bool)]
     front = feasible[feasible["pareto"].astype(bool)].sort_values(["loss", "flops"], kind="stable")
     others = [str(student) for student in front.index if student != pick]

@@ -7,14 +7,14 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from autodistil.models.layer_maps import first_layers
 from autodistil.models.superlm import SuperLM
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
+from autodistil.stages.costing import search_problem
 from autodistil.stages.refining import refine_students
-from autodistil.student_search.candidates import with_texts
+from autodistil.student_search.candidates import CandidateTable
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost
 from quality_table.drafts import Draft, budget_of
@@ -64,9 +64,10 @@ def pick_proxy_draft(bench: Bench, spec: RowSpec) -> Draft:
 def pick_refined_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick after `autodistil refine`, and in the same place: neither does it again."""
     found, context, candidate = bench.found(budget_of(spec)), bench.context, bench.pick(budget_of(spec))
-    losses = with_texts(pd.DataFrame({"loss": found.losses}), {})  # not known on how much text: scored again
+    # It is not known on how much text they were scored, so the student is scored again.
+    table = CandidateTable.of(search_problem(context.inputs, ())).scored(found.losses)
     with context.folder.locked():
-        refinement = refine_students(context, [candidate], losses, resume=True)[candidate.id]
+        refinement = refine_students(context, [candidate], table, resume=True)[candidate.id]
     effort = _effort(bench)
     effort["steps"] += refinement.steps
     effort["tokens"] = effort["steps"] * context.folder.resolved()["tokens_a_step"]

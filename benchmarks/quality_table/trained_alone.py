@@ -18,7 +18,8 @@ from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.stages.training import recipe_of, train_apart
+from autodistil.stages.training import recipe_of, train_kept
+from autodistil.training.trainer import SuperLMTrainer
 from autodistil.utils import write_text
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost, step_cost
@@ -43,10 +44,11 @@ def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As `autodistil certify` trains a student alone, and in the same place: neither does it again."""
     context, candidate = bench.context, bench.pick(budget_of(spec))
     start = context.superlms.new(SubSpace.of_student(candidate.id, candidate.config))
-    recipe = recipe_of(context.config, bench.steps)
+    targets = context.superlms.targets_for(candidate.id)
+    trainer = SuperLMTrainer(start, recipe_of(context.config, bench.steps), context.inputs.objective, targets=targets)
     said = ("training alone", f"{bench.steps} steps")
     with context.folder.locked():
-        (superlm,) = train_apart(context, [start], recipe, context.folder.alone_folder, said)
+        (superlm,) = train_kept(context.inputs, context.superlms, [trainer], context.folder.alone_folder, said)
     cost = bench.steps * own_step_cost(context, {candidate.config: 1.0})
     loss = context.scorer.loss(superlm, candidate.config)
     facts = {"steps": bench.steps, "tokens": bench.tokens, "training_flops": cost, "search_loss": loss}

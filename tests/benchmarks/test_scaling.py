@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from bench_common.scaling import Measured, all_reduce_seconds, predict, sheet
+from bench_common.scaling import MeasuredStep, all_reduce_seconds, predict, sheet
 from hypothesis import given
 from hypothesis import strategies as st
 
-MEASURED = Measured(step_seconds=0.2, samples=16, gradient_bytes=(80_000_000, 50_000_000))
+MEASURED = MeasuredStep(step_seconds=0.2, samples=16, gradient_bytes=(80_000_000, 50_000_000))
 
 
 def test_one_worker_is_what_was_measured():

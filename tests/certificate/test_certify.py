@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from autodistil_helpers import RECIPE, random_teacher, small_space
+from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from run_helpers import run_options, stop_after
 from safetensors.torch import load_file
 
@@ -20,6 +20,7 @@ from autodistil.space.space import JoinedSubSpaces, SubSpace
 from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import memory_groups, num_parameters
 from autodistil.student_search.certificate.measured import read_measured
+from autodistil.training.trainer import SuperLMTrainer
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -250,7 +251,8 @@ def test_groups_keep_the_order_and_the_limit():
     teacher = random_teacher("bert")
     superlms = [SuperLM.from_teacher(teacher, SubSpace.of_student("x", s)) for s in small_space(teacher).students[:5]]
     limit = 2 * max(map(num_parameters, superlms))
-    groups = list(memory_groups(superlms, limit))
+    trainers = [SuperLMTrainer(superlm, RECIPE, objective_of("relation-kl")) for superlm in superlms]
+    groups = [[trainer.superlm for trainer in group] for group in memory_groups(trainers, limit)]
     assert [superlm for group in groups for superlm in group] == superlms
     assert all(sum(map(num_parameters, group)) <= limit for group in groups)
-    assert [len(group) for group in memory_groups(superlms, 1)] == [1] * 5
+    assert [len(group) for group in memory_groups(trainers, 1)] == [1] * 5

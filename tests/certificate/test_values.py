@@ -14,8 +14,10 @@ from autodistil.errors import RunError
 from autodistil.space.space import SubSpace
 from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig
 from autodistil.stages.certifying import sample_students
-from autodistil.student_search.certificate.assess import Violation, assess, kendall, monotonicity, rank_agreement
-from autodistil.student_search.certificate.measured import Measured, read_measured, write_measured
+from autodistil.student_search.candidates import CandidateTable
+from autodistil.student_search.certificate import assess as certificate
+from autodistil.student_search.certificate.assess import Violation, kendall, monotonicity, rank_agreement
+from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
 from autodistil.student_search.certificate.verdict import grade, level, sentences, verdict
 
 TINY = SubSpace("tiny", (2, 4), (16, 32), None, (16,), (2.0, 4.0))
@@ -31,6 +33,11 @@ def table(losses, candidates=CANDIDATES, feasible=True, **columns):
         for c, loss in zip(candidates, losses, strict=True)
     ]
     return pd.DataFrame(rows).assign(**columns)
+
+
+def assess(candidates, measured, best=None):
+    """The certificate of students in such a table."""
+    return certificate.assess(CandidateTable(candidates.set_index("id", drop=False)), measured, best)
 
 
 def ordered_losses(candidates=CANDIDATES):
@@ -172,12 +179,12 @@ def test_a_sample_is_spread_over_size_and_holds_the_pick(size, seed, pick_at):
 def measured_like(losses, shift=0.0, **more):
     """Alone as in the SuperLM, but for a shift."""
     alone = {c.id: loss - shift for c, loss in zip(CANDIDATES, losses, strict=True)}
-    return Measured(alone=alone, tokens=1024.0, **more)
+    return CertificateLosses(alone=alone, tokens=1024.0, **more)
 
 
 def test_without_students_alone_nothing_is_certified():
     losses = ordered_losses()
-    found = assess(table(losses), Measured(), CANDIDATES[-1].id)
+    found = assess(table(losses), CertificateLosses(), CANDIDATES[-1].id)
     assert level(found) == "not certified"
     assert "run autodistil certify" in verdict(found)
     assert any(line.startswith("tiny: in 100 % of") for line in sentences(found))
@@ -186,7 +193,7 @@ def test_without_students_alone_nothing_is_certified():
 def test_interference_by_hand():
     losses = [float(i + 2) for i in range(16)]
     alone = {CANDIDATES[0].id: 1.5, CANDIDATES[7].id: 6.5, CANDIDATES[8].id: 10.0}
-    tiny, base = assess(table(losses), Measured(alone=alone)).sub_spaces
+    tiny, base = assess(table(losses), CertificateLosses(alone=alone)).sub_spaces
     assert tiny.interference.mean == pytest.approx((0.5 + 2.5) / 2)
     assert tiny.interference.relative == pytest.approx(1.5 / 4)
     assert (tiny.interference.worst, tiny.interference.worst_id) == (2.5, CANDIDATES[7].id)
@@ -201,14 +208,14 @@ def test_agreeing_ranks_are_trusted_and_reversed_ones_are_not():
     assert same.pooled.tau == pytest.approx(1)
     assert verdict(same).startswith("Trust the pick within base")
     assert "by nothing but FLOPs (tau 1.00) agrees as well" in verdict(same)
-    reverse = Measured(alone={key: -value for key, value in measured_like(losses).alone.items()})
+    reverse = CertificateLosses(alone={key: -value for key, value in measured_like(losses).alone.items()})
     assert level(assess(table(losses), reverse, best)) == "poor"
 
 
 def test_a_perfect_tau_of_three_students_may_be_chance():
     losses = ordered_losses()
     alone = {student: losses[8 + i] for i, student in enumerate(ids(BASE)[:3])}
-    found = assess(table(losses), Measured(alone=alone), CANDIDATES[-1].id)
+    found = assess(table(losses), CertificateLosses(alone=alone), CANDIDATES[-1].id)
     assert found.of("base").agreement.tau == pytest.approx(1)
     assert level(found) == "fair"
     assert "n = 3, p = 0.33: may be chance" in verdict(found)
@@ -236,17 +243,17 @@ def test_ranks_before_training_are_a_baseline():
 def test_rivals_are_feasible_students_of_the_sub_space_within_the_margin():
     losses = [9.0] * 8 + [1.0, 1.1, 1.2, 1.25, 2.0, 3.0, 4.0, 5.0]
     alone = dict(zip(ids(BASE), [2.0, 1.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], strict=True))  # the first two are swapped
-    found = assess(table(losses), Measured(alone=alone), ids(BASE)[0])
+    found = assess(table(losses), CertificateLosses(alone=alone), ids(BASE)[0])
     assert found.margin == pytest.approx(0.1)
     assert found.rivals == 1
     over_budget = table(losses).assign(feasible=[c.id != ids(BASE)[1] for c in CANDIDATES])
-    assert assess(over_budget, Measured(alone=alone), ids(BASE)[0]).rivals == 0
+    assert assess(over_budget, CertificateLosses(alone=alone), ids(BASE)[0]).rivals == 0
 
 
 def test_a_spoiled_largest_student_is_said():
     losses = ordered_losses()
     losses[-1] = losses[0]
-    words = " ".join(sentences(assess(table(losses), Measured())))
+    words = " ".join(sentences(assess(table(losses), CertificateLosses())))
     assert "spoiled by sharing" in words
     assert f"{CANDIDATES[-1].id} is worst: " in words
     assert "its largest student is its best" in words
@@ -256,8 +263,8 @@ def test_losses_measured_beside_the_search_count():
     losses = ordered_losses()
     largest = CANDIDATES[-1].id
     unscored = table([*losses[:-1], math.nan])
-    assert assess(unscored, Measured()).of("base").monotonicity.largest_excess is None
-    found = assess(unscored, Measured(in_superlm={largest: losses[-1]})).of("base")
+    assert assess(unscored, CertificateLosses()).of("base").monotonicity.largest_excess is None
+    found = assess(unscored, CertificateLosses(in_superlm={largest: losses[-1]})).of("base")
     assert found.monotonicity.largest_excess == 0
     assert found.monotonicity.scored == 8
 
@@ -278,8 +285,8 @@ def test_k_against_one_by_hand():
 def test_task_scores_come_from_the_candidates_or_from_outside():
     losses = ordered_losses()
     scored = table(losses, score=[-loss for loss in losses])
-    assert assess(scored, Measured()).task.tau == pytest.approx(1)
-    given_scores = Measured(task_scores={CANDIDATES[0].id: 0.9, CANDIDATES[-1].id: 0.1})
+    assert assess(scored, CertificateLosses()).task.tau == pytest.approx(1)
+    given_scores = CertificateLosses(task_scores={CANDIDATES[0].id: 0.9, CANDIDATES[-1].id: 0.1})
     found = assess(table(losses), given_scores)
     assert (found.task.tau, found.task.n) == (pytest.approx(-1), 2)
     assert "Held-out loss against task score: Kendall tau -1.00, n = 2" in " ".join(sentences(found))
@@ -288,13 +295,13 @@ def test_task_scores_come_from_the_candidates_or_from_outside():
 def test_a_diverged_student_is_left_out():
     losses = ordered_losses()
     alone = {**measured_like(losses).alone, CANDIDATES[0].id: math.nan}
-    found = assess(table([*losses[:1], math.inf, *losses[2:]]), Measured(alone=alone))
+    found = assess(table([*losses[:1], math.inf, *losses[2:]]), CertificateLosses(alone=alone))
     assert found.of("tiny").agreement.n == 6
     assert all(math.isfinite(trial.interference) for trial in found.trials)
 
 
 def test_no_students_no_pick():
-    found = assess(table(ordered_losses()).iloc[:0], Measured(), "nobody")
+    found = assess(table(ordered_losses()).iloc[:0], CertificateLosses(), "nobody")
     assert found.sub_spaces == ()
     assert verdict(found) == "There is no pick to trust."
 
@@ -308,12 +315,12 @@ losses_by_id = st.dictionaries(st.text(max_size=8), finite, max_size=4)
 
 @given(losses_by_id, losses_by_id, losses_by_id, st.floats(0, 1e12))
 def test_what_was_measured_survives_json(alone, in_one, scores, tokens):
-    measured = Measured(alone=alone, in_one=in_one, task_scores=scores, tokens=tokens)
-    assert Measured.from_dict(json.loads(json.dumps(measured.to_dict(), allow_nan=False))) == measured
+    measured = CertificateLosses(alone=alone, in_one=in_one, task_scores=scores, tokens=tokens)
+    assert CertificateLosses.from_dict(json.loads(json.dumps(measured.to_dict(), allow_nan=False))) == measured
 
 
 def test_a_diverged_loss_survives_json(tmp_path):
-    path = write_measured(tmp_path / "certificate.json", Measured(alone={"a": math.inf}), {"p": math.nan})
+    path = write_measured(tmp_path / "certificate.json", CertificateLosses(alone={"a": math.inf}), {"p": math.nan})
     assert json.loads(path.read_text())["findings"] == {"p": None}
     assert math.isnan(read_measured(path).alone["a"])
 
@@ -329,12 +336,12 @@ def test_findings_stand_in_the_file_as_plain_values(tmp_path):
 
 
 def test_nothing_is_known_where_there_is_no_file(tmp_path):
-    assert read_measured(tmp_path / "certificate.json") == Measured()
+    assert read_measured(tmp_path / "certificate.json") == CertificateLosses()
 
 
 def test_merging_adds_to_tables_and_keeps_the_rest():
-    measured = Measured(alone={"a": 1.0}, tokens=5.0).merged(alone={"b": 2.0})
-    assert measured == Measured(alone={"a": 1.0, "b": 2.0}, tokens=5.0)
+    measured = CertificateLosses(alone={"a": 1.0}, tokens=5.0).merged(alone={"b": 2.0})
+    assert measured == CertificateLosses(alone={"a": 1.0, "b": 2.0}, tokens=5.0)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +372,7 @@ def test_a_pick_by_a_task_says_so():
     losses = ordered_losses()
     best = CANDIDATES[-1].id
     scored = table(losses).assign(score=[-loss for loss in losses])
-    found = assess(scored, Measured(task="stsb"), best)
+    found = assess(scored, CertificateLosses(task="stsb"), best)
     assert found.by_task
     assert "chosen by its score on stsb" in verdict(found)
-    assert "chosen by its score" not in verdict(assess(table(losses), Measured(task="stsb"), best))
+    assert "chosen by its score" not in verdict(assess(table(losses), CertificateLosses(task="stsb"), best))

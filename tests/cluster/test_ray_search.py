@@ -88,4 +88,4 @@ def test_too_many_lost_actors_end_the_search(cluster, trained, tmp_path, monkeyp
     monkeypatch.undo()
     context = Run.open(tmp_path / "lost", {"sampler": "nsga2", "trials": 10})
     ranked = run_search(context, search_problem(context.inputs, ["1GFLOPs"]))
-    assert ranked["loss"].count() == 10
+    assert ranked.frame["loss"].count() == 10

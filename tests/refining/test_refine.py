@@ -19,14 +19,7 @@ from autodistil.run.kept import read_refinements, write_refinement
 from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
 from autodistil.stages.refining import refining_recipe
-from autodistil.student_search.candidates import (
-    Refinement,
-    finalists,
-    rank_candidates,
-    rank_notes,
-    ranks_flipped,
-    with_refinements,
-)
+from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.pick import best_id
 from autodistil.training.checkpoint import load_weights, save_checkpoint
 from autodistil.training.trainer import SuperLMTrainer, train
@@ -305,11 +298,11 @@ def ranked_table(losses):
     """Students a, b, ... of falling loss and rising cost: all on the front."""
     ids = [chr(ord("a") + i) for i in range(len(losses))]
     table = pd.DataFrame({"id": ids, "sub_space": "tiny", "flops": range(len(ids)), "feasible": True}, index=ids)
-    return rank_candidates(table, dict(zip(ids, losses, strict=True)), table[["flops"]])
+    return CandidateTable(table, table[["flops"]]).scored(dict(zip(ids, losses, strict=True)))
 
 
 def refinements(ranked, after, steps=5):
-    return {i: Refinement(i, steps, 0.1, float(ranked.loc[i, "loss"]), loss) for i, loss in after.items()}
+    return {i: Refinement(i, steps, 0.1, ranked[i].loss, loss) for i, loss in after.items()}
 
 
 @pytest.mark.parametrize(
@@ -326,24 +319,24 @@ def refinements(ranked, after, steps=5):
 def test_finalists_are_ranked_by_the_loss_they_are_exported_with(after, best, flipped):
     plain = ranked_table([4.0, 3.0, 2.0, 1.0])
     assert best_id(plain) == "d"
-    ranked = with_refinements(plain, refinements(plain, after), 2)
-    assert best_id(ranked) == best == finalists(ranked).index[0]
-    assert ranks_flipped(ranked) is flipped
-    (note,) = rank_notes(ranked)
+    ranked = plain.refined(refinements(plain, after), 2)
+    assert best_id(ranked) == best == ranked.finalists.ids[0]
+    assert ranked.ranks_flipped is flipped
+    (note,) = ranked.rank_notes()
     assert ("flipped" in note) == flipped
-    assert list(ranked["rank"]) == list(plain["rank"]), "ranks by the search's own loss stay"
+    assert list(ranked.frame["rank"]) == list(plain.frame["rank"]), "ranks by the search's own loss stay"
 
 
 def test_finalists_compare_only_when_all_of_them_were_refined_alike():
     plain = ranked_table([3.0, 2.0, 1.0])
-    half = with_refinements(plain, refinements(plain, {"b": 0.1}), 2)
+    half = plain.refined(refinements(plain, {"b": 0.1}), 2)
     mixed = {**refinements(plain, {"b": 0.1}), **refinements(plain, {"c": 0.5}, steps=6)}
-    unlike = with_refinements(plain, mixed, 2)
+    unlike = plain.refined(mixed, 2)
     for ranked in (half, unlike):
         assert best_id(ranked) == "c"
-        assert not ranked["finalist"].any()
-        assert rank_notes(ranked) == []
-        assert ranked.loc["b", "refined_loss"] == 0.1
+        assert not ranked.frame["finalist"].any()
+        assert ranked.rank_notes() == []
+        assert ranked["b"].refined_loss == 0.1
 
 
 def test_results_survive_the_file(tmp_path):

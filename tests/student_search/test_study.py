@@ -9,7 +9,7 @@ from autodistil.costs.budget import read_budget
 from autodistil.errors import BudgetError, ExportError, RunError
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
-from autodistil.student_search.candidates import rank_candidates
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id, pick_student
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
@@ -122,7 +122,8 @@ def test_scores_are_shared_between_studies_of_a_run(tmp_path):
 def test_front_is_that_of_the_definition(tmp_path):
     problem = problem_of("20MFLOPs", "300Kparams")
     losses = losses_of(search_of(problem, tmp_path).run(each(fake_score), "exhaustive", None, seed=0))
-    ranked = rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
+    table = CandidateTable.of(problem).scored(losses)
+    ranked = table.frame
     rows = {i: (losses[i], *problem.budget_costs.loc[i]) for i in losses}
     for student_id, row in rows.items():
         dominated = any(
@@ -130,8 +131,8 @@ def test_front_is_that_of_the_definition(tmp_path):
         )
         assert ranked.loc[student_id, "pareto"] == (not dominated)
     assert not ranked[~ranked["feasible"]]["pareto"].any()
-    assert ranked.loc[best_id(ranked), "rank"] == 1
-    assert ranked.loc[knee_id(ranked), "pareto"]
+    assert ranked.loc[best_id(table), "rank"] == 1
+    assert ranked.loc[knee_id(table), "pareto"]
     for _, part in ranked[ranked["feasible"]].groupby("sub_space"):
         assert part.sort_values("loss")["rank_in_sub_space"].iloc[0] == 1
 
@@ -169,10 +170,10 @@ def test_a_damaged_storage_is_refused(tmp_path):
 def test_picks(tmp_path):
     problem = problem_of("20MFLOPs")
     losses = losses_of(search_of(problem, tmp_path).run(each(fake_score), "exhaustive", 5, seed=0))
-    ranked = rank_candidates(problem.table.assign(feasible=problem.feasible), losses, problem.budget_costs)
+    ranked = CandidateTable.of(problem).scored(losses)
     assert pick_student(ranked, "best") == best_id(ranked)
     with pytest.raises(ExportError, match="did you mean"):
         pick_student(ranked, best_id(ranked)[:-1] + "x")
-    unseen = next(i for i in ranked.index if i not in losses)
+    unseen = next(i for i in ranked.ids if i not in losses)
     with pytest.raises(ExportError, match="not evaluated"):
         pick_student(ranked, unseen)

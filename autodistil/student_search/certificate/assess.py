@@ -1,21 +1,18 @@
-"""How well two orders of the same students agree: Kendall's tau-b, and how far apart the students it swaps are.
+"""The certificate of a run: what the losses of a search, and whatever else was measured, say about its SuperLMs.
 
-tau = (concordant - discordant pairs) / all pairs, with a correction for ties (Kendall 1945); 1 is the same order, 0 no
-relation, -1 the reverse. Samples are small here: n and the p-value (exact where there are no ties) always go with it.
-
-Monotonicity of a SuperLM: where one student contains another, the larger should be at least as good.
-
-Trained alone, a student that is at least as deep, wide and so on in every dimension can only gain. A SuperLM in which
-the larger one is often worse has spoiled its large students by sharing (the sandwich rule of Yu & Huang 2019 is there
-to prevent that), and its ranks mean little. The check needs nothing but losses that the search has anyway.
-
-The certificate of a run: what the losses of a search, and whatever else was measured, say about its SuperLMs.
-
-monotonicity      per sub-space, from the search alone
 agreement         ranks in the SuperLM against ranks of students trained alone, per sub-space and pooled
+monotonicity      per sub-space, from the search alone: where one student contains another, is the larger as good
 interference      loss in the SuperLM less loss alone: what sharing costs a student
 one SuperLM       the same students in a single SuperLM over all sub-spaces
 proxy             held-out loss against task score
+
+Agreement is Kendall's tau-b, (concordant - discordant pairs) / all pairs with a correction for ties (Kendall 1945): 1
+is the same order, 0 no relation, -1 the reverse. Samples are small, so n and the p-value (exact where there are no
+ties) always go with it, and how far apart the students are that it swaps.
+
+Trained alone, a student that is at least as deep, wide and so on in every dimension can only gain. A SuperLM in which
+the larger one is often worse has spoiled its large students by sharing (the sandwich rule of Yu & Huang 2019 is there
+to prevent that), and its ranks mean little.
 """
 
 from __future__ import annotations
@@ -32,7 +29,13 @@ from scipy.stats import kendalltau
 
 from autodistil.space.space import by_size
 from autodistil.space.student import DIMENSIONS, StudentConfig
-from autodistil.student_search.certificate.measured import Measured
+from autodistil.student_search.candidates import CandidateTable
+from autodistil.student_search.certificate.measured import CertificateLosses
+
+_BLOCK_PAIRS = 1 << 22
+"""Nested pairs compared at a time: some tens of megabytes."""
+
+# ---- agreement
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,7 @@ def _finite(value: float, other: float | None) -> bool:
     return other is not None and math.isfinite(value) and math.isfinite(other)
 
 
-_BLOCK_PAIRS = 1 << 22
-"""Pairs compared at a time: some tens of megabytes."""
+# ---- monotonicity
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,7 @@ def _worse(worst: Violation | None, excess: np.ndarray, larger: np.ndarray, smal
     return min(found, key=lambda violation: (-violation.excess, violation.larger, violation.smaller))
 
 
-SCORE = "score"
-"""Column of the candidates that holds a task score, where there is one."""
+# ---- certificate
 
 
 @dataclass(frozen=True)
@@ -289,17 +290,17 @@ class Certificate:
         return asdict(self)
 
 
-def assess(candidates: pd.DataFrame, measured: Measured, best: str | None = None) -> Certificate:
+def assess(candidates: CandidateTable, measured: CertificateLosses, best: str | None = None) -> Certificate:
     """The certificate of a search.
 
     Args:
-        candidates: one row a student, as `search.pick.rank_candidates` makes them; task scores in a column `score`.
+        candidates: the search's students.
         measured: what else is known.
         best: id of the pick.
     """
-    table = _with_measured(candidates, measured)
-    losses = dict(zip(table["id"], table["loss"].astype(float), strict=True))
-    scores = _scores(candidates)
+    table = _with_measured(candidates.frame, measured)
+    losses = dict(zip(table["id"], table["loss"], strict=True))
+    scores = {student_id: score for student_id, score in candidates.known("score").items() if math.isfinite(score)}
     trials = _trials(table, measured)
     groups = {str(name): rows for name, rows in table.groupby("sub_space", sort=False) if rows["loss"].notna().any()}
     found = tuple(_findings(name, rows, trials, measured) for name, rows in groups.items())
@@ -321,22 +322,15 @@ def assess(candidates: pd.DataFrame, measured: Measured, best: str | None = None
     )
 
 
-def _with_measured(candidates: pd.DataFrame, measured: Measured) -> pd.DataFrame:
+def _with_measured(candidates: pd.DataFrame, measured: CertificateLosses) -> pd.DataFrame:
     """The candidates with finite losses only, the search's own or those measured beside it."""
     table = candidates.reset_index(drop=True)
-    loss = pd.to_numeric(table["loss"], errors="coerce").astype(float)
-    loss = loss.where(loss.map(math.isfinite), table["id"].map(dict(measured.in_superlm)).astype(float))
-    return table.assign(loss=loss.where(loss.map(math.isfinite)))
+    beside = table["id"].map(dict(measured.in_superlm)).astype(float)
+    loss = table["loss"].where(np.isfinite(table["loss"]), beside)
+    return table.assign(loss=loss.where(np.isfinite(loss)))
 
 
-def _scores(candidates: pd.DataFrame) -> dict[str, float]:
-    if SCORE not in candidates:
-        return {}
-    scores = pd.to_numeric(candidates[SCORE], errors="coerce").astype(float)
-    return {str(key): value for key, value in zip(candidates["id"], scores, strict=True) if math.isfinite(value)}
-
-
-def _trials(table: pd.DataFrame, measured: Measured) -> tuple[Trial, ...]:
+def _trials(table: pd.DataFrame, measured: CertificateLosses) -> tuple[Trial, ...]:
     """Students with a finite loss both in their SuperLM and alone, in the order of the table."""
     rows = table[table["id"].isin(measured.alone) & table["loss"].notna()]
     trials = (
@@ -346,14 +340,14 @@ def _trials(table: pd.DataFrame, measured: Measured) -> tuple[Trial, ...]:
     return tuple(trial for trial in trials if math.isfinite(trial.alone))
 
 
-def _known(student_id: str, measured: Measured) -> Iterator[float | None]:
+def _known(student_id: str, measured: CertificateLosses) -> Iterator[float | None]:
     """Loss at the start and in the one SuperLM and share of draws, None where not known or not finite."""
     for values in (measured.start, measured.in_one, measured.draws):
         value = values.get(student_id, math.nan)
         yield value if math.isfinite(value) else None
 
 
-def _findings(name: str, rows: pd.DataFrame, trials: Iterable[Trial], measured: Measured) -> SubSpaceFindings:
+def _findings(name: str, rows: pd.DataFrame, trials: Iterable[Trial], measured: CertificateLosses) -> SubSpaceFindings:
     own = [trial for trial in trials if trial.sub_space == name]
     flops = rows.set_index("id")["flops"].astype(float)
     alone = {trial.id: trial.alone for trial in own}
@@ -399,20 +393,15 @@ def _rivals(table: pd.DataFrame, best: str | None, sub_space: str | None, margin
     return int((others["loss"] <= table.loc[is_best, "loss"].iloc[0] + margin).sum())
 
 
-def _one(trials: tuple[Trial, ...], measured: Measured, groups: Mapping[str, pd.DataFrame]) -> OneSuperLM | None:
-    both = {trial.id: (trial, trial.in_one) for trial in trials if trial.in_one is not None}
+def _one(trials: Iterable[Trial], measured: CertificateLosses, groups: Mapping[str, pd.DataFrame]) -> OneSuperLM | None:
+    both = [trial for trial in trials if trial.in_one is not None]
     if not both:
         return None
-    alone = {key: trial.alone for key, (trial, _) in both.items()}
-    in_k = {key: trial.in_superlm for key, (trial, _) in both.items()}
-    in_one = {key: loss for key, (_, loss) in both.items()}
-    difference = sum(in_one[key] - in_k[key] for key in both) / len(both)
+    alone = {trial.id: trial.alone for trial in both}
+    in_k = {trial.id: trial.in_superlm for trial in both}
+    in_one = {trial.id: trial.in_one for trial in both if trial.in_one is not None}
+    difference = sum(in_one[key] - in_k[key] for key in in_k) / len(both)
     shared = sum(measured.students_a_step.get(name, math.nan) for name in groups)
     compute = measured.students_a_step.get("", math.nan) / shared if shared else math.nan
-    return OneSuperLM(
-        len(both),
-        difference,
-        kendall(in_k, alone),
-        kendall(in_one, alone),
-        compute if math.isfinite(compute) else None,
-    )
+    of_all = compute if math.isfinite(compute) else None
+    return OneSuperLM(len(both), difference, kendall(in_k, alone), kendall(in_one, alone), of_all)

@@ -22,7 +22,7 @@ Losses = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Measured:
+class CertificateLosses:
     """Losses of students by id, all on the held-out text of the search, and what they took to train."""
 
     in_superlm: Losses = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Measured:
     tokens: float = 0.0
     """Tokens that each student trained alone has seen, and each drawn student of a SuperLM."""
 
-    def merged(self, **measured: Any) -> Measured:
+    def merged(self, **measured: Any) -> CertificateLosses:
         """With further values; those of a table are added to what it holds."""
         tables = {key: {**getattr(self, key), **value} for key, value in measured.items() if key in _TABLES}
         return replace(self, **{**measured, **tables})
@@ -55,7 +55,7 @@ class Measured:
         return {item.name: _to_json(tables.get(item.name, getattr(self, item.name))) for item in fields(self)}
 
     @classmethod
-    def from_dict(cls, raw: object) -> Measured:
+    def from_dict(cls, raw: object) -> CertificateLosses:
         """The inverse of `to_dict`.
 
         Raises:
@@ -68,19 +68,19 @@ class Measured:
         return cls(**read)
 
 
-_TABLES = frozenset(item.name for item in fields(Measured)) - {"tokens", "task"}
+_TABLES = frozenset(item.name for item in fields(CertificateLosses)) - {"tokens", "task"}
 
 
-def read_measured(path: Path) -> Measured:
+def read_measured(path: Path) -> CertificateLosses:
     """Read `certificate.json`; nothing was measured where there is none.
 
     Raises:
         RunError: the file is damaged.
     """
     if not path.is_file():
-        return Measured()
+        return CertificateLosses()
     try:
-        return Measured.from_dict(json.loads(path.read_text(encoding="utf-8"))["measured"])
+        return CertificateLosses.from_dict(json.loads(path.read_text(encoding="utf-8"))["measured"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = one_line_named(error, 120)
         raise RunError(
@@ -88,7 +88,7 @@ def read_measured(path: Path) -> Measured:
         ) from error
 
 
-def write_measured(path: Path, measured: Measured, findings: Mapping[str, Any]) -> Path:
+def write_measured(path: Path, measured: CertificateLosses, findings: Mapping[str, Any]) -> Path:
     """Write `certificate.json` atomically; returns `path`.
 
     Args:

@@ -53,7 +53,10 @@ def verdict(certificate: Certificate) -> str:
     """The certificate in one sentence or two."""
     if certificate.best_sub_space is None:
         return "There is no pick to trust."
-    return f"{_VERDICTS[level(certificate)](certificate)}{_beside_task(certificate)}"
+    found, words = certificate.of(certificate.best_sub_space), level(certificate)
+    if found is None or words == NOT_CERTIFIED:
+        return _not_certified(found) + _beside_task(certificate)
+    return _certified(certificate, found, words) + _beside_task(certificate)
 
 
 def _beside_task(certificate: Certificate) -> str:
@@ -67,8 +70,7 @@ def _beside_task(certificate: Certificate) -> str:
     )
 
 
-def _not_certified(certificate: Certificate) -> str:
-    found = certificate.of(certificate.best_sub_space)
+def _not_certified(found: SubSpaceFindings | None) -> str:
     if found is None or found.agreement.n == 0:
         return (
             "Not certified: no student of the pick’s sub-space was trained alone, so nothing shows that the SuperLM "
@@ -80,66 +82,42 @@ def _not_certified(certificate: Certificate) -> str:
     )
 
 
-def _good(certificate: Certificate) -> str:
-    return (
-        f"Trust the pick within {certificate.best_sub_space}: the SuperLM ranks students as training them alone does "
-        f"({_tau(certificate)}). {_margin(certificate)}{_beside_baselines(certificate)}"
-    )
-
-
-def _fair(certificate: Certificate) -> str:
-    return (
-        f"Trust the pick within {certificate.best_sub_space} with care: ranks in the SuperLM mostly agree with those "
-        f"of students trained alone ({_tau(certificate)}). {_margin(certificate)}{_beside_baselines(certificate)}"
-    )
-
-
-def _poor(certificate: Certificate) -> str:
-    found = certificate.of(certificate.best_sub_space)
-    weak = f" {_spoiled_alone(found.spoiled_alone)}" if found and found.spoiled_alone else ""
-    return (
-        f"Do not trust the pick within {certificate.best_sub_space}: ranks in the SuperLM do not agree with those of "
-        f"students trained alone ({_tau(certificate)}); train longer, use narrower sub-spaces, or train the finalists "
-        f"alone and choose among them.{weak}"
-    )
-
-
-_VERDICTS = {NOT_CERTIFIED: _not_certified, "good": _good, "fair": _fair, "poor": _poor}
-
-
-def _tau(certificate: Certificate) -> str:
-    found = certificate.of(certificate.best_sub_space)
-    assert found is not None
-    return tau_words(found.agreement)
+def _certified(certificate: Certificate, found: SubSpaceFindings, words: str) -> str:
+    pick, tau = f"the pick within {found.name}", tau_words(found.agreement)
+    if words == "poor":
+        weak = f" {_spoiled_alone(found.spoiled_alone)}" if found.spoiled_alone else ""
+        return (
+            f"Do not trust {pick}: ranks in the SuperLM do not agree with those of students trained alone ({tau}); "
+            f"train longer, use narrower sub-spaces, or train the finalists alone and choose among them.{weak}"
+        )
+    trust = {
+        "good": f"Trust {pick}: the SuperLM ranks students as training them alone does ({tau}).",
+        "fair": f"Trust {pick} with care: ranks in the SuperLM mostly agree with those of students trained alone "
+        f"({tau}).",
+    }
+    return f"{trust[words]} {_margin(certificate)}{_beside_baselines(found)}"
 
 
 def _margin(certificate: Certificate) -> str:
     if certificate.margin is None:
         return ""
-    others = "no other student" if certificate.rivals == 0 else _count(certificate.rivals, "other student")
-    verb = "scores" if certificate.rivals <= 1 else "score"
     return (
         f"As far as so small a sample tells, it is the best of its sub-space or within {certificate.margin:.2g} of "
-        f"loss of it; {others} in budget {verb} that close."
+        f"loss of it; others in budget that close: {certificate.rivals:,}."
     )
 
 
-def _beside_baselines(certificate: Certificate) -> str:
+def _beside_baselines(found: SubSpaceFindings) -> str:
     """Students spread over size are easily ranked: by size. Says so where the SuperLM does no better."""
-    found = certificate.of(certificate.best_sub_space)
-    assert found is not None
+    reached = (found.agreement.tau or 0.0) - 1e-9
     baselines = {"FLOPs": found.by_flops.tau, "loss before any training": found.untrained.tau}
-    equal = [f"{name} (tau {tau:.2f})" for name, tau in baselines.items() if tau is not None and _reaches(tau, found)]
+    equal = [f"{name} (tau {tau:.2f})" for name, tau in baselines.items() if tau is not None and tau >= reached]
     if not equal:
         return ""
     return (
         f" Ranking this sample by nothing but {' or by '.join(equal)} agrees as well: it does not show that the "
         "SuperLM tells students of equal cost apart."
     )
-
-
-def _reaches(tau: float, found: SubSpaceFindings) -> bool:
-    return found.agreement.tau is not None and tau >= found.agreement.tau - 1e-9
 
 
 def tau_words(agreement: Agreement) -> str:
@@ -153,16 +131,8 @@ def tau_words(agreement: Agreement) -> str:
 
 def sentences(certificate: Certificate) -> tuple[str, ...]:
     """What else the certificate says, one thought each."""
-    return tuple(_sentences(certificate))
-
-
-def _sentences(certificate: Certificate) -> Iterator[str]:
-    yield from map(sub_space_words, certificate.sub_spaces)
-    if certificate.trials:
-        yield from _across(certificate)
-        yield _effort(certificate)
-    yield from _one(certificate)
-    yield from _task(certificate)
+    alone = [*_across(certificate), _effort(certificate)] if certificate.trials else []
+    return (*map(sub_space_words, certificate.sub_spaces), *alone, *_one(certificate), _task(certificate))
 
 
 def sub_space_words(found: SubSpaceFindings) -> str:
@@ -234,23 +204,18 @@ def _spoiled_alone(students: tuple[str, ...]) -> str:
 def _across(certificate: Certificate) -> Iterator[str]:
     if sum(found.agreement.n > 0 for found in certificate.sub_spaces) > 1:
         yield (
-            f"Across sub-spaces: {tau_words(certificate.pooled)}. Students of different sub-spaces differ much in "
-            "size, which makes this agreement easy; it says whether ranks across sub-spaces mean anything."
+            f"Across sub-spaces: {tau_words(certificate.pooled)}; their students differ much in size, which makes this "
+            "agreement easy."
         )
 
 
 def _effort(certificate: Certificate) -> str:
-    shared = ", ".join(
-        f"{found.name} {found.students_a_step:g} students" for found in certificate.sub_spaces if found.students_a_step
-    )
-    told = f" A SuperLM gives as many to each student that it draws a step ({shared})" if shared else ""
+    shared = [f"{sub.name} {sub.students_a_step:g} students" for sub in certificate.sub_spaces if sub.students_a_step]
+    told = f", as many as a SuperLM gives to each student that it draws a step ({', '.join(shared)})" if shared else ""
     drawn = [trial.draws for trial in certificate.trials if trial.draws is not None]
-    often = (
-        f" and drew a student of the sample in {_percent(min(drawn))} to {_percent(max(drawn))} of its steps."
-        if drawn
-        else "."
-    )
-    return f"Each student trained alone took {certificate.tokens:,.0f} tokens.{told}{often if told else ''}"
+    if shared and drawn:
+        told += f"; it drew those of the sample in {_percent(min(drawn))} to {_percent(max(drawn))} of its steps"
+    return f"Each student trained alone took {certificate.tokens:,.0f} tokens{told}."
 
 
 def _one(certificate: Certificate) -> Iterator[str]:
@@ -266,12 +231,11 @@ def _one(certificate: Certificate) -> Iterator[str]:
     )
 
 
-def _task(certificate: Certificate) -> Iterator[str]:
-    if certificate.task.n:
-        name = f" on {certificate.task_name}" if certificate.task_name else ""
-        yield f"Held-out loss against task score{name}: {tau_words(certificate.task)}."
-    else:
-        yield "Held-out loss against task score: no task scores, so whether a low loss means a good task is open."
+def _task(certificate: Certificate) -> str:
+    if not certificate.task.n:
+        return "Held-out loss against task score: no task scores, so whether a low loss means a good task is open."
+    name = f" on {certificate.task_name}" if certificate.task_name else ""
+    return f"Held-out loss against task score{name}: {tau_words(certificate.task)}."
 
 
 def _percent(share: float) -> str:

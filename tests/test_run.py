@@ -1,0 +1,80 @@
+"""The pieces of a run: what is recorded, what a worker opens of it, and a scorer that is sent away."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from run_helpers import run_options
+
+from autodistil.errors import RunError
+from autodistil.run.run import Run
+from autodistil.space.student import Candidate
+from autodistil.stages.training import _files, _portable, open_on_worker, recipe_of, train_missing
+
+SPACE = """
+sub_spaces:
+  tiny: {num_layers: [2], hidden_size: [16, 64], head_size: 16, mlp_ratio: [2.0], vocab_size: [2000]}
+  base: {num_layers: [2, 3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
+"""
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory, quickstart_teacher_dir):
+    return run_options(tmp_path_factory.mktemp("run"), quickstart_teacher_dir, SPACE, train_steps=1)
+
+
+@pytest.fixture(scope="module")
+def trained(options, tmp_path_factory):
+    run = Run.open(tmp_path_factory.mktemp("trained") / "run", options)
+    train_missing(run, run.inputs.space.sub_spaces, resume=False)
+    return run
+
+
+def test_a_record_keeps_what_was_resolved_before(trained):
+    before = trained.folder.record()
+    trained.inputs.record(proxy="a task")
+    after = trained.folder.record()
+    assert after.resolved == {**before.resolved, "proxy": "a task"}
+    assert (after.created, after.options, after.config) == (before.created, before.options, trained.config)
+    assert trained.folder.identity() == Run.open(trained.folder.path).folder.identity()
+
+
+def test_another_value_than_the_recorded_one_is_refused_and_an_unrecorded_one_is_not(trained):
+    trained.folder.check_unchanged("never recorded", 1, "thing")
+    trained.folder.check_unchanged("teacher_fingerprint", trained.inputs.teacher.fingerprint, "teacher")
+    with pytest.raises(RunError, match=r"was made with another teacher; give another --run folder"):
+        trained.folder.check_unchanged("teacher_fingerprint", "other", "teacher")
+
+
+def test_a_worker_opens_what_the_driver_would_train(options, trained, tmp_path):
+    driver = Run.open(tmp_path / "driver", options)
+    driver.inputs.record()
+    worker = tmp_path / "worker"
+    worker.mkdir()
+    for name, content in _files(driver.inputs).items():
+        (worker / name).write_bytes(content)
+    recipe = recipe_of(driver.config, 1)
+    opened = open_on_worker(worker, _portable(driver.config), ["tiny", "base"], recipe, None)
+    trainers, teacher, batches, layer, device = opened
+    assert [trainer.name for trainer in trainers] == ["tiny", "base"]
+    for trainer in trainers:
+        ours = driver.superlms.new(driver.inputs.space.sub_space(trainer.name)).state_dict()
+        assert ours.keys() == trainer.superlm.state_dict().keys()
+        assert all(torch.equal(value, ours[name]) for name, value in trainer.superlm.state_dict().items())
+    for ours, theirs in zip(driver.inputs.text.micro_batches(3), batches(3), strict=True):
+        assert torch.equal(ours["input_ids"], theirs["input_ids"])
+    assert teacher.fingerprint == driver.inputs.teacher.fingerprint
+    assert (layer, device) == (None, driver.inputs.device)
+
+
+def test_a_scorer_that_was_sent_away_scores_alike_and_holds_no_more(trained):
+    tiny, base = (Candidate(sub.name, sub.smallest) for sub in trained.inputs.space.sub_spaces)
+    buffer = io.BytesIO()
+    torch.save(trained.scorer.loaded([tiny]), buffer)
+    sent = torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
+    np.testing.assert_array_equal(sent.blocks_of(tiny)(0), trained.scorer.blocks_of(tiny)(0))
+    whole = trained.scorer.loss(trained.superlms.of(tiny), tiny.config)
+    assert sent.loss(sent.superlm_of("tiny"), tiny.config) == whole
+    with pytest.raises(KeyError):
+        sent.blocks_of(base)

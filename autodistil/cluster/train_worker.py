@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray.train
 import ray.train.torch
@@ -118,7 +118,7 @@ class _Training:
         self.last_save = time.monotonic()
 
 
-def _device(config: RunConfig) -> str:
+def _device(config: RunConfig) -> Literal["cpu", "cuda"]:
     if not config.gpus_per_worker:
         return "cpu"
     torch.cuda.set_device(ray.train.torch.get_device())  # "cuda" is this one from here on

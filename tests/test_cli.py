@@ -12,6 +12,7 @@ from wsgiref.util import setup_testing_defaults
 import pandas as pd
 import pytest
 import torch
+import typer
 import yaml
 from run_helpers import one_line, save_random, save_random_bert, small_modernbert, small_mpnet, write_corpus
 from safetensors.torch import load_file
@@ -19,6 +20,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
 from autodistil import cli
+from autodistil.cli.options import with_flags
+from autodistil.cli.terminal import print_table
 
 STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
 
@@ -381,8 +384,31 @@ def test_every_help_answers(command, capsys):
     assert "Usage" in capsys.readouterr().out
 
 
+def test_typed_options_come_with_the_types_of_their_fields():
+    seen = {}
+
+    @with_flags("budgets", "trials", "force_table", "device")
+    def command(word: str, options: dict, last: bool = False) -> None:
+        """A command."""
+        seen.update(options, word=word, last=last)
+
+    app = typer.Typer()
+    app.command()(command)
+    typed = ["one", "--budget", "a", "--budget", "b", "--trials", "3", "--force-table", "--device", "anything"]
+    app(typed, standalone_mode=False)
+    expected = {"budgets": ("a", "b"), "trials": 3, "force_table": True, "device": "anything"}
+    assert seen == {**expected, "word": "one", "last": False}
+
+
+def test_tables_take_their_cells_literally(capsys):
+    print_table("runs [bold]", ("name", "loss"), [("a[red]b", "1.0"), (":smile:", "2.0")], right=("loss",))
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("runs [bold]", "a[red]b", ":smile:"))
+
+
 def test_help_loads_nothing_heavy():
-    code = "import sys, autodistil.cli; print([m for m in ('torch', 'transformers', 'optuna') if m in sys.modules])"
+    heavy = ("torch", "transformers", "optuna", "pandas", "numpy", "pydantic", "yaml", "rich")
+    code = f"import sys, autodistil.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console, JustifyMethod
+    from rich.console import JustifyMethod
 
 _PLAIN_WIDTH = 120
 """Columns of a table where stdout is no terminal that has a width."""
@@ -34,14 +34,6 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def output() -> Console:
-    """Standard output: as wide as its terminal, and wide enough for tables where it is none."""
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=_PLAIN_WIDTH)
-
-
 def print_table(
     title: str,
     columns: Iterable[str],
@@ -51,6 +43,7 @@ def print_table(
     no_wrap: bool = False,
 ) -> None:
     """A table whose cells are taken literally; the columns in `right` are aligned there."""
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
@@ -61,7 +54,10 @@ def print_table(
         table.add_column(name, justify=justify, overflow="ellipsis" if no_wrap else "fold", no_wrap=no_wrap)
     for row in rows:
         table.add_row(*map(Text, row))
-    output().print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=_PLAIN_WIDTH)
+    console.print(table)
 
 
 def print_json(content: Any) -> None:

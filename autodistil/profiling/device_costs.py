@@ -1,10 +1,9 @@
-"""What all students of a space take on one device: measured where they were, else predicted, with both kept apart.
+"""What all students of a space take on the device of a budget: measured where they were, else predicted, kept apart.
 
-Students measured by design are stand-ins with untrained weights; a model is fitted to them. Finalists are measured
-again as they are exported; they correct the model for those that are not measured yet. A budget counts as met only by
-such a measurement (`measured`), never by a prediction.
-
-Which device, runtime and table a device budget means: this machine, or a table that is given along.
+A budget means this machine or a latency table that is given along (`resolve_target`). Students measured by design are
+stand-ins with untrained weights; a model is fitted to them. Finalists are measured again as they are exported; they
+correct the model for those that are not measured yet. A budget counts as met only by such a measurement (`measured`),
+never by a prediction.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A session on one device: starts fresh processes that measure students, and puts their answers into a table's JSON.
 
-Only the standard library, since the runner for phones and edge boxes holds this file too; `table` reads the result.
+No PyTorch, since the runner for phones and edge boxes holds this file too; `latency_table` reads the result.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Session:
     """What a session measured."""
 
     table: dict[str, Any]
-    """As `table.table_from_dict` reads it."""
+    """As `latency_table.table_from_dict` reads it."""
     mean_cosine: float
     """The smallest of all students, with PyTorch."""
 

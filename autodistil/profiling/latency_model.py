@@ -14,8 +14,8 @@
    at prediction; a measured student has its measurement instead of a prediction).
 5. **Which students to measure** (`choose_students`): the ends of the space, then always the student that is farthest
    from those chosen (Kennard and Stone, Technometrics 1969). Distances are between logarithms of what costs are made
-   of, each scaled to its range: ratios are what a cost follows. Prices are fitted at the ends of each axis and what they
-   leave over in between, so the design spans the axes first. Deterministic.
+   of, each scaled to its range: ratios are what a cost follows. Prices are fitted at the ends of each axis and what
+   they leave over in between, so the design spans the axes first. Deterministic.
 """
 
 from __future__ import annotations

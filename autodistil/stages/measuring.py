@@ -14,7 +14,7 @@ from functools import partial
 
 import pandas as pd
 
-from autodistil.costs.units import UNITS
+from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
@@ -143,7 +143,7 @@ def device_notes(problem: SearchProblem, student_id: str) -> list[str]:
 
 
 def _note(cost: DeviceCost, student_id: str) -> str:
-    row, unit, budget = cost.table.loc[student_id], UNITS[cost.budget.cost], cost.budget
+    row, unit, budget = cost.table.loc[student_id], cost_of(cost.budget.cost).unit, cost.budget
     predicted = f"{row['predicted']:.3g} {unit} ({row['low']:.3g} to {row['high']:.3g})"
     if pd.isna(row["measured"]):
         return (

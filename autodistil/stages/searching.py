@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.config import RunConfig
-from autodistil.costs.units import describe_cost
+from autodistil.costs.units import cost_of
 from autodistil.errors import RunError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
@@ -181,7 +181,7 @@ def budget_notes(problem: SearchProblem) -> list[str]:
     largest = problem.budget_costs.max()
     return [
         f"budget {budget.text} does not bind: the largest student costs "
-        f"{describe_cost(budget, float(largest[budget.text]))}"
+        f"{cost_of(budget.cost).text(float(largest[budget.text]), digits=4)}"
         for budget in problem.budgets
         if not problem.binding()[budget.text]
     ]

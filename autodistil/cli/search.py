@@ -11,7 +11,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, Json, RecipeFile, ReportDir, Resume, with_flags
-from autodistil.cli.terminal import output, print_json, print_table
+from autodistil.cli.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -150,7 +150,7 @@ Here = Callable[[str], DeviceFingerprint]
 
 
 @dataclass(frozen=True)
-class Target:
+class DeviceTarget:
     """A device budget with all that it leaves open filled in."""
 
     budget: DeviceBudget
@@ -188,7 +188,7 @@ def named_tables(options: Iterable[str]) -> dict[str, Path]:
 
 def resolve_target(
     budget: DeviceBudget, tables: Mapping[str, Path], seq_len: int, here: Here, force: bool = False
-) -> Target:
+) -> DeviceTarget:
     """Fill in what a budget leaves open.
 
     Args:
@@ -203,11 +203,11 @@ def resolve_target(
         ProfileError: the table cannot be read, or is of another device and not forced.
     """
     if budget.measured_here:
-        return Target(budget, budget.setting(seq_len), None, here=True)
+        return DeviceTarget(budget, budget.setting(seq_len), None, here=True)
     table = read_table(_path(budget, tables))
     device = here(table.device.kind)
     check_device(table, device, force)
-    return Target(budget, _setting(budget, table, seq_len), table, here=table.device.id == device.id)
+    return DeviceTarget(budget, _setting(budget, table, seq_len), table, here=table.device.id == device.id)
 
 
 def _path(budget: DeviceBudget, tables: Mapping[str, Path]) -> Path:

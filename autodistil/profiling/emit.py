@@ -14,7 +14,7 @@ from typing import Any
 
 from autodistil.errors import ProfileError
 from autodistil.formats import FORMATS
-from autodistil.profiling.profile import Source, check_lengths, prepare_students
+from autodistil.profiling.profile import StudentSource, check_lengths, prepare_students
 from autodistil.profiling.runner import SET
 from autodistil.profiling.session import Plan, Prepared
 from autodistil.utils import Progress, atomic_path, make_folder, write_text
@@ -34,7 +34,7 @@ RUNNER_MODULES = (
 
 
 def emit_set(
-    sources: Sequence[Source], plan: Plan, header: Mapping[str, Any], to: Path, progress: Progress | None = None
+    sources: Sequence[StudentSource], plan: Plan, header: Mapping[str, Any], to: Path, progress: Progress | None = None
 ) -> Path:
     """Write the ONNX set of students; returns the path of the runner.
 

@@ -94,7 +94,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Session:
+class Measurements:
     """What a session measured."""
 
     table: dict[str, Any]
@@ -115,7 +115,7 @@ def probe(plan: Plan) -> dict[str, Any]:
 
 def measure(
     plan: Plan, students: Sequence[Prepared], header: Mapping[str, Any], on_round: Callable[[], None] = lambda: None
-) -> Session:
+) -> Measurements:
     """Measure students in fresh processes.
 
     Args:
@@ -153,7 +153,7 @@ def measure(
         "reference_ms": min(answer["reference_ms"] for answer in answers),
         "entries": entries,
     }
-    return Session(table, min(close["mean_cosine"] for answer in answers for close in answer["agreements"]))
+    return Measurements(table, min(close["mean_cosine"] for answer in answers for close in answer["agreements"]))
 
 
 def portions(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:

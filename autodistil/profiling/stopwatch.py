@@ -71,7 +71,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Timings:
     """The figures of all calls, in their order."""
 
     timings: tuple[Timing, ...]
@@ -118,7 +118,7 @@ class Stopwatch:
     clock: Clock = Clock()
     on_round: Callable[[], None] = lambda: None
 
-    def measure(self, calls: Sequence[Call]) -> Measured:
+    def measure(self, calls: Sequence[Call]) -> Timings:
         """Time all calls."""
         self.warm_up(self.reference)
         short = [self.warm_up(call) < _SHORT_SECONDS for call in calls]
@@ -134,7 +134,7 @@ class Stopwatch:
         fastest = min([lap.seconds for lap in edges] + [s.reference.seconds for row in samples for s in row])
         for _ in range(self.repeats):
             fastest = self._repeat_disturbed(calls, short, samples, fastest)
-        return Measured(tuple(_timing(row, fastest) for row in samples), 1e3 * fastest)
+        return Timings(tuple(_timing(row, fastest) for row in samples), 1e3 * fastest)
 
     def warm_up(self, call: Call) -> float:
         """Run a call until it is steady; returns its median seconds at the end."""

@@ -18,7 +18,7 @@ from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
-from autodistil.profiling.profile import Source
+from autodistil.profiling.profile import StudentSource
 from autodistil.run.run import Run
 from autodistil.stages.costing import Measure, add_finalists, by_setting, search_problem, source_of, targets_of
 from autodistil.student_search.candidates import front_order
@@ -87,7 +87,7 @@ def _measure(run: Run, problem: SearchProblem, chosen: Sequence[str], measure: M
 
 
 def undisturbed(
-    measure: Callable[[Sequence[Source]], LatencyTable], sources: Sequence[Source], limit: float
+    measure: Callable[[Sequence[StudentSource]], LatencyTable], sources: Sequence[StudentSource], limit: float
 ) -> LatencyTable:
     """Measure, and measure those again that a busy machine alone may have put over the limit; the faster figure counts.
 

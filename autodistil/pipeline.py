@@ -248,7 +248,7 @@ def export(
         to: a new folder.
         budgets: hold the pick to these budgets instead of those of the last search.
         unrefined: the slice of the SuperLM, though the student was refined alone.
-        formats: keys of `deployable.FORMATS`, written beside the Hugging Face files.
+        formats: keys of `formats.FORMATS`, written beside the Hugging Face files.
 
     Returns:
         The student's id and what was written.

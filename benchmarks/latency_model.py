@@ -31,7 +31,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.profiling.latency_model import Accuracy, CostModel, Workload, accuracy, choose_students, fit_cost_model
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable
-from autodistil.profiling.profile import Source, profile_students, table_header
+from autodistil.profiling.profile import StudentSource, profile_students, table_header
 from autodistil.profiling.session import Plan
 from autodistil.space.files import load_space
 from autodistil.space.student import StudentConfig
@@ -144,7 +144,8 @@ def _measured(
 ) -> LatencyTable:
     config = teacher.model.config
     sources = [
-        Source(one.label, one, config.vocab_size, teacher.max_length, partial(superlm.extract, one)) for one in students
+        StudentSource(one.label, one, config.vocab_size, teacher.max_length, partial(superlm.extract, one))
+        for one in students
     ]
     shapes = ((options.batch, options.seq_len),)
     plan = Plan(options.runtime, "cpu", options.threads, shapes, options.rounds, memory=False)

@@ -11,7 +11,7 @@ from autodistil.errors import BudgetError
 from autodistil.formats.setting import RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, read_table, write_table
-from autodistil.profiling.profile import Source
+from autodistil.profiling.profile import StudentSource
 from autodistil.run.run import Run
 from autodistil.space.student import StudentConfig
 from autodistil.stages.measuring import undisturbed
@@ -128,7 +128,7 @@ def test_when_no_measured_student_holds_the_search_says_so(tmp_path, options):
 
 def test_a_busy_machine_alone_puts_no_student_over_a_budget():
     students = [StudentConfig(layers, 64, 4, 16, 64) for layers in (1, 2, 3)]
-    sources = [Source(one.label, one, 30522, 128, None) for one in students]
+    sources = [StudentSource(one.label, one, 30522, 128, None) for one in students]
     calls = []
 
     def measure(asked):

@@ -14,7 +14,7 @@ from autodistil.cli.terminal import print_json, print_table, quiet_libraries
 
 if TYPE_CHECKING:
     from autodistil.profiling.latency_table import LatencyEntry, LatencyTable
-    from autodistil.profiling.profile import Profile, Source
+    from autodistil.profiling.profile import Profile, StudentSource
     from autodistil.profiling.session import Plan
 
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder: a choice of its students.", metavar="DIR")]
@@ -104,7 +104,7 @@ def _device(name: str) -> tuple[str | None, str]:
     return label[0] if label else None, kind[0]
 
 
-def _profile(label: str | None, plan: Plan, sources: list[Source], header: dict[str, Any], progress: Any) -> Any:
+def _profile(label: str | None, plan: Plan, sources: list[StudentSource], header: dict[str, Any], progress: Any) -> Any:
     from functools import partial
 
     from autodistil.profiling.profile import profile_students
@@ -116,7 +116,9 @@ def _profile(label: str | None, plan: Plan, sources: list[Source], header: dict[
     return profile_students(sources, plan, header, progress, run=partial(measure_on, label))
 
 
-def _sources(run: Path | None, folders: list[Path], count: int, quiet: bool) -> tuple[list[Source], dict[str, Any]]:
+def _sources(
+    run: Path | None, folders: list[Path], count: int, quiet: bool
+) -> tuple[list[StudentSource], dict[str, Any]]:
     from autodistil.errors import ProfileError
     from autodistil.formats.setting import check_whole
 

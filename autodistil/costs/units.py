@@ -1,24 +1,11 @@
-"""What all students of a space take on one device: measured where they were, else predicted, with both kept apart.
-
-Students measured by design are stand-ins with untrained weights; a model is fitted to them. Finalists are measured
-again as they are exported; they correct the model for those that are not measured yet. A budget counts as met only by
-such a measurement (`measured`), never by a prediction.
-
-Costs in words: `1.44 GFLOPs`, `22.7 M parameters`, `90.9 MB`. FLOPs are multiply-adds; MB are 1e6 bytes.
-"""
+"""Costs in words: `1.44 GFLOPs`, `22.7 M parameters`, `90.9 MB`, `8.21 ms`. FLOPs are multiply-adds, MB 1e6 bytes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-
-from autodistil.costs.budget import Budget
-from autodistil.costs.closed_form import KV_BYTES
-
-UNITS: Mapping[str, str] = MappingProxyType({"ms": "ms", "ram_mb": "MB", "file_mb": "MB"})
-"""Of the costs that are measured."""
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "K"))
 
@@ -32,10 +19,10 @@ class Cost:
     unit: str
     """What stands behind a number, `{}` being the SI prefix."""
 
-    def text(self, value: float) -> str:
-        """The value with three digits and its unit."""
+    def text(self, value: float, digits: int = 3) -> str:
+        """The value with so many significant digits, and its unit."""
         number, prefix = scaled(value) if "{}" in self.unit else (value, "")
-        return f"{three_digits(number)} {self.unit.format(prefix)}".replace("  ", " ")
+        return f"{significant(number, digits)} {self.unit.format(prefix)}".replace("  ", " ")
 
 
 COSTS: Mapping[str, Cost] = MappingProxyType(
@@ -44,22 +31,19 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
         "params": Cost("params", "Parameters", "{} parameters"),
         "size_mb": Cost("size_mb", "Size", "MB"),
         "kv_bytes": Cost("kv_bytes", "Cache of keys and values a token", "{}B"),
+        "ms": Cost("ms", "Latency", "ms"),
+        "ram_mb": Cost("ram_mb", "Peak memory", "MB"),
+        "file_mb": Cost("file_mb", "File size", "MB"),
     }
 )
-
-_DEVICE_COSTS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"ms": ("Latency", "ms"), "ram_mb": ("Peak memory", "MB"), "file_mb": ("File size", "MB")}
-)
-"""Of a device, whose columns are such as `ms@laptop`."""
+"""By the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`."""
 
 
 def cost_of(column: str) -> Cost:
     """The cost in a column of the candidates; of a device too."""
     kind, at, where = column.partition("@")
-    if not at:
-        return COSTS[column]
-    name, unit = _DEVICE_COSTS[kind]
-    return Cost(column, f"{name} on {where.replace(',', ', ')}", unit)
+    cost = COSTS[kind]
+    return replace(cost, column=column, name=f"{cost.name} on {where.replace(',', ', ')}") if at else cost
 
 
 def scaled(value: float) -> tuple[float, str]:
@@ -70,11 +54,12 @@ def scaled(value: float) -> tuple[float, str]:
     return value, ""
 
 
-def three_digits(value: float) -> str:
-    """Three significant digits without an exponent, whole from 100 on."""
-    magnitude = abs(value)
-    digits = 0 if magnitude >= 99.95 else 1 if magnitude >= 9.995 else 2
-    return f"{value:,.{digits}f}"
+def significant(value: float, digits: int = 3) -> str:
+    """So many significant digits without an exponent: fewer below 1, and more where there are more before the point."""
+    behind = digits - 1
+    while behind and abs(value) >= 10 ** (digits - behind) - 0.5 * 10**-behind:
+        behind -= 1
+    return f"{value:,.{behind}f}"
 
 
 def share(value: float, whole: float | None) -> str | None:
@@ -84,17 +69,3 @@ def share(value: float, whole: float | None) -> str | None:
     percent = 100 * value / whole
     digits = 2 if percent < 0.995 else 1 if percent < 9.95 else 0
     return f"{percent:,.{digits}f} %"
-
-
-_DECIMAL_UNITS = {"size_mb": "MB", **UNITS}
-
-
-def describe_cost(budget: Budget, value: float) -> str:
-    """A cost in the unit of its budget, such as `412.3 MFLOPs`."""
-    if budget.cost in _DECIMAL_UNITS:
-        return f"{value:.1f} {_DECIMAL_UNITS[budget.cost]}"
-    unit = {"flops": "FLOPs", "params": "params", KV_BYTES: "B of cache a token"}[budget.cost]
-    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
-        if value >= scale:
-            return f"{value / scale:.4g} {prefix}{unit}"
-    return f"{value:.0f} {unit}"

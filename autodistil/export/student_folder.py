@@ -68,7 +68,7 @@ def export_student(
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
         replace_existing: put the student in the place of an earlier export at `to`.
-        formats: keys of `deployable.FORMATS`, written beside.
+        formats: keys of `formats.FORMATS`, written beside.
         repeat: what makes the student again, for the model card.
         times: measures a forward of the student and of its teacher at a length, for the model card.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Run = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden)."""
 
 TOLERANCE = 1e-4
@@ -47,7 +47,7 @@ class Agreement:
     mean_cosine: float
 
 
-def agreement(run: Run, cases: Sequence[Case]) -> Agreement:
+def agreement(run: Compute, cases: Sequence[Case]) -> Agreement:
     """Compare a runtime with PyTorch; padding may hold anything."""
     differences, cosines = [], []
     for case in cases:

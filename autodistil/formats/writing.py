@@ -20,7 +20,7 @@ from autodistil.errors import ExportError, suggest
 from autodistil.formats import FORMATS
 from autodistil.formats.format import Format, Origin
 from autodistil.formats.onnx import OnnxRuntime, onnx_file
-from autodistil.formats.parity import Agreement, Case, Run, agreement, check_agreement, parity_cases, text_cases
+from autodistil.formats.parity import Agreement, Case, Compute, agreement, check_agreement, parity_cases, text_cases
 
 FOLDERS = ("hf", "sentence-transformers")
 """Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
@@ -120,7 +120,7 @@ def _size(path: Path) -> float:
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) / 1e6
 
 
-def lowest_text_cosine(run: Run, cases: Sequence[Case]) -> float:
+def lowest_text_cosine(run: Compute, cases: Sequence[Case]) -> float:
     """Lowest cosine of a text's mean over its real tokens, with PyTorch's: what a user of embeddings sees."""
     lowest = 1.0
     for case in cases:
@@ -133,7 +133,7 @@ def lowest_text_cosine(run: Run, cases: Sequence[Case]) -> float:
     return lowest
 
 
-def _relative_time(one: Run, other: Run, vocab_size: int, longest: int) -> float:
+def _relative_time(one: Compute, other: Compute, vocab_size: int, longest: int) -> float:
     """Time of `one` over that of `other`, median of rounds in which both take turns."""
     batch, tokens = _SHAPE
     shape = (batch, min(tokens, longest))

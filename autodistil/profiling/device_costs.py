@@ -1,10 +1,9 @@
-"""What all students of a space take on one device: measured where they were, else predicted, with both kept apart.
+"""What all students of a space take on the device of a budget: measured where they were, else predicted, kept apart.
 
-Students measured by design are stand-ins with untrained weights; a model is fitted to them. Finalists are measured
-again as they are exported; they correct the model for those that are not measured yet. A budget counts as met only by
-such a measurement (`measured`), never by a prediction.
-
-Which device, runtime and table a device budget means: this machine, or a table that is given along.
+A budget means this machine or a latency table that is given along (`resolve_target`). Students measured by design are
+stand-ins with untrained weights; a model is fitted to them. Finalists are measured again as they are exported; they
+correct the model for those that are not measured yet. A budget counts as met only by such a measurement (`measured`),
+never by a prediction.
 """
 
 from __future__ import annotations
@@ -151,7 +150,7 @@ Here = Callable[[str], DeviceFingerprint]
 
 
 @dataclass(frozen=True)
-class Target:
+class DeviceTarget:
     """A device budget with all that it leaves open filled in."""
 
     budget: DeviceBudget
@@ -189,7 +188,7 @@ def named_tables(options: Iterable[str]) -> dict[str, Path]:
 
 def resolve_target(
     budget: DeviceBudget, tables: Mapping[str, Path], seq_len: int, here: Here, force: bool = False
-) -> Target:
+) -> DeviceTarget:
     """Fill in what a budget leaves open.
 
     Args:
@@ -204,11 +203,11 @@ def resolve_target(
         ProfileError: the table cannot be read, or is of another device and not forced.
     """
     if budget.measured_here:
-        return Target(budget, budget.setting(seq_len), None, here=True)
+        return DeviceTarget(budget, budget.setting(seq_len), None, here=True)
     table = read_table(_path(budget, tables))
     device = here(table.device.kind)
     check_device(table, device, force)
-    return Target(budget, _setting(budget, table, seq_len), table, here=table.device.id == device.id)
+    return DeviceTarget(budget, _setting(budget, table, seq_len), table, here=table.device.id == device.id)
 
 
 def _path(budget: DeviceBudget, tables: Mapping[str, Path]) -> Path:

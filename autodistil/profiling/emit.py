@@ -14,36 +14,27 @@ from typing import Any
 
 from autodistil.errors import ProfileError
 from autodistil.formats import FORMATS
-from autodistil.profiling.profile import Source, check_lengths, prepare_students
+from autodistil.profiling.profile import StudentSource, check_lengths, prepare_students
 from autodistil.profiling.runner import SET
 from autodistil.profiling.session import Plan, Prepared
 from autodistil.utils import Progress, atomic_path, make_folder, write_text
 
 RUNNER = "profile.pyz"
+_PACKAGE = Path(__file__).parents[1]
 RUNNER_MODULES = (
     "errors.py",
     "utils.py",
-    "formats/__init__.py",
-    "formats/format.py",
-    "formats/onnx.py",
-    "formats/onnx_int8.py",
-    "formats/openvino.py",
-    "formats/parity.py",
-    "formats/pytorch.py",
-    "formats/setting.py",
-    "profiling/__init__.py",
-    "profiling/fingerprint.py",
-    "profiling/memory.py",
-    "profiling/runner.py",
-    "profiling/session.py",
-    "profiling/stopwatch.py",
-    "profiling/worker.py",
+    *(f"formats/{path.name}" for path in sorted((_PACKAGE / "formats").glob("*.py"))),
+    *(
+        f"profiling/{name}.py"
+        for name in ("__init__", "fingerprint", "memory", "runner", "session", "stopwatch", "worker")
+    ),
 )
 """What the runner is made of; they import nothing else of this package."""
 
 
 def emit_set(
-    sources: Sequence[Source], plan: Plan, header: Mapping[str, Any], to: Path, progress: Progress | None = None
+    sources: Sequence[StudentSource], plan: Plan, header: Mapping[str, Any], to: Path, progress: Progress | None = None
 ) -> Path:
     """Write the ONNX set of students; returns the path of the runner.
 
@@ -84,12 +75,11 @@ def write_set(students: Sequence[Prepared], plan: Plan, header: Mapping[str, Any
 
 def write_runner(path: Path) -> Path:
     """Write the runner; returns `path`."""
-    package = Path(__file__).parents[1]
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("__main__.py", "from autodistil.profiling.runner import main\n\nmain()\n")
         archive.writestr("autodistil/__init__.py", '"""The measuring part of autodistil."""\n')
         for module in RUNNER_MODULES:
-            archive.write(package / module, f"autodistil/{module}")
+            archive.write(_PACKAGE / module, f"autodistil/{module}")
     return path
 
 

@@ -1,27 +1,21 @@
-"""What a student's cost on a device is made of: amounts of work and memory by layer type, whose prices are fitted.
+"""What students cost on a device, predicted from few measurements: time, peak memory or file size, with an interval.
 
-A device does not run FLOPs, it runs kernels: each moves data, pads its matrices to whole tiles and has an overhead of
-its own. So time is a sum of priced amounts: matrix products with widths rounded up to a tile, elements of softmax, GELU
-and LayerNorm, weights read once a forward, one overhead a layer and one a call (as nn-Meter, Zhang et al., MobiSys
-2021, adds up kernels; here linear, since a student's layers are all alike). Prices are never negative, and say where
-time goes. With B sequences of S tokens, in the letters of `closed_form`.
-
-What a student costs on a device, predicted from few measurements: time, peak memory or file size, with an interval.
-
-1. Prices of the amounts in `layer_features`: non-negative least squares (Lawson and Hanson, 1974) of relative errors,
-   so that small students count as much as large ones. Prices extrapolate, and say where time goes.
-2. What prices leave over, as a factor: a Gaussian process over the logarithms of the student's sizes. Near a measured
-   student it follows the measurement, so a finalist that was measured corrects its neighbours too.
-3. The interval is the jackknife's: each measured student is predicted from the others, and the 90 % quantile of those
-   relative errors is laid around every prediction (Barber et al., Annals of Statistics 2021, without their refits at
-   prediction; a measured student has its measurement instead of a prediction).
-
-Which students to measure: few that say most about all the others, chosen by design instead of at random.
-
-The ends of the space come first, then always the student that is farthest from those chosen (Kennard and Stone,
-Technometrics 1969). Distances are between logarithms of what students' costs are made of, each scaled to its range:
-ratios are what a cost follows. Prices are fitted at the ends of each axis and what they leave over in between, so the
-design spans the axes first. Deterministic.
+1. **Amounts** (`Workload`). A device does not run FLOPs, it runs kernels: each moves data, pads its matrices to whole
+   tiles and has an overhead of its own. So a time is a sum of priced amounts: matrix products with widths rounded up to
+   a tile, elements of softmax, GELU and LayerNorm, weights read once a forward, one overhead a layer and one a call (as
+   nn-Meter, Zhang et al., MobiSys 2021, adds up kernels; here linear, since a student's layers are all alike). With B
+   sequences of S tokens, in the letters of `closed_form`.
+2. **Prices** of the amounts: non-negative least squares (Lawson and Hanson, 1974) of relative errors, so that small
+   students count as much as large ones. Prices extrapolate, and say where time goes.
+3. **What prices leave over**, as a factor: a Gaussian process over the logarithms of the student's sizes. Near a
+   measured student it follows the measurement, so a finalist that was measured corrects its neighbours too.
+4. **The interval** is the jackknife's: each measured student is predicted from the others, and the 90 % quantile of
+   those relative errors is laid around every prediction (Barber et al., Annals of Statistics 2021, without their refits
+   at prediction; a measured student has its measurement instead of a prediction).
+5. **Which students to measure** (`choose_students`): the ends of the space, then always the student that is farthest
+   from those chosen (Kennard and Stone, Technometrics 1969). Distances are between logarithms of what costs are made
+   of, each scaled to its range: ratios are what a cost follows. Prices are fitted at the ends of each axis and what
+   they leave over in between, so the design spans the axes first. Deterministic.
 """
 
 from __future__ import annotations
@@ -49,6 +43,18 @@ from autodistil.space.student import StudentConfig
 
 TILE = 32
 """Widths are rounded up to this: two registers of 16 floats (AVX-512), a tile of tensor cores."""
+
+COVERAGE = 0.9
+"""Share of unmeasured students whose cost lies in the interval."""
+FEWEST_MEASURED = 4
+"""Measured students that a model needs."""
+
+CHOSEN_SHARE = 0.1
+"""Of the space: most students that are measured."""
+FEWEST_CHOSEN = 8
+"""Measured in small spaces too (all of those that have no more): a model has about as many prices."""
+MOST_CHOSEN = 64
+"""Measured in huge spaces: more would teach the model little."""
 
 Floats = NDArray[np.float64]
 
@@ -137,13 +143,6 @@ def _tiled(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return tiled
 
 
-COVERAGE = 0.9
-"""Share of unmeasured students whose cost lies in the interval."""
-
-FEWEST_MEASURED = 4
-"""Measured students that a model needs."""
-
-
 @dataclass(frozen=True)
 class Accuracy:
     """How well students are predicted that the model did not see."""
@@ -165,7 +164,7 @@ class CostModel:
     cost: str
     """`ms`, `ram_mb` or `file_mb`."""
     prices: pd.Series
-    """Of the features of `layer_features`, never negative."""
+    """Of the features of a `Workload`, never negative."""
     residuals: GaussianProcessRegressor
     """Logarithm of measured over priced, over `_coordinates`."""
     spread: float
@@ -272,16 +271,6 @@ def _kernel() -> Any:
     """Deviations of some percent, smooth over half of an octave or more, and noise of a median."""
     smooth = ConstantKernel(1e-3, (1e-6, 1e-1)) * RBF(1.0, (0.5, 8.0))
     return smooth + WhiteKernel(1e-4, (1e-6, 1e-2))
-
-
-CHOSEN_SHARE = 0.1
-"""Of the space: most students that are measured."""
-
-FEWEST_CHOSEN = 8
-"""Measured in small spaces too (all of those that have no more): a model has about as many prices."""
-
-MOST_CHOSEN = 64
-"""Measured in huge spaces: more would teach the model little."""
 
 
 def design_size(total: int) -> int:

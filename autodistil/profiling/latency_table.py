@@ -1,18 +1,18 @@
-"""Values of a JSON file that is not trusted: each is what it has to be, or a one-line error says where it is not.
+"""A latency table: what students took on one device in one runtime, as a JSON file that can be carried around.
 
-A latency table: what students took on one device in one runtime, as a JSON file that can be carried around.
-
-A file from elsewhere is not trusted: its size, keys, types and ranges are checked, and it is only data.
+A file from elsewhere is not trusted: its size, keys, types and ranges are checked, and it is only data. Each value is
+what it has to be, or one line says where it is not.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any
 
 from autodistil.errors import ProfileError, one_line
 from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
@@ -20,62 +20,10 @@ from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
 from autodistil.utils import short, write_text
 
-_MAX_CHARACTERS = 300
-
-
-def check_keys(raw: object, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> Mapping[str, Any]:
-    """`raw` as a mapping with all of the required keys and no unknown ones."""
-    if not isinstance(raw, Mapping):
-        raise ProfileError(f"{where}: got {short(raw)}; allowed: a JSON object with the keys {', '.join(required)}")
-    missing = [key for key in required if key not in raw]
-    unknown = [key for key in raw if key not in (*required, *optional)]
-    if missing or unknown:
-        got = f"no {missing[0]}" if missing else f"the unknown key {short(unknown[0])}"
-        raise ProfileError(f"{where}: got {got}; allowed: {', '.join((*required, *optional))}")
-    return raw
-
-
-def read_list(raw: object, where: str, most: int) -> list[Any]:
-    """`raw` if it is a list of at most `most`."""
-    if not isinstance(raw, list) or len(raw) > most:
-        raise ProfileError(f"{where}: got {short(raw)}; allowed: a list of at most {most:,}")
-    return raw
-
-
-def read_string(raw: object, where: str) -> str:
-    """`raw` if it is one line of text of a sensible length."""
-    if not isinstance(raw, str) or len(raw) > _MAX_CHARACTERS or not (raw.isprintable()):
-        raise ProfileError(f"{where}: got {short(raw)}; allowed: a line of at most {_MAX_CHARACTERS} characters")
-    return raw
-
-
-def read_bool(raw: object, where: str) -> bool:
-    """`raw` if it is true or false."""
-    if not isinstance(raw, bool):
-        raise ProfileError(f"{where}: got {short(raw)}; allowed: true or false")
-    return raw
-
-
-def read_whole(raw: object, where: str, least: int, most: int) -> int:
-    """`raw` if it is a whole number from `least` to `most`."""
-    if isinstance(raw, bool) or not isinstance(raw, int) or not least <= raw <= most:
-        raise ProfileError(f"{where}: got {short(raw)}; allowed: whole numbers from {least} to {most:,}")
-    return raw
-
-
-def read_number(raw: object, where: str, least: float, most: float) -> float:
-    """`raw` if it is a number from `least` to `most`."""
-    if isinstance(raw, bool) or not isinstance(raw, (int, float)) or not least <= raw <= most:
-        raise ProfileError(f"{where}: got {short(raw)}; allowed: numbers from {least:g} to {most:g}")
-    return float(cast(float, raw))
-
-
 FORMAT = 1
 """Version of the format; others are refused."""
 
-_MAX_BYTES = 64_000_000
-_MAX_ENTRIES = 200_000
-
+_MAX_BYTES, _MAX_CHARACTERS, _MAX_ENTRIES, _MAX_VERSIONS = 64_000_000, 300, 200_000, 100
 _MAX_MS, _MAX_MB, _MAX_ROUNDS, _MAX_SIZE = 1e9, 1e8, 1_000_000, 10_000_000
 
 
@@ -189,78 +137,131 @@ def table_from_dict(raw: object) -> LatencyTable:
     Raises:
         ProfileError: a key is missing or unknown, or a value is not what it has to be.
     """
-    version = raw.get("version") if isinstance(raw, Mapping) else None
-    if isinstance(raw, Mapping) and version != FORMAT:
-        raise ProfileError(f"version: got {short(version)}; allowed: {FORMAT}")
-    top = check_keys(raw, "the table", [field.name for field in fields(LatencyTable)])
-    rows = read_list(top["entries"], "entries", _MAX_ENTRIES)
-    entries = tuple(_entry(row, f"entries[{i}]") for i, row in enumerate(rows))
-    if len({(entry.student, entry.batch, entry.seq_len) for entry in entries}) < len(entries):
-        raise ProfileError("entries: got one student twice at one batch and length")
-    return LatencyTable(
-        device=_device(top["device"]),
-        runtime=check_runtime(read_string(top["runtime"], "runtime")),
-        threads=read_whole(top["threads"], "threads", 1, MAX_THREADS),
-        family=read_string(top["family"], "family"),
-        vocab_size=read_whole(top["vocab_size"], "vocab_size", 1, _MAX_SIZE),
-        versions=_versions(top["versions"]),
-        reference_ms=read_number(top["reference_ms"], "reference_ms", 0, _MAX_MS),
-        entries=entries,
-    )
-
-
-def student_from_dict(raw: object, where: str = "student") -> StudentConfig:
-    """A student from its JSON; sizes of the embeddings may be null or missing.
-
-    Raises:
-        ProfileError: it is none.
-    """
-    row = check_keys(raw, where, DIMENSIONS, OPTIONAL_AXES)
-    sizes = {name: read_whole(row[name], f"{where}.{name}", 1, _MAX_SIZE) for name in row if row[name] is not None}
-    missing = set(DIMENSIONS) - sizes.keys()
-    if missing:
-        raise ProfileError(f"{where}: got no {min(missing)}")
-    return StudentConfig(**sizes)
+    if isinstance(raw, Mapping) and raw.get("version") != FORMAT:
+        raise ProfileError(f"version: got {short(raw.get('version'))}; allowed: {FORMAT}")
+    return LatencyTable(**_record(raw, "", _TABLE))
 
 
 def _student_dict(student: StudentConfig) -> dict[str, int]:
     return {name: size for name, size in asdict(student).items() if size is not None}
 
 
-def _device(raw: object) -> DeviceFingerprint:
-    row = check_keys(raw, "device", ("id", "cpu", "cores", "os", "arch"), ("gpu",))
-    names = {name: read_string(row[name], f"device.{name}") for name in ("cpu", "os", "arch")}
-    gpu = row.get("gpu")
-    cores = read_whole(row["cores"], "device.cores", 1, _MAX_SIZE)
-    device = DeviceFingerprint(**names, cores=cores, gpu=None if gpu is None else read_string(gpu, "device.gpu"))
-    if row["id"] != device.id:
-        raise ProfileError(f"device: got the id {short(row['id'])}, which its description does not have")
+def _no_constant(name: str) -> float:
+    raise ValueError(f"got the number {name}; allowed: finite numbers")
+
+
+# ---- what each value has to be
+
+Check = Callable[[Any, str], Any]
+"""A raw value and where it stands -> the value, or a `ProfileError` that says what is allowed."""
+
+
+def _check(allowed: str, holds: Callable[[Any], bool]) -> Check:
+    def check(raw: Any, where: str) -> Any:
+        if not holds(raw):
+            raise ProfileError(f"{where}: got {short(raw)}; allowed: {allowed}")
+        return raw
+
+    return check
+
+
+def _whole(most: int) -> Check:
+    return _check(f"whole numbers from 1 to {most:,}", lambda raw: type(raw) is int and 1 <= raw <= most)
+
+
+def _number(most: float) -> Check:
+    return _check(f"numbers from 0 to {most:g}", lambda raw: type(raw) in (int, float) and 0 <= raw <= most)
+
+
+def _optional(check: Check) -> Check:
+    return lambda raw, where: None if raw is None else check(raw, where)
+
+
+_line = _check(
+    f"a line of at most {_MAX_CHARACTERS} characters",
+    lambda raw: isinstance(raw, str) and len(raw) <= _MAX_CHARACTERS and raw.isprintable(),
+)
+
+
+def _record(raw: Any, where: str, checks: Mapping[str, Check], optional: Sequence[str] = ()) -> dict[str, Any]:
+    """An object with all of these keys, but for the optional ones, and no others."""
+    place = where or "the table"
+    if not isinstance(raw, Mapping):
+        raise ProfileError(f"{place}: got {short(raw)}; allowed: a JSON object with the keys {', '.join(checks)}")
+    missing = [key for key in checks if key not in raw and key not in optional]
+    unknown = [key for key in raw if key not in checks]
+    if missing or unknown:
+        got = f"no {missing[0]}" if missing else f"the unknown key {short(unknown[0])}"
+        raise ProfileError(f"{place}: got {got}; allowed: {', '.join(checks)}")
+    return {name: checks[name](raw[name], f"{where}.{name}".lstrip(".")) for name in raw}
+
+
+def _device(raw: Any, where: str) -> DeviceFingerprint:
+    row = _record(raw, where, _DEVICE, optional=["gpu"])
+    known, device = row.pop("id"), DeviceFingerprint(**row)
+    if known != device.id:
+        raise ProfileError(f"{where}: got the id {short(known)}, which its description does not have")
     return device
 
 
-def _versions(raw: object) -> dict[str, str]:
-    if not isinstance(raw, Mapping) or len(raw) > 100:
-        raise ProfileError(f"versions: got {short(raw)}; allowed: a mapping of names to versions")
-    return {read_string(name, "versions"): read_string(text, "versions") for name, text in raw.items()}
+def _versions(raw: Any, where: str) -> dict[str, str]:
+    names = _check(
+        f"a mapping of at most {_MAX_VERSIONS} names to versions",
+        lambda raw: isinstance(raw, Mapping) and len(raw) <= _MAX_VERSIONS,
+    )(raw, where)
+    return {_line(name, where): _line(text, where) for name, text in names.items()}
 
 
-def _entry(raw: object, where: str) -> LatencyEntry:
-    row = check_keys(raw, where, [field.name for field in fields(LatencyEntry)])
-    times = {name: read_number(row[name], f"{where}.{name}", 0, _MAX_MS) for name in ("low_ms", "median_ms", "high_ms")}
-    if not 0 < times["low_ms"] <= times["median_ms"] <= times["high_ms"] < math.inf:
+def _student(raw: Any, where: str) -> StudentConfig:
+    return StudentConfig(**_record(raw, where, _STUDENT, optional=OPTIONAL_AXES))
+
+
+def _entry(raw: Any, where: str) -> LatencyEntry:
+    entry = LatencyEntry(**_record(raw, where, _ENTRY))
+    if not 0 < entry.low_ms <= entry.median_ms <= entry.high_ms < math.inf:
+        times = {name: getattr(entry, name) for name in ("low_ms", "median_ms", "high_ms")}
         raise ProfileError(f"{where}: got the times {short(times)}; allowed: 0 < low_ms <= median_ms <= high_ms")
-    peak = row["peak_memory_mb"]
-    return LatencyEntry(
-        student=student_from_dict(row["student"], f"{where}.student"),
-        batch=read_whole(row["batch"], f"{where}.batch", 1, MAX_BATCH),
-        seq_len=read_whole(row["seq_len"], f"{where}.seq_len", 1, MAX_SEQ_LEN),
-        rounds=read_whole(row["rounds"], f"{where}.rounds", 1, _MAX_ROUNDS),
-        busy=read_bool(row["busy"], f"{where}.busy"),
-        peak_memory_mb=None if peak is None else read_number(peak, f"{where}.peak_memory_mb", 0, _MAX_MB),
-        file_mb=read_number(row["file_mb"], f"{where}.file_mb", 0, _MAX_MB),
-        **times,
-    )
+    return entry
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"got the number {name}; allowed: finite numbers")
+def _entries(raw: Any, where: str) -> tuple[LatencyEntry, ...]:
+    rows = _check(
+        f"a list of at most {_MAX_ENTRIES:,}", lambda raw: isinstance(raw, list) and len(raw) <= _MAX_ENTRIES
+    )(raw, where)
+    entries = tuple(_entry(row, f"{where}[{i}]") for i, row in enumerate(rows))
+    if len({(entry.student, entry.batch, entry.seq_len) for entry in entries}) < len(entries):
+        raise ProfileError(f"{where}: got one student twice at one batch and length")
+    return entries
+
+
+_STUDENT: Mapping[str, Check] = MappingProxyType(
+    {**dict.fromkeys(DIMENSIONS, _whole(_MAX_SIZE)), **dict.fromkeys(OPTIONAL_AXES, _optional(_whole(_MAX_SIZE)))}
+)
+_DEVICE: Mapping[str, Check] = MappingProxyType(
+    {**dict.fromkeys(("id", "cpu", "os", "arch"), _line), "cores": _whole(_MAX_SIZE), "gpu": _optional(_line)}
+)
+_ENTRY: Mapping[str, Check] = MappingProxyType(
+    {
+        "student": _student,
+        "batch": _whole(MAX_BATCH),
+        "seq_len": _whole(MAX_SEQ_LEN),
+        **dict.fromkeys(("median_ms", "low_ms", "high_ms"), _number(_MAX_MS)),
+        "rounds": _whole(_MAX_ROUNDS),
+        "busy": _check("true or false", lambda raw: isinstance(raw, bool)),
+        "peak_memory_mb": _optional(_number(_MAX_MB)),
+        "file_mb": _number(_MAX_MB),
+    }
+)
+_TABLE: Mapping[str, Check] = MappingProxyType(
+    {
+        "device": _device,
+        "runtime": lambda raw, where: check_runtime(_line(raw, where)),
+        "threads": _whole(MAX_THREADS),
+        "family": _line,
+        "vocab_size": _whole(_MAX_SIZE),
+        "versions": _versions,
+        "reference_ms": _number(_MAX_MS),
+        "entries": _entries,
+        "version": _whole(FORMAT),
+    }
+)

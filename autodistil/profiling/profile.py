@@ -21,7 +21,7 @@ from autodistil.utils import Progress, installed_versions
 
 
 @dataclass(frozen=True)
-class Source:
+class StudentSource:
     """A student to measure, extracted when its turn comes."""
 
     name: str
@@ -44,7 +44,7 @@ class Profile:
 
 
 def profile_students(
-    sources: Sequence[Source],
+    sources: Sequence[StudentSource],
     plan: Plan,
     header: Mapping[str, Any],
     progress: Progress | None = None,
@@ -84,7 +84,7 @@ def table_header(family: str, vocab_size: int) -> dict[str, Any]:
     }
 
 
-def check_lengths(sources: Sequence[Source], plan: Plan) -> None:
+def check_lengths(sources: Sequence[StudentSource], plan: Plan) -> None:
     """Refuse lengths that a student has no positions for.
 
     Raises:
@@ -98,7 +98,7 @@ def check_lengths(sources: Sequence[Source], plan: Plan) -> None:
 
 
 def prepare_students(
-    sources: Sequence[Source], runtime: str, folder: Path, progress: Progress | None = None
+    sources: Sequence[StudentSource], runtime: str, folder: Path, progress: Progress | None = None
 ) -> list[Prepared]:
     """Write what a runtime loads of each student into `folder`, with cases to check it by."""
     entry = FORMATS[runtime]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import AutodistilError, IntegrityError, ProfileError
-from autodistil.profiling.session import WORKER, Plan, Prepared, Session, measure
+from autodistil.profiling.session import WORKER, Measurements, Plan, Prepared, measure
 
 Files = Mapping[str, bytes]
 """Path inside a folder -> content."""
@@ -26,7 +26,7 @@ def measure_on(
     students: Sequence[Prepared],
     header: Mapping[str, Any],
     on_round: Callable[[], None] = lambda: None,
-) -> Session:
+) -> Measurements:
     """As `session.measure`, on the node with the resource `label`; rounds are not reported from there.
 
     Raises:
@@ -45,7 +45,7 @@ def measure_on(
     answer = ray.get(task.remote(plan, [(student, _read(student)) for student in students], dict(header)))
     if "error" in answer:
         raise (IntegrityError if answer["exit_code"] == 1 else ProfileError)(f"on {label}: {answer['error']}")
-    return Session(answer["table"], answer["mean_cosine"])
+    return Measurements(answer["table"], answer["mean_cosine"])
 
 
 def _connect() -> Any:

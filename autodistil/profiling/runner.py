@@ -71,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     if not arguments.out.parent.is_dir():
         raise ProfileError(f"--out: got {str(arguments.out)!r}; allowed: a file in a folder that is there")
-    session = measure(plan, students, content["header"], _Dots())
+    session = measure(plan, students, content["header"], _dot)
     arguments.out.write_text(json.dumps(session.table, indent=1) + "\n", encoding="utf-8")
     busy = sum(entry["busy"] for entry in session.table["entries"])
     words = f"; the machine was busy for {busy}: close other programs and run again" if busy else ""
@@ -83,9 +83,6 @@ def _prepared(folder: Path, row: Mapping[str, Any]) -> Prepared:
     return Prepared(row["name"], row["student"], paths["path"], paths["cases"], row["vocab_size"])
 
 
-class _Dots:
-    """A dot on stderr for each round."""
-
-    def __call__(self) -> None:
-        sys.stderr.write(".")
-        sys.stderr.flush()
+def _dot() -> None:
+    sys.stderr.write(".")
+    sys.stderr.flush()

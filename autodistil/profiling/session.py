@@ -1,6 +1,6 @@
 """A session on one device: starts fresh processes that measure students, and puts their answers into a table's JSON.
 
-Only the standard library, since the runner for phones and edge boxes holds this file too; `table` reads the result.
+No PyTorch, since the runner for phones and edge boxes holds this file too; `latency_table` reads the result.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Session:
+class Measurements:
     """What a session measured."""
 
     table: dict[str, Any]
-    """As `table.table_from_dict` reads it."""
+    """As `latency_table.table_from_dict` reads it."""
     mean_cosine: float
     """The smallest of all students, with PyTorch."""
 
@@ -115,7 +115,7 @@ def probe(plan: Plan) -> dict[str, Any]:
 
 def measure(
     plan: Plan, students: Sequence[Prepared], header: Mapping[str, Any], on_round: Callable[[], None] = lambda: None
-) -> Session:
+) -> Measurements:
     """Measure students in fresh processes.
 
     Args:
@@ -153,7 +153,7 @@ def measure(
         "reference_ms": min(answer["reference_ms"] for answer in answers),
         "entries": entries,
     }
-    return Session(table, min(close["mean_cosine"] for answer in answers for close in answer["agreements"]))
+    return Measurements(table, min(close["mean_cosine"] for answer in answers for close in answer["agreements"]))
 
 
 def portions(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:

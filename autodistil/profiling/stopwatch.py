@@ -11,9 +11,8 @@
    disturbed does not count; where that is more than a fifth of a call's samples, its figure is marked busy, and where
    fewer than ten are left, all of them count.
 
-Only the standard library, since the runner for phones and edge boxes holds this file too.
-
-The reference kernel that neighbour load is told by: a matrix product of constant size on the measured threads.
+The reference kernel is a matrix product of constant size on the measured threads. NumPy alone, since the runner for
+phones and edge boxes holds this file too.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from autodistil.costs.units import cost_of, three_digits
+from autodistil.costs.units import cost_of, significant
 from autodistil.report.page import rendered
 from autodistil.report.style import (
     SYMBOLS,
@@ -193,7 +193,7 @@ def _run_cells(found: Comparison, number: int) -> Iterator[Cell]:
     yield Cell("Its best student", run.best or "–", run.best or "", TEXT)
     yield Cell(found.measure.capitalize(), best_value(run, "value", ".4f"), best_value(run, "value", ".9f", ""))
     flops = None if run.best is None else run.students.loc[run.best, "flops"]
-    yield Cell("MFLOPs", "–" if flops is None else three_digits(flops / 1e6), or_dash(flops, "f", ""))
+    yield Cell("MFLOPs", "–" if flops is None else significant(flops / 1e6), or_dash(flops, "f", ""))
     for cost, share in run.hypervolume.items():
         yield Cell(f"HV {cost_of(cost).name}", f"{share:.4f}", share)
     yield Cell("On the joint front", f"{run.on_joint_front:,}", run.on_joint_front)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from autodistil.costs.units import UNITS, cost_of, three_digits
+from autodistil.costs.units import cost_of, significant
 from autodistil.profiling.device_costs import DeviceCost, typical_value
 from autodistil.profiling.latency_model import accuracy
 from autodistil.report.front import front_figure
@@ -39,7 +39,7 @@ _SHOWN = 12
 
 def amount(device: DeviceCost, value: float) -> str:
     """A cost with its unit."""
-    return f"{three_digits(value)} {UNITS[device.budget.cost]}"
+    return cost_of(device.budget.cost).text(value)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def sections(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _model_figure(device: DeviceCost) -> Spec:
-    found, unit = guesses(device), UNITS[device.budget.cost]
+    found, unit = guesses(device), cost_of(device.budget.cost).unit
     values = [value for guess in found for value in (guess.predicted, guess.measured)]
     scale = Scale.over(values, pad_low=0.06, pad_high=0.06)
     traces = [
@@ -205,7 +205,7 @@ def _guess_points(found: list[Guess], series: int, name: str, unit: str) -> Spec
 
 
 def _layer_figure(data: ReportData, device: DeviceCost) -> Spec:
-    shares, unit = layer_shares(data, device), UNITS[device.budget.cost]
+    shares, unit = layer_shares(data, device), cost_of(device.budget.cost).unit
     traces = [
         {
             "type": "bar",
@@ -240,7 +240,7 @@ def _flops_figure(data: ReportData, device: DeviceCost) -> Spec:
         )
         for series, rows in table.groupby("series")
     ]
-    layout = small_layout(x.axis("FLOPs", tickformat="~s"), y.axis(UNITS[device.budget.cost], nticks=5))
+    layout = small_layout(x.axis("FLOPs", tickformat="~s"), y.axis(cost_of(device.budget.cost).unit, nticks=5))
     return {"data": traces, "layout": layout}
 
 
@@ -255,7 +255,7 @@ def _advice_table(data: ReportData, device: DeviceCost) -> list[list[Cell]]:
             Cell("Take", row.student, row.student, NAME),
             Cell("It takes", f"{amount(device, row.cost)} {'measured' if row.measured else 'predicted'}", row.cost),
             Cell(value, f"{row.value:.4f}", row.value),
-            Cell("MFLOPs", three_digits(row.flops / 1e6), row.flops),
+            Cell("MFLOPs", significant(row.flops / 1e6), row.flops),
         ]
         for row in advice(data, device)
     ]

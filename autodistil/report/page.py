@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from autodistil.costs.units import share, three_digits
+from autodistil.costs.units import share, significant
 from autodistil.report import choose, devices, trust
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.rows import (
@@ -251,10 +251,10 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
         yield Cell("Embedding", row["embedding_size"], row["embedding_size"])
     if "vocab_size" in row:
         yield Cell("Tokens", f"{row['vocab_size']:,}", row["vocab_size"])
-    yield Cell("MFLOPs", three_digits(flops / 1e6), flops)
+    yield Cell("MFLOPs", significant(flops / 1e6), flops)
     yield Cell("of teacher", share(flops, data.teacher_costs.get("flops")) or "–", flops)
-    yield Cell("M params", three_digits(row["params"] / 1e6), row["params"])
-    yield Cell("MB", three_digits(row["size_mb"]), row["size_mb"])
+    yield Cell("M params", significant(row["params"] / 1e6), row["params"])
+    yield Cell("MB", significant(row["size_mb"]), row["size_mb"])
     if data.score_name is not None:
         yield Cell("Score", or_dash(row["score"]), or_dash(row["score"], none=""))
     yield Cell("Loss", f"{row['loss']:.4f}", row["loss"])
@@ -277,10 +277,10 @@ def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
         Cell("Hidden", row["hidden_size"]),
         Cell("Heads", row["num_heads"]),
         Cell("FFN", row["intermediate_size"]),
-        Cell("MFLOPs", three_digits(row["flops"] / 1e6)),
-        Cell("M params", three_digits(row["params"] / 1e6)),
-        Cell("MB", three_digits(row["size_mb"])),
-        *(Cell(name, three_digits(row[name])) for name in data.table.devices),
+        Cell("MFLOPs", significant(row["flops"] / 1e6)),
+        Cell("M params", significant(row["params"] / 1e6)),
+        Cell("MB", significant(row["size_mb"])),
+        *(Cell(name, significant(row[name])) for name in data.table.devices),
         *([Cell("Score", f"{row['score']:.4f}")] if data.score_name is not None else []),
         Cell("Loss", f"{row['loss']:.4f}"),
         Cell("Rank", f"{row['rank']:.0f}"),

@@ -22,7 +22,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.profiling.device_costs import (
     DeviceCost,
-    Target,
+    DeviceTarget,
     at_setting,
     check_peak_memory,
     named_tables,
@@ -31,7 +31,7 @@ from autodistil.profiling.device_costs import (
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
 from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device, read_table, write_table
-from autodistil.profiling.profile import Source, profile_students, table_header
+from autodistil.profiling.profile import StudentSource, profile_students, table_header
 from autodistil.profiling.session import Plan
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
@@ -64,11 +64,11 @@ def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
 class Measure(Protocol):
     """The stopwatch of this machine."""
 
-    def __call__(self, sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
+    def __call__(self, sources: Sequence[StudentSource], setting: RuntimeSetting, memory: bool) -> LatencyTable:
         """Students, how to run them, and whether to measure their peak memory too -> their measurements."""
 
 
-def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[DeviceBudget]) -> tuple[Target, ...]:
+def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[DeviceBudget]) -> tuple[DeviceTarget, ...]:
     """The devices that budgets mean, all tables read and checked.
 
     Raises:
@@ -110,14 +110,14 @@ def profile_devices(inputs: RunInputs, measure: Measure) -> None:
             _profile(inputs, target, memory, measure)
 
 
-def by_setting(targets: Iterable[Target]) -> list[tuple[Target, bool]]:
+def by_setting(targets: Iterable[DeviceTarget]) -> list[tuple[DeviceTarget, bool]]:
     """A target for each setting, and whether some budget of that setting is one of memory, which takes longer."""
     targets = list(targets)
     in_memory = {target.key for target in targets if target.budget.cost == "ram_mb"}
     return [(target, key in in_memory) for key, target in {target.key: target for target in targets}.items()]
 
 
-def _is_profiled(path: Path, target: Target, memory: bool, force: bool) -> bool:
+def _is_profiled(path: Path, target: DeviceTarget, memory: bool, force: bool) -> bool:
     if not path.is_file():
         return False
     table = read_table(path)
@@ -125,7 +125,7 @@ def _is_profiled(path: Path, target: Target, memory: bool, force: bool) -> bool:
     return not memory or all(entry.peak_memory_mb is not None for entry in table.entries)
 
 
-def _profile(inputs: RunInputs, target: Target, memory: bool, measure: Measure) -> None:
+def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Measure) -> None:
     students = {candidate.config for candidate in inputs.space.candidates}
     chosen = choose_students(list(students))
     inputs.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
@@ -135,7 +135,7 @@ def _profile(inputs: RunInputs, target: Target, memory: bool, measure: Measure) 
         write_table(table, inputs.folder.latency_table(target.key))
 
 
-def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[Source]:
+def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[StudentSource]:
     """Students cut from the teacher as it is."""
     homes = {candidate.config: candidate for candidate in reversed(inputs.space.candidates)}
     superlms: dict[str, SuperLM] = {}
@@ -146,11 +146,11 @@ def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[Sou
     return [source_of(inputs.teacher, superlms[homes[one].sub_space], homes[one]) for one in students]
 
 
-def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> Source:
+def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> StudentSource:
     """A student to measure, extracted from a SuperLM when its turn comes."""
     student = candidate.config
     vocab_size = student.vocab_size or teacher.model.config.vocab_size
-    return Source(candidate.id, student, vocab_size, teacher.max_length, lambda: superlm.extract(student))
+    return StudentSource(candidate.id, student, vocab_size, teacher.max_length, lambda: superlm.extract(student))
 
 
 # ---- what is known
@@ -167,7 +167,7 @@ def device_costs(inputs: RunInputs, budgets: Sequence[DeviceBudget]) -> dict[str
     return {target.budget.text: _device_cost(inputs, target) for target in targets}
 
 
-def _device_cost(inputs: RunInputs, target: Target) -> DeviceCost:
+def _device_cost(inputs: RunInputs, target: DeviceTarget) -> DeviceCost:
     table = target.table or _kept_table(inputs.folder, target)
     design = at_setting(table.entries, target.setting)
     check_peak_memory(target.budget, design)
@@ -177,7 +177,7 @@ def _device_cost(inputs: RunInputs, target: Target) -> DeviceCost:
     return DeviceCost(target.budget, target.setting, design, finalists, candidates, shape, target.here)
 
 
-def _kept_table(folder: RunFolder, target: Target) -> LatencyTable:
+def _kept_table(folder: RunFolder, target: DeviceTarget) -> LatencyTable:
     path = folder.latency_table(target.key)
     if not path.is_file():
         raise RunError(
@@ -190,13 +190,13 @@ def _kept_table(folder: RunFolder, target: Target) -> LatencyTable:
 # ---- finalists
 
 
-def read_finalists(folder: RunFolder, target: Target) -> tuple[LatencyEntry, ...]:
+def read_finalists(folder: RunFolder, target: DeviceTarget) -> tuple[LatencyEntry, ...]:
     """The finalists that were measured at a target."""
     path = folder.latency_table(target.key, finalists=True)
     return at_setting(read_table(path).entries, target.setting) if path.is_file() else ()
 
 
-def add_finalists(folder: RunFolder, target: Target, measured: LatencyTable) -> None:
+def add_finalists(folder: RunFolder, target: DeviceTarget, measured: LatencyTable) -> None:
     """Keep measurements of finalists, beside those of earlier rounds; a student's last one counts.
 
     Raises:
@@ -219,7 +219,7 @@ def measure_here(teacher: Teacher, progress: Progress) -> Measure:
     """Measure students of a teacher in fresh processes of this machine."""
     header = table_header(teacher.model.config.model_type, teacher.encoder_shape.vocab_size)
 
-    def measure(sources: Sequence[Source], setting: RuntimeSetting, memory: bool) -> LatencyTable:
+    def measure(sources: Sequence[StudentSource], setting: RuntimeSetting, memory: bool) -> LatencyTable:
         shapes = ((setting.batch, setting.seq_len),)
         plan = Plan(setting.runtime, setting.device, setting.threads, shapes, memory=memory)
         return profile_students(sources, plan, header, progress).table

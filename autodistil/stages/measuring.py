@@ -14,11 +14,11 @@ from functools import partial
 
 import pandas as pd
 
-from autodistil.costs.units import UNITS
+from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
-from autodistil.profiling.profile import Source
+from autodistil.profiling.profile import StudentSource
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
@@ -92,7 +92,7 @@ def _measure(
 
 
 def undisturbed(
-    measure: Callable[[Sequence[Source]], LatencyTable], sources: Sequence[Source], limit: float
+    measure: Callable[[Sequence[StudentSource]], LatencyTable], sources: Sequence[StudentSource], limit: float
 ) -> LatencyTable:
     """Measure, and measure those again that a busy machine alone may have put over the limit; the faster figure counts.
 
@@ -148,7 +148,7 @@ def device_notes(problem: SearchProblem, student_id: str) -> list[str]:
 
 
 def _note(cost: DeviceCost, student_id: str) -> str:
-    row, unit, budget = cost.table.loc[student_id], UNITS[cost.budget.cost], cost.budget
+    row, unit, budget = cost.table.loc[student_id], cost_of(cost.budget.cost).unit, cost.budget
     predicted = f"{row['predicted']:.3g} {unit} ({row['low']:.3g} to {row['high']:.3g})"
     if pd.isna(row["measured"]):
         return (

@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 from autodistil.errors import ProfileError
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.profiling.latency_model import choose_students, design_size
-from autodistil.profiling.profile import Source, table_header
+from autodistil.profiling.profile import StudentSource, table_header
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
@@ -20,7 +20,7 @@ from autodistil.space.student import Candidate, StudentConfig
 from autodistil.student_search.candidates import CandidateTable
 
 
-def run_sources(run: Run, count: int) -> tuple[list[Source], dict[str, Any]]:
+def run_sources(run: Run, count: int) -> tuple[list[StudentSource], dict[str, Any]]:
     """Students of a run to measure, and the header of their table.
 
     Args:
@@ -61,7 +61,7 @@ def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
     return list(seen.values())
 
 
-def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidate) -> Source:
+def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidate) -> StudentSource:
     def load() -> PreTrainedModel:
         sub_space = inputs.space.sub_space(candidate.sub_space)
         vocabulary = inputs.vocabulary if sub_space.vocab_size else None
@@ -72,10 +72,10 @@ def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidat
         return model
 
     vocab_size = candidate.config.vocab_size or inputs.teacher.model.config.vocab_size
-    return Source(candidate.id, candidate.config, vocab_size, inputs.teacher.max_length, load)
+    return StudentSource(candidate.id, candidate.config, vocab_size, inputs.teacher.max_length, load)
 
 
-def folder_sources(folders: Sequence[Path]) -> tuple[list[Source], dict[str, Any]]:
+def folder_sources(folders: Sequence[Path]) -> tuple[list[StudentSource], dict[str, Any]]:
     """Hugging Face encoders to measure, and the header of their table.
 
     Raises:
@@ -95,14 +95,14 @@ def folder_sources(folders: Sequence[Path]) -> tuple[list[Source], dict[str, Any
     return sources, table_header(families[0], vocab_size)
 
 
-def _folder_source(folder: Path, student: Teacher, whole: int) -> Source:
+def _folder_source(folder: Path, student: Teacher, whole: int) -> StudentSource:
     own = student.model.config.vocab_size
     config = replace(
         student.dims,
         vocab_size=None if own == whole else own,
         embedding_size=student.encoder_shape.embedding_size,
     )
-    return Source(folder.name, config, own, student.max_length, _loader(student.folder or folder))
+    return StudentSource(folder.name, config, own, student.max_length, _loader(student.folder or folder))
 
 
 def _loader(folder: Path) -> Callable[[], PreTrainedModel]:

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 
-import numpy as np
-
 from autodistil.config import RunConfig
-from autodistil.costs.units import describe_cost
+from autodistil.costs.units import cost_of
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
 from autodistil.run.facts import perplexity_facts
@@ -156,7 +154,7 @@ def budget_notes(problem: SearchProblem) -> list[str]:
     largest = problem.budget_costs.max()
     return [
         f"budget {budget.text} does not bind: the largest student costs "
-        f"{describe_cost(budget, float(largest[budget.text]))}"
+        f"{cost_of(budget.cost).text(float(largest[budget.text]), digits=4)}"
         for budget in problem.budgets
         if not problem.binding()[budget.text]
     ]

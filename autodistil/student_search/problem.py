@@ -11,7 +11,7 @@ import pandas as pd
 
 from autodistil.costs.budget import Budget
 from autodistil.costs.closed_form import budget_cost, cost_table
-from autodistil.costs.units import describe_cost
+from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.space.shape import EncoderShape
@@ -99,7 +99,7 @@ class SearchProblem:
             return
         closest = self.excess.max(axis=1).idxmin()
         costs = ", ".join(
-            f"{text} -> {describe_cost(budget, float(self.budget_costs.loc[closest, text]))}"
+            f"{text} -> {cost_of(budget.cost).text(float(self.budget_costs.loc[closest, text]), digits=4)}"
             for text, budget in zip(self.excess.columns, self.budgets, strict=True)
         )
         raise BudgetError(

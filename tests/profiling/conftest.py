@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel
 
 from autodistil.formats.onnx_int8 import quantise_onnx
 from autodistil.formats.parity import Case, save_cases
-from autodistil.profiling.profile import Source, prepare_students, table_header
+from autodistil.profiling.profile import StudentSource, prepare_students, table_header
 from autodistil.profiling.session import Prepared
 from autodistil.space.student import StudentConfig
 
@@ -63,7 +63,7 @@ def lookup_student(folder):
 
 @pytest.fixture(scope="session")
 def source():
-    return Source("tiny", CONFIG, 97, 40, tiny_bert)
+    return StudentSource("tiny", CONFIG, 97, 40, tiny_bert)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from autodistil.errors import ProfileError
 from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import read_table
 from autodistil.profiling.profile import Profile
-from autodistil.profiling.session import Session
+from autodistil.profiling.session import Measurements
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.profiling import choose, folder_sources
@@ -46,7 +46,7 @@ def no_machine(monkeypatch):
         ]
         device = TABLE.to_dict()["device"]
         plans = {"runtime": plan.runtime, "threads": plan.threads, "reference_ms": 1.0}
-        return Session({**header, **plans, "device": device, "entries": entries}, 0.98)
+        return Measurements({**header, **plans, "device": device, "entries": entries}, 0.98)
 
     monkeypatch.setattr("autodistil.profiling.profile.probe", lambda plan: {})
     from autodistil.profiling import profile

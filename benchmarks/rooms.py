@@ -49,7 +49,7 @@ def arrows(root: Path) -> dict[str, set[str]]:
         inside = path.relative_to(root).parts
         room = "benchmarks" if inside[0] == "benchmarks" else Path(inside[1]).stem
         targets = (room_of(name, rooms) for name in imported(ast.parse(path.read_text(encoding="utf-8"))))
-        found[room] |= {target for target in targets if target not in (None, room)}  # type: ignore[misc]
+        found[room] |= {target for target in targets if target is not None and target != room}
     return found
 
 

@@ -23,31 +23,30 @@ import pandas as pd
 
 from autodistil.errors import BudgetError
 from autodistil.export.student_folder import ExportedStudent
-from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
-from autodistil.run.tracking import check_tracker
+from autodistil.run.tracking import Found, check_tracker
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
 from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
 from autodistil.stages.exporting import export_candidate
 from autodistil.stages.measuring import device_notes, hold_budgets
 from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
-from autodistil.stages.refining import refine_finalists, refine_students
+from autodistil.stages.refining import rank_refined, refine_finalists, refine_students
 from autodistil.stages.reporting import export_command, write_formats, write_report
 from autodistil.stages.searching import (
     budget_notes,
     check_study,
+    last_search,
     perplexity_notes,
     run_search,
-    searched_candidates,
     skipped_notes,
     verify_front,
 )
-from autodistil.stages.tracking import track_found, tracked
 from autodistil.stages.training import train_missing
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.pick import best_id, knee_id, pick_student
+from autodistil.utils import Progress
 
 
 @dataclass(frozen=True)
@@ -108,14 +107,11 @@ def search(
     measure = measure or measure_here(run.inputs.teacher, run.progress)
     profile_devices(run.inputs, measure)
     problem = search_problem(run.inputs, run.config.budgets)
-    with tracked(run), run.folder.locked():
-        needed = [
-            sub for sub in run.inputs.space.sub_spaces if problem.feasible[problem.table["sub_space"] == sub.name].any()
-        ]
+    with run.tracker.working(), run.folder.locked():
+        of_sub_space = problem.feasible.groupby(problem.table["sub_space"]).any()
+        needed = [sub for sub in run.inputs.space.sub_spaces if of_sub_space[sub.name]]
         skipped = skipped_notes(run.superlms, needed)
-        notes = [*budget_notes(problem), *skipped]
-        for note in notes:
-            run.progress.say(note)
+        notes = _say(run.progress, [*budget_notes(problem), *skipped])
         check_study(run.config.study_storage)
         _ = read_measured(run.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(run.folder, run.config, run.inputs.teacher)
@@ -125,35 +121,38 @@ def search(
         )
         table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
         table = refine_finalists(run, problem, table, resume)
-        refined = table.rank_notes()
-        for note in refined:
-            run.progress.say(note)
+        notes += _say(run.progress, table.rank_notes())
         score_ends(run, needed, table)
         verify_front(run, problem, table)
         best, knee = best_id(table), knee_id(table)
-        told = perplexity_notes(run.inputs, run.scorer, table[best].exported_loss)
-        for note in told:
-            run.progress.say(note)
+        notes += _say(run.progress, perplexity_notes(run.inputs, run.scorer, table[best].exported_loss))
         student = export_candidate(run, problem, table, best, run.folder.student_folder(best), replace_existing=True)
         held = device_notes(problem, best)
         report = write_report(run, problem, table, [*held, *skipped], report_dir)
-        track_found(run.tracker, [budget.text for budget in problem.budgets], table)
+        budgets = tuple(budget.text for budget in problem.budgets)
+        run.tracker.log_found(Found.of(budgets, table))
     return SearchResult(
         run.folder.path,
-        tuple(budget.text for budget in problem.budgets),
+        budgets,
         best,
         knee,
         table,
         report,
         student,
-        (*notes, *refined, *told, *held),
+        (*notes, *held),
         time.perf_counter() - start,
     )
 
 
+def _say(progress: Progress, notes: list[str]) -> list[str]:
+    for note in notes:
+        progress.say(note)
+    return notes
+
+
 def train(run: Run, resume: bool = False) -> None:
     """Train the SuperLMs of all sub-spaces that are not trained yet."""
-    with tracked(run), run.folder.locked():
+    with run.tracker.working(), run.folder.locked():
         train_missing(run, run.inputs.space.sub_spaces, resume)
 
 
@@ -201,13 +200,11 @@ def refine(run: Run, pick: str, resume: bool = False) -> tuple[Refinement, Path]
         ExportError: no such student, or it was not evaluated.
         RunError: the run was not searched, or the student was refined with other settings.
     """
-    problem = search_problem(run.inputs, run.config.budgets)
     with run.folder.locked():
-        table = searched_candidates(run.folder, run.config, problem)
+        problem, table = last_search(run.inputs)
         student_id = pick_student(table, pick)
         refined = refine_students(run, [problem.candidates[student_id]], table, resume)[student_id]
-        table = table.refined(read_refinements(run.folder.refined_path), run.config.refine_top)
-        table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
+        _ = rank_refined(run.inputs, table)
         return refined, report(run)
 
 
@@ -217,8 +214,7 @@ def report(run: Run, report_dir: Path | None = None) -> Path:
     Raises:
         RunError: the run was never searched.
     """
-    problem = search_problem(run.inputs, run.config.budgets)
-    return write_report(run, problem, searched_candidates(run.folder, run.config, problem), (), report_dir)
+    return write_report(run, *last_search(run.inputs), (), report_dir)
 
 
 def report_as(run: Run, formats: Sequence[str], report_dir: Path | None = None) -> list[Path]:
@@ -228,8 +224,7 @@ def report_as(run: Run, formats: Sequence[str], report_dir: Path | None = None) 
         ConfigError: there is no such format.
         RunError: the run was never searched, or a picture is asked for and there is no browser to draw it.
     """
-    problem = search_problem(run.inputs, run.config.budgets)
-    return write_formats(run, problem, searched_candidates(run.folder, run.config, problem), formats, report_dir)
+    return write_formats(run, *last_search(run.inputs), formats, report_dir)
 
 
 def export(
@@ -257,8 +252,7 @@ def export(
         ExportError: no such student, it was not evaluated, or the target is taken.
         BudgetError: no evaluated student meets the budgets.
     """
-    problem = search_problem(run.inputs, budgets or run.config.budgets)
-    table = searched_candidates(run.folder, run.config, problem)
+    problem, table = last_search(run.inputs, budgets)
     if not len(table.front):
         raise BudgetError(
             f"no evaluated student of run {str(run.folder.path)!r} "

@@ -162,7 +162,7 @@ def opened(run: Path, settings: dict[str, Any], **more: Any) -> Any:
     torch.set_num_threads(1)
     context = Run.open(run, {**settings, **more})
     if not context.folder.exists():
-        context.inputs.record()  # before anything else is in the folder
+        context.inputs.write_record()  # before anything else is in the folder
     _ = context.inputs.ordered_teacher
     return context
 
@@ -172,7 +172,9 @@ def one_process(folder: Path, settings: dict[str, Any]) -> Step:
     from autodistil.training.workers import ALONE
 
     context = opened(folder / "run", settings)
-    context.inputs.record(train_steps=settings["train_steps"], corpus_content=context.inputs.text.corpus.content_hash)
+    context.inputs.write_record(
+        train_steps=settings["train_steps"], corpus_content=context.inputs.text.corpus.content_hash
+    )
     clock = Clock(folder / "alone.txt")
     train_here(context, clock, ALONE)
     return clock.median()
@@ -225,7 +227,7 @@ def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> Step:
 
     context = opened(folder / f"ray-{workers}", settings, workers=workers)
     recipe = recipe_of(context.config, settings["train_steps"])
-    context.inputs.record(train_steps=recipe.steps, corpus_content=context.inputs.text.corpus.content_hash)
+    context.inputs.write_record(train_steps=recipe.steps, corpus_content=context.inputs.text.corpus.content_hash)
     clock = Clock(folder / f"ray-{workers}.txt")
     train_on_cluster(context, context.inputs.space.sub_spaces, recipe, clock)
     return clock.median()

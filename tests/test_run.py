@@ -33,7 +33,7 @@ def trained(options, tmp_path_factory):
 
 def test_a_record_keeps_what_was_resolved_before(trained):
     before = trained.folder.record()
-    trained.inputs.record(proxy="a task")
+    trained.inputs.write_record(proxy="a task")
     after = trained.folder.record()
     assert after.resolved == {**before.resolved, "proxy": "a task"}
     assert (after.created, after.options, after.config) == (before.created, before.options, trained.config)
@@ -49,7 +49,7 @@ def test_another_value_than_the_recorded_one_is_refused_and_an_unrecorded_one_is
 
 def test_a_worker_opens_what_the_driver_would_train(options, trained, tmp_path):
     driver = Run.open(tmp_path / "driver", options)
-    driver.inputs.record()
+    driver.inputs.write_record()
     worker = tmp_path / "worker"
     worker.mkdir()
     for name, content in _files(driver.inputs).items():

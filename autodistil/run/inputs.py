@@ -92,7 +92,7 @@ class RunInputs:
     config: RunConfig
     progress: Progress = field(default_factory=Progress)
 
-    def record(self, **resolved: Any) -> None:
+    def write_record(self, **resolved: Any) -> None:
         """Write `run.yaml` with the configuration, what decides the numbers, and what else was resolved by now."""
         assistant = self.assistant_model
         known = {

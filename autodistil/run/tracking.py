@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
+import pandas as pd
+
 from autodistil.errors import ConfigError, one_line_named
+from autodistil.student_search.candidates import CandidateRow, CandidateTable
+from autodistil.student_search.pick import best_id, knee_id
 
 PROJECT = "autodistil"
 """Experiment or project, unless `MLFLOW_EXPERIMENT_NAME` or `WANDB_PROJECT` names another."""
@@ -26,6 +32,8 @@ FLUSH_SECONDS = 5.0
 _BATCH = 900
 """MLflow takes 1,000 metrics a request."""
 _IDENTITY = "autodistil.run"
+_FIGURES = ("loss", "refined_loss", "score", "flops", "params", "size_mb")
+"""Columns of the candidates that a pick is told with, where they are there."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,31 @@ class Found:
     """`best` and `knee` -> id."""
     front: Mapping[str, Sequence[Any]]
     """Columns of the front, cheapest first."""
+
+    @classmethod
+    def of(cls, budgets: Sequence[str], table: CandidateTable) -> Found:
+        """The front and the picks of a search."""
+        picks = {"best": best_id(table), "knee": knee_id(table)}
+        front = table.front.cheapest_first.frame
+        columns = ["id", *(name for name in _FIGURES if name in front)]
+        return cls(
+            budgets=" and ".join(budgets),
+            picks={pick: _figures(table[student_id]) for pick, student_id in picks.items()},
+            names=picks,
+            front={name: [_plain(value) for value in front[name]] for name in columns},
+        )
+
+
+def _figures(row: CandidateRow) -> dict[str, float]:
+    known = {**row.costs, "loss": row.loss, "refined_loss": row.refined_loss, "score": row.score}
+    found = {name: known.get(name) for name in _FIGURES}
+    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return None if pd.isna(value) else float(value)
 
 
 class Tracker(Protocol):
@@ -201,6 +234,21 @@ class GuardedTracker:
         self._run = run
         self._say = say
         self._tracker: Tracker | None = None
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While stages work: the tracker's run ends with them, well or not.
+
+        Raises:
+            ConfigError: the tracker's library is missing; nothing was done.
+        """
+        check_tracker(self._name)
+        finished = False
+        try:
+            yield
+            finished = True
+        finally:
+            self.close(finished)
 
     def log_step(self, group: str, step: int, values: Mapping[str, float]) -> None:
         """Metrics of a SuperLM after a step."""

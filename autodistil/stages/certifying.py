@@ -28,8 +28,7 @@ from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import JoinedSubSpaces, SearchSpace, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.stages.costing import search_problem
-from autodistil.stages.searching import searched_candidates
+from autodistil.stages.searching import last_search
 from autodistil.stages.training import check_interrupted, recipe_of, train_kept
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate, assess
@@ -132,7 +131,7 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     def folder_of(name: str) -> Path:
         return folder.one_folder if name == ONE else folder.alone_folder(name)
 
-    table = searched_candidates(folder, run.config, search_problem(run.inputs, run.config.budgets))
+    _, table = last_search(run.inputs)
     measured = read_measured(folder.certificate_path)
     sub_spaces = _trained_sub_spaces(run.superlms, one)
     chosen = _sample(sub_spaces, sample, run.config.seed, _pick(run.inputs.space, table))

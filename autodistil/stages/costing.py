@@ -130,7 +130,7 @@ def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Mea
     chosen = choose_students(list(students))
     inputs.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
     with inputs.folder.locked():
-        inputs.record()
+        inputs.write_record()
         table = measure(_stand_ins(inputs, chosen), target.setting, memory)
         write_table(table, inputs.folder.latency_table(target.key))
 

@@ -74,7 +74,7 @@ def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: 
     resolved = run.folder.resolved()
     if task is None:
         if resolved.get(PROXY):
-            run.inputs.record(**{PROXY: None})
+            run.inputs.write_record(**{PROXY: None})
         return table
     protocol = {**task.protocol, "train_steps": resolved["train_steps"]}
     scores = ProxyScores.open(run.folder.proxy_path, protocol)
@@ -85,7 +85,7 @@ def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: 
     )
     _score(run.inputs, run.superlms, [problem.candidates[student_id] for student_id in chosen], task, scores)
     table = table.under(problem, {student_id: scores.known[student_id] for student_id in chosen})
-    run.inputs.record(**{PROXY: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
+    run.inputs.write_record(**{PROXY: {**protocol, "origin": task.data.origin, "students": len(chosen)}})
     measured = read_measured(run.folder.certificate_path)
     named = replace(measured, task=task.data.task.name, task_scores=scores.known)  # never beside those of another task
     write_certificate(run.folder.certificate_path, table, named)

@@ -92,8 +92,13 @@ def refine_finalists(run: Run, problem: SearchProblem, table: CandidateTable, re
     """
     chosen = table.front.best_first.ids[: run.config.refine_top]
     refine_students(run, [problem.candidates[student_id] for student_id in chosen], table, resume)
-    table = table.refined(read_refinements(run.folder.refined_path), run.config.refine_top)
-    table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
+    return rank_refined(run.inputs, table)
+
+
+def rank_refined(inputs: RunInputs, table: CandidateTable) -> CandidateTable:
+    """The candidates with what refining left in the run folder, ranked again; rewrites `candidates.csv`."""
+    table = table.refined(read_refinements(inputs.folder.refined_path), inputs.config.refine_top)
+    table.write(inputs.folder.candidates_path, inputs.ranks_by_perplexity)
     return table
 
 

@@ -19,6 +19,7 @@ from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
+from autodistil.stages.costing import search_problem
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
@@ -122,16 +123,18 @@ def whole_loss(inputs: RunInputs, scorer: HeldOutScorer, candidate: Candidate, t
     return scorer.loss(scorer.superlm_of(candidate.sub_space), candidate.config)
 
 
-def searched_candidates(folder: RunFolder, config: RunConfig, problem: SearchProblem) -> CandidateTable:
-    """The candidates of the last search, ranked under the budgets of `problem`, with what refining left since.
+def last_search(inputs: RunInputs, budgets: Sequence[str] = ()) -> tuple[SearchProblem, CandidateTable]:
+    """The last search of a run: students under its budgets, or others, and their ranks, with what refining left since.
 
     Raises:
-        RunError: the run was never searched, or the file is damaged.
+        BudgetError: a budget cannot be read, or no student meets them all.
+        RunError: the run was never searched, or a file is damaged.
     """
+    problem, folder = search_problem(inputs, budgets or inputs.config.budgets), inputs.folder
     table = CandidateTable.read(folder.candidates_path, problem)
     if len(table.front) and best_id(table) in problem.unmeasured:
         table = table.under(problem.measured_only())
-    return table.refined(read_refinements(folder.refined_path), config.refine_top)
+    return problem, table.refined(read_refinements(folder.refined_path), inputs.config.refine_top)
 
 
 def verify_front(run: Run, problem: SearchProblem, table: CandidateTable) -> None:

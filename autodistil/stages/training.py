@@ -62,7 +62,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     if trained:
         run.progress.say(f"reusing trained SuperLMs: {', '.join(trained)}")
     if not missing:
-        run.inputs.record()
+        run.inputs.write_record()
         return
     another = ", or give another --run folder"
     check_interrupted(folder, [sub.name for sub in missing], folder.superlm_folder, resume, otherwise=another)
@@ -163,10 +163,12 @@ def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) 
                 f"train_minutes = {config.train_minutes:g} cannot be timed here for {config.workers} workers; "
                 "give --train-steps"
             )
-        inputs.record()  # timing leaves files in the folder, which is a run's from here on
+        inputs.write_record()  # timing leaves files in the folder, which is a run's from here on
         steps = _steps_in(inputs, superlms, missing, config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
-    inputs.record(train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step)
+    inputs.write_record(
+        train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step
+    )
     return recipe
 
 

@@ -69,7 +69,7 @@ def tune_recipe(run: Run, samples: int, resume: bool = False) -> Tuned:
         raise ConfigError("assistant is given, trials have the teacher alone; leave it out when tuning")
     settings = TuneSettings(samples, config.train_steps or DEFAULT_STEPS, config.seed)
     with folder.locked():
-        inputs.record(corpus_content=inputs.training_text.corpus.content_hash)
+        inputs.write_record(corpus_content=inputs.training_text.corpus.content_hash)
         _ = inputs.importance_order, inputs.heldout_texts  # trials read them in the run folder
         trial = partial(train_trial, folder.path.resolve(), config.to_dict(), inputs.objective, settings)
         tried = choices(inputs)

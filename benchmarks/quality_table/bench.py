@@ -111,7 +111,7 @@ class Bench:
         """The run, begun: cells may draw its held-out text before anything is trained."""
         context = Run.open(self.folder / "run", self.training, NO_PROXY, progress=self.progress)
         if not context.folder.exists():
-            context.inputs.record()
+            context.inputs.write_record()
         return context
 
     @property

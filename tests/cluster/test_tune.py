@@ -30,7 +30,7 @@ def status(*arguments):
 def context(tmp_path, quickstart_teacher_dir):
     options = run_options(tmp_path, quickstart_teacher_dir, SPACE, threads=1, train_steps=3)
     context = Run.open(tmp_path / "run", options)
-    context.inputs.record()
+    context.inputs.write_record()
     return context
 
 

@@ -23,6 +23,7 @@ import pandas as pd
 
 from autodistil.errors import BudgetError
 from autodistil.export.student_folder import ExportedStudent
+from autodistil.report.notebook import front_html
 from autodistil.run.run import Run
 from autodistil.run.tracking import Found, check_tracker
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
@@ -67,6 +68,9 @@ class SearchResult:
     """The best student, exported."""
     notes: tuple[str, ...]
     seconds: float
+
+    def _repr_html_(self) -> str:
+        return front_html(self.table, str(self.run), self.budgets)
 
     def export_command(self, pick: str) -> str:
         """The line that exports a student of this search."""

@@ -89,8 +89,7 @@ def export_student(
             building.mkdir(parents=True)
             superlm.extract(candidate.config).save_pretrained(building)
             tokenizer = student_tokenizer(superlm, candidate, teacher)
-            reader: Any = teacher.images.processor if teacher.images else tokenizer
-            reader.save_pretrained(building)
+            reader_of(superlm, candidate, teacher).save_pretrained(building)
             pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
             kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
@@ -135,6 +134,11 @@ def student_tokenizer(superlm: SuperLM, candidate: Candidate, teacher: Teacher) 
         return teacher.tokenizer
     assert superlm.vocabulary is not None
     return prune_tokenizer(teacher.tokenizer, superlm.vocabulary, size)
+
+
+def reader_of(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> Any:
+    """What reads a student's inputs: its tokenizer, or the image processor."""
+    return teacher.images.processor if teacher.images else student_tokenizer(superlm, candidate, teacher)
 
 
 def _copy_licences(teacher: Path | None, folder: Path) -> None:

@@ -67,9 +67,9 @@ def find_chrome() -> Path | None:
     return next((Path(found) for found in candidates if found and Path(found).is_file()), None)
 
 
-def picture_figure(data: ReportData) -> Spec:
-    """The front over FLOPs with a title, in the light colours."""
-    figure = front_figure(data, "flops")
+def picture_figure(data: ReportData, cost: str = "flops") -> Spec:
+    """The front over a cost with a title, in the light colours."""
+    figure = front_figure(data, cost)
     layout = figure["layout"]
     layout["margin"]["t"] += 48
     layout["title"] = {

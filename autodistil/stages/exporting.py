@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -13,10 +13,14 @@ from autodistil.config import MACHINE_OPTIONS, RunConfig
 from autodistil.export.card import Repeat, Times
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import ExportedStudent, export_student
+from autodistil.models.superlm import SuperLM
 from autodistil.profiling.forward_time import forward_times
 from autodistil.run.facts import perplexity_facts, provenance, score_name, teacher_costs, vocabulary_facts
+from autodistil.run.folder import RunFolder
 from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
+from autodistil.run.superlms import SuperLMs
+from autodistil.space.student import Candidate
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.measuring import device_notes
 from autodistil.stages.searching import whole_loss
@@ -42,9 +46,7 @@ def export_candidate(
     """
     inputs, folder = run.inputs, run.folder
     candidate = problem.candidates[student_id]
-    refinement = read_refinements(folder.refined_path).get(student_id)
-    refined = refinement is not None and refinement.helped and not unrefined
-    superlm = run.superlms.refined(candidate) if refined else run.superlms.of(candidate)
+    superlm, refinement, refined = exported_weights(folder, run.superlms, candidate, unrefined)
     row = table[student_id]
     check_flops(superlm, candidate, int(row.costs["flops"]), inputs.seq_len)
     costs: dict[str, Any] = {**row.costs, "teacher": teacher_costs(inputs), "seq_len": inputs.seq_len}
@@ -64,6 +66,25 @@ def export_candidate(
     return export_student(
         superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, card_times
     )
+
+
+class ExportedWeights(NamedTuple):
+    """What a student is exported with."""
+
+    superlm: SuperLM
+    refinement: Refinement | None
+    """What training on alone did, where it was done."""
+    refined: bool
+    """The weights are those of the refinement."""
+
+
+def exported_weights(
+    folder: RunFolder, superlms: SuperLMs, candidate: Candidate, unrefined: bool = False
+) -> ExportedWeights:
+    """The weights of a student: refined alone, unless they are no better or `unrefined` says so."""
+    refinement = read_refinements(folder.refined_path).get(candidate.id)
+    refined = refinement is not None and refinement.helped and not unrefined
+    return ExportedWeights(superlms.refined(candidate) if refined else superlms.of(candidate), refinement, refined)
 
 
 def card_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int) -> Times:

@@ -14,7 +14,7 @@ _NEEDED = ("config.json", "model.safetensors", "README.md")
 _SENT = (".json", ".txt", ".md", ".py", ".safetensors", ".model", ".onnx", ".xml", ".bin")
 """Endings of the files of an export; a `.bin` only beside the `.xml` of OpenVINO, as any other may be a pickle."""
 
-_LICENCES = ("LICENSE", "LICENCE", "NOTICE")
+LICENCES = ("LICENSE", "LICENCE", "NOTICE")
 """Of the teacher; with an ending they are among the others."""
 
 
@@ -71,7 +71,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def _belongs(folder: Path, path: Path) -> bool:
-    if any(part.startswith(".") for part in path.parts) or (path.suffix not in _SENT and path.name not in _LICENCES):
+    if any(part.startswith(".") for part in path.parts) or (path.suffix not in _SENT and path.name not in LICENCES):
         return False
     return path.suffix != ".bin" or (folder / path).with_suffix(".xml").is_file()
 

@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTr
 from autodistil.errors import ExportError
 from autodistil.export.card import Repeat, Times, model_card
 from autodistil.export.checks import check_costs, check_parity
+from autodistil.export.hub import LICENCES
 from autodistil.export.sentence_pipeline import (
     is_plain_pipeline,
     write_sentence_pipeline,
@@ -144,5 +145,5 @@ def reader_of(superlm: SuperLM, candidate: Candidate, teacher: Teacher) -> Any:
 def _copy_licences(teacher: Path | None, folder: Path) -> None:
     """The licence files of a teacher's folder go with its students."""
     for path in sorted(teacher.iterdir()) if teacher else ():
-        if path.is_file() and path.stem.upper() in ("LICENSE", "LICENCE", "NOTICE"):
+        if path.is_file() and path.stem.upper() in LICENCES:
             shutil.copyfile(path, folder / path.name)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodistil.profiling.stopwatch import Clock, Stopwatch, median_interval
+from autodistil.profiling.stopwatch import Clock, Stopwatch, call_of, median_interval
 
 
 @dataclass
@@ -166,3 +166,25 @@ def test_the_interval_covers_the_true_median_as_often_as_it_says():
         for low, high in (median_interval(sorted(2 ** draw.gauss(0, 1) for _ in range(30))) for _ in range(2000))
     ]
     assert 0.94 < statistics.mean(covered) < 0.98
+
+
+def test_work_on_an_accelerator_is_timed_by_events_and_waited_for(monkeypatch):
+    steps = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            steps.append("record")
+
+        def synchronize(self):
+            steps.append("wait")
+
+        def elapsed_time(self, end):
+            return 8.0
+
+    monkeypatch.setattr("torch.cuda.Event", Event)
+    assert call_of(lambda: steps.append("work"), events=True)() == 0.008
+    assert steps == ["record", "work", "record", "wait"]
+    assert call_of(lambda: 5.0)() is None  # what work returns is no time

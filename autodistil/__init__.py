@@ -15,7 +15,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autodistil.api import SearchedRun, SearchResult, open_run, search
+    from autodistil.api import SearchedRun, open_run, search
+    from autodistil.pipeline import SearchResult
 
 __version__ = "0.1.0"
 __all__ = ["SearchResult", "SearchedRun", "__version__", "open_run", "search"]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+__all__ = ["LoadedStudent", "SearchResult", "SearchedRun", "open_run", "search"]
+
 
 def search(
     run: str | Path | None = None,

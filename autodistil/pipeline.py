@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -61,7 +61,7 @@ class SearchResult:
     refined, of the best of these."""
     knee: str
     """Id of the student at the knee of the front."""
-    table: CandidateTable
+    table: CandidateTable = field(repr=False)
     """The students that were looked at."""
     report: Path
     student: ExportedStudent

@@ -1,9 +1,11 @@
 """The front door: typed keyword arguments, and a run that is opened and used from Python."""
 
 import inspect
+import json
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -135,3 +137,26 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="is no run folder"):
         autodistil.open_run(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+NOTEBOOK = Path(__file__).parents[1] / "examples" / "search.ipynb"
+
+
+def code_cells():
+    return [cell for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_was_executed_and_shows_the_front():
+    cells = code_cells()
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    shown = [kind for cell in cells for output in cell["outputs"] for kind in output.get("data", {})]
+    assert {"text/html", "image/png"} <= set(shown)
+    assert not [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_notebook_runs(tmp_path):
+    program = "\n".join("".join(cell["source"]) for cell in code_cells())
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=600)
+    assert (tmp_path / "students" / "notebook" / "model.safetensors").is_file()

@@ -93,7 +93,7 @@ class RunConfig:
     order: Literal["both", "activation", "gradient", "none"] = "both"
     """Importance order of the teacher's dimensions (`ordering.ORDERS`), or `none` for its own."""
     objective: str = "auto"
-    """Weighted sum of `objectives.OBJECTIVES`; `auto` adds terms of the output for encoders of sentences and images."""
+    """Weighted sum of `objectives.TERMS`; `auto` adds terms of the output for encoders of sentences and images."""
     relation_heads: Annotated[int | None, AtLeast(1)] = None
     """Relation heads; chosen so that they divide every width unless given."""
     teacher_layer: Annotated[int | None, AtLeast(0)] = None

@@ -25,7 +25,7 @@ from bench_common.record import Row, print_table, write_record
 from bench_common.timing import ratio, take_turns
 from torch import Tensor
 
-from autodistil.objectives.relations import KeptRelations, relation_kl, relation_kl_autograd
+from autodistil.objectives.relation_kl import KeptRelations, relation_kl, relation_kl_autograd
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 LOSSES: dict[str, Loss] = {"autodistil": relation_kl, "autograd": relation_kl_autograd}

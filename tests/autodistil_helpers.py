@@ -20,9 +20,11 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from autodistil.models.attention import AttentionStates, ModelStates
 from autodistil.models.families import family_of
 from autodistil.models.teacher import as_teacher
-from autodistil.objectives.objective import Objective, TermOptions, parse_objective
+from autodistil.objectives.objective import Objective, parse_objective
+from autodistil.objectives.term import TermOptions
 from autodistil.space.space import SubSpace
 from autodistil.training.recipe import Recipe
 
@@ -126,6 +128,16 @@ def small_space(teacher, name="small"):
 def objective_of(text, relation_heads=4, pooling="mean"):
     """An objective with options given."""
     return Objective(parse_objective(text), TermOptions(relation_heads, pooling))
+
+
+def states_of(tensors):
+    """States of given queries, keys and values (batch, heads, seq, size): the joined values and queries are the hidden
+    states, and there is a head for 11 tokens."""
+    hidden = tuple(x.transpose(1, 2).flatten(2) for x in (tensors[2], tensors[0]))
+    batch, seq, width = hidden[-1].shape
+    head = torch.randn(11, width, generator=torch.Generator().manual_seed(width)) / 5
+    tokens = (torch.arange(seq) * 5 % 11).expand(batch, seq)
+    return ModelStates(AttentionStates(*tensors), hidden[-1], hidden, head, tokens)
 
 
 def inputs_of(teacher, texts=3, length=12, seed=1):

@@ -17,7 +17,6 @@ from autodistil.models.attention import ModelStates
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import Objective
-from autodistil.objectives.text_losses import Target, text_losses
 from autodistil.space.student import Candidate, StudentConfig
 
 BLOCK_SIZE = 16
@@ -75,15 +74,11 @@ class HeldOut:
         blocks = np.split(np.arange(len(texts)), np.cumsum(block_sizes(texts))[:-1])
         rows = [part for block in blocks for part in _batches_of(texts, block)]
         batches = [teacher.inputs.batch(texts[part], teacher.model.device) for part in rows]
-        states = [teacher.states(batch, layer, objective.needs_output, objective.needs_hidden) for batch in batches]
+        output, hidden = objective.needs_output, objective.needs_hidden
+        states = [teacher.states(batch, layer, output, hidden).for_many() for batch in batches]
         if spellings is None:
             return cls(batches, states, objective, rows)
         return cls(batches, states, objective, rows, [read(batch, spellings, teacher.padding_id) for batch in batches])
-
-    @cached_property
-    def _targets(self) -> tuple[Target, ...]:
-        pairs = zip(self.batches, self.teacher_states, strict=True)
-        return tuple(Target(states, real_tokens(batch), self.objective.options) for batch, states in pairs)
 
     @cached_property
     def _blocks(self) -> tuple[tuple[int, ...], ...]:
@@ -100,12 +95,12 @@ class HeldOut:
             block: number of the block.
         """
         numbers = self._blocks[block]
-        pairs = []
+        parts = []
         for number in numbers:
-            reading = self.readings[number] if self.readings else None
-            states = forward(reading.batch if reading else self.batches[number])
-            pairs.append((reading.of_tokens(states) if reading else states, self._targets[number]))
-        losses = text_losses(self.objective, pairs).double().cpu().numpy()
+            batch, reading = self.batches[number], self.readings[number] if self.readings else None
+            states = reading.of_tokens(forward(reading.batch)) if reading else forward(batch)
+            parts.append((states, self.teacher_states[number], real_tokens(batch)))
+        losses = self.objective.text_losses(parts).double().cpu().numpy()
         return np.asarray(losses[np.argsort(np.concatenate([self.rows[number] for number in numbers]))])
 
     def mean_of(self, forward: Callable[[Batch], ModelStates]) -> float:

@@ -8,8 +8,7 @@ by themselves (MPNet) have forward hooks on their three projections instead, whi
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from autodistil.data.batch import Batch
-from autodistil.objectives.relations import KeptRelations
 
 TAPPED_SDPA = "autodistil_sdpa"
 
@@ -58,8 +56,8 @@ class ModelStates:
     """What was read, ids (batch, seq) in the teacher's numbering; of a teacher that is a decoder."""
     pooled: Tensor | None = None
     """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
-    kept: Mapping[int, tuple[KeptRelations, ...]] | None = None
-    """What students that are compared with these states share: by the number of relation heads, for Q, K and V."""
+    shared: dict[Any, Any] | None = None
+    """Where terms of an objective keep what they form of these states, for all students that are compared with them."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
@@ -69,8 +67,20 @@ class ModelStates:
         return ModelStates(attention, output, hidden, head, self.tokens, pooled)
 
     def for_many(self) -> ModelStates:
-        """These states as targets of several students of one batch, which then share what they form of them."""
-        return replace(self, kept=defaultdict(lambda: tuple(KeptRelations() for _ in self.attention)))
+        """These states as targets of several students of one batch, which then share what is formed of them."""
+        return replace(self, shared={})
+
+    def text(self, i: int, size: int) -> ModelStates:
+        """Text `i` of the batch, of `size` tokens, as a batch of its own without padding."""
+        row = slice(i, i + 1)
+        return ModelStates(
+            AttentionStates(*(part[row, :, :size] for part in self.attention)),
+            None if self.output is None else self.output[row, :size],
+            tuple(layer[row, :size] for layer in self.hidden),
+            self.head,
+            None if self.tokens is None else self.tokens[row, :size],
+            None if self.pooled is None else self.pooled[row],
+        )
 
 
 class _Finished(Exception):

@@ -1,1 +1,34 @@
-"""Distillation objectives: what a student's states are compared with the teacher's by."""
+"""Distillation objectives: what a student's states are compared with the teacher's by, a file a term."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from autodistil.objectives import (
+    embedding_cosine,
+    embedding_similarity,
+    hidden,
+    last_hidden,
+    logits_kl,
+    minilm,
+    next_token,
+    relation_kl,
+    relation_mse,
+    scores_mse,
+)
+from autodistil.objectives.term import Term
+
+TERMS: Mapping[str, Term] = MappingProxyType(
+    {
+        "relation-kl": relation_kl.TERM,
+        "relation-mse": relation_mse.TERM,
+        "scores-mse": scores_mse.TERM,
+        "minilm": minilm.TERM,
+        "embedding-similarity": embedding_similarity.TERM,
+        "embedding-cosine": embedding_cosine.TERM,
+        "last-hidden": last_hidden.TERM,
+        "hidden": hidden.TERM,
+        "logits-kl": logits_kl.TERM,
+        next_token.NAME: next_token.TERM,
+    }
+)
+"""Name in an objective -> term."""

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autodistil.models.attention import ModelStates
+
 _CHUNK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 27}
 """Logits formed at a time, by device."""
 
@@ -21,41 +23,23 @@ Divergence = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 """Logits of some tokens (tokens, vocabulary), and which -> their summed loss, and its gradient by the logits."""
 
 
-def logits_kl(hidden: Tensor, head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor) -> Tensor:
-    """KL(teacher || student) of next-token distributions, mean over tokens; differentiable in the student's two.
-
-    Args:
-        hidden: the student's last hidden states, (tokens, hidden).
-        head: its head, (vocabulary, hidden).
-        teacher_hidden: (tokens, teacher's hidden).
-        teacher_head: (vocabulary, teacher's hidden).
-    """
-    theirs, their_head = teacher_hidden.float(), teacher_head.float()
-
-    def divergence(logits: Tensor, tokens: slice) -> tuple[Tensor, Tensor]:
-        log_ours = logits.log_softmax(-1)
-        log_target = (theirs[tokens] @ their_head.T).log_softmax(-1)
-        target = log_target.exp()
-        return torch.dot(target.view(-1), log_target.sub_(log_ours).view(-1)), log_ours.exp_().sub_(target)
-
-    return _FromLogits.apply(hidden, head, divergence)
-
-
-def next_token_nats(hidden: Tensor, head: Tensor, tokens: Tensor) -> Tensor:
-    """Cross-entropy of the tokens that come next, in nats, mean over tokens; its exponential is the perplexity.
+def loss_of_logits(hidden: Tensor, head: Tensor, divergence: Divergence) -> Tensor:
+    """The mean over tokens of a divergence of logits; differentiable in both.
 
     Args:
         hidden: last hidden states, (tokens, hidden).
         head: (vocabulary, hidden).
-        tokens: the id behind each, (tokens,).
+        divergence: see `Divergence`.
     """
+    loss: Tensor = _FromLogits.apply(hidden, head, divergence)
+    return loss
 
-    def divergence(logits: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        log_ours, at = logits.log_softmax(-1), tokens[part, None]
-        loss = -log_ours.gather(1, at).sum()
-        return loss, log_ours.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=log_ours.dtype))
 
-    return _FromLogits.apply(hidden, head, divergence)
+def real_outputs(states: ModelStates, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Last hidden states of the tokens of a mask (batch, seq), all where it is None: (tokens, hidden); and the head."""
+    assert states.output is not None, "the forward was run without its output"
+    assert states.head is not None, "a model without a language-model head"
+    return states.output.flatten(0, 1) if mask is None else states.output[mask], states.head
 
 
 class _FromLogits(torch.autograd.Function):

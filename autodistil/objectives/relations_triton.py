@@ -1,4 +1,4 @@
-"""The relation loss of `relations.py` as Triton kernels: one pass forward, one pass backward, no seq x seq matrix.
+"""The relation loss of `relation_kl.py` as Triton kernels: one pass forward, one pass backward, no seq x seq matrix.
 
 Forward: for a block of rows, the log-sum-exp of both sides and sum(exp(y - m) (y - z)) are kept up to date while blocks
 of columns go by (online softmax; Milakov & Gimelshein, arXiv 1805.02867; FlashAttention, arXiv 2205.14135). Backward:
@@ -127,7 +127,7 @@ def _backward_kernel(
 
 
 def relation_kl_triton(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-    """As `relations.relation_kl`, on a CUDA device (or any under Triton's interpreter)."""
+    """As `relation_kl.relation_kl`, on a CUDA device (or any under Triton's interpreter)."""
     return _TritonRelationKL.apply(student, teacher, mask)
 
 

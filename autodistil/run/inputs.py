@@ -33,7 +33,8 @@ from autodistil.models.vocabulary import (
     spellings,
     token_counts,
 )
-from autodistil.objectives.objective import NEXT_TOKEN, Objective, resolve_objective
+from autodistil.objectives.next_token import NAME as NEXT_TOKEN
+from autodistil.objectives.objective import Objective, resolve_objective
 from autodistil.run.folder import RunFolder
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary

@@ -14,7 +14,8 @@ from torch import Tensor
 from autodistil.models.attention import ModelStates
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives.objective import Objective
-from autodistil.objectives.relations import relation_kl_autograd, split_relation_heads
+from autodistil.objectives.relation_kl import relation_kl_autograd
+from autodistil.objectives.relations import split_relation_heads
 from autodistil.space.student import StudentConfig
 from autodistil.training.trainer import autocast
 from step_cases.setting import Setting

@@ -1,56 +1,32 @@
-"""The mean of the texts' losses is the loss of the batch, whatever the objective and the padding."""
+"""Held-out text in blocks and batches by length: the mean of the texts' losses is the loss of the block."""
 
 from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from autodistil_helpers import objective_of, random_teacher, small_space
 
 from autodistil.data.batch import PADDING, as_batch, real_tokens
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.superlm import SuperLM
-from autodistil.objectives import text_losses as module
-from autodistil.objectives.objective import OBJECTIVES
-from autodistil.objectives.text_losses import Target, text_losses
+from autodistil.objectives import TERMS
 
 
-def texts(padded):
+def texts():
     ids = np.random.default_rng(0).integers(3, 97, (5, 12))
-    if padded:
-        for row, size in enumerate((12, 7, 3, 9, 12)):
-            ids[row, size:] = PADDING
+    for row, size in enumerate((12, 7, 3, 9, 12)):
+        ids[row, size:] = PADDING
     return ids
 
 
-@pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize("name", [*OBJECTIVES, "relation-kl+embedding-similarity+10*last-hidden"])
-@torch.no_grad()
-def test_texts_average_to_the_batch(name, padded, kept, monkeypatch):
-    if not kept:
-        monkeypatch.setattr(module, "MAX_RELATION_ENTRIES", 0)
-    objective = objective_of(name)
-    teacher = random_teacher("llama" if objective.needs_head else "bert")
-    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
-    batch = as_batch(texts(padded), 0)
-    theirs = teacher.states(batch, None, True, True)
-    target = Target(theirs, real_tokens(batch), objective.options)
-    for student in (superlm.sub_space.smallest, superlm.sub_space.students[3]):
-        ours = superlm.forward(student, batch, output=True, hidden=True)
-        single = text_losses(objective, [(ours, target)])
-        assert single.shape == (5,)
-        torch.testing.assert_close(single.mean(), objective(ours, theirs, real_tokens(batch)), rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", [*OBJECTIVES, "relation-kl+embedding-similarity+10*last-hidden"])
+@pytest.mark.parametrize("name", [*TERMS, "relation-kl+embedding-similarity+10*last-hidden"])
 def test_a_block_in_batches_by_length_is_the_block_as_one_batch(name, monkeypatch):
     monkeypatch.setattr("autodistil.evaluation.heldout.BATCH_SIZE", 2)
     objective = objective_of(name)
     teacher = random_teacher("llama" if objective.needs_head else "bert")
     superlm = SuperLM.from_teacher(teacher, small_space(teacher))
-    student, batch = superlm.sub_space.students[3], as_batch(texts(True), 0)
-    heldout = HeldOut.build(teacher, texts(True), objective)
+    student, batch = superlm.sub_space.students[3], as_batch(texts(), 0)
+    heldout = HeldOut.build(teacher, texts(), objective)
     assert [len(rows) for rows in heldout.rows] == [2, 2, 1]
     ours, theirs = (run(batch, output=True, hidden=True) for run in (partial(superlm.forward, student), teacher.states))
     assert heldout.loss(superlm, student) == pytest.approx(
@@ -64,8 +40,8 @@ def test_losses_come_in_the_order_of_the_texts(monkeypatch):
     teacher = random_teacher()
     superlm = SuperLM.from_teacher(teacher, small_space(teacher))
     student, objective = superlm.sub_space.smallest, objective_of("embedding-cosine")  # where each text counts alike
-    heldout = HeldOut.build(teacher, texts(True), objective)
+    heldout = HeldOut.build(teacher, texts(), objective)
     parts = [heldout.losses_of(heldout.forward_of(superlm, student), block) for block in range(2)]
-    single = [HeldOut.build(teacher, texts(True)[[i]], objective).loss(superlm, student) for i in range(5)]
+    single = [HeldOut.build(teacher, texts()[[i]], objective).loss(superlm, student) for i in range(5)]
     np.testing.assert_allclose(np.concatenate(parts), single, rtol=1e-5)
     assert heldout.loss(superlm, student) == pytest.approx(np.mean(single), rel=1e-5)

@@ -22,7 +22,8 @@ from autodistil.models.families.llama import LLAMA, QWEN2, QWEN3
 from autodistil.models.ordering import ORDERS, apply_order
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import check_causal
-from autodistil.objectives.logits import logits_kl, next_token_nats
+from autodistil.objectives.logits_kl import logits_kl
+from autodistil.objectives.next_token import next_token_nats
 from autodistil.objectives.objective import resolve_objective
 from autodistil.space.files import load_space
 from autodistil.space.fit import auto_space

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from autodistil.objectives.relations import relation_kl, relation_kl_autograd, split_relation_heads
+from autodistil.objectives.relation_kl import relation_kl, relation_kl_autograd
+from autodistil.objectives.relations import split_relation_heads
 
 pytest.importorskip(
     "triton", reason="Triton is not installed; it comes with torch's CUDA builds, or: pip install triton"

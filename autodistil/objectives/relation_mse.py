@@ -1,0 +1,26 @@
+"""Mean squared error of the softmaxed relations (AutoDistil, arXiv 2201.12507, equation 4).
+
+With R = softmax(A A^T / sqrt(d)) of a relation head (`relations.py`): the sum over A in {Q, K, V} of the mean over
+heads and real tokens t of |R_student[t] - R_teacher[t]|^2, squared errors being summed over the keys.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from autodistil.models.attention import ModelStates
+from autodistil.objectives.relations import relation_log_softmax, row_weights, split_relation_heads
+from autodistil.objectives.term import Mask, Term, TermOptions, precise
+
+
+def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """The error of Q-Q, K-K and V-V relations, summed over the three."""
+    total = student.attention.query.new_zeros(())
+    for pair in zip(student.attention, teacher.attention, strict=True):
+        heads = [split_relation_heads(precise(states), options.relation_heads) for states in pair]
+        ours, theirs = (relation_log_softmax(states, mask, options.causal).exp() for states in heads)
+        total = total + ((ours - theirs).square().sum(-1) * row_weights(ours, mask)).sum()
+    return total
+
+
+TERM = Term(loss)

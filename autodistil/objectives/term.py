@@ -1,0 +1,72 @@
+"""What a term of an objective is: a loss of a student's states beside the teacher's, and what it needs.
+
+Every term is task-agnostic and takes any student width. A term is a file beside this one, entered in the dict of
+`autodistil.objectives`. It has two functions: the loss of a batch, for training, and the losses of single texts, by
+which a search tells students apart (see `student_search.racing`). Their sums run in other orders, so they agree to
+rounding: the mean of the texts' losses, weighted by what the term is a mean over, is the loss of all texts as a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from autodistil.models.attention import ModelStates
+from autodistil.models.pooling import pool
+
+Mask = Tensor | None
+"""(batch, seq), True at real tokens; None where the batch has no padding."""
+Block = Sequence[tuple[ModelStates, ModelStates, Mask]]
+"""Texts in batches: the student's states, the teacher's, and the mask of each batch."""
+
+
+@dataclass(frozen=True)
+class TermOptions:
+    """What terms need to know beside the states."""
+
+    relation_heads: int
+    pooling: str = "mean"
+    causal: bool = False
+    """Relations are those of a decoder: a token's to itself and those before it."""
+    gather: Callable[[Tensor], Tensor] = lambda embeddings: embeddings
+    """Embeddings of these texts -> those of all texts of the micro-batch, where workers share it."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of an objective."""
+
+    loss: Callable[[ModelStates, ModelStates, Mask, TermOptions], Tensor]
+    """(student states, teacher states, mask, options) -> scalar loss of the batch."""
+    texts: Callable[[Block, TermOptions], Tensor] | None = None
+    """Losses of the texts of a block, (texts,); None: each text is a batch of its own."""
+    mean_over: Literal["tokens", "pairs", "texts", "predictions", "batch"] = "tokens"
+    """What the loss is a mean over, a field of `Share`; `batch`: it compares the texts of a batch with each other."""
+    needs: Literal["attention", "output", "hidden"] = "attention"
+    """Q, K, V of the distilled layer; the last hidden states; or those of every layer."""
+    by_dimension: bool = False
+    """The student's dimensions are taken for the teacher's leading ones (in its importance order): no projection."""
+    decoders_only: bool = False
+    """It looks at what comes next, so both models need a language-model head."""
+
+
+def precise(states: Tensor) -> Tensor:
+    """Half-precision states in fp32: what is left of a loss near its minimum is less than bfloat16 resolves."""
+    return states.float() if states.dtype in (torch.bfloat16, torch.float16) else states
+
+
+def tokens_of(teacher: ModelStates, mask: Mask) -> Tensor:
+    """Real tokens of each text, (batch,), in the type of the states."""
+    query = teacher.attention.query
+    return query.new_full((len(query),), query.shape[2]) if mask is None else mask.sum(-1).to(query.dtype)
+
+
+def embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """One vector a text or image, (batch, hidden), in fp32."""
+    assert states.output is not None, "the forward was run without its output"
+    pooled = None if states.pooled is None else precise(states.pooled)
+    return pool(options.pooling, precise(states.output), pooled, mask)

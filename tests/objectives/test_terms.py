@@ -1,0 +1,133 @@
+"""The contract of terms: equal states cost nothing, padding is not read, gradients arrive, texts make up the batch."""
+
+import pytest
+import torch
+from autodistil_helpers import objective_of, random_teacher, small_space, states_of
+
+from autodistil.data.batch import PADDING, as_batch, real_tokens
+from autodistil.models.superlm import SuperLM
+from autodistil.objectives import TERMS, relation_kl
+
+MASK = torch.tensor([[True] * 9, [True] * 5 + [False] * 4, [True] * 9])
+
+
+def random_parts(size=6, batch=3, seq=9, seed=0):
+    """Queries, keys and values of one layer with four heads."""
+    return list(torch.randn(3, batch, 4, seq, size, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("name", sorted(set(TERMS) - {"next-token"}))  # which is about the text
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
+def test_a_term_vanishes_on_identical_states_and_not_on_others(name, mask):
+    parts, noise = random_parts(), random_parts(seed=1)
+    others = [part + more for part, more in zip(parts, noise, strict=True)]
+    objective = objective_of(name, 8)
+    assert objective(states_of(parts), states_of(parts), mask).abs() < 1e-6
+    assert objective(states_of(others), states_of(parts), mask) > 1e-3
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_padding_does_not_change_a_term(name):
+    """A padded batch of one sequence costs what the sequence alone does."""
+    student, teacher = random_parts(6, 1, 5), random_parts(8, 1, 5, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    pad = [torch.cat([x, 9 * torch.randn(1, 4, 4, x.shape[-1], generator=generator)], 2) for x in (*student, *teacher)]
+    mask = torch.tensor([[True] * 5 + [False] * 4])
+    objective = objective_of(name, 4)
+    alone = objective(states_of(student), states_of(teacher))
+    assert torch.isfinite(alone)
+    padded = objective(states_of(pad[:3]), states_of(pad[3:]), mask)
+    torch.testing.assert_close(alone, padded, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(TERMS) - {"embedding-similarity"}))  # which compares texts of a batch
+def test_a_batch_costs_the_mean_of_its_sequences(name):
+    student, teacher = random_parts(), random_parts(seed=1)
+    objective = objective_of(name, 8)
+    single = [
+        objective(states_of([x[i : i + 1] for x in student]), states_of([x[i : i + 1] for x in teacher]))
+        for i in range(3)
+    ]
+    torch.testing.assert_close(objective(states_of(student), states_of(teacher)), torch.stack(single).mean())
+
+
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
+def test_gradients_reach_the_student_at_real_tokens(name, mask):
+    parts = [part.requires_grad_() for part in random_parts()]
+    objective_of(name)(states_of(parts), states_of(random_parts(8, seed=1)), mask).backward()
+    gradients = [part.grad for part in parts if part.grad is not None]
+    read = {"attention": 3, "output": 1, "hidden": 2}[
+        TERMS[name].needs
+    ]  # `states_of` makes layers of values and queries
+    assert len(gradients) == read
+    for gradient in gradients:
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum((1, 3))[MASK].count_nonzero() >= MASK.sum() - len(
+            MASK
+        )  # nothing follows a last token
+        assert mask is None or not gradient.abs().sum((1, 3))[~mask].any()
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("name", [*TERMS, "relation-kl+embedding-similarity+10*last-hidden"])
+@torch.no_grad()
+def test_texts_average_to_the_batch(name, padded, kept, monkeypatch):
+    if not kept:
+        monkeypatch.setattr(relation_kl, "_WHOLE_ENTRIES", 0)
+    objective = objective_of(name)
+    teacher = random_teacher("llama" if objective.needs_head else "bert")
+    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
+    ids = torch.randint(3, 97, (5, 12), generator=torch.Generator().manual_seed(0)).numpy()
+    if padded:
+        for row, size in enumerate((12, 7, 3, 9, 12)):
+            ids[row, size:] = PADDING
+    batch = as_batch(ids, 0)
+    theirs, mask = teacher.states(batch, None, True, True).for_many(), real_tokens(batch)
+    for student in (superlm.sub_space.smallest, superlm.sub_space.students[3]):
+        ours = superlm.forward(student, batch, output=True, hidden=True)
+        single = objective.text_losses([(ours, theirs, mask)])
+        assert single.shape == (5,)
+        torch.testing.assert_close(single.mean(), objective(ours, theirs, mask), rtol=1e-4, atol=1e-6)
+
+
+def test_a_text_alone_resembles_no_other():
+    student, teacher = (
+        states_of([x.requires_grad_() for x in random_parts(batch=1)]),
+        states_of(random_parts(8, batch=1)),
+    )
+    objective = objective_of("embedding-similarity")
+    assert objective(student, teacher) == objective.text_losses([(student, teacher, None)]) == 0
+    objective(student, teacher).backward()
+
+
+def test_minilm_is_version_one_where_heads_agree():
+    """With as many relation heads as heads, the attention term is the KL of the attention distributions themselves."""
+    generator = torch.Generator().manual_seed(0)
+    student = [torch.randn(1, 2, 3, 4, generator=generator) for _ in range(3)]
+    teacher = [torch.randn(1, 2, 3, 4, generator=generator) for _ in range(3)]
+
+    def attention(q, k):
+        return torch.softmax(q @ k.transpose(-1, -2) / 2.0, -1)
+
+    p, q = attention(*teacher[:2]), attention(*student[:2])
+    expected = (p * (p / q).log()).sum(-1).mean() + relation_kl.relation_kl(student[2], teacher[2])
+    torch.testing.assert_close(objective_of("minilm", 2)(states_of(student), states_of(teacher)), expected)
+
+
+def test_embedding_similarity_by_hand():
+    """Equal to the KL of softmaxed cosines, texts one by one; the student's width does not matter."""
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(4, 2, 3, 5, generator=generator)
+    teacher = torch.randn(4, 2, 3, 8, generator=generator)
+    ours, theirs = (states_of([x, x, x]).output.mean(1) for x in (student, teacher))
+    total = 0.0
+    for i in range(4):
+        p, q = (
+            torch.softmax(torch.stack([torch.cosine_similarity(e[i], e[j], 0) for j in range(4) if j != i]) / 0.05, -1)
+            for e in (theirs, ours)
+        )
+        total += float((p * (p / q).log()).sum()) / 4
+    loss = objective_of("embedding-similarity")(states_of([student] * 3), states_of([teacher] * 3))
+    assert float(loss) == pytest.approx(total, rel=1e-4)

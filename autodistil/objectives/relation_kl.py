@@ -1,18 +1,17 @@
 """KL(R_teacher || R_student) of self-attention relations in closed form (MiniLMv2, arXiv 2012.15828, equations 2 to 5).
 
-Of relations R = softmax(A A^T / sqrt(d)), as `relations.py` has them, the divergence is averaged over relation heads and
-real tokens and summed over queries, keys and values:
+With relations R = softmax(A A^T / sqrt(d)), as `relations.py` has them, of A_r relation heads a and |x| real tokens t:
 
-    L = sum over A in {Q, K, V} of 1 / (A_r |x|) sum over heads a, tokens t of KL(R_teacher[a, t] || R_student[a, t])
+    L = sum over A in {Q, K, V} of 1 / (A_r |x|) sum over a, t of KL(R_teacher[a, t] || R_student[a, t])
 
-Departures: padding is masked, and relation heads are as many as divide every width (`objective.choose_relation_heads`).
-What follows Q, K and V in that layer stays untrained, which is harmless before fine-tuning and not without it.
+Departures: padding is masked, and A_r is a number that divides every width (`objective.choose_relation_heads`). What
+follows Q, K and V in their layer stays untrained, which is harmless before fine-tuning and not without it.
 
-Neither loss nor gradient needs autograd. With Z = S S^T / sqrt(d), P = softmax(Z), Y and T the teacher's, a row's divergence is
-sum(T (Y - Z)) - lse(Y) + lse(Z), and with D = P - T the gradient of its sum is dL/dS = (D + D^T) S / sqrt(d). Both are
-formed in the forward, some rows at a time, so that no seq x seq matrix is ever there: memory is linear in the length.
-Texts are taken without their padding, those of one length together. T is the same for all students of a batch: as far
-as it fits into a fixed size, it is kept for the next one.
+Neither loss nor gradient needs autograd. With Z = S S^T / sqrt(d), P = softmax(Z), Y and T the teacher's, a row's
+divergence is sum(T (Y - Z)) - lse(Y) + lse(Z), and with D = P - T the gradient of its sum is dL/dS = (D + D^T) S /
+sqrt(d). Both are formed in the forward, some rows at a time, so that no seq x seq matrix is ever there: memory is linear
+in the length. Texts are taken without their padding, those of one length together. T is the same for all students of a
+batch: as far as it fits into a fixed size, it is kept for the next one.
 """
 
 from __future__ import annotations

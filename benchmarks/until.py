@@ -31,7 +31,7 @@ from autodistil.data.batch import Batch
 from autodistil.models.superlm import SuperLM
 from autodistil.run.run import Run
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling.draw import draw_students
+from autodistil.training.sampling import draw_students
 from autodistil.training.trainer import SuperLMTrainer, train_step
 
 Step = Callable[[int, Batch], None]

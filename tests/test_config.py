@@ -7,7 +7,7 @@ from autodistil.errors import ConfigError
 from autodistil.models.layer_maps import LAYER_MAPS
 from autodistil.models.ordering import ORDERS
 from autodistil.student_search.study import SAMPLERS
-from autodistil.training.sampling.draw import SAMPLINGS
+from autodistil.training.sampling import SAMPLINGS
 
 
 def test_choices_are_what_the_modules_offer():

@@ -23,7 +23,7 @@ from autodistil.models.vocabulary import Vocabulary
 from autodistil.space.files import space_from_dict, space_to_dict
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.training.sampling.draw import draw_students
+from autodistil.training.sampling import draw_students
 
 KINDS = ("bert", "electra")
 EPS = 1e-12

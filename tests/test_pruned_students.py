@@ -23,7 +23,7 @@ from autodistil.space.files import space_from_dict, space_to_dict
 from autodistil.space.fit import fit_vocabulary
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.training.sampling.draw import SAMPLINGS, draw_students
+from autodistil.training.sampling import SAMPLINGS, draw_students
 
 ORDER = np.random.default_rng(0).permutation(np.arange(3, 97))
 VOCABULARY = Vocabulary(np.concatenate([[2, 0, 1], ORDER]), 3)

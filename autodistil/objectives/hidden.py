@@ -1,7 +1,8 @@
 """`last-hidden` for the output of every student layer, each against its place in the teacher; mean over layers.
 
-HomoDistil (arXiv 2302.09632) and TinyBERT (arXiv 1909.10351) do so by squared errors, TinyBERT after a projection. The
-places are spread evenly over the teacher's layers, the last at the last, whatever the layer map is.
+HomoDistil (arXiv 2302.09632) and TinyBERT (arXiv 1909.10351) compare layers so too. Departures: cosines instead of
+squared errors, no projection, and no layer of its own for each: places are spread evenly over the teacher's layers, the
+last at the last, whatever the layer map is.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ follows Q, K and V in their layer stays untrained, which is harmless before fine
 
 Neither loss nor gradient needs autograd. With Z = S S^T / sqrt(d), P = softmax(Z), Y and T the teacher's, a row's
 divergence is sum(T (Y - Z)) - lse(Y) + lse(Z), and with D = P - T the gradient of its sum is dL/dS = (D + D^T) S /
-sqrt(d). Both are formed in the forward, some rows at a time, so that no seq x seq matrix is ever there: memory is linear
-in the length. Texts are taken without their padding, those of one length together. T is the same for all students of a
-batch: as far as it fits into a fixed size, it is kept for the next one.
+sqrt(d). Both are formed in the forward, some rows at a time, so that no seq x seq matrix is ever there: memory is
+linear in the length. Texts are taken without their padding, those of one length together. T is the same for all
+students of a batch: as far as it fits into a fixed size, it is kept for the next one.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from autodistil.student_search.certificate.measured import CertificateLosses, re
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling.draw import draw_students
+from autodistil.training.sampling import draw_students
 from autodistil.training.trainer import SuperLMTrainer
 
 DEFAULT_SAMPLE = 5

@@ -23,7 +23,7 @@ from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
 from autodistil.space.student import StudentConfig
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling.draw import draw_students
+from autodistil.training.sampling import draw_students
 from autodistil.training.workers import ALONE, Workers
 
 

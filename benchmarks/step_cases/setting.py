@@ -15,7 +15,7 @@ from autodistil.space.files import load_space
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
 from autodistil.training.recipe import Recipe
-from autodistil.training.sampling.draw import draw_students
+from autodistil.training.sampling import draw_students
 from autodistil.training.trainer import SuperLMTrainer
 
 

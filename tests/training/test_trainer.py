@@ -1,7 +1,6 @@
 """Training: sandwich draws, independence of SuperLMs, exact resume, accumulation, learning-rate schedule."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,13 +9,11 @@ from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from scipy.stats import spearmanr
 
 from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog, read_metrics
-from autodistil.training.sampling.draw import SAMPLINGS, draw_students
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
 
 TEACHER = random_teacher("bert")
@@ -170,42 +167,6 @@ def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, monkeypatch):
         save_checkpoint(trainer, tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
-
-
-@given(st.integers(0, 5), st.integers(0, 10_000), st.integers(0, 6))
-def test_sandwich_draws_the_ends_and_distinct_random_students(seed, step, num_random):
-    sub_space = small_space(TEACHER)
-    students = draw_students(sub_space, replace(RECIPE, random_students=num_random, seed=seed), step)
-    assert students[0] == sub_space.largest
-    assert students[-1] == sub_space.smallest
-    assert len(set(students)) == len(students) == min(num_random + 2, len(sub_space.students))
-    assert students == draw_students(sub_space, replace(RECIPE, random_students=num_random, seed=seed), step)
-
-
-@pytest.mark.parametrize("sampling", sorted(SAMPLINGS))
-def test_every_student_is_drawn_sooner_or_later(sampling):
-    sub_space = small_space(TEACHER)
-    recipe = replace(RECIPE, sampling=sampling, steps=200)
-    drawn = {student for step in range(200) for student in draw_students(sub_space, recipe, step)}
-    assert drawn == set(sub_space.students)
-
-
-def test_inverse_cost_draws_cheap_students_more_often():
-    sub_space = small_space(TEACHER)
-    recipe = replace(RECIPE, sampling="inverse-cost", steps=2000, random_students=0)
-    draws = Counter(student for step in range(2000) for student in draw_students(sub_space, recipe, step))
-    cost = {student: student.encoder_weights for student in sub_space.students}
-    assert spearmanr([cost[s] for s in cost], [draws[s] for s in cost]).statistic < -0.9
-
-
-def test_progressive_shrinking_starts_with_the_largest_and_ends_with_the_sandwich():
-    sub_space = small_space(TEACHER)
-    recipe = replace(RECIPE, sampling="progressive", steps=100)
-    assert draw_students(sub_space, recipe, 0) == [sub_space.largest]
-    smallest = [draw_students(sub_space, recipe, step)[-1].encoder_weights for step in range(100)]
-    assert smallest[:51] == sorted(smallest[:51], reverse=True)
-    assert set(smallest[50:]) == {sub_space.smallest.encoder_weights}
-    assert all(draw_students(sub_space, recipe, step)[0] == sub_space.largest for step in range(100))
 
 
 def test_in_place_the_smaller_students_learn_from_the_largest():

@@ -1,1 +1,29 @@
-"""Which students a training step draws."""
+"""Which students of a sub-space a training step draws: a file a way, and the dict of all."""
+
+import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from autodistil.space.space import StudentSet
+from autodistil.space.student import StudentConfig
+from autodistil.training.recipe import Recipe
+from autodistil.training.sampling import inverse_cost, progressive, sandwich, uniform
+from autodistil.training.sampling.draw import Draw, Sampling
+
+SAMPLINGS: Mapping[str, Sampling] = MappingProxyType(
+    {
+        "sandwich": sandwich.sample,
+        "uniform": uniform.sample,
+        "inverse-cost": inverse_cost.sample,
+        "progressive": progressive.sample,
+    }
+)
+
+
+def draw_students(students: StudentSet, recipe: Recipe, step: int) -> list[StudentConfig]:
+    """The students of step `step`."""
+    generator = np.random.default_rng([recipe.seed, step, zlib.crc32(students.name.encode())])
+    draw = Draw(students, recipe.random_students, step / recipe.steps, generator)
+    return SAMPLINGS[recipe.sampling](draw)

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.errors import SpaceError
-from autodistil.space.axes.axis import AXIS_BOUNDS, read_axis
+from autodistil.space.axes import AXES
 from autodistil.space.files import load_space, space_from_dict, space_to_dict
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import DIMENSIONS, StudentConfig
 
-AXES = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
+GRID = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 
 
 def raw_space(sub_space=None, **changes):
     """A valid space with the axes of its only sub-space changed; None takes an axis out."""
-    axes = {key: value for key, value in {**AXES, **changes}.items() if value is not None}
+    axes = {key: value for key, value in {**GRID, **changes}.items() if value is not None}
     return {"name": "x", "sub_spaces": {sub_space or "base": axes}}
 
 
@@ -32,22 +32,22 @@ def refusal(raw) -> str:
 def test_steps_are_the_list_they_spell_out(low, step, count):
     values = [low + i * step for i in range(count)]
     stepped = {"low": values[0], "high": values[-1], "step": step}
-    assert read_axis(stepped, "num_layers", "x") == read_axis(values[::-1] + values, "num_layers", "x") == tuple(values)
+    assert AXES["num_layers"].read(stepped, "x") == AXES["num_layers"].read(values[::-1] + values, "x") == tuple(values)
 
 
 @given(st.integers(1, 60), st.sampled_from([1, 2, 3, 5, 7]), st.integers(1, 12))
 def test_decimal_steps_do_not_drift(low, step, count):
     stepped = {"low": low / 10, "high": (low + (count - 1) * step) / 10, "step": step / 10}
-    assert read_axis(stepped, "mlp_ratio", "x") == tuple((low + i * step) / 10 for i in range(count))
+    assert AXES["mlp_ratio"].read(stepped, "x") == tuple((low + i * step) / 10 for i in range(count))
 
 
-@pytest.mark.parametrize("axis", sorted(AXIS_BOUNDS))
+@pytest.mark.parametrize("axis", sorted(AXES))
 def test_bounds_are_inclusive(axis):
-    low, high = AXIS_BOUNDS[axis]
-    assert read_axis([high, low], axis, "x") == (low, high)
+    low, high = AXES[axis].bounds
+    assert AXES[axis].read([high, low], "x") == (low, high)
     for outside in (low - 0.005 if axis == "mlp_ratio" else low - 1, high + 1):
         with pytest.raises(SpaceError, match="allowed"):
-            read_axis(outside, axis, "x")
+            AXES[axis].read(outside, "x")
 
 
 HUGE = 1 << 100_000
@@ -94,7 +94,7 @@ def test_a_malformed_axis_says_what_where_and_what_next(changes, expected):
 
 @pytest.mark.parametrize("name", ["", "two words", "../up", "a-b", "1st", "ü", "x" * 33, "a\n"])
 def test_names_of_sub_spaces_can_be_folder_names(name):
-    assert "allowed: a letter" in refusal({"sub_spaces": {name: AXES}})
+    assert "allowed: a letter" in refusal({"sub_spaces": {name: GRID}})
 
 
 @pytest.mark.parametrize("raw", [None, [], "tiny", 5, {}, {"sub_spaces": None}, {"sub_spaces": ["tiny"]}])
@@ -201,7 +201,7 @@ def test_students_have_positive_dimensions(sizes):
 
 
 def test_spaces_made_in_python_are_checked_too():
-    tiny = SubSpace("tiny", (1,), (64,), None, (32,), (2.0,))
+    tiny = SubSpace("tiny", {"num_layers": (1,), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
     with pytest.raises(SpaceError, match="no sub-spaces"):
         SearchSpace("x", "", ())
     with pytest.raises(SpaceError, match="'tiny' twice"):
@@ -209,4 +209,4 @@ def test_spaces_made_in_python_are_checked_too():
     with pytest.raises(SpaceError, match=r"no sub-space 'tinny' \(did you mean 'tiny'\?\)"):
         SearchSpace("x", "", (tiny,)).sub_space("tinny")
     with pytest.raises(SpaceError, match="no student"):
-        SubSpace("empty", (), (64,), None, (32,), (2.0,))
+        SubSpace("empty", {"num_layers": (), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})

@@ -148,9 +148,9 @@ class RunInputs:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.model.config)
-        if space.factorises_embeddings:
+        if space.has_axis_of("embedding_size"):
             check_factorisable(self.teacher.family, self.teacher.model.config)
-        if space.prunes_vocabulary:
+        if space.has_axis_of("vocab_size"):
             space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self.folder.check_unchanged("space", space_to_dict(space), "search space")
         return space

@@ -20,8 +20,13 @@ SPACE = SearchSpace(
     "test",
     "",
     (
-        SubSpace("tiny", (1, 2, 3), (32, 64), None, (16,), (1.0, 2.0)),
-        SubSpace("base", (2, 3, 4), (64, 96, 128), (2, 4, 5), None, (2.0, 4.0)),
+        SubSpace(
+            "tiny", {"num_layers": (1, 2, 3), "hidden_size": (32, 64), "head_size": (16,), "mlp_ratio": (1.0, 2.0)}
+        ),
+        SubSpace(
+            "base",
+            {"num_layers": (2, 3, 4), "hidden_size": (64, 96, 128), "num_heads": (2, 4, 5), "mlp_ratio": (2.0, 4.0)},
+        ),
     ),
 )
 

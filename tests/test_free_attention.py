@@ -20,11 +20,8 @@ from autodistil.space.files import load_space
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import StudentConfig
 
-SPACE = SubSpace(
-    "wide",
-    {"num_layers": (2, 4), "hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (16,), "mlp_ratio": (1.0, 2.0)},
-    free_attention=True,
-)
+ATTENTION = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (16,)}
+SPACE = SubSpace("wide", {"num_layers": (2, 4), **ATTENTION, "mlp_ratio": (1.0, 2.0)}, free_attention=True)
 """Attention of 32 and 64 at hidden sizes of 32 and 64."""
 PRINTED = {  # layers, hidden, heads, ratio: parameters and FLOPs as the paper prints them, and those of the dense model
     "AutoDis_Agnostic": ((11, 352, 10, 4.0), (26.8e6, 2.13e9), (31.9e6, 2.91e9)),

@@ -122,11 +122,8 @@ def test_a_space_with_the_axis_survives_its_dict_and_names_what_is_pruned():
     assert [student.label for student in students[:3]] == [
         "L2-H32-A2-F32-V4000", "L2-H32-A2-F32-V8000", "L2-H32-A2-F32",
     ]  # fmt: skip
-    assert space_of(vocab_size={"low": 1000, "high": 3000, "step": 1000}).sub_spaces[0].axes["vocab_size"] == (
-        1000,
-        2000,
-        3000,
-    )
+    (stepped,) = space_of(vocab_size={"low": 1000, "high": 3000, "step": 1000}).sub_spaces
+    assert stepped.axes["vocab_size"] == (1000, 2000, 3000)
     for student in students:
         point = {"num_layers": student.num_layers, "hidden_size": student.hidden_size, "head_size": 16}
         ratio = student.intermediate_size / student.hidden_size
@@ -269,22 +266,8 @@ def test_a_looser_budget_finds_the_same_scores_and_whole_vocabularies(searched, 
 
 
 def test_a_vocabulary_below_the_fallback_is_refused_before_training(searched, tmp_path, capsys):
-    record = SearchSpace(
-        "small",
-        "",
-        (
-            SubSpace(
-                "base",
-                {
-                    "num_layers": (2,),
-                    "hidden_size": (32,),
-                    "head_size": (16,),
-                    "mlp_ratio": (1.0,),
-                    "vocab_size": (500,),
-                },
-            ),
-        ),
-    )
+    axes = {"num_layers": (2,), "hidden_size": (32,), "head_size": (16,), "mlp_ratio": (1.0,), "vocab_size": (500,)}
+    record = SearchSpace("small", "", (SubSpace("base", axes),))
     (tmp_path / "space.yaml").write_text(json.dumps(space_to_dict(record)))
     teacher, text = searched.parent / "teacher", searched.parent / "text.txt"
     arguments = ["--teacher", teacher, "--corpus", text, "--space", tmp_path / "space.yaml", "--budget", "9MB"]

@@ -15,16 +15,17 @@ in the vocabulary alone share all weights, so training draws architectures: stud
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
 from autodistil.errors import SpaceError, suggest
 from autodistil.space.axes import AXES
-from autodistil.space.axes.axis import Axis, Sizes, check_grid_size, read_mapping
+from autodistil.space.axes.axis import Sizes, check_grid_size, read_mapping
 from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig, size_key
 from autodistil.utils import listed, short
 
@@ -38,19 +39,25 @@ def by_size(students: Iterable[StudentConfig]) -> list[StudentConfig]:
     return sorted(students, key=size_key)
 
 
-class StudentSet:
+class StudentSet(ABC):
     """The students that share one SuperLM: a `SubSpace`, or several joined."""
 
     name: str
     """Names the SuperLM and seeds its draws."""
-    students: tuple[StudentConfig, ...]
-    """Every student once, sorted by its dimensions."""
-    architectures: tuple[StudentConfig, ...]
-    """Every student's architecture once, sorted: what training draws from."""
 
+    @property
+    @abstractmethod
+    def students(self) -> tuple[StudentConfig, ...]:
+        """Every student once, sorted by its dimensions."""
+
+    @property
+    @abstractmethod
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Every student's architecture once, sorted by its dimensions: what training draws from."""
+
+    @abstractmethod
     def has_axis_of(self, size: str) -> bool:
-        """Whether some axis sets a size that students need not have, such as `embedding_size`."""
-        raise NotImplementedError
+        """Whether some axis sets a size such as `embedding_size`, which students need not have."""
 
     @cached_property
     def largest(self) -> StudentConfig:
@@ -94,11 +101,8 @@ class SubSpace(StudentSet):
             raise SpaceError(f"{where}: got neither num_heads nor head_size; give one of them or both")
         check_grid_size(where, self.num_combinations)
         # Without listing what may be a million students: other axes leave none out, or are looked at below.
-        widths = {
-            sizes["hidden_size"]
-            for sizes in self._grid(axis for axis in _ATTENTION if axis in self.axes)
-            if self._obeys(sizes)
-        }
+        attention = {axis: self.axes[axis] for axis in _ATTENTION if axis in self.axes}
+        widths = {sizes["hidden_size"] for sizes in _grid(attention) if self._obeys(sizes)}
         if "num_heads" not in self.axes:  # a grid over num_heads, such as the paper's, is meant to be thinned out
             self._check_hidden_sizes(widths)
         if not (widths and all(self.axes.values())):
@@ -127,7 +131,7 @@ class SubSpace(StudentSet):
         ratio = student.intermediate_size / student.hidden_size
         return cls(name, {**sizes, "mlp_ratio": (ratio,)}, student.free_attention)
 
-    def with_axes(self, **axes: Iterable[Any] | None) -> SubSpace:
+    def with_axes(self, **axes: Any) -> SubSpace:
         """The sub-space with other values on some axes; None takes one out."""
         return replace(self, axes={**self.axes, **axes})
 
@@ -137,12 +141,8 @@ class SubSpace(StudentSet):
         return math.prod(len(values) for values in self.axes.values())
 
     def has_axis_of(self, size: str) -> bool:
-        """Whether some axis sets a size that students need not have, such as `embedding_size`."""
+        """Whether some axis sets a size such as `embedding_size`, which students need not have."""
         return any(AXES[axis].size == size for axis in self.axes)
-
-    def _grid(self, names: Iterable[str]) -> Iterator[Sizes]:
-        """Yield the sizes at each point of the grid over some of the axes, whatever the rules."""
-        return reduce(_extended, [(AXES[name], self.axes[name]) for name in names], iter([{}]))
 
     def _obeys(self, sizes: Sizes) -> bool:
         """The shape rule, unless attention is free; and embeddings are narrower than the hidden size."""
@@ -151,39 +151,41 @@ class SubSpace(StudentSet):
             sizes.get(axis.size, 0) < hidden for axis in AXES.values() if axis.below_hidden
         )
 
-    def _made(self, grid: Iterable[Sizes]) -> tuple[StudentConfig, ...]:
-        return tuple(
-            sorted({StudentConfig(**sizes) for sizes in grid if self._obeys(sizes)}, key=attrgetter("sort_key"))
-        )
+    def _made(self, axes: Mapping[str, Sequence[Any]]) -> tuple[StudentConfig, ...]:
+        students = {StudentConfig(**sizes) for sizes in _grid(axes) if self._obeys(sizes)}
+        return tuple(sorted(students, key=attrgetter("sort_key")))
 
     @cached_property
     def students(self) -> tuple[StudentConfig, ...]:
         """Every student once, sorted by its dimensions."""
-        weights = all(AXES[axis].shapes_weights for axis in self.axes)
-        return self.architectures if weights else self._made(self._grid(self.axes))
+        return self._made(self.axes)
 
     @cached_property
     def architectures(self) -> tuple[StudentConfig, ...]:
         """Every student's architecture once, sorted by its dimensions: what training draws from."""
-        return self._made(self._grid(axis for axis in self.axes if AXES[axis].shapes_weights))
+        weights = {axis: values for axis, values in self.axes.items() if AXES[axis].shapes_weights}
+        return self.students if len(weights) == len(self.axes) else self._made(weights)
 
     @cached_property
     def excluded(self) -> int:
         """Distinct combinations of the grid that the shape rule keeps out, or an embedding as wide as the encoder."""
-        return len({tuple(sizes.values()) for sizes in self._grid(self.axes)}) - len(self.students)
+        return len({tuple(sizes.values()) for sizes in _grid(self.axes)}) - len(self.students)
 
     def student(self, **point: float | None) -> StudentConfig | None:
         """The student at a point of the grid (one value for each of `axes`); None where there is none (`excluded`)."""
-        axes = ((axis, (point[name],)) for name, axis in AXES.items() if point.get(name) is not None)
-        (sizes,) = reduce(_extended, axes, iter([{}]))
+        (sizes,) = _grid({name: (point[name],) for name in AXES if point.get(name) is not None})
         return StudentConfig(**sizes) if self._obeys(sizes) else None
 
 
-def _extended(grid: Iterable[Sizes], axis: tuple[Axis, Sequence[Any]]) -> Iterator[Sizes]:
-    """Yield the points of a grid at each value of one more axis."""
-    for sizes in grid:
-        for value in axis[1]:
-            yield axis[0].applied(value, sizes)
+def _grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[Sizes]:
+    """Yield the sizes at each point of a grid, whatever the rules."""
+    if not axes:
+        yield {}
+        return
+    *others, last = axes
+    for sizes in _grid({name: axes[name] for name in others}):
+        for value in axes[last]:
+            yield AXES[last].applied(value, sizes)
 
 
 @dataclass(frozen=True)

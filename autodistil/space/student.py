@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from functools import total_ordering
 from operator import attrgetter
+from typing import Any
 
 from autodistil.errors import SpaceError
 from autodistil.space.axes import AXES, axis_of
@@ -48,8 +49,8 @@ class StudentConfig:
     @property
     def architecture(self) -> StudentConfig:
         """The student without the sizes that shape no weights: with the whole vocabulary."""
-        given = {size: None for size in _WITHOUT_WEIGHTS if getattr(self, size) is not None}
-        return replace(self, **given) if given else self
+        none: dict[str, Any] = {size: None for size in _WITHOUT_WEIGHTS if getattr(self, size) is not None}
+        return replace(self, **none) if none else self
 
     @property
     def attention_width(self) -> int:

@@ -157,16 +157,9 @@ def scalar_costs(s, shape, seq_len):
 
 @pytest.mark.parametrize("embedding_size", [None, 128])
 def test_a_hundred_thousand_students_cost_what_each_does_alone(embedding_size):
-    layers, hidden = tuple(range(1, 41)), tuple(range(32, 32 * 51, 32))
-    grid = SubSpace(
-        "x",
-        {
-            "num_layers": layers,
-            "hidden_size": hidden,
-            "head_size": (32,),
-            "mlp_ratio": tuple(1 + i / 16 for i in range(50)),
-        },
-    )
+    ratios = [1 + i / 16 for i in range(50)]
+    axes = {"num_layers": range(1, 41), "hidden_size": range(32, 32 * 51, 32), "head_size": (32,), "mlp_ratio": ratios}
+    grid = SubSpace("x", axes)
     shape = EncoderShape(30522, 514, embedding_size, pooler=True)
     assert len(grid.students) == 100_000
     expected = np.array([scalar_costs(student, shape, 128) for student in grid.students])

@@ -1,17 +1,29 @@
-"""Axes and space files: three ways to write an axis are one, and every other input is one bounded line."""
+"""Axes and space files: three ways to write an axis are one, every other input is one bounded line, and a new axis is
+one entry."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import autodistil
+from autodistil.cli.main import main
+from autodistil.costs.closed_form import cost_table
 from autodistil.errors import SpaceError
-from autodistil.space.axes import AXES
+from autodistil.space.axes import AXES, axis_of
+from autodistil.space.axes.axis import Axis
 from autodistil.space.files import load_space, space_from_dict, space_to_dict
+from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
-from autodistil.space.student import DIMENSIONS, StudentConfig
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
+from autodistil.student_search.samplers.optuna_samplers import grid_parameters
 
 GRID = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 
@@ -201,6 +213,8 @@ def test_students_have_positive_dimensions(sizes):
 
 
 def test_spaces_made_in_python_are_checked_too():
+    with pytest.raises(SpaceError, match=r"unknown key 'num_layer' \(did you mean 'num_layers'\?\)"):
+        SubSpace("tiny", {"num_layer": (1,), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
     tiny = SubSpace("tiny", {"num_layers": (1,), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
     with pytest.raises(SpaceError, match="no sub-spaces"):
         SearchSpace("x", "", ())
@@ -210,3 +224,96 @@ def test_spaces_made_in_python_are_checked_too():
         SearchSpace("x", "", (tiny,)).sub_space("tinny")
     with pytest.raises(SpaceError, match="no student"):
         SubSpace("empty", {"num_layers": (), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
+
+
+# ---- one entry an axis
+
+
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
+def test_an_axis_sets_its_size_and_one_axis_speaks_for_each_size(axis):
+    sizes = axis.applied(axis.bounds[1], {"hidden_size": 64, "num_heads": 2, "head_size": 32})
+    assert sizes[axis.size] >= 1
+    speaking = [other for other in AXES.values() if other.size == axis.size and other.letter]
+    assert speaking == [axis_of(axis.size)]
+    assert all((one.words, one.heading) != ("", "") for one in speaking)
+
+
+def test_every_size_of_a_student_has_an_axis():
+    letters = [axis_of(size).letter for size in (*DIMENSIONS, *OPTIONAL_AXES)]
+    assert len(set(letters)) == len(letters)
+    assert all(axis_of(size).of_teacher for size in OPTIONAL_AXES)
+
+
+def test_a_second_way_to_write_a_size_is_an_entry_of_the_dict(monkeypatch, tmp_path, capsys):
+    """Everything else follows: YAML, ids, the cost table, parameters of samplers and the terminal."""
+    thousands = Axis(
+        "vocab_thousands",
+        (1, 100),
+        size="vocab_size",
+        apply=lambda value, sizes: {**sizes, "vocab_size": 1000 * value},
+        shapes_weights=False,
+    )
+    monkeypatch.setitem(AXES, thousands.name, thousands)
+    space = space_from_dict(raw_space(vocab_thousands={"low": 2, "high": 4, "step": 2}, hidden_size=64), "x")
+    assert space_from_dict(yaml.safe_load(yaml.safe_dump(space_to_dict(space))), "copy") == space
+    assert space_to_dict(space)["sub_spaces"]["base"]["vocab_thousands"] == [2, 4]
+    (sub,) = space.sub_spaces
+    assert sub.has_axis_of("vocab_size")
+    ids = ["L2-H64-A2-F128-V2000", "L2-H64-A2-F128-V4000", "L4-H64-A2-F128-V2000", "L4-H64-A2-F128-V4000"]
+    assert [student.label for student in sub.students] == ids
+    assert len(sub.architectures) == 2
+    assert sub.student(num_layers=2, hidden_size=64, head_size=32, mlp_ratio=2.0, vocab_thousands=4) == sub.students[1]
+    table = cost_table(space.candidates, EncoderShape(30522, 514, None, pooler=True), 128)
+    assert list(table["vocab_size"]) == [2000, 4000] * 2
+    assert {parameters["base/vocab_thousands"] for parameters in grid_parameters(space).values()} == {0, 1}
+    assert "allowed: whole numbers from 1 to 100" in refusal(raw_space(vocab_thousands=101))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(space_to_dict(space)))
+    with pytest.raises(SystemExit, match="0"):
+        main(["spaces", str(tmp_path / "mine.yaml")])
+    assert re.search(r"vocab_thousands\W+2, 4", capsys.readouterr().out)
+
+
+WINDOW = """from autodistil.space.axes.axis import Axis
+
+WINDOW = Axis("window", (1, 512), letter="W", words="window", heading="Window", of_teacher=lambda student, shape: 512)
+"""
+LINES = {
+    "axes/__init__.py": {
+        "AXES: dict": "from autodistil.space.axes.window import WINDOW\n",
+        "        EMBEDDING": "WINDOW,\n",
+    },
+    "student.py": {"    embedding_size: int": "    window: int | None = None\n"},
+}
+"""File -> what a line of it starts with -> the line that goes before it."""
+USED = """
+from autodistil.costs.closed_form import cost_table
+from autodistil.profiling.latency_table import student_from_dict
+from autodistil.report.page import page
+from autodistil.space.files import space_from_dict, space_to_dict
+from report_helpers import SHAPE, report_of
+
+grid = {"num_layers": 2, "hidden_size": 32, "head_size": 16, "mlp_ratio": 1.0, "window": [16, 64]}
+space = space_from_dict({"name": "x", "sub_spaces": {"base": grid}}, "x")
+assert space_from_dict(space_to_dict(space), "copy") == space
+assert [one.id for one in space.candidates] == ["base-L2-H32-A2-F32-W16", "base-L2-H32-A2-F32-W64"]
+table = cost_table(space.candidates, SHAPE, 128)
+assert list(table.columns)[6:9] == ["intermediate_size", "window", "params"] and list(table["window"]) == [16, 64]
+assert table["flops"].nunique() == 1
+student = space.candidates[0].config
+assert student_from_dict(vars(student)) == student and student.window == 16
+assert '["Window","window"]' in page(report_of(space.candidates)) and ">Window<" in page(report_of(space.candidates))
+"""
+
+
+def test_a_new_size_is_a_file_a_line_of_the_dict_and_a_field(tmp_path):
+    """In a copy of the package: ids, YAML, the cost table, latency tables and the report follow."""
+    space = Path(shutil.copytree(Path(autodistil.__file__).parent, tmp_path / "autodistil"), "space")
+    (space / "axes" / "window.py").write_text(WINDOW)
+    for name, lines in LINES.items():
+        source = (space / name).read_text()
+        for line, before in lines.items():
+            assert source.count(line) == 1
+            source = source.replace(line, before + line)
+        (space / name).write_text(source)
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])}
+    subprocess.run([sys.executable, "-c", USED], check=True, env=paths, cwd=tmp_path)

@@ -76,10 +76,6 @@ class Axis:
         assert self.of_teacher is not None, f"{self.size} of {student}"
         return self.of_teacher(student, shape)
 
-    def written(self, size: int) -> str:
-        """A size as people read it."""
-        return format(size, self.format)
-
     def read(self, raw: object, where: str) -> tuple[float | None, ...]:
         """The values that `raw` writes, ascending and each once.
 

@@ -22,9 +22,10 @@ from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
+from autodistil.models.hf_folder import load_config
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order
-from autodistil.models.teacher import Teacher, load_config, load_teacher
+from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.models.vocabulary import (
     Vocabulary,
     config_token_ids,

@@ -49,7 +49,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Name -> options of a run that differ from the defaults."""
-SPACE = SubSpace("mixed", (3, 4, 6), (128, 192, 256), None, (32,), (2.0, 3.0, 4.0))
+AXES = {"num_layers": (3, 4, 6), "hidden_size": (128, 192, 256), "head_size": (32,), "mlp_ratio": (2.0, 3.0, 4.0)}
+SPACE = SubSpace("mixed", AXES)
 """For teachers of 6 layers x 384 hidden x 12 heads."""
 SIZES = {"quick": {"steps": 2, "seeds": 1}, "real": {"steps": 100, "seeds": 2}}
 _SCORED, _MEAN_TOKENS = 6, 24

@@ -122,7 +122,8 @@ def random_teacher(kind="bert"):
 
 def small_space(teacher, name="small"):
     """Narrow, shallow and full-size students, with heads cut too."""
-    return SubSpace(name, (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))
+    attention = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (8, 16)}
+    return SubSpace(name, {"num_layers": (2, 3, 4), **attention, "mlp_ratio": (1.0, 2.0)})
 
 
 def objective_of(text, relation_heads=4, pooling="mean"):

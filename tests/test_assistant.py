@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("no_picture")
 
 TEACHER = random_teacher("bert")
 SMALL = small_space(TEACHER)
-TINY = SubSpace("tiny", (2,), (16, 32), None, (16,), (1.0, 2.0))
+TINY = SubSpace("tiny", {"num_layers": (2,), "hidden_size": (16, 32), "head_size": (16,), "mlp_ratio": (1.0, 2.0)})
 RECIPE = replace(helpers.RECIPE, steps=4, random_students=1)
 OBJECTIVES = ["relation-kl", "relation-kl+embedding-similarity+last-hidden", "minilm+hidden"]
 
@@ -82,7 +82,7 @@ def test_training_by_an_assistant_is_training_by_its_export(objective):
     (by_export,) = trained([trainer_of(objective)], as_teacher(assistant))
     assert same(by_assistant, by_export)
     (by_teacher,) = trained([trainer_of(objective)])
-    small = replace(SMALL, num_layers=(2,), hidden_size=(32,))
+    small = SMALL.with_axes(num_layers=(2,), hidden_size=(32,))
     (by_smaller,) = trained([trainer_of(objective, assistant_of(small))])
     assert not same(by_assistant, by_smaller)
     # The full-size student of an untrained SuperLM is the teacher, in its states as well.
@@ -90,7 +90,7 @@ def test_training_by_an_assistant_is_training_by_its_export(objective):
 
 
 def test_a_smaller_assistant_teaches_otherwise_than_the_teacher():
-    small = replace(SMALL, num_layers=(3,), hidden_size=(32,))
+    small = SMALL.with_axes(num_layers=(3,), hidden_size=(32,))
     (by_assistant,) = trained([trainer_of("relation-kl", assistant_of(small))])
     (by_teacher,) = trained([trainer_of("relation-kl")])
     assert not same(by_assistant, by_teacher)
@@ -106,7 +106,7 @@ def test_an_assistant_does_not_change_and_gets_no_gradient():
 
 def test_superlms_of_several_sources_train_side_by_side_as_apart():
     """Each source is asked once a batch, the assistant for its last layer whatever the teacher's layer is."""
-    assistant = assistant_of(replace(SMALL, num_layers=(3,), hidden_size=(32,)))
+    assistant = assistant_of(SMALL.with_axes(num_layers=(3,), hidden_size=(32,)))
     other = replace(TINY, name="other")
     pairs = [(None, TINY), (assistant, other), (assistant, TINY)]
     together = trained([trainer_of("relation-kl", source, sub) for source, sub in pairs], layer=1)
@@ -167,7 +167,7 @@ def space_of(*sub_spaces):
 
 
 def test_a_sub_space_teaches_those_before_it():
-    base = replace(SMALL, name="base", hidden_size=(64,))
+    base = replace(SMALL.with_axes(hidden_size=(64,)), name="base")
     space = space_of(TINY, SMALL, base)
     assert taught_by_sub_space("small", space) == (TINY,)
     assert taught_by_sub_space("base", space) == (TINY, SMALL)

@@ -1,24 +1,36 @@
-"""Axes and space files: three ways to write an axis are one, and every other input is one bounded line."""
+"""Axes and space files: three ways to write an axis are one, every other input is one bounded line, and a new axis is
+one entry."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import autodistil
+from autodistil.cli.main import main
+from autodistil.costs.closed_form import cost_table
 from autodistil.errors import SpaceError
-from autodistil.space.axes.axis import AXIS_BOUNDS, read_axis
+from autodistil.space.axes import AXES, axis_of
+from autodistil.space.axes.axis import Axis
 from autodistil.space.files import load_space, space_from_dict, space_to_dict
+from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
-from autodistil.space.student import DIMENSIONS, StudentConfig
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
+from autodistil.student_search.samplers.optuna_samplers import grid_parameters
 
-AXES = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
+GRID = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 
 
 def raw_space(sub_space=None, **changes):
     """A valid space with the axes of its only sub-space changed; None takes an axis out."""
-    axes = {key: value for key, value in {**AXES, **changes}.items() if value is not None}
+    axes = {key: value for key, value in {**GRID, **changes}.items() if value is not None}
     return {"name": "x", "sub_spaces": {sub_space or "base": axes}}
 
 
@@ -32,22 +44,22 @@ def refusal(raw) -> str:
 def test_steps_are_the_list_they_spell_out(low, step, count):
     values = [low + i * step for i in range(count)]
     stepped = {"low": values[0], "high": values[-1], "step": step}
-    assert read_axis(stepped, "num_layers", "x") == read_axis(values[::-1] + values, "num_layers", "x") == tuple(values)
+    assert AXES["num_layers"].read(stepped, "x") == AXES["num_layers"].read(values[::-1] + values, "x") == tuple(values)
 
 
 @given(st.integers(1, 60), st.sampled_from([1, 2, 3, 5, 7]), st.integers(1, 12))
 def test_decimal_steps_do_not_drift(low, step, count):
     stepped = {"low": low / 10, "high": (low + (count - 1) * step) / 10, "step": step / 10}
-    assert read_axis(stepped, "mlp_ratio", "x") == tuple((low + i * step) / 10 for i in range(count))
+    assert AXES["mlp_ratio"].read(stepped, "x") == tuple((low + i * step) / 10 for i in range(count))
 
 
-@pytest.mark.parametrize("axis", sorted(AXIS_BOUNDS))
+@pytest.mark.parametrize("axis", sorted(AXES))
 def test_bounds_are_inclusive(axis):
-    low, high = AXIS_BOUNDS[axis]
-    assert read_axis([high, low], axis, "x") == (low, high)
+    low, high = AXES[axis].bounds
+    assert AXES[axis].read([high, low], "x") == (low, high)
     for outside in (low - 0.005 if axis == "mlp_ratio" else low - 1, high + 1):
         with pytest.raises(SpaceError, match="allowed"):
-            read_axis(outside, axis, "x")
+            AXES[axis].read(outside, "x")
 
 
 HUGE = 1 << 100_000
@@ -94,7 +106,7 @@ def test_a_malformed_axis_says_what_where_and_what_next(changes, expected):
 
 @pytest.mark.parametrize("name", ["", "two words", "../up", "a-b", "1st", "ü", "x" * 33, "a\n"])
 def test_names_of_sub_spaces_can_be_folder_names(name):
-    assert "allowed: a letter" in refusal({"sub_spaces": {name: AXES}})
+    assert "allowed: a letter" in refusal({"sub_spaces": {name: GRID}})
 
 
 @pytest.mark.parametrize("raw", [None, [], "tiny", 5, {}, {"sub_spaces": None}, {"sub_spaces": ["tiny"]}])
@@ -201,7 +213,9 @@ def test_students_have_positive_dimensions(sizes):
 
 
 def test_spaces_made_in_python_are_checked_too():
-    tiny = SubSpace("tiny", (1,), (64,), None, (32,), (2.0,))
+    with pytest.raises(SpaceError, match=r"unknown key 'num_layer' \(did you mean 'num_layers'\?\)"):
+        SubSpace("tiny", {"num_layer": (1,), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
+    tiny = SubSpace("tiny", {"num_layers": (1,), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
     with pytest.raises(SpaceError, match="no sub-spaces"):
         SearchSpace("x", "", ())
     with pytest.raises(SpaceError, match="'tiny' twice"):
@@ -209,4 +223,95 @@ def test_spaces_made_in_python_are_checked_too():
     with pytest.raises(SpaceError, match=r"no sub-space 'tinny' \(did you mean 'tiny'\?\)"):
         SearchSpace("x", "", (tiny,)).sub_space("tinny")
     with pytest.raises(SpaceError, match="no student"):
-        SubSpace("empty", (), (64,), None, (32,), (2.0,))
+        SubSpace("empty", {"num_layers": (), "hidden_size": (64,), "head_size": (32,), "mlp_ratio": (2.0,)})
+
+
+# ---- one entry an axis
+
+
+@pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
+def test_an_axis_sets_its_size_and_one_axis_speaks_for_each_size(axis):
+    sizes = axis.applied(axis.bounds[1], {"hidden_size": 64, "num_heads": 2, "head_size": 32})
+    assert sizes[axis.size] >= 1
+    speaking = [other for other in AXES.values() if other.size == axis.size and other.letter]
+    assert speaking == [axis_of(axis.size)]
+    assert all((one.words, one.heading) != ("", "") for one in speaking)
+
+
+def test_every_size_of_a_student_has_an_axis():
+    letters = [axis_of(size).letter for size in (*DIMENSIONS, *OPTIONAL_AXES)]
+    assert len(set(letters)) == len(letters)
+    assert all(axis_of(size).of_teacher for size in OPTIONAL_AXES)
+
+
+def test_a_second_way_to_write_a_size_is_an_entry_of_the_dict(monkeypatch, tmp_path, capsys):
+    """Everything else follows: YAML, ids, the cost table, parameters of samplers and the terminal."""
+    thousands = Axis(
+        "vocab_thousands",
+        (1, 100),
+        size="vocab_size",
+        apply=lambda value, sizes: {**sizes, "vocab_size": 1000 * value},
+        shapes_weights=False,
+    )
+    monkeypatch.setitem(AXES, thousands.name, thousands)
+    space = space_from_dict(raw_space(vocab_thousands={"low": 2, "high": 4, "step": 2}, hidden_size=64), "x")
+    assert space_from_dict(yaml.safe_load(yaml.safe_dump(space_to_dict(space))), "copy") == space
+    assert space_to_dict(space)["sub_spaces"]["base"]["vocab_thousands"] == [2, 4]
+    (sub,) = space.sub_spaces
+    assert sub.has_axis_of("vocab_size")
+    ids = ["L2-H64-A2-F128-V2000", "L2-H64-A2-F128-V4000", "L4-H64-A2-F128-V2000", "L4-H64-A2-F128-V4000"]
+    assert [student.label for student in sub.students] == ids
+    assert len(sub.architectures) == 2
+    assert sub.student(num_layers=2, hidden_size=64, head_size=32, mlp_ratio=2.0, vocab_thousands=4) == sub.students[1]
+    table = cost_table(space.candidates, EncoderShape(30522, 514, None, pooler=True), 128)
+    assert list(table["vocab_size"]) == [2000, 4000] * 2
+    assert {parameters["base/vocab_thousands"] for parameters in grid_parameters(space).values()} == {0, 1}
+    assert "allowed: whole numbers from 1 to 100" in refusal(raw_space(vocab_thousands=101))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(space_to_dict(space)))
+    with pytest.raises(SystemExit, match="0"):
+        main(["spaces", str(tmp_path / "mine.yaml")])
+    assert re.search(r"vocab_thousands\W+2, 4", capsys.readouterr().out)
+
+
+WINDOW = """from autodistil.space.axes.axis import Axis
+
+WINDOW = Axis("window", (1, 512), letter="W", words="window", heading="Window", of_teacher=lambda student, shape: 512)
+"""
+LINES = {
+    "axes/__init__.py": {
+        "AXES: dict": "from autodistil.space.axes.window import WINDOW\n",
+        "        EMBEDDING": "WINDOW,\n",
+    },
+    "student.py": {"    embedding_size: int": "    window: int | None = None\n"},
+}
+"""File -> what a line of it starts with -> the line that goes before it."""
+USED = """
+from autodistil.costs.closed_form import cost_table
+from autodistil.report.page import page
+from autodistil.space.files import space_from_dict, space_to_dict
+from report_helpers import SHAPE, report_of
+
+grid = {"num_layers": 2, "hidden_size": 32, "head_size": 16, "mlp_ratio": 1.0, "window": [16, 64]}
+space = space_from_dict({"name": "x", "sub_spaces": {"base": grid}}, "x")
+assert space_from_dict(space_to_dict(space), "copy") == space
+assert [one.id for one in space.candidates] == ["base-L2-H32-A2-F32-W16", "base-L2-H32-A2-F32-W64"]
+table = cost_table(space.candidates, SHAPE, 128)
+assert list(table.columns)[6:9] == ["intermediate_size", "window", "params"] and list(table["window"]) == [16, 64]
+assert table["flops"].nunique() == 1
+assert space.candidates[0].config.window == 16
+assert '["Window","window"]' in page(report_of(space.candidates)) and ">Window<" in page(report_of(space.candidates))
+"""
+
+
+def test_a_new_size_is_a_file_a_line_of_the_dict_and_a_field(tmp_path):
+    """In a copy of the package: ids, YAML, the cost table and the report follow."""
+    space = Path(shutil.copytree(Path(autodistil.__file__).parent, tmp_path / "autodistil"), "space")
+    (space / "axes" / "window.py").write_text(WINDOW)
+    for name, lines in LINES.items():
+        source = (space / name).read_text()
+        for line, before in lines.items():
+            assert source.count(line) == 1
+            source = source.replace(line, before + line)
+        (space / name).write_text(source)
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])}
+    subprocess.run([sys.executable, "-c", USED], check=True, env=paths, cwd=tmp_path)

@@ -14,8 +14,8 @@ from autodistil.formats import FORMATS
 from autodistil.formats.onnx import OnnxRuntime
 from autodistil.formats.parity import agreement, parity_cases
 from autodistil.formats.writing import check_formats, write_formats
+from autodistil.models.hf_folder import resolve_folder
 from autodistil.models.packaged import DEFAULT_TEACHER
-from autodistil.models.teacher import resolve_folder
 from tests.profiling.conftest import tiny_bert
 
 ONNX, QUANTISED, OPENVINO = (FORMATS[name].file for name in ("onnx", "onnx-int8", "openvino"))

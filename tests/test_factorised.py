@@ -1,7 +1,6 @@
 """Factorised embeddings: the fit, the ELECTRA that is exported, exact costs, a search with both embedding axes."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,7 +31,7 @@ VOCABULARY = Vocabulary(np.concatenate([[2, 0, 1], np.random.default_rng(0).perm
 
 def factorised_superlm(kind):
     teacher = random_teacher(kind)
-    sub_space = replace(small_space(teacher), embedding_size=(8, 16), vocab_size=(50, None))
+    sub_space = small_space(teacher).with_axes(embedding_size=(8, 16), vocab_size=(50, None))
     return SuperLM.from_teacher(teacher, sub_space, vocabulary=VOCABULARY)
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -21,7 +20,8 @@ from autodistil.space.files import load_space
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import StudentConfig
 
-SPACE = SubSpace("wide", (2, 4), (32, 64), (2, 4), (16,), (1.0, 2.0), free_attention=True)
+ATTENTION = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (16,)}
+SPACE = SubSpace("wide", {"num_layers": (2, 4), **ATTENTION, "mlp_ratio": (1.0, 2.0)}, free_attention=True)
 """Attention of 32 and 64 at hidden sizes of 32 and 64."""
 PRINTED = {  # layers, hidden, heads, ratio: parameters and FLOPs as the paper prints them, and those of the dense model
     "AutoDis_Agnostic": ((11, 352, 10, 4.0), (26.8e6, 2.13e9), (31.9e6, 2.91e9)),
@@ -100,7 +100,7 @@ def test_only_bert_teachers_and_whole_embeddings():
     with pytest.raises(SpaceError, match="free_attention: got it for roberta"):
         ROBERTA.check_space(space)
     with pytest.raises(SpaceError, match="students with an embedding_size"):
-        BERT.check_space(SearchSpace("mine", "", (replace(SPACE, embedding_size=(16,)),)))
+        BERT.check_space(SearchSpace("mine", "", (SPACE.with_axes(embedding_size=(16,)),)))
 
 
 def test_heads_that_divide_the_hidden_size_stay_plain_in_the_paper_grid():

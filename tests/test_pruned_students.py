@@ -32,7 +32,7 @@ GRID = {"num_layers": [2, 3], "hidden_size": [32, 64], "head_size": 16, "mlp_rat
 
 def pruned_superlm(kind):
     teacher = random_teacher(kind)
-    sub_space = replace(small_space(teacher), vocab_size=(10, 50, None))
+    sub_space = small_space(teacher).with_axes(vocab_size=(10, 50, None))
     return SuperLM.from_teacher(teacher, sub_space, vocabulary=VOCABULARY)
 
 
@@ -98,7 +98,7 @@ def test_a_pruned_student_alone_is_the_student_of_its_superlm():
 
 def test_training_does_not_see_the_axis():
     plain = small_space(random_teacher("bert"))
-    pruned = replace(plain, vocab_size=(10, 50))
+    pruned = plain.with_axes(vocab_size=(10, 50))
     assert len(pruned.students) == 2 * len(plain.students) == 2 * len(pruned.architectures)
     assert (pruned.largest, pruned.smallest, pruned.envelope) == (plain.largest, plain.smallest, plain.envelope)
     for sampling in SAMPLINGS:
@@ -114,7 +114,7 @@ def space_of(**axes):
 
 def test_a_space_with_the_axis_survives_its_dict_and_names_what_is_pruned():
     space = space_of(vocab_size=[8000, "whole", 4000])
-    assert space.sub_spaces[0].vocab_size == (4000, 8000, None)
+    assert space.sub_spaces[0].axes["vocab_size"] == (4000, 8000, None)
     assert space_from_dict(space_to_dict(space), "copy") == space
     students = space.sub_spaces[0].students
     assert list(students) == sorted(students)
@@ -122,7 +122,8 @@ def test_a_space_with_the_axis_survives_its_dict_and_names_what_is_pruned():
     assert [student.label for student in students[:3]] == [
         "L2-H32-A2-F32-V4000", "L2-H32-A2-F32-V8000", "L2-H32-A2-F32",
     ]  # fmt: skip
-    assert space_of(vocab_size={"low": 1000, "high": 3000, "step": 1000}).sub_spaces[0].vocab_size == (1000, 2000, 3000)
+    (stepped,) = space_of(vocab_size={"low": 1000, "high": 3000, "step": 1000}).sub_spaces
+    assert stepped.axes["vocab_size"] == (1000, 2000, 3000)
     for student in students:
         point = {"num_layers": student.num_layers, "hidden_size": student.hidden_size, "head_size": 16}
         ratio = student.intermediate_size / student.hidden_size
@@ -131,9 +132,9 @@ def test_a_space_with_the_axis_survives_its_dict_and_names_what_is_pruned():
 
 def test_the_teachers_own_size_is_the_whole_vocabulary():
     fitted = fit_vocabulary(space_of(vocab_size=[8000, 30522, "whole"]), 1999, 30522)
-    assert fitted.sub_spaces[0].vocab_size == (8000, None)
+    assert fitted.sub_spaces[0].axes["vocab_size"] == (8000, None)
     assert fit_vocabulary(space_of(), 1999, 30522) == space_of()
-    assert not space_of().prunes_vocabulary
+    assert not space_of().has_axis_of("vocab_size")
 
 
 @pytest.mark.parametrize("size", [500, 40_000])
@@ -265,7 +266,8 @@ def test_a_looser_budget_finds_the_same_scores_and_whole_vocabularies(searched, 
 
 
 def test_a_vocabulary_below_the_fallback_is_refused_before_training(searched, tmp_path, capsys):
-    record = SearchSpace("small", "", (SubSpace("base", (2,), (32,), None, (16,), (1.0,), (500,)),))
+    axes = {"num_layers": (2,), "hidden_size": (32,), "head_size": (16,), "mlp_ratio": (1.0,), "vocab_size": (500,)}
+    record = SearchSpace("small", "", (SubSpace("base", axes),))
     (tmp_path / "space.yaml").write_text(json.dumps(space_to_dict(record)))
     teacher, text = searched.parent / "teacher", searched.parent / "text.txt"
     arguments = ["--teacher", teacher, "--corpus", text, "--space", tmp_path / "space.yaml", "--budget", "9MB"]

@@ -57,7 +57,7 @@ def test_the_papers_grid_is_whole_and_without_free_attention_thinned_by_the_rule
     assert space.frees_attention
     for sub in space.sub_spaces:
         assert (len(sub.students), sub.excluded) == (256, 0)
-        plain = replace(sub, head_size=None, free_attention=False)
+        plain = replace(sub.with_axes(head_size=None), free_attention=False)
         assert len(plain.students) + plain.excluded == 256
         assert not any(student.free_attention for student in plain.students)
 
@@ -144,4 +144,5 @@ def test_a_point_of_the_grid_is_its_student():
     paper = load_space("autodistil-paper").sub_spaces[0]
     point = {"num_layers": 4, "hidden_size": 128, "num_heads": 7, "mlp_ratio": 2.0}
     assert paper.student(**point, head_size=64) == StudentConfig(4, 128, 7, 64, 256)
-    assert replace(paper, head_size=None, free_attention=False).student(**point) is None
+    plain = replace(paper.with_axes(head_size=None), free_attention=False)
+    assert plain.student(**point) is None

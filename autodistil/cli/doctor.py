@@ -35,8 +35,8 @@ def _findings() -> Iterator[tuple[str, str]]:
     """What is here, and what is missing with the line that installs it."""
     import torch
 
+    from autodistil.models.hf_folder import load_config
     from autodistil.models.packaged import DEFAULT_TEACHER
-    from autodistil.models.teacher import load_config
     from autodistil.report.picture import find_chrome
     from autodistil.utils import installed_versions
 

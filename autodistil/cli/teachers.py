@@ -39,7 +39,7 @@ def teachers(
 
 def _check(source: str) -> None:
     from autodistil.export.family_contract import check_family
-    from autodistil.models.teacher import load_config
+    from autodistil.models.hf_folder import load_config
 
     quiet_libraries()
     config = load_config(source)

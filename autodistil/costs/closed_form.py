@@ -23,6 +23,7 @@ in tests/costs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -33,8 +34,11 @@ from numpy.typing import NDArray
 from autodistil.costs.budget import Budget
 from autodistil.errors import BudgetError
 from autodistil.formats.setting import MAX_SEQ_LEN
+from autodistil.space.axes import axis_of
+from autodistil.space.axes.embedding import EMBEDDING_SIZE
+from autodistil.space.axes.vocabulary import VOCAB_SIZE
 from autodistil.space.shape import EncoderShape, LayerTerms
-from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, Candidate, StudentConfig
 
 COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
 """Columns of the cost table that are costs."""
@@ -55,8 +59,8 @@ _ENTRY_BYTES = 160
 _OTHER_TENSORS = 10
 
 
-class Axes(NamedTuple):
-    """Columns of int64, one entry a student, in the letters of the module docstring."""
+class SizeColumns(NamedTuple):
+    """Sizes of students in the letters of the module docstring: columns of int64, one entry a student."""
 
     layers: Ints
     hidden: Ints
@@ -79,21 +83,17 @@ class Axes(NamedTuple):
         return self.width // terms.queries_per_kv
 
 
-def encoder_axes(students: Sequence[StudentConfig], shape: EncoderShape) -> Axes:
+def size_columns(students: Sequence[StudentConfig], shape: EncoderShape) -> SizeColumns:
     """The sizes of students as columns."""
-    rows = [(*(getattr(s, dim) for dim in DIMENSIONS), s.attention_width, *_table_sizes(s, shape)) for s in students]
+    own = attrgetter(*DIMENSIONS, "attention_width")
+    rows = [(*own(s), VOCAB_SIZE.of(s, shape), EMBEDDING_SIZE.of(s, shape)) for s in students]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
     layers, hidden, heads, head_size, intermediate, width, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    sizes = (layers, hidden, heads, head_size, width, intermediate, vocabulary, embedding)
-    return Axes(*sizes, embedding != hidden, pooler)
-
-
-def _table_sizes(student: StudentConfig, shape: EncoderShape) -> tuple[int, int]:
-    """Rows and columns of a student's word embeddings."""
-    embedding_size = student.embedding_size or shape.embedding_size or student.hidden_size
-    return student.vocab_size or shape.vocab_size, embedding_size
+    return SizeColumns(
+        *(layers, hidden, heads, head_size, width, intermediate, vocabulary, embedding), embedding != hidden, pooler
+    )
 
 
 def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Ints:
@@ -108,13 +108,13 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
         )
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
-    axes = encoder_axes(students, shape)
-    norms = shape.layer.norm_flops * (shape.layer.norms * axes.layers * axes.hidden + axes.embedding)
-    projections = axes.layers * axes.layer_weights(shape.layer) + axes.factorised * axes.embedding * axes.hidden
-    attention = 2 * seq_len**2 * axes.layers * axes.width  # Q K^T and P V
-    last_token = axes.pooler * axes.hidden**2 + (0 if shape.head is None else axes.hidden * axes.vocabulary)
+    sizes = size_columns(students, shape)
+    norms = shape.layer.norm_flops * (shape.layer.norms * sizes.layers * sizes.hidden + sizes.embedding)
+    projections = sizes.layers * sizes.layer_weights(shape.layer) + sizes.factorised * sizes.embedding * sizes.hidden
+    attention = 2 * seq_len**2 * sizes.layers * sizes.width  # Q K^T and P V
+    last_token = sizes.pooler * sizes.hidden**2 + (0 if shape.head is None else sizes.hidden * sizes.vocabulary)
     total: Ints = seq_len * (projections + norms) + attention + last_token
-    return total + shape.patch_flops * axes.hidden
+    return total + shape.patch_flops * sizes.hidden
 
 
 def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embeddings: bool = True) -> Ints:
@@ -126,29 +126,29 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
         embeddings: Also count the embedding tables with their LayerNorm and, where factorised, projection, and the
             language-model head of its own.
     """
-    axes, terms = encoder_axes(students, shape), shape.layer
-    widths = terms.width_biases * (axes.width + 2 * axes.kv_width(terms)) // 3
-    biases = widths + terms.ffn_biases * axes.intermediate + terms.hidden_biases * axes.hidden
-    norms = terms.norms * terms.norm_vectors * axes.hidden + terms.head_vectors * axes.head_size
-    layers = axes.layers * (axes.layer_weights(terms) + biases + norms)
-    pooler = axes.pooler * (axes.hidden + 1) * axes.hidden
-    last_norm = (not shape.embedding_norm) * terms.norm_vectors * axes.hidden
-    encoder: Ints = layers + pooler + last_norm + terms.position_buckets * axes.heads
-    return encoder + _embedding_parameters(axes, shape) if embeddings else encoder
+    sizes, terms = size_columns(students, shape), shape.layer
+    widths = terms.width_biases * (sizes.width + 2 * sizes.kv_width(terms)) // 3
+    biases = widths + terms.ffn_biases * sizes.intermediate + terms.hidden_biases * sizes.hidden
+    norms = terms.norms * terms.norm_vectors * sizes.hidden + terms.head_vectors * sizes.head_size
+    layers = sizes.layers * (sizes.layer_weights(terms) + biases + norms)
+    pooler = sizes.pooler * (sizes.hidden + 1) * sizes.hidden
+    last_norm = (not shape.embedding_norm) * terms.norm_vectors * sizes.hidden
+    encoder: Ints = layers + pooler + last_norm + terms.position_buckets * sizes.heads
+    return encoder + _embedding_parameters(sizes, shape) if embeddings else encoder
 
 
-def _embedding_parameters(axes: Axes, shape: EncoderShape) -> Ints:
+def _embedding_parameters(sizes: SizeColumns, shape: EncoderShape) -> Ints:
     norm = shape.embedding_norm * shape.layer.norm_vectors
-    tables = (axes.vocabulary + shape.other_embedding_rows + norm) * axes.embedding
-    projection = axes.factorised * (axes.embedding + 1) * axes.hidden
+    tables = (sizes.vocabulary + shape.other_embedding_rows + norm) * sizes.embedding
+    projection = sizes.factorised * (sizes.embedding + 1) * sizes.hidden
     own_head = shape.head is not None and not shape.head.tied
-    return tables + projection + own_head * axes.vocabulary * axes.hidden
+    return tables + projection + own_head * sizes.vocabulary * sizes.hidden
 
 
 def kv_bytes(students: Sequence[StudentConfig], shape: EncoderShape) -> Ints:
     """Bytes of the cache of keys and values, a token, one number a student."""
-    axes = encoder_axes(students, shape)
-    return 2 * axes.layers * axes.kv_width(shape.layer) * BYTES_PER_CACHED
+    sizes = size_columns(students, shape)
+    return 2 * sizes.layers * sizes.kv_width(shape.layer) * BYTES_PER_CACHED
 
 
 def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
@@ -156,7 +156,7 @@ def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
 
     The header's length depends on names and offsets; an upper bound of it is counted, a few kB.
     """
-    entries = shape.layer.tensors * encoder_axes(students, shape).layers + _OTHER_TENSORS
+    entries = shape.layer.tensors * size_columns(students, shape).layers + _OTHER_TENSORS
     header = _HEADER_BYTES + _ENTRY_BYTES * entries
     size: Floats = (BYTES_PER_PARAMETER * parameters(students, shape) + header) / 1e6
     return size
@@ -200,9 +200,6 @@ def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: in
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}
-    axes = {axis: [getattr(s, axis) for s in students] for axis in DIMENSIONS}
-    vocabularies, embeddings = zip(*(_table_sizes(s, shape) for s in students), strict=True) if students else ((), ())
-    for axis, sizes in (("embedding_size", embeddings), ("vocab_size", vocabularies)):
-        if any(getattr(s, axis) for s in students):
-            axes[axis] = list(sizes)
+    used = [size for size in OPTIONAL_AXES if any(getattr(s, size) for s in students)]
+    axes = {axis.size: [axis.of(s, shape) for s in students] for axis in map(axis_of, (*DIMENSIONS, *used))}
     return pd.DataFrame({**names, **axes, **_costs(students, shape, seq_len)})

@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
 from autodistil.formats.onnx import OnnxRuntime
-from autodistil.models.hf_folder import EvaluatedModel, loading_errors, usable_length
+from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
 from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
@@ -151,7 +151,7 @@ def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_leng
             f"model {model.source!r} has modules that only sentence-transformers runs; "
             "install it with: pip install 'autodistil[sentence-transformers]'"
         ) from error
-    with loading_errors(model.source):
+    with model_errors(model.source):
         pipeline = SentenceTransformer(
             str(model.folder), device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )

@@ -33,7 +33,8 @@ HALF_PRECISION = 0.1
 _LENGTH = 24
 _IMAGE = {"image_size": 32, "patch_size": 8}
 _AXES = StudentConfig(num_layers=4, hidden_size=64, num_heads=4, head_size=16, intermediate_size=128)
-_SPACE = SubSpace("contract", (2, 3, 4), (32, 64), (2, 4), (8, 16), (1.0, 2.0))
+_ATTENTION = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (8, 16)}
+_SPACE = SubSpace("contract", {"num_layers": (2, 3, 4), **_ATTENTION, "mlp_ratio": (1.0, 2.0)})
 
 
 @dataclass(frozen=True)

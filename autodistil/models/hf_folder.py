@@ -1,10 +1,10 @@
-"""The models that are evaluated: folders of ordinary Hugging Face encoders, exported by autodistil or not."""
+"""Hugging Face models: where they lie, reading them with checks, and those that are evaluated, ours or not."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,11 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -26,12 +28,90 @@ import autodistil.models.architectures  # noqa: F401  our own are known without 
 from autodistil.errors import TeacherError, one_line
 from autodistil.models.families import known_families
 from autodistil.models.packaged import PACKAGED
-from autodistil.models.teacher import load_config, resolve_folder
 
 CARD = "README.md"
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)
 """Of a model on the Hub; no code and no pickle."""
-_OPTIONS: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True, "dtype": torch.float32}
+
+
+def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """The Hugging Face config of a teacher, without its weights.
+
+    Raises:
+        TeacherError: not found or unreadable.
+    """
+    folder = resolve_folder(source)
+    advice = "; give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
+    with loading_errors(f"teacher {source!r} cannot be loaded", advice):
+        return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
+
+
+def resolve_folder(source: str, what: str = "teacher") -> Path | None:
+    """The local folder of a model, None where it is an id on the Hub.
+
+    Args:
+        source: packaged name, folder or Hugging Face id.
+        what: how to call it in messages.
+
+    Raises:
+        TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
+    """
+    if source in PACKAGED:
+        return PACKAGED[source].folder(source)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise TeacherError(
+                f"{what} folder {source!r} holds no config.json; give the folder of a Hugging Face model"
+            )
+        return path
+    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
+        raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
+    return None
+
+
+def load_weights(
+    kind: Any, location: str | Path, what: str, trust_remote_code: bool = False, new_head: bool = False, **options: Any
+) -> tuple[PreTrainedModel, set[str]]:
+    """A model in float32 from safetensors, and the names of parameters of its pooler or new head that are not there.
+
+    Args:
+        kind: an `Auto` class of transformers.
+        location: folder or Hugging Face id.
+        what: how to call it in messages.
+        trust_remote_code: whether code of the folder may run.
+        new_head: what stands on the encoder may be missing.
+        options: of `from_pretrained`.
+
+    Raises:
+        TeacherError: other parameters are missing: the weights are damaged.
+    """
+    options |= {"trust_remote_code": trust_remote_code, "use_safetensors": True, "dtype": torch.float32}
+    model, info = kind.from_pretrained(location, output_loading_info=True, **options)
+    missing = set(info["missing_keys"])
+    encoder = f"{model.base_model_prefix}." if new_head else ""
+    names = sorted(name for name in missing if name.startswith(encoder) and "pooler." not in name)
+    if names:
+        raise TeacherError(
+            f"weights of {what} lack {len(names)} parameters, first {names[0]!r}; give a complete checkpoint"
+        )
+    return model, missing
+
+
+@contextmanager
+def loading_errors(what: str, advice: str = "") -> Iterator[None]:
+    """Turn what the libraries raise about a model into one line: what failed, why, and what to do."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise TeacherError(f"{what}: {one_line(error, 200)}{advice}") from error
+
+
+def model_errors(source: str) -> AbstractContextManager[None]:
+    """The same of a model that is evaluated."""
+    needed = "a folder with config.json, model.safetensors and a tokenizer"
+    advice = f"; give {needed}, or a Hugging Face id that is reachable or cached"
+    return loading_errors(f"model {source!r} cannot be loaded", advice)
 
 
 @dataclass(frozen=True)
@@ -64,7 +144,7 @@ class EvaluatedModel:
             )
         if folder is not None:
             return cls(source, folder, users_own=source not in PACKAGED, file=file)
-        with loading_errors(source):
+        with model_errors(source):
             return cls(source, Path(snapshot_download(source, allow_patterns=list(_FILES))), users_own=False)
 
     @property
@@ -94,7 +174,7 @@ class EvaluatedModel:
                 f"model {self.source!r} is a {config.model_type}, which reads images; tasks are for models that read "
                 "text; for images see examples/vision/probe.py"
             )
-        with loading_errors(self.source):
+        with model_errors(self.source):
             return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     def encoder(self, device: torch.device) -> PreTrainedModel:
@@ -103,10 +183,7 @@ class EvaluatedModel:
         Raises:
             TeacherError: its weights are missing, damaged or not safetensors.
         """
-        with loading_errors(self.source), _quiet():
-            model, info = AutoModel.from_pretrained(self.folder, output_loading_info=True, **_OPTIONS)
-        self._check_complete(info["missing_keys"], "")
-        return model.eval().to(device)
+        return self._load(AutoModel).eval().to(device)
 
     def skeleton(self) -> PreTrainedModel:
         """The bare encoder without weights, on the meta device: what an ONNX file computes in its place.
@@ -114,7 +191,7 @@ class EvaluatedModel:
         Raises:
             TeacherError: its configuration cannot be used.
         """
-        with loading_errors(self.source), torch.device("meta"):
+        with model_errors(self.source), torch.device("meta"):
             model: PreTrainedModel = AutoModel.from_config(load_config(str(self.folder)))
             return model
 
@@ -124,21 +201,11 @@ class EvaluatedModel:
         Raises:
             TeacherError: as `encoder`, or the family has no classification head.
         """
-        with loading_errors(self.source), _quiet():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                self.folder, num_labels=outputs, output_loading_info=True, **_OPTIONS
-            )
-        self._check_complete(info["missing_keys"], f"{model.base_model_prefix}.")
-        return model.to(device)
+        return self._load(AutoModelForSequenceClassification, new_head=True, num_labels=outputs).to(device)
 
-    def _check_complete(self, missing: set[str], prefix: str) -> None:
-        """A head or a pooler may be new; anything else that is missing means damaged weights."""
-        names = sorted(name for name in missing if name.startswith(prefix) and "pooler." not in name)
-        if names:
-            raise TeacherError(
-                f"weights of model {self.source!r} lack {len(names)} parameters, first {names[0]!r}; "
-                "give a complete checkpoint"
-            )
+    def _load(self, kind: Any, **options: Any) -> Any:
+        with model_errors(self.source), _quiet():
+            return load_weights(kind, self.folder, f"model {self.source!r}", **options)[0]
 
 
 def usable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
@@ -148,19 +215,6 @@ def usable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions -= module.padding_idx + 1  # RoBERTa counts positions from there
     return min(wanted, positions, tokenizer.model_max_length)
-
-
-@contextmanager
-def loading_errors(source: str) -> Iterator[None]:
-    """Turn what the libraries raise about a model into one line."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = one_line(error, 200)
-        raise TeacherError(
-            f"model {source!r} cannot be loaded: {reason}; give a folder with config.json, model.safetensors and a "
-            "tokenizer, or a Hugging Face id that is reachable or cached"
-        ) from error
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class SuperLM:
             layout = family.layout(name, value.dim(), config)
             split = split_dimensions(value.detach().float(), layout, teacher.dims)
             parameters[own_name] = split[leading(layout, sub_space.envelope)]
-        if sub_space.embedding_size is None:
+        if not sub_space.has_axis_of("embedding_size"):
             return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
         sizes = sorted({student.embedding_size or 0 for student in sub_space.architectures})
         factorised = factorise(parameters, config.layer_norm_eps, sizes, tokens)

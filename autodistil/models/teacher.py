@@ -10,29 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from autodistil.data.batch import Batch, Inputs, TokenInputs
-from autodistil.errors import ConfigError, TeacherError, one_line
+from autodistil.errors import ConfigError, TeacherError
 from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.models.families import family_of, known_families
 from autodistil.models.families.family import LM_HEAD, Family
 from autodistil.models.families.vit import VisionFamily
+from autodistil.models.hf_folder import load_config, load_weights, loading_errors, resolve_folder
 from autodistil.models.image_processor import ImageReader, fit_positions, load_image_reader
-from autodistil.models.packaged import DEFAULT_TEACHER, PACKAGED
+from autodistil.models.packaged import DEFAULT_TEACHER
 from autodistil.models.pooling import POOLER, read_pooling
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import StudentConfig
+
+_PROBE = 8
+"""Tokens of the texts that show whether a decoder looks ahead."""
+_NOT_THE_FUNCTION = frozenset({"transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"})
+"""What a config says that changes with the library or the loading, not with what the model computes."""
 
 
 @dataclass(frozen=True)
@@ -148,18 +151,14 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         images = load_image_reader(location, source, config, trust_remote_code)
         fit_positions(model, images.size, family.special_tokens)
     model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
-    tokenizer: Any = None if images else _load_tokenizer(location, source, trust_remote_code)
+    tokenizer: Any = None
+    if images is None:
+        with loading_errors(f"teacher {source!r} has no usable tokenizer"):
+            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
     teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
     if family.causal:
         check_causal(teacher)
     return teacher
-
-
-def _load_tokenizer(location: str, source: str, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise TeacherError(f"teacher {source!r} has no usable tokenizer: {one_line(error, 200)}") from error
 
 
 def as_teacher(
@@ -201,73 +200,17 @@ def check_causal(teacher: Teacher) -> None:
         )
 
 
-def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
-    """The Hugging Face config of a teacher, without its weights.
-
-    Raises:
-        TeacherError: not found or unreadable.
-    """
-    folder = resolve_folder(source)
-    try:
-        return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        hint = "give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
-        raise TeacherError(f"teacher {source!r} cannot be loaded: {one_line(error, 200)}; {hint}") from error
-
-
-def resolve_folder(source: str, what: str = "teacher") -> Path | None:
-    """The local folder of a model, None where it is an id on the Hub.
-
-    Args:
-        source: packaged name, folder or Hugging Face id.
-        what: how to call it in messages.
-
-    Raises:
-        TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
-    """
-    if source in PACKAGED:
-        return PACKAGED[source].folder(source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise TeacherError(
-                f"{what} folder {source!r} holds no config.json; give the folder of a Hugging Face model"
-            )
-        return path
-    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
-        raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
-    return None
-
-
-_PROBE = 8
-"""Tokens of the texts that show whether a decoder looks ahead."""
-
-
 def _load_model(location: str, source: str, trust_remote_code: bool, causal: bool) -> tuple[PreTrainedModel, bool]:
     """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "use_safetensors": True, "dtype": torch.float32}
-    try:
-        kind: Any = AutoModelForCausalLM if causal else AutoModel
-        model, info = kind.from_pretrained(location, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise TeacherError(
-            f"weights of teacher {source!r} cannot be read: {one_line(error, 200)}; "
-            "give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
-        ) from error
-    missing = set(info["missing_keys"])
-    pooler = {name for name, _ in model.named_parameters() if name.startswith("pooler.")}
-    if missing - pooler:
-        raise TeacherError(
-            f"weights of teacher {source!r} lack {len(missing - pooler)} parameters, "
-            f"first {min(missing - pooler)!r}; give a complete checkpoint"
-        )
-    if missing & pooler:
+    advice = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
+    model: Any
+    with loading_errors(f"weights of teacher {source!r} cannot be read", advice):
+        kind = AutoModelForCausalLM if causal else AutoModel
+        model, missing = load_weights(kind, location, f"teacher {source!r}", trust_remote_code)
+    pooler = any(name.startswith("pooler.") for name, _ in model.named_parameters())
+    if pooler and missing:
         model.pooler = None
-    return model, bool(pooler) and not missing
-
-
-_NOT_THE_FUNCTION = frozenset({"transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"})
-"""What a config says that changes with the library or the loading, not with what the model computes."""
+    return model, pooler and not missing
 
 
 def _fingerprint(model: PreTrainedModel, processor: str = "") -> str:

@@ -3,23 +3,20 @@
 In a tiny student the word embeddings are most of the parameters, and a text uses few of them. A `Vocabulary` orders the
 teacher's tokens: first what no tokenizer can do without (special and added tokens, and the pieces of one character or
 byte, out of which every other one is spelled), then by frequency in a corpus. A student of vocabulary size V knows the
-first V of this order; its tokens keep the teacher's sequence and are numbered from 0.
+first V of this order; its tokens keep the teacher's sequence and are numbered from 0. In byte-pair encoding a token is
+reached by merges only, so the pieces that its merges join come before it: what is kept can be made.
 
-In byte-pair encoding a token is reached by merges only, so the pieces that its merges join come before it: what is kept
-can be made, and every V leaves a working tokenizer (pruned_tokenizer.py).
-
-FLOPs are stated for a number of tokens, and a pruned tokenizer makes more of them of the same text: the model card says
-how many.
-
-The tokenizer of a student with a pruned vocabulary: the teacher's, less the dropped pieces.
-
-It edits the tokenizer's own JSON: normaliser, pre-tokenizer and decoder stay. WordPiece takes the longest piece that is
-left; byte-pair encoding loses the merges that touch a dropped piece; a unigram model keeps its scores. Hence:
+`prune_tokenizer` edits the tokenizer's own JSON: normaliser, pre-tokenizer and decoder stay. WordPiece takes the
+longest piece that is left; byte-pair encoding loses the merges that touch a dropped piece; a unigram model keeps its
+scores. Every V leaves a working tokenizer:
 
 - What it decodes to is what the teacher's tokenizer decodes to, and there is an unknown token only where that one has
   one (provided each character that occurs in a piece is one itself, as in all vocabularies that were trained on text).
 - A text none of whose tokens is dropped gets the same tokens: the longest piece, the next merge and the best
   segmentation stay what they were when only others are taken away.
+
+FLOPs are stated for a number of tokens, and a pruned tokenizer makes more of them of the same text: the model card says
+how many.
 """
 
 from __future__ import annotations
@@ -46,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 24
 """Tokens counted at a time."""
+Model = Mapping[str, Any]
+"""`model` of a tokenizer.json."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +163,8 @@ def renumber_config(config: PretrainedConfig, vocabulary: Vocabulary, size: int)
 # ---- kinds of tokenizer models
 
 
-def model_pieces(model: Mapping[str, Any]) -> dict[str, int]:
-    """The pieces of a tokenizer model with their ids; `model` as in tokenizer.json."""
+def model_pieces(model: Model) -> dict[str, int]:
+    """The pieces of a tokenizer model with their ids."""
     vocabulary = model["vocab"]
     return vocabulary if isinstance(vocabulary, dict) else {piece: i for i, (piece, _) in enumerate(vocabulary)}
 
@@ -186,14 +185,14 @@ def _specification(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return specification
 
 
-def _spell_word_piece(piece: str, model: Mapping[str, Any]) -> list[str]:
+def _spell_word_piece(piece: str, model: Model) -> list[str]:
     prefix = model["continuing_subword_prefix"]
     inner = piece.startswith(prefix) and piece != prefix
     characters = [prefix + character for character in (piece.removeprefix(prefix) if inner else piece)]
     return characters if inner else [piece[0], *characters[1:]]
 
 
-_SPELLINGS: Mapping[str, Callable[[str, Mapping[str, Any]], list[str]]] = MappingProxyType(
+_SPELLINGS: Mapping[str, Callable[[str, Model], list[str]]] = MappingProxyType(
     {
         "WordPiece": _spell_word_piece,
         "BPE": lambda piece, model: list(piece),
@@ -203,7 +202,7 @@ _SPELLINGS: Mapping[str, Callable[[str, Mapping[str, Any]], list[str]]] = Mappin
 """Kind of tokenizer model -> the pieces of one character that spell a piece."""
 
 
-def _fallback(model: Mapping[str, Any]) -> Iterator[int]:
+def _fallback(model: Model) -> Iterator[int]:
     """Ids of the pieces that nothing else can stand for."""
     pieces = model_pieces(model)
     has_bytes = bool(model.get("byte_fallback"))
@@ -222,7 +221,7 @@ def _is_byte(piece: str) -> bool:
     return len(piece) == len("<0x00>") and piece.startswith("<0x") and piece.endswith(">")
 
 
-def _parts(model: Mapping[str, Any]) -> dict[int, list[int]]:
+def _parts(model: Model) -> dict[int, list[int]]:
     """Id of a piece -> ids of the pieces that its merges join; empty where there are no merges."""
     pieces = model_pieces(model)
     parts: dict[int, list[int]] = {}
@@ -231,7 +230,7 @@ def _parts(model: Mapping[str, Any]) -> dict[int, list[int]]:
     return parts
 
 
-def model_merges(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+def model_merges(model: Model) -> list[tuple[str, str]]:
     """The merges of a BPE model in their order; none for other kinds."""
     merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", ()))
     return [(left, right) for left, right in merges]
@@ -251,8 +250,7 @@ def _parts_first(tokens: Sequence[int], parts: Mapping[int, Sequence[int]]) -> I
                 yield stack.pop()
 
 
-Model = dict[str, Any]
-"""`model` of a tokenizer.json."""
+# ---- the pruned tokenizer
 
 
 def prune_tokenizer(tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, size: int) -> PreTrainedTokenizerBase:

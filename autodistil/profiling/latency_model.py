@@ -36,7 +36,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from autodistil.costs.closed_form import encoder_axes, parameters, size_mb
+from autodistil.costs.closed_form import parameters, size_columns, size_mb
 from autodistil.errors import ProfileError
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import StudentConfig
@@ -74,7 +74,7 @@ class Workload:
     @cached_property
     def time_features(self) -> pd.DataFrame:
         """(students, features): amounts whose prices are milliseconds. Columns are (layer type, amount)."""
-        a = encoder_axes(self.students, self.shape)
+        a = size_columns(self.students, self.shape)
         tokens, pairs = self.batch * self.seq_len, self.batch * self.seq_len**2
         hidden, width, inner = (_tiled(values) for values in (a.hidden, a.width, a.intermediate))
         heads = np.array([student.num_heads for student in self.students])
@@ -101,7 +101,7 @@ class Workload:
         A layer's widest moment is either its FFN or its attention scores with the queries, keys and values; runtimes
         free what was before.
         """
-        a = encoder_axes(self.students, self.shape)
+        a = size_columns(self.students, self.shape)
         heads = np.array([student.num_heads for student in self.students])
         tokens, scores = self.batch * self.seq_len, self.batch * self.seq_len**2 * heads
         amounts = {

@@ -15,9 +15,11 @@ from autodistil.costs.units import COSTS, cost_of
 from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import ReportData, by_rank, front_rows
 from autodistil.report.style import Spec
+from autodistil.space.axes import axis_of
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 
-_MORE = ("embedding_size", "vocab_size", "refined_loss")
+_MORE = (*OPTIONAL_AXES, "refined_loss")
 """Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""
 _PICK = " --pick best "
 """In the export command: what another choice replaces."""
@@ -66,6 +68,7 @@ def facts(data: ReportData) -> dict[str, Any]:
     numbers = {name: row for row, name in enumerate(data.candidates["id"])}
     return {
         "columns": list(HOVER_COLUMNS),
+        "sizes": [[axis_of(size).heading, size] for size in (*DIMENSIONS, *OPTIONAL_AXES)],
         "more": {name: [_rounded(value) for value in data.candidates[name]] for name in more},
         "order": choosable(data).index.tolist(),
         "front": front_rows(data).index.tolist(),

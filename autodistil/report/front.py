@@ -15,6 +15,7 @@ import pandas as pd
 from autodistil.costs.units import COSTS, cost_of
 from autodistil.report.rows import UNPLACED, ReportData, staircase, students, sub_spaces
 from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
+from autodistil.space.student import DIMENSIONS
 
 _FAR = 4.0
 """A limit this many times beyond everything else is pointed at instead of drawn to scale."""
@@ -187,11 +188,7 @@ def _flag(limit: Limit, share: float, raised_px: int) -> Spec:
 HOVER_COLUMNS = (
     "id",
     "sub_space",
-    "num_layers",
-    "hidden_size",
-    "num_heads",
-    "head_size",
-    "intermediate_size",
+    *DIMENSIONS,
     "flops",
     "params",
     "params_no_embeddings",

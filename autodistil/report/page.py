@@ -42,6 +42,8 @@ from autodistil.report.style import (
     series_glyph,
     training_figures,
 )
+from autodistil.space.axes import axis_of
+from autodistil.space.student import OPTIONAL_AXES
 from autodistil.student_search.certificate.verdict import sentences as certificate_sentences
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.utils import write_text
@@ -247,10 +249,8 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
     yield Cell("Hidden", row["hidden_size"], row["hidden_size"])
     yield Cell("Heads", f"{row['num_heads']} × {row['head_size']}", row["num_heads"])
     yield Cell("FFN", f"{row['intermediate_size']:,}", row["intermediate_size"])
-    if "embedding_size" in row:
-        yield Cell("Embedding", row["embedding_size"], row["embedding_size"])
-    if "vocab_size" in row:
-        yield Cell("Tokens", f"{row['vocab_size']:,}", row["vocab_size"])
+    for axis in (axis_of(size) for size in OPTIONAL_AXES if size in row):
+        yield Cell(axis.heading.removesuffix(" size"), format(row[axis.size], axis.format), row[axis.size])
     yield Cell("MFLOPs", significant(flops / 1e6), flops)
     yield Cell("of teacher", share(flops, data.teacher_costs.get("flops")) or "–", flops)
     yield Cell("M params", significant(row["params"] / 1e6), row["params"])

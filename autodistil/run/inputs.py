@@ -22,9 +22,10 @@ from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
+from autodistil.models.hf_folder import load_config
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order
-from autodistil.models.teacher import Teacher, load_config, load_teacher
+from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.models.vocabulary import (
     Vocabulary,
     config_token_ids,
@@ -148,9 +149,9 @@ class RunInputs:
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
         space = space_for(self.config.space, self.teacher.model.config)
-        if space.factorises_embeddings:
+        if space.has_axis_of("embedding_size"):
             check_factorisable(self.teacher.family, self.teacher.model.config)
-        if space.prunes_vocabulary:
+        if space.has_axis_of("vocab_size"):
             space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self.folder.check_unchanged("space", space_to_dict(space), "search space")
         return space

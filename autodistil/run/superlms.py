@@ -28,7 +28,7 @@ class SuperLMs:
     def new(self, students: StudentSet, vocabulary: Vocabulary | None = None) -> SuperLM:
         """A SuperLM that starts from the teacher; training needs no vocabulary."""
         inputs = self.inputs
-        fit = students.embedding_size is not None and not self.is_trained(students)
+        fit = students.has_axis_of("embedding_size") and not self.is_trained(students)
         tokens = torch.from_numpy(inputs.training_tokens.sample_sequences(64)) if fit else None
         return SuperLM.from_teacher(inputs.ordered_teacher, students, inputs.layer_map, vocabulary, tokens)
 
@@ -40,7 +40,7 @@ class SuperLMs:
         """The SuperLM of a sub-space with its trained weights, read once."""
         if name not in self._trained:
             sub_space = self.inputs.space.sub_space(name)
-            superlm = self.new(sub_space, self.inputs.vocabulary if sub_space.vocab_size else None)
+            superlm = self.new(sub_space, self.inputs.vocabulary if sub_space.has_axis_of("vocab_size") else None)
             load_weights(superlm, self.inputs.folder.superlm_folder(name))
             self._trained[name] = superlm
         return self._trained[name]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
 from autodistil.errors import SpaceError, suggest
-from autodistil.space.axes.axis import AXIS_BOUNDS, WHOLE, read_axis, read_axis_or_whole, read_mapping, read_text
+from autodistil.space.axes import AXES
+from autodistil.space.axes.axis import WHOLE, read_mapping, read_text
 from autodistil.space.space import SearchSpace, SubSpace
-from autodistil.space.student import OPTIONAL_AXES
 from autodistil.utils import short
 
 _SUB_SPACE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
@@ -104,10 +104,6 @@ def space_from_dict(raw: object, source: str) -> SearchSpace:
         raise SpaceError(f"{source}: {error}") from None
 
 
-_OR_WHOLE = ("vocab_size",)
-"""Axes on which the word `whole` stands for the teacher's own value."""
-
-
 def _sub_space(name: object, raw: object) -> SubSpace:
     if not isinstance(name, str) or not _SUB_SPACE_NAME.fullmatch(name):
         raise SpaceError(
@@ -115,14 +111,11 @@ def _sub_space(name: object, raw: object) -> SubSpace:
             "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
         )
     where = f"sub-space {name!r}"
-    required = ("num_layers", "hidden_size", "mlp_ratio")
-    optional = ("num_heads", "head_size", *OPTIONAL_AXES, "free_attention")
-    axes = read_mapping(raw, where, required=required, optional=optional)
-    readers = {axis: read_axis_or_whole if axis in _OR_WHOLE else read_axis for axis in AXIS_BOUNDS}
-    values = {
-        axis: read(axes[axis], axis, f"{where}: {axis}") if axis in axes else None for axis, read in readers.items()
-    }
-    free = axes.get("free_attention", False)
+    required = [axis.name for axis in AXES.values() if axis.required]
+    optional = [axis for axis in AXES if axis not in required]
+    given = read_mapping(raw, where, required, (*optional, "free_attention"))
+    axes = {name: axis.read(given[name], f"{where}: {name}") for name, axis in AXES.items() if name in given}
+    free = given.get("free_attention", False)
     if not isinstance(free, bool):
         raise SpaceError(f"{where}: free_attention: got {short(free)}; allowed: true or false; correct it")
-    return SubSpace(name, **cast(dict[str, Any], values), free_attention=free)
+    return SubSpace(name, axes, free)

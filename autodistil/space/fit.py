@@ -10,6 +10,7 @@ from itertools import pairwise, product
 from types import MappingProxyType
 
 from autodistil.errors import SpaceError
+from autodistil.space.axes import AXES
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import DIMENSIONS, StudentConfig
 from autodistil.utils import listed
@@ -27,7 +28,7 @@ def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
         limit = getattr(teacher, dim)
         above = sorted({value for student in sub.students if (value := getattr(student, dim)) > limit})
         if above:
-            axis = "mlp_ratio (intermediate_size)" if dim == "intermediate_size" else dim
+            axis = dim if dim in AXES else f"mlp_ratio ({dim})"
             raise SpaceError(
                 f"search space {space.name!r}, sub-space {sub.name!r}: {axis}: got {listed(above)}; "
                 f"allowed: at most the teacher's {limit}; lower it, or use the space 'auto' that fits any teacher"
@@ -45,16 +46,15 @@ def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace
     Raises:
         SpaceError: a vocabulary size is outside of these.
     """
-    stray = sorted({n for sub in space.sub_spaces for n in sub.vocab_size or () if n and not smallest <= n <= whole})
+    sizes = {size for sub in space.sub_spaces for size in sub.axes.get("vocab_size", ()) if size is not None}
+    stray = sorted(size for size in sizes if not smallest <= size <= whole)
     if stray:
         raise SpaceError(
             f"search space {space.name!r}: vocab_size: got {listed(stray)}; allowed: {smallest} (special tokens and "
             f"the pieces that keep the tokenizer lossless) to the teacher's {whole}; change it"
         )
-    fitted = []
-    for sub in space.sub_spaces:
-        sizes = sub.vocab_size and tuple(dict.fromkeys(None if size == whole else size for size in sub.vocab_size))
-        fitted.append(replace(sub, vocab_size=sizes))
+    own = (dict.fromkeys(None if n == whole else n for n in sub.axes.get("vocab_size", ())) for sub in space.sub_spaces)
+    fitted = (sub.with_axes(vocab_size=n or None) for sub, n in zip(space.sub_spaces, own, strict=True))
     return replace(space, sub_spaces=tuple(fitted))
 
 
@@ -100,11 +100,12 @@ def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, siz
     ratio = teacher.intermediate_size / teacher.hidden_size
     return SubSpace(
         name,
-        num_layers=_spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
-        hidden_size=tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
-        num_heads=None,
-        head_size=(teacher.head_size,),
-        mlp_ratio=(*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),
+        {
+            "num_layers": _spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
+            "hidden_size": tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
+            "head_size": (teacher.head_size,),
+            "mlp_ratio": (*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),
+        },
     )
 
 

@@ -1,40 +1,82 @@
 """Search spaces: grids of student architectures, one grid (sub-space) per SuperLM.
 
 AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transformer search space into K sub-spaces of
-homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
-of layers, hidden size, MLP ratio, and number of heads or head size or both. A plain Hugging Face encoder has heads x
-head size = hidden size: combinations without that are left out and counted, unless the sub-space asks for them with
-`free_attention` (the paper does); such students are of an architecture of ours (architectures/).
-Two further axes make the word embeddings smaller: `vocab_size` prunes them (vocabulary.py), and `embedding_size`
-factorises them (factorised.py). Students that differ in the vocabulary alone share all weights, so training draws
-architectures: students without that axis.
+homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid is spanned by axes
+(axes/): number of layers, hidden size, MLP ratio, and number of heads or head size or both; `vocab_size` prunes the
+word embeddings, and `embedding_size` factorises them. A plain Hugging Face encoder has heads x head size = hidden size:
+combinations without that are left out and counted, unless the sub-space asks for them with `free_attention` (the paper
+does); such students are of an architecture of ours (models/architectures/).
 
-What a SuperLM needs to know of its students, and the union of several sub-spaces as one such set.
-
-A sub-space is a grid, and a union of grids is none. Comparing K SuperLMs with a single one, as AutoDistil does, takes
-a SuperLM of the union; so whatever trains or draws students asks for a `StudentSet`, not for a grid.
+A sub-space is a grid, and a union of grids is none. Comparing K SuperLMs with a single one, as AutoDistil does, takes a
+SuperLM of the union; so whatever trains or draws students asks for a `StudentSet`, not for a grid. Students that differ
+in the vocabulary alone share all weights, so training draws architectures: students without that axis.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
-from typing import Any, Protocol, cast
+from operator import attrgetter
+from typing import Any
 
 from autodistil.errors import SpaceError, suggest
-from autodistil.space.axes.axis import AXIS_BOUNDS, check_grid_size
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, Candidate, StudentConfig, _size
+from autodistil.space.axes import AXES
+from autodistil.space.axes.axis import Sizes, check_grid_size, read_mapping
+from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig, size_key
 from autodistil.utils import listed, short
 
+_ATTENTION = ("hidden_size", "num_heads", "head_size")
+"""Axes that the shape rule looks at."""
 _SHAPE_RULE = "num_heads x head_size must equal hidden_size (the shape rule of Hugging Face encoders)"
 
 
+def by_size(students: Iterable[StudentConfig]) -> list[StudentConfig]:
+    """Students by their encoder weights, equal ones by their dimensions; as sub-spaces order their ends."""
+    return sorted(students, key=size_key)
+
+
+class StudentSet(ABC):
+    """The students that share one SuperLM: a `SubSpace`, or several joined."""
+
+    name: str
+    """Names the SuperLM and seeds its draws."""
+
+    @property
+    @abstractmethod
+    def students(self) -> tuple[StudentConfig, ...]:
+        """Every student once, sorted by its dimensions."""
+
+    @property
+    @abstractmethod
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Every student's architecture once, sorted by its dimensions: what training draws from."""
+
+    @abstractmethod
+    def has_axis_of(self, size: str) -> bool:
+        """Whether some axis sets a size such as `embedding_size`, which students need not have."""
+
+    @cached_property
+    def largest(self) -> StudentConfig:
+        """The architecture with the most encoder weights."""
+        return max(self.architectures, key=size_key)
+
+    @cached_property
+    def smallest(self) -> StudentConfig:
+        """The architecture with the fewest encoder weights."""
+        return min(self.architectures, key=size_key)
+
+    @cached_property
+    def envelope(self) -> StudentConfig:
+        """Elementwise maxima over the students: the SuperLM's own shape, which need not obey the shape rule."""
+        return StudentConfig(*(max(getattr(student, dim) for student in self.architectures) for dim in DIMENSIONS))
+
+
 @dataclass(frozen=True)
-class SubSpace:
+class SubSpace(StudentSet):
     """The students of one SuperLM: a grid over the axes, less what the shape rule keeps out.
 
     Raises:
@@ -42,146 +84,130 @@ class SubSpace:
     """
 
     name: str
-    num_layers: tuple[int, ...]
-    hidden_size: tuple[int, ...]
-    num_heads: tuple[int, ...] | None
-    """None: hidden size / head size."""
-    head_size: tuple[int, ...] | None
-    """None: hidden size / number of heads."""
-    mlp_ratio: tuple[float, ...]
-    """Intermediate size / hidden size; the intermediate size is rounded to a whole number."""
-    vocab_size: tuple[int | None, ...] | None = None
-    """Vocabulary sizes, None in it for the teacher's whole vocabulary; None instead of it: that alone."""
-    embedding_size: tuple[int, ...] | None = None
-    """Sizes of factorised embeddings; those that are not below a hidden size are left out there."""
+    axes: Mapping[str, tuple[Any, ...]] = field(hash=False)
+    """The axes that span the grid, in the order of `AXES`, each with its values in ascending order; None among them:
+    the teacher's own."""
     free_attention: bool = False
     """Heads x head size may differ from the hidden size."""
 
     def __post_init__(self) -> None:
         """Refuse a grid without students."""
-        if self.num_heads is None and self.head_size is None:
-            raise SpaceError(f"sub-space {self.name!r}: got neither num_heads nor head_size; give one of them or both")
-        check_grid_size(f"sub-space {self.name!r}", self.num_combinations)
-        if self.num_heads is None:
-            self._check_hidden_sizes()
-        if not (self._shapes and self.num_layers and self.mlp_ratio):  # without listing what may be a million students
+        where = f"sub-space {self.name!r}"
+        given = {axis: values for axis, values in self.axes.items() if values is not None}
+        required = [name for name, axis in AXES.items() if axis.required]
+        read_mapping(given, where, required, [name for name in AXES if name not in required])
+        object.__setattr__(self, "axes", {axis: tuple(given[axis]) for axis in AXES if axis in given})
+        if not self.axes.keys() & {"num_heads", "head_size"}:
+            raise SpaceError(f"{where}: got neither num_heads nor head_size; give one of them or both")
+        check_grid_size(where, self.num_combinations)
+        # Without listing what may be a million students: other axes leave none out, or are looked at below.
+        attention = {axis: self.axes[axis] for axis in _ATTENTION if axis in self.axes}
+        widths = {sizes["hidden_size"] for sizes in _grid(attention) if self._obeys(sizes)}
+        if "num_heads" not in self.axes:  # a grid over num_heads, such as the paper's, is meant to be thinned out
+            self._check_hidden_sizes(widths)
+        if not (widths and all(self.axes.values())):
             raise SpaceError(
-                f"sub-space {self.name!r}: got no student out of {self.num_combinations} combinations; "
-                f"{_SHAPE_RULE}; change these axes"
+                f"{where}: got no student out of {self.num_combinations} combinations; {_SHAPE_RULE}; change these axes"
             )
-        widest = max(hidden for hidden, _, _ in self._shapes)
-        if self.embedding_size is not None and min(self.embedding_size) >= widest:
-            raise SpaceError(
-                f"sub-space {self.name!r}: embedding_size: got {listed(self.embedding_size)}; "
-                f"allowed: below the hidden size (here up to {widest}); lower it, or leave it out"
-            )
+        for axis, values in self.axes.items():
+            if AXES[axis].below_hidden and min(values) >= max(widths):
+                raise SpaceError(
+                    f"{where}: {axis}: got {listed(values)}; "
+                    f"allowed: below the hidden size (here up to {max(widths)}); lower it, or leave it out"
+                )
 
-    def _check_hidden_sizes(self) -> None:
-        # Only without num_heads: a grid over num_heads, such as the paper's, is meant to be thinned out by the rule.
-        stray = sorted(set(self.hidden_size) - {hidden for hidden, _, _ in self._shapes})
+    def _check_hidden_sizes(self, widths: set[int]) -> None:
+        stray = sorted(set(self.axes["hidden_size"]) - widths)
         if stray:
             raise SpaceError(
                 f"sub-space {self.name!r}: hidden_size: got {listed(stray)}; "
-                f"allowed: multiples of head_size {listed(self.head_size or ())}; change hidden_size or head_size"
+                f"allowed: multiples of head_size {listed(self.axes['head_size'])}; change hidden_size or head_size"
             )
 
     @classmethod
     def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
         """The sub-space that holds one student."""
-        layers, hidden, heads, head_size, intermediate = (getattr(student, dim) for dim in DIMENSIONS)
-        optional = {axis: (size,) for axis in OPTIONAL_AXES if (size := getattr(student, axis)) is not None}
-        attention = (heads,), (head_size,), (intermediate / hidden,)
-        return cls(name, (layers,), (hidden,), *attention, **optional, free_attention=student.free_attention)
+        sizes = {axis: (size,) for axis in AXES if (size := getattr(student, axis, None)) is not None}
+        ratio = student.intermediate_size / student.hidden_size
+        return cls(name, {**sizes, "mlp_ratio": (ratio,)}, student.free_attention)
+
+    def with_axes(self, **axes: Any) -> SubSpace:
+        """The sub-space with other values on some axes; None takes one out."""
+        return replace(self, axes={**self.axes, **axes})
 
     @property
     def num_combinations(self) -> int:
         """Points of the grid before the shape rule."""
         return math.prod(len(values) for values in self.axes.values())
 
-    def _attention_grid(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (hidden size, heads, head size), a side that is not given rounded down."""
-        for hidden in self.hidden_size:
-            if self.num_heads is None:
-                yield from ((hidden, hidden // size, size) for size in self.head_size or ())
-            elif self.head_size is None:
-                yield from ((hidden, heads, hidden // heads) for heads in self.num_heads)
-            else:
-                yield from ((hidden, heads, size) for heads, size in product(self.num_heads, self.head_size))
+    def has_axis_of(self, size: str) -> bool:
+        """Whether some axis sets a size such as `embedding_size`, which students need not have."""
+        return any(AXES[axis].size == size for axis in self.axes)
 
-    @cached_property
-    def _shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """The part of the attention grid that obeys the shape rule; all of it where attention is free."""
-        return tuple(
-            shape for shape in self._attention_grid() if self.free_attention or shape[1] * shape[2] == shape[0]
+    def _obeys(self, sizes: Sizes) -> bool:
+        """The shape rule, unless attention is free; and embeddings are narrower than the hidden size."""
+        hidden = sizes["hidden_size"]
+        return (self.free_attention or sizes["num_heads"] * sizes["head_size"] == hidden) and all(
+            sizes.get(axis.size, 0) < hidden for axis in AXES.values() if axis.below_hidden
         )
 
-    def _intermediate_sizes(self, hidden: int) -> set[int]:
-        return {max(1, round(ratio * hidden)) for ratio in self.mlp_ratio}
+    def _made(self, axes: Mapping[str, Sequence[Any]]) -> tuple[StudentConfig, ...]:
+        students = {StudentConfig(**sizes) for sizes in _grid(axes) if self._obeys(sizes)}
+        return tuple(sorted(students, key=attrgetter("sort_key")))
 
     @cached_property
     def students(self) -> tuple[StudentConfig, ...]:
         """Every student once, sorted by its dimensions."""
-        if self.vocab_size is None:
-            return self.architectures
-        return tuple(replace(student, vocab_size=size) for student in self.architectures for size in self.vocab_size)
+        return self._made(self.axes)
 
     @cached_property
     def architectures(self) -> tuple[StudentConfig, ...]:
         """Every student's architecture once, sorted by its dimensions: what training draws from."""
-        architectures = {
-            StudentConfig(layers, *shape, intermediate, embedding_size=embedding)
-            for shape in self._shapes
-            for layers in self.num_layers
-            for intermediate in self._intermediate_sizes(shape[0])
-            for embedding in self.embedding_size or (None,)
-            if embedding is None or embedding < shape[0]
-        }
-        return tuple(sorted(architectures, key=lambda student: student.sort_key))
+        weights = {axis: values for axis, values in self.axes.items() if AXES[axis].shapes_weights}
+        return self.students if len(weights) == len(self.axes) else self._made(weights)
 
     @cached_property
     def excluded(self) -> int:
         """Distinct combinations of the grid that the shape rule keeps out, or an embedding as wide as the encoder."""
-        others = len(set(self.num_layers)) * math.prod(len(getattr(self, axis) or (None,)) for axis in OPTIONAL_AXES)
-        grid = (others * len(self._intermediate_sizes(hidden)) for hidden, _, _ in set(self._attention_grid()))
-        return sum(grid) - len(self.students)
+        return len({tuple(sizes.values()) for sizes in _grid(self.axes)}) - len(self.students)
 
-    @property
-    def axes(self) -> dict[str, tuple[Any, ...]]:
-        """The axes that span the grid, each with its values in ascending order."""
-        return {axis: values for axis in AXIS_BOUNDS if (values := getattr(self, axis)) is not None}
-
-    def student(
-        self,
-        num_layers: int,
-        hidden_size: int,
-        mlp_ratio: float,
-        num_heads: int | None = None,
-        head_size: int | None = None,
-        vocab_size: int | None = None,
-        embedding_size: int | None = None,
-    ) -> StudentConfig | None:
+    def student(self, **point: float | None) -> StudentConfig | None:
         """The student at a point of the grid (one value for each of `axes`); None where there is none (`excluded`)."""
-        heads = num_heads or hidden_size // cast(int, head_size)
-        size = head_size or hidden_size // heads
-        if (heads * size != hidden_size and not self.free_attention) or (embedding_size or 0) >= hidden_size:
-            return None
-        intermediate = max(1, round(mlp_ratio * hidden_size))
-        return StudentConfig(num_layers, hidden_size, heads, size, intermediate, vocab_size, embedding_size)
+        (sizes,) = _grid({name: (point[name],) for name in AXES if point.get(name) is not None})
+        return StudentConfig(**sizes) if self._obeys(sizes) else None
+
+
+def _grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[Sizes]:
+    """Yield the sizes at each point of a grid, whatever the rules."""
+    if not axes:
+        yield {}
+        return
+    *others, last = axes
+    for sizes in _grid({name: axes[name] for name in others}):
+        for value in axes[last]:
+            yield AXES[last].applied(value, sizes)
+
+
+@dataclass(frozen=True)
+class JoinedSubSpaces(StudentSet):
+    """The union of several sub-spaces; an architecture that two of them share is one student."""
+
+    name: str
+    sub_spaces: tuple[SubSpace, ...]
 
     @cached_property
-    def largest(self) -> StudentConfig:
-        """The architecture with the most encoder weights."""
-        return max(self.architectures, key=_size)
+    def students(self) -> tuple[StudentConfig, ...]:
+        """Every student once, sorted by its dimensions."""
+        return tuple(sorted({student for sub in self.sub_spaces for student in sub.students}))
 
     @cached_property
-    def smallest(self) -> StudentConfig:
-        """The architecture with the fewest encoder weights."""
-        return min(self.architectures, key=_size)
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Every student's architecture once, sorted by its dimensions."""
+        return tuple(sorted({student for sub in self.sub_spaces for student in sub.architectures}))
 
-    @cached_property
-    def envelope(self) -> StudentConfig:
-        """Elementwise maxima over the students: the SuperLM's own shape, which need not obey the shape rule."""
-        return StudentConfig(*(max(getattr(student, dim) for student in self.architectures) for dim in DIMENSIONS))
+    def has_axis_of(self, size: str) -> bool:
+        """Whether some sub-space has an axis of it."""
+        return any(sub.has_axis_of(size) for sub in self.sub_spaces)
 
 
 @dataclass(frozen=True)
@@ -220,20 +246,14 @@ class SearchSpace:
         """Whether some student's attention is wider or narrower than its hidden size."""
         return any(student.free_attention for sub in self.sub_spaces for student in sub.architectures)
 
-    @property
-    def prunes_vocabulary(self) -> bool:
-        """Whether vocabulary size is an axis of some sub-space."""
-        return any(sub.vocab_size for sub in self.sub_spaces)
-
-    @property
-    def factorises_embeddings(self) -> bool:
-        """Whether embedding size is an axis of some sub-space."""
-        return any(sub.embedding_size for sub in self.sub_spaces)
+    def has_axis_of(self, size: str) -> bool:
+        """Whether some sub-space has an axis of a size such as `vocab_size`."""
+        return any(sub.has_axis_of(size) for sub in self.sub_spaces)
 
     @property
     def largest(self) -> StudentConfig:
         """The largest architecture of all sub-spaces."""
-        return max((sub.largest for sub in self.sub_spaces), key=_size)
+        return max((sub.largest for sub in self.sub_spaces), key=size_key)
 
     def sub_space(self, name: str) -> SubSpace:
         """The sub-space called `name`.
@@ -248,79 +268,3 @@ class SearchSpace:
                 f"allowed: {', '.join(by_name)}; use one of them"
             )
         return by_name[name]
-
-
-class StudentSet(Protocol):
-    """The students that share one SuperLM; a `SubSpace` is one."""
-
-    @property
-    def name(self) -> str:
-        """Names the SuperLM and seeds its draws."""
-
-    @property
-    def students(self) -> tuple[StudentConfig, ...]:
-        """Every student once, sorted by its dimensions."""
-
-    @property
-    def architectures(self) -> tuple[StudentConfig, ...]:
-        """Every student's architecture once, sorted: what training draws from."""
-
-    @property
-    def embedding_size(self) -> tuple[int, ...] | None:
-        """Sizes of factorised embeddings; None where students have none."""
-
-    @property
-    def largest(self) -> StudentConfig:
-        """The student with the most encoder weights."""
-
-    @property
-    def smallest(self) -> StudentConfig:
-        """The student with the fewest encoder weights."""
-
-    @property
-    def envelope(self) -> StudentConfig:
-        """Elementwise maxima over the students."""
-
-
-def by_size(students: Iterable[StudentConfig]) -> list[StudentConfig]:
-    """Students by their encoder weights, equal ones by their dimensions; as sub-spaces order their ends."""
-    return sorted(students, key=lambda student: (student.encoder_weights, student))
-
-
-@dataclass(frozen=True)
-class JoinedSubSpaces:
-    """The union of several sub-spaces; an architecture that two of them share is one student."""
-
-    name: str
-    sub_spaces: tuple[SubSpace, ...]
-
-    @cached_property
-    def students(self) -> tuple[StudentConfig, ...]:
-        """Every student once, sorted by its dimensions."""
-        return tuple(sorted({student for sub in self.sub_spaces for student in sub.students}))
-
-    @cached_property
-    def architectures(self) -> tuple[StudentConfig, ...]:
-        """Every student's architecture once, sorted by its dimensions."""
-        return tuple(sorted({student for sub in self.sub_spaces for student in sub.architectures}))
-
-    @property
-    def embedding_size(self) -> tuple[int, ...] | None:
-        """Sizes of factorised embeddings; None where students have none."""
-        sizes = {size for sub in self.sub_spaces for size in sub.embedding_size or ()}
-        return tuple(sorted(sizes)) or None
-
-    @cached_property
-    def largest(self) -> StudentConfig:
-        """The largest student of all."""
-        return by_size(sub.largest for sub in self.sub_spaces)[-1]
-
-    @cached_property
-    def smallest(self) -> StudentConfig:
-        """The smallest student of all."""
-        return by_size(sub.smallest for sub in self.sub_spaces)[0]
-
-    @cached_property
-    def envelope(self) -> StudentConfig:
-        """Elementwise maxima over the students."""
-        return StudentConfig(*(max(getattr(sub.envelope, dim) for sub in self.sub_spaces) for dim in DIMENSIONS))

@@ -1,22 +1,15 @@
-"""Search spaces: grids of student architectures, one grid (sub-space) per SuperLM.
-
-AutoDistil (Xu et al., NeurIPS 2022, arXiv 2201.12507) partitions the Transformer search space into K sub-spaces of
-homogeneous students: all layers of a student alike, students of like size in one sub-space. A grid has the axes number
-of layers, hidden size, MLP ratio, and number of heads or head size or both. A plain Hugging Face encoder has heads x
-head size = hidden size: combinations without that are left out and counted, unless the sub-space asks for them with
-`free_attention` (the paper does); such students are of an architecture of ours (architectures/).
-Two further axes make the word embeddings smaller: `vocab_size` prunes them (vocabulary.py), and `embedding_size`
-factorises them (factorised.py). Students that differ in the vocabulary alone share all weights, so training draws
-architectures: students without that axis.
-"""
+"""Students as values: sizes alone, compared, ordered and named by them; a candidate is one in its sub-space."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import total_ordering
+from operator import attrgetter
+from typing import Any
 
 from autodistil.errors import SpaceError
+from autodistil.space.axes import AXES, axis_of
 
 
 @total_ordering
@@ -50,14 +43,14 @@ class StudentConfig:
 
     @property
     def sort_key(self) -> tuple[float, ...]:
-        """The dimensions, then the embedding size and the vocabulary size, infinite where None."""
-        optional = (math.inf if size is None else size for size in (self.embedding_size, self.vocab_size))
-        return (*(getattr(self, dim) for dim in DIMENSIONS), *optional)
+        """The sizes in the order of ids, infinite where None."""
+        return tuple([math.inf if size is None else size for size in _sizes(self)])
 
     @property
     def architecture(self) -> StudentConfig:
-        """The student with the whole vocabulary."""
-        return self if self.vocab_size is None else replace(self, vocab_size=None)
+        """The student without the sizes that shape no weights: with the whole vocabulary."""
+        none: dict[str, Any] = {size: None for size in _WITHOUT_WEIGHTS if getattr(self, size) is not None}
+        return replace(self, **none) if none else self
 
     @property
     def attention_width(self) -> int:
@@ -82,27 +75,30 @@ class StudentConfig:
 
     @property
     def label(self) -> str:
-        """Such as `L3-H192-A6-F576`.
+        """Such as `L3-H192-A6-F576`: letters of axes, sizes.
 
         `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
         factorised, `...-V8000` where the vocabulary is pruned.
         """
-        head_size = f"x{self.head_size}" if self.free_attention else ""
-        shape = f"L{self.num_layers}-H{self.hidden_size}-A{self.num_heads}{head_size}-F{self.intermediate_size}"
-        sizes = (("E", self.embedding_size), ("V", self.vocab_size))
-        return shape + "".join(f"-{letter}{size}" for letter, size in sizes if size is not None)
+        sizes = zip(_MARKS, _sizes(self), strict=True)
+        left_out = None if self.free_attention else "x"
+        return "".join([f"{mark}{size}" for mark, size in sizes if size is not None and mark != left_out])[1:]
 
 
-DIMENSIONS = ("num_layers", "hidden_size", "num_heads", "head_size", "intermediate_size")
+DIMENSIONS = tuple(field.name for field in fields(StudentConfig) if field.default is not None)
 """Names of the dimensions of an encoder, in their order."""
 
-OPTIONAL_AXES = ("embedding_size", "vocab_size")
-"""Axes that a space may have beside them, and students only where it has."""
+OPTIONAL_AXES = tuple(sorted(field.name for field in fields(StudentConfig) if field.default is None))
+"""Sizes that a space may have axes of beside them, and students only where it has; ids list them by name."""
+
+_sizes = attrgetter(*DIMENSIONS, *OPTIONAL_AXES)
+_MARKS = [("" if size == "head_size" else "-") + axis_of(size).letter for size in (*DIMENSIONS, *OPTIONAL_AXES)]
+_WITHOUT_WEIGHTS = tuple({axis.size for axis in AXES.values() if not axis.shapes_weights})
 
 
-def _size(config: StudentConfig) -> tuple[int, StudentConfig]:
-    """Sort key by size; equal sizes are told apart by their dimensions, so that extremes are deterministic."""
-    return config.encoder_weights, config
+def size_key(student: StudentConfig) -> tuple[int, StudentConfig]:
+    """Orders students by encoder weights; equal sizes are told apart by their dimensions, so that ends are one."""
+    return student.encoder_weights, student
 
 
 @dataclass(frozen=True)

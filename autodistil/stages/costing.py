@@ -141,7 +141,7 @@ def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[Stu
     superlms: dict[str, SuperLM] = {}
     for name in dict.fromkeys(homes[student].sub_space for student in students):
         sub_space = inputs.space.sub_space(name)
-        vocabulary = inputs.vocabulary if sub_space.vocab_size else None
+        vocabulary = inputs.vocabulary if sub_space.has_axis_of("vocab_size") else None
         superlms[name] = SuperLM.from_teacher(inputs.teacher, sub_space, vocabulary=vocabulary)
     return [source_of(inputs.teacher, superlms[homes[one].sub_space], homes[one]) for one in students]
 

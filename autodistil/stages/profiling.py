@@ -64,7 +64,7 @@ def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
 def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidate) -> StudentSource:
     def load() -> PreTrainedModel:
         sub_space = inputs.space.sub_space(candidate.sub_space)
-        vocabulary = inputs.vocabulary if sub_space.vocab_size else None
+        vocabulary = inputs.vocabulary if sub_space.has_axis_of("vocab_size") else None
         trained = superlms.is_trained(sub_space)
         superlm = superlms.of(candidate) if trained else superlms.new(sub_space, vocabulary)
         model = superlm.extract(candidate.config)

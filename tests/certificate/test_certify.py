@@ -219,9 +219,9 @@ def test_a_damaged_certificate_is_one_line(searched, tmp_path, capsys, verb):
 
 
 def test_joined_sub_spaces_are_their_union():
-    one = SubSpace("a", (2,), (32, 64), None, (16,), (2.0,))
-    other = SubSpace("b", (4,), (64,), None, (16,), (1.0, 2.0))
-    shared = SubSpace("c", (2,), (64,), None, (16,), (2.0,))
+    one = SubSpace("a", {"num_layers": (2,), "hidden_size": (32, 64), "head_size": (16,), "mlp_ratio": (2.0,)})
+    other = SubSpace("b", {"num_layers": (4,), "hidden_size": (64,), "head_size": (16,), "mlp_ratio": (1.0, 2.0)})
+    shared = SubSpace("c", {"num_layers": (2,), "hidden_size": (64,), "head_size": (16,), "mlp_ratio": (2.0,)})
     joined = JoinedSubSpaces("one", (one, other, shared))
     assert joined.students == tuple(sorted({*one.students, *other.students}))
     assert joined.smallest == one.smallest
@@ -232,7 +232,7 @@ def test_joined_sub_spaces_are_their_union():
 def test_a_superlm_of_joined_sub_spaces_holds_every_student():
     teacher = random_teacher("bert")
     sub = small_space(teacher)
-    other = SubSpace("other", (1,), (16,), None, (16,), (2.0,))
+    other = SubSpace("other", {"num_layers": (1,), "hidden_size": (16,), "head_size": (16,), "mlp_ratio": (2.0,)})
     joined = JoinedSubSpaces("one", (sub, other))
     superlm = SuperLM.from_teacher(teacher, joined)
     for student in (sub.largest, sub.smallest, other.largest):

@@ -20,8 +20,8 @@ from autodistil.student_search.certificate.assess import Violation, kendall, mon
 from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
 from autodistil.student_search.certificate.verdict import grade, level, sentences, verdict
 
-TINY = SubSpace("tiny", (2, 4), (16, 32), None, (16,), (2.0, 4.0))
-BASE = SubSpace("base", (2, 4), (48, 64), None, (16,), (2.0, 4.0))
+TINY = SubSpace("tiny", {"num_layers": (2, 4), "hidden_size": (16, 32), "head_size": (16,), "mlp_ratio": (2.0, 4.0)})
+BASE = SubSpace("base", {"num_layers": (2, 4), "hidden_size": (48, 64), "head_size": (16,), "mlp_ratio": (2.0, 4.0)})
 CANDIDATES = tuple(Candidate(sub.name, student) for sub in (TINY, BASE) for student in sub.students)
 
 

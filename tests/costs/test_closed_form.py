@@ -15,7 +15,7 @@ from autodistil.costs.closed_form import budget_cost, cost_table, flops, paramet
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError
 from autodistil.formats.setting import MAX_SEQ_LEN
-from autodistil.space.axes.axis import AXIS_BOUNDS
+from autodistil.space.axes import AXES
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate, StudentConfig
@@ -157,8 +157,9 @@ def scalar_costs(s, shape, seq_len):
 
 @pytest.mark.parametrize("embedding_size", [None, 128])
 def test_a_hundred_thousand_students_cost_what_each_does_alone(embedding_size):
-    layers, hidden = tuple(range(1, 41)), tuple(range(32, 32 * 51, 32))
-    grid = SubSpace("x", layers, hidden, None, (32,), tuple(1 + i / 16 for i in range(50)))
+    ratios = [1 + i / 16 for i in range(50)]
+    axes = {"num_layers": range(1, 41), "hidden_size": range(32, 32 * 51, 32), "head_size": (32,), "mlp_ratio": ratios}
+    grid = SubSpace("x", axes)
     shape = EncoderShape(30522, 514, embedding_size, pooler=True)
     assert len(grid.students) == 100_000
     expected = np.array([scalar_costs(student, shape, 128) for student in grid.students])
@@ -167,8 +168,8 @@ def test_a_hundred_thousand_students_cost_what_each_does_alone(embedding_size):
 
 
 def test_the_largest_student_that_a_space_allows_does_not_overflow():
-    layers, hidden = int(AXIS_BOUNDS["num_layers"][1]), int(AXIS_BOUNDS["hidden_size"][1])
-    giant = StudentConfig(layers, hidden, hidden // 64, 64, int(AXIS_BOUNDS["mlp_ratio"][1]) * hidden)
+    layers, hidden = int(AXES["num_layers"].bounds[1]), int(AXES["hidden_size"].bounds[1])
+    giant = StudentConfig(layers, hidden, hidden // 64, 64, int(AXES["mlp_ratio"].bounds[1]) * hidden)
     expected = scalar_costs(giant, BERT_SHAPE, MAX_SEQ_LEN)
     assert (flops([giant], BERT_SHAPE, MAX_SEQ_LEN)[0], parameters([giant], BERT_SHAPE)[0]) == expected
 

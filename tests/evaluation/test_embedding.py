@@ -91,7 +91,8 @@ def test_similarity_equals_that_of_sentence_transformers(packaged, library_model
 
 def test_a_students_encoder_is_that_of_its_export(teacher, tmp_path, write_task):
     student = StudentConfig(2, 192, 6, 32, 384)
-    superlm = SuperLM.from_teacher(teacher, SubSpace("s", (2, 3), (192, 288), (6, 9), (32,), (2.0,)))
+    axes = {"num_layers": (2, 3), "hidden_size": (192, 288), "head_size": (32,), "mlp_ratio": (2.0,)}
+    superlm = SuperLM.from_teacher(teacher, SubSpace("s", axes))
     candidate = Candidate("s", student)
 
     def costs(config):

@@ -272,10 +272,9 @@ def test_derived_spaces_have_whole_groups():
     QWEN2.check_space(space, Qwen2Config(num_attention_heads=14, num_key_value_heads=2, hidden_size=896))
 
 
-def space_of(**axes):
-    return SearchSpace(
-        "s", "", (SubSpace("s", (2,), (32,), **{"num_heads": (2,), "head_size": None, "mlp_ratio": (1.0,), **axes}),)
-    )
+def space_of(free_attention=False, **axes):
+    base = {"num_layers": (2,), "hidden_size": (32,), "num_heads": (2,), "mlp_ratio": (1.0,)}
+    return SearchSpace("s", "", (SubSpace("s", {**base, **axes}, free_attention),))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ def test_slices_keep_rotary_pairs_together():
 
 
 def test_odd_head_sizes_are_refused_under_rotary_positions():
-    space = SearchSpace("odd", "", (SubSpace("odd", (1,), (15,), (3,), (5,), (1.0,)),))
+    axes = {"num_layers": (1,), "hidden_size": (15,), "num_heads": (3,), "head_size": (5,), "mlp_ratio": (1.0,)}
+    space = SearchSpace("odd", "", (SubSpace("odd", axes),))
     BERT.check_space(space)
     with pytest.raises(SpaceError, match="head_size: got 5; allowed: even numbers"):
         MODERNBERT.check_space(space)

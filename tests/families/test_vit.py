@@ -80,9 +80,9 @@ def test_models_that_no_table_describes_are_refused(config, message):
 
 
 def test_spaces_of_text_are_refused():
-    base = {"num_layers": (2,), "hidden_size": (32,), "num_heads": None, "head_size": (16,), "mlp_ratio": (2.0,)}
+    base = {"num_layers": (2,), "hidden_size": (32,), "head_size": (16,), "mlp_ratio": (2.0,)}
     for axis in ("vocab_size", "embedding_size"):
-        space = SearchSpace("s", "", (SubSpace("tiny", **base, **{axis: (16,)}),))
+        space = SearchSpace("s", "", (SubSpace("tiny", {**base, axis: (16,)}),))
         with pytest.raises(SpaceError, match=f"{axis}: got it for vit, which reads images"):
             VIT.check_space(space)
 
@@ -94,7 +94,7 @@ def test_dinov2_students_have_whole_mlp_ratios():
         DINOV2.check_space(space)
     DINOV2.check_space(DINOV2.fit_space(space))
     assert VIT.fit_space(space) == space
-    assert {sub.mlp_ratio for sub in DINOV2.fit_space(space).sub_spaces} == {(2.0, 3.0, 4.0)}
+    assert {sub.axes["mlp_ratio"] for sub in DINOV2.fit_space(space).sub_spaces} == {(2.0, 3.0, 4.0)}
 
 
 @torch.no_grad()

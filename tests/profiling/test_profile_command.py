@@ -120,7 +120,8 @@ def test_quantised_tables_say_how_close_they_are():
     assert notes(Profile(replace(quiet, runtime="onnx"), 1.0)) == []
 
 
-SUBS = [SubSpace(name, (1, 2, 3), (32, 64), (2,), None, (1.0, 2.0)) for name in ("left", "right")]
+GRID = {"num_layers": (1, 2, 3), "hidden_size": (32, 64), "num_heads": (2,), "mlp_ratio": (1.0, 2.0)}
+SUBS = [SubSpace(name, GRID) for name in ("left", "right")]
 CANDIDATES = [Candidate(sub.name, config) for sub in SUBS for config in sub.students]
 FRONT = [candidate.id for candidate in CANDIDATES if candidate.sub_space == "right"]
 

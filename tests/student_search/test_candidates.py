@@ -23,12 +23,13 @@ from autodistil.student_search.problem import SearchProblem
 PINNED = Path(__file__).parent / "candidates"
 """Files as they were written before there was a `CandidateTable`."""
 SHAPE = EncoderShape(1000, 64, None, pooler=True)
+GRID = {"head_size": (16,), "mlp_ratio": (1.0, 2.0)}
 SPACE = SearchSpace(
     "pinned",
     "",
     (
-        SubSpace("tiny", (1, 2), (32,), None, (16,), (1.0, 2.0)),
-        SubSpace("base", (2, 3), (32, 64), None, (16,), (2.0,)),
+        SubSpace("tiny", {**GRID, "num_layers": (1, 2), "hidden_size": (32,)}),
+        SubSpace("base", {**GRID, "num_layers": (2, 3), "hidden_size": (32, 64), "mlp_ratio": (2.0,)}),
     ),
 )
 IDS = [candidate.id for candidate in SPACE.candidates]

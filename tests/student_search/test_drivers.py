@@ -23,7 +23,8 @@ from autodistil.student_search.study import Search
 from autodistil.student_search.study_storage import study_storage
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
-SPACE = SearchSpace("test", "", (SubSpace("one", (1, 2, 3), (32, 64, 96), None, (16,), (1.0, 2.0, 3.0)),))
+AXES = {"num_layers": (1, 2, 3), "hidden_size": (32, 64, 96), "head_size": (16,), "mlp_ratio": (1.0, 2.0, 3.0)}
+SPACE = SearchSpace("test", "", (SubSpace("one", AXES),))
 PROBLEM = SearchProblem(SPACE, SHAPE, (read_budget("1TFLOPs"),), 64)
 
 

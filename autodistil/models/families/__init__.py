@@ -1,6 +1,6 @@
-"""Model families: one table each, and the registry that finds the one of a model.
+"""Model families, one table each, and which of them describes a model.
 
-Which family describes a model: the shipped tables, those registered, and those that installed packages bring.
+Looked at in this order: tables that a user registered, those that installed packages bring, those shipped here.
 """
 
 from __future__ import annotations

@@ -235,7 +235,7 @@ class Family:
         self._check_attention(space)
         if config is not None:
             self._check_groups(space, self.queries_per_kv(config))
-        if self.causal and space.prunes_vocabulary:
+        if self.causal and space.has_axis_of("vocab_size"):
             raise SpaceError(
                 f"search space {space.name!r}: vocab_size: got it for {self.model_types[0]}; allowed: encoders, as "
                 "decoders predict every token of the teacher; leave it out"
@@ -263,8 +263,9 @@ class Family:
         if not space.frees_attention:
             return
         own = "head_size" in self.fields
-        if not own and (self.wide_config is None or space.factorises_embeddings):
-            what = "students with an embedding_size" if space.factorises_embeddings else self.model_types[0]
+        factorised = space.has_axis_of("embedding_size")
+        if not own and (self.wide_config is None or factorised):
+            what = "students with an embedding_size" if factorised else self.model_types[0]
             raise SpaceError(
                 f"search space {space.name!r}: free_attention: got it for {what}; allowed: bert teachers, without "
                 "embedding_size, and those with a head size in their config; leave it out"

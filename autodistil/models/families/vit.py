@@ -90,13 +90,15 @@ class VisionFamily(Family):
         Raises:
             SpaceError: one has.
         """
-        if space.prunes_vocabulary or space.factorises_embeddings:
-            axis = "vocab_size" if space.prunes_vocabulary else "embedding_size"
+        axis = next((axis for axis in ("vocab_size", "embedding_size") if space.has_axis_of(axis)), None)
+        if axis is not None:
             raise SpaceError(
                 f"search space {space.name!r}: {axis}: got it for {self.model_types[0]}, which reads images and has no "
                 "word embeddings; allowed: spaces without it; leave it out"
             )
-        broken = sorted({ratio for sub in space.sub_spaces for ratio in sub.mlp_ratio if not self._writes(ratio)})
+        broken = sorted(
+            {ratio for sub in space.sub_spaces for ratio in sub.axes["mlp_ratio"] if not self._writes(ratio)}
+        )
         if broken:
             raise SpaceError(
                 f"search space {space.name!r}: mlp_ratio: got {', '.join(f'{ratio:g}' for ratio in broken)}; allowed: "
@@ -109,7 +111,8 @@ class VisionFamily(Family):
         return replace(space, sub_spaces=tuple(self._fit(sub) for sub in space.sub_spaces))
 
     def _fit(self, sub: SubSpace) -> SubSpace:
-        return replace(sub, mlp_ratio=tuple(filter(self._writes, sub.mlp_ratio)) or sub.mlp_ratio)
+        ratios = sub.axes["mlp_ratio"]
+        return sub.with_axes(mlp_ratio=tuple(filter(self._writes, ratios)) or ratios)
 
     def _writes(self, ratio: float) -> bool:
         """Whether a student's config can say such an MLP ratio."""

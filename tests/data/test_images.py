@@ -194,6 +194,18 @@ def test_files_that_are_none(tmp_path, reader):
         read([], reader, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("name", ["", "  ", "x" * 5000, "nul\0byte.png", "*.csv"])
+def test_names_that_stand_for_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(write_images(tmp_path / "images", 4))
+    with pytest.raises(CorpusError, match=r"^[^\n]*$"):
+        resolve_images([name])
+
+
+def test_a_single_name_is_no_list_of_letters(tmp_path):
+    folder = str(write_images(tmp_path / "images", 4))
+    assert [source.name for source in resolve_images(folder)] == [folder]
+
+
 def test_too_few_images(tmp_path, reader):
     with pytest.raises(CorpusError, match="has 3 different images; needed: 4 or more"):
         read([write_images(tmp_path / "images", 3)], reader, tmp_path / "cache")

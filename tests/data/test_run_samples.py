@@ -11,6 +11,7 @@ from autodistil.data.image_batches import RunImages
 from autodistil.data.texts import RunText
 from autodistil.errors import ConfigError, CorpusError, RunError
 from autodistil.models.image_processor import reader_of
+from autodistil.utils import Progress
 
 UNITS = ["sequences", "sentences", "images"]
 
@@ -28,15 +29,9 @@ def samples_of(tmp_path, minilm_tokenizer, prose, write_text):
             processor, channels = PROCESSORS["vit"]()
             reader = reader_of(processor, "teacher", channels)
             config = RunConfig(corpus=(str(images),), **options)
-            return RunImages(config=config, inputs=reader.inputs, device=device, reader=reader, tokens=17)
+            return RunImages(config, reader.inputs, device, Progress(), reader, 17)
         config = RunConfig(corpus=(text,), **options)
-        return RunText(
-            config=config,
-            inputs=TokenInputs(0),
-            device=device,
-            tokenizer=minilm_tokenizer,
-            sentences=unit == "sentences",
-        )
+        return RunText(config, TokenInputs(0), device, Progress(), minilm_tokenizer, unit == "sentences")
 
     return make
 

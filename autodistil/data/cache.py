@@ -57,18 +57,6 @@ def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict
 
 
 @contextmanager
-def cache_errors(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` of writing to the cache into a one-line `CorpusError`."""
-    try:
-        yield
-    except OSError as error:
-        raise CorpusError(
-            f"the cache {str(folder)!r} cannot be written: {error.strerror or error}; "
-            f"free space there, or set {CACHE_VARIABLE} to a folder that you may write to"
-        ) from error
-
-
-@contextmanager
 def new_entry(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it takes the name `folder`, on failure it is removed.
 
@@ -77,7 +65,7 @@ def new_entry(folder: Path) -> Iterator[Path]:
     Raises:
         CorpusError: the disk refuses.
     """
-    with cache_errors(folder):
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
         building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
@@ -86,6 +74,11 @@ def new_entry(folder: Path) -> Iterator[Path]:
             _publish(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
+    except OSError as error:
+        raise CorpusError(
+            f"the cache {str(folder)!r} cannot be written: {error.strerror or error}; "
+            f"free space there, or set {CACHE_VARIABLE} to a folder that you may write to"
+        ) from error
 
 
 def seal(folder: Path, meta: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ from autodistil.data.sources import (
     files_of,
     identity_of,
     parse_hub_dataset,
-    resolve_each,
+    resolve,
     shown_names,
 )
 from autodistil.errors import CorpusError, one_line_named
@@ -63,26 +63,8 @@ MODES: Mapping[int, str] = {1: "L", 3: "RGB"}
 
 INSTALL = "pip install 'autodistil[vision]'"
 
-IMAGES = CorpusKind(
-    "images",
-    f"files ({' '.join(IMAGE_SUFFIXES)}), folders, globs, folders of Dataset.save_to_disk, {PREFIX}owner/name",
-    lambda path: path.suffix.lower() in IMAGE_SUFFIXES,
-)
-
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 """One of them is in every folder that `save_to_disk` wrote."""
-
-
-# ---- resolving
-
-
-def resolve_images(sources: Sequence[str]) -> list[CorpusSource]:
-    """Find what each name of a corpus of images stands for, without reading it.
-
-    Raises:
-        CorpusError: nothing is named, or a name stands for nothing that holds images.
-    """
-    return resolve_each(sources, IMAGES, _image_source)
 
 
 def _image_source(name: str) -> CorpusSource:
@@ -135,6 +117,14 @@ def _record_images(records: Any, where: str, channels: int) -> Iterator[Any]:
         if not value.get("bytes") and not value.get("path"):
             raise CorpusError(f"{place} has no image; take it out")
         yield decode(io.BytesIO(value["bytes"]) if value.get("bytes") else Path(value["path"]), place, channels)
+
+
+IMAGES = CorpusKind(
+    "images",
+    f"files ({' '.join(IMAGE_SUFFIXES)}), folders, globs, folders of Dataset.save_to_disk, {PREFIX}owner/name",
+    lambda path: path.suffix.lower() in IMAGE_SUFFIXES,
+    _image_source,
+)
 
 
 # ---- decoding
@@ -259,7 +249,7 @@ def read_images(
     Raises:
         CorpusError: a source cannot be read, holds a damaged image or fewer than four, or the cache cannot be written.
     """
-    resolved = resolve_images(sources)
+    resolved = resolve(sources, IMAGES)
     key = key_of([FORMAT, reader.fingerprint, [source.identity for source in resolved], min_heldout])
     folder = (cache_dir or default_cache_dir()) / "images" / key
     meta = built_once(folder, partial(_build, resolved, reader, min_heldout, progress))

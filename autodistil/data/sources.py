@@ -1,8 +1,7 @@
 """Where samples come from: what a user names as a corpus, resolved to what it holds and what identifies its content.
 
 A name stands for a file, a folder, a glob, the built-in corpus, or a Hugging Face data set, which is streamed:
-`hf:name[@revision][:config][:split]`, or `owner/name` alone for text. `images.resolve_images` finds images in the same
-places.
+`hf:name[@revision][:config][:split]`, or `owner/name` alone for text. `images` looks for images in the same places.
 """
 
 from __future__ import annotations
@@ -64,51 +63,8 @@ class CorpusKind:
     """What a corpus of it may be, for messages."""
     among: Callable[[Path], bool]
     """Whether a file is one of it, by its name."""
-    built_in: tuple[str, ...] = ()
-    """Corpora that need no file."""
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        return bool(kind_of(path))
-    except CorpusError:
-        return False
-
-
-TEXT = CorpusKind(
-    "text",
-    f"files ({' '.join(READERS)}, also .xz .gz .zst), folders, globs, {PREFIX}owner/name, {DEFAULT_CORPUS}",
-    _is_text,
-    (DEFAULT_CORPUS,),
-)
-
-
-# ---- resolving
-
-
-def resolve(sources: Sequence[str]) -> list[CorpusSource]:
-    """Find what each name of a corpus of text stands for, without reading it.
-
-    Raises:
-        CorpusError: nothing is named, or a name stands for nothing that can be read.
-    """
-    return resolve_each(sources, TEXT, _text_source)
-
-
-def resolve_each(
-    sources: Sequence[str], kind: CorpusKind, resolve_one: Callable[[str], CorpusSource]
-) -> list[CorpusSource]:
-    """Resolve names, each by `resolve_one`.
-
-    Raises:
-        CorpusError: nothing is named, a name is empty, or as `resolve_one`.
-    """
-    names = [sources] if isinstance(sources, str) else list(sources)
-    if not names:
-        raise CorpusError(f"no corpus is given; allowed: {kind.allowed}; name one")
-    if not all(map(str.strip, names)):
-        raise CorpusError(f"a corpus has an empty name; allowed: {kind.allowed}; name one")
-    return [resolve_one(name) for name in names]
+    source: Callable[[str], CorpusSource]
+    """Resolves a name."""
 
 
 def _text_source(name: str) -> CorpusSource:
@@ -126,9 +82,38 @@ def _text_source(name: str) -> CorpusSource:
         return CorpusSource(name, identity_of(paths), partial(_documents_of, paths))
 
 
+def _is_text(path: Path) -> bool:
+    try:
+        return bool(kind_of(path))
+    except CorpusError:
+        return False
+
+
 def _documents_of(paths: Sequence[Path]) -> Iterator[str]:
     for path in paths:
         yield from read_documents(path)
+
+
+TEXT = CorpusKind(
+    "text",
+    f"files ({' '.join(READERS)}, also .xz .gz .zst), folders, globs, {PREFIX}owner/name, {DEFAULT_CORPUS}",
+    _is_text,
+    _text_source,
+)
+
+
+def resolve(sources: Sequence[str], kind: CorpusKind = TEXT) -> list[CorpusSource]:
+    """Find what each name of a corpus stands for, without reading it.
+
+    Raises:
+        CorpusError: nothing is named, or a name stands for nothing that can be read.
+    """
+    names = [sources] if isinstance(sources, str) else list(sources)
+    if not names:
+        raise CorpusError(f"no corpus is given; allowed: {kind.allowed}; name one")
+    if not all(map(str.strip, names)):
+        raise CorpusError(f"a corpus has an empty name; allowed: {kind.allowed}; name one")
+    return [kind.source(name) for name in names]
 
 
 def identity_of(paths: Sequence[Path]) -> str:
@@ -183,7 +168,7 @@ def _not_found(path: Path, name: str, kind: CorpusKind) -> CorpusError:
     """What is there instead, or how far the path exists."""
     folder = next(parent for parent in path.parents if parent.is_dir() or parent == parent.parent)
     siblings = sorted(entry.name for entry in folder.iterdir()) if folder == path.parent else []
-    hint = suggest(path.name, siblings) or suggest(name, kind.built_in)
+    hint = suggest(path.name, siblings) or suggest(name, [DEFAULT_CORPUS] if kind is TEXT else [])
     shown = ", ".join(siblings[:5]) + (", …" if len(siblings) > 5 else "")
     there = f"{str(folder)!r} has {shown or 'no files'}" if folder == path.parent else f"only {str(folder)!r} exists"
     return CorpusError(
@@ -195,9 +180,6 @@ def shown_names(sources: Sequence[CorpusSource]) -> str:
     """Such as `a.txt, b.txt, c.txt and 2 more`."""
     more = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
     return ", ".join(source.name for source in sources[:3]) + more
-
-
-# ---- reading
 
 
 def iter_documents(sources: Sequence[str]) -> Iterator[str]:

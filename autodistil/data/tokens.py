@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -47,9 +47,6 @@ TokenProgress = Callable[[int, int], None]
 """Called with the documents and tokens so far."""
 
 _PROBE = "the"
-
-
-# ---- tokenizers
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -106,9 +103,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         content.update(truncation=None, padding=None)  # the state of the last call
     content["special"] = [*special_affixes(tokenizer), separator_ids(tokenizer)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-# ---- corpora
 
 
 @dataclass(frozen=True)
@@ -201,38 +195,23 @@ def _build(
     writer = _Writer(folder, tokenizer, progress)
     share, min_heldout_tokens = split
     while True:
-        counts = writer.write(chain.from_iterable(map(source_documents, sources)), share)
-        if counts.tokens < MIN_TOKENS:
+        writer.write(chain.from_iterable(map(source_documents, sources)), share)
+        tokens, heldout = sum(writer.tokens.values()), writer.tokens[HELDOUT]
+        if tokens < MIN_TOKENS:
             names = ", ".join(source.name for source in sources)
-            raise CorpusError(
-                f"corpus {names!r} has {counts.tokens:,} tokens; needed: {MIN_TOKENS:,} or more; add text"
-            )
-        wanted = min(min_heldout_tokens, int(LARGEST_HELDOUT_SHARE * counts.tokens))
-        if counts.heldout >= wanted or share >= 2 * LARGEST_HELDOUT_SHARE:
+            raise CorpusError(f"corpus {names!r} has {tokens:,} tokens; needed: {MIN_TOKENS:,} or more; add text")
+        wanted = min(min_heldout_tokens, int(LARGEST_HELDOUT_SHARE * tokens))
+        if heldout >= wanted or share >= 2 * LARGEST_HELDOUT_SHARE:
             break
-        share = max(2 * share, 1.2 * wanted / counts.tokens)
-    if counts.heldout < wanted or counts.train < counts.tokens / 2:
+        share = max(2 * share, 1.2 * wanted / tokens)
+    if heldout < wanted or writer.tokens[TRAIN] < tokens / 2:
         writer.hold_out_the_end(wanted)
-    logger.info("%d documents, %d tokens, %d duplicates left out", counts.documents, counts.tokens, counts.duplicates)
-    return {"dtype": writer.dtype.name, "documents": counts.documents}
-
-
-@dataclass(frozen=True)
-class _Counts:
-    documents: int
-    duplicates: int
-    train: int
-    """Tokens."""
-    heldout: int
-    """Tokens."""
-
-    @property
-    def tokens(self) -> int:
-        return self.train + self.heldout
+    logger.info("%d documents, %d tokens, %d duplicates left out", writer.documents, tokens, writer.seen.duplicates)
+    return {"dtype": writer.dtype.name, "documents": writer.documents}
 
 
 class _Writer:
-    """Writes a corpus as `train.bin` and `heldout.bin`."""
+    """Writes a corpus as `train.bin` and `heldout.bin`, and counts what it has written."""
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: TokenProgress | None) -> None:
         self.paths = {side: folder / f"{side}.bin" for side in (TRAIN, HELDOUT)}
@@ -241,27 +220,23 @@ class _Writer:
         self.dtype = np.dtype(np.uint16 if vocabulary_size(tokenizer) <= 1 << 16 else np.uint32)
         self.progress = progress or (lambda documents, tokens: None)
 
-    def write(self, documents: Iterable[str], heldout_share: float) -> _Counts:
+    def write(self, documents: Iterable[str], heldout_share: float) -> None:
         """Write both streams anew, with each document once."""
-        seen = _SeenDocuments()
-        tokens = {TRAIN: 0, HELDOUT: 0}
-        written = 0
+        self.seen, self.documents, self.tokens = _SeenDocuments(), 0, {TRAIN: 0, HELDOUT: 0}
         with open(self.paths[TRAIN], "wb") as train, open(self.paths[HELDOUT], "wb") as heldout:
             files = {TRAIN: train, HELDOUT: heldout}
             for batch in grouped(documents, BATCH_CHARACTERS):
-                for side, ids, count in self._encoded(batch, seen, heldout_share):
+                for side, encoded in self._encoded(batch, heldout_share).items():
+                    ids = np.fromiter(chain.from_iterable(encoded), dtype=self.dtype)
                     ids.tofile(files[side])
-                    tokens[side] += len(ids)
-                    written += count
-                self.progress(written, sum(tokens.values()))
-        return _Counts(written, seen.duplicates, **tokens)
+                    self.tokens[side] += len(ids)
+                    self.documents += len(encoded)
+                self.progress(self.documents, sum(self.tokens.values()))
 
-    def _encoded(
-        self, batch: Sequence[str], seen: _SeenDocuments, heldout_share: float
-    ) -> Iterator[tuple[str, np.ndarray, int]]:
-        """(side, ids, documents) of a batch, for each side."""
+    def _encoded(self, batch: Sequence[str], heldout_share: float) -> dict[str, list[list[int]]]:
+        """Side -> ids of the documents of a batch that belong to it."""
         hashed = [(text, hashlib.blake2b(text.encode(), digest_size=16).digest()) for text in batch]
-        fresh = [(text, digest) for text, digest in hashed if seen.add(digest)]
+        fresh = [(text, digest) for text, digest in hashed if self.seen.add(digest)]
         ids = token_ids(self.tokenizer, [text for text, _ in fresh]) if fresh else []
         threshold = int(heldout_share * 2**64)
         sides: dict[str, list[list[int]]] = {TRAIN: [], HELDOUT: []}
@@ -269,8 +244,7 @@ class _Writer:
             side = HELDOUT if int.from_bytes(digest[:8], "little") < threshold else TRAIN
             if document:
                 sides[side].append(document + self.separator)
-        for side, parts in sides.items():
-            yield side, np.fromiter(chain.from_iterable(parts), dtype=self.dtype), len(parts)
+        return sides
 
     def hold_out_the_end(self, heldout_tokens: int) -> None:
         """Cut a corpus of a few long documents, which no hash can divide, where `heldout_tokens` are left."""

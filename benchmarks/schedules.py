@@ -26,13 +26,14 @@ from autodistil import pipeline
 from autodistil.cli.progress import TerminalProgress
 from autodistil.cli.terminal import quiet_libraries
 from autodistil.data.sources import DEFAULT_CORPUS
-from autodistil.evaluation.embedding import embedding_similarity, student_encoder, text_batcher
+from autodistil.evaluation.embedding import embedding_similarity, student_encoder
 from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
 from autodistil.space.space import SearchSpace, SubSpace, by_size
 from autodistil.space.student import StudentConfig
 from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import recipe_of
+from autodistil.tasks.batching import TextBatcher
 from autodistil.tasks.catalogue import load_task
 from autodistil.utils import write_text
 
@@ -104,7 +105,7 @@ def scores(context: Run, data: Path | None) -> dict[str, float]:
     found = {f"loss {s.label}": context.scorer.loss(superlm, s) for s in scored_students()}
     if data is None:
         return found
-    batches = text_batcher(context.inputs.teacher.tokenizer, 128, context.inputs.device)
+    batches = TextBatcher(context.inputs.teacher.tokenizer, 128, context.inputs.device)
     task = load_task("stsb", data)
     for student in scored_students():
         encode = student_encoder(superlm, student, batches, context.inputs.teacher.pooling or "mean", True)

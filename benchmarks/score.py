@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from search_tables.supernets import HOME, trained_run
 from search_tables.texts import TextTable, text_table
 
-from autodistil.data.batch import as_batch, real_tokens
+from autodistil.data.batch import real_tokens
 from autodistil.evaluation.heldout import BLOCK_SIZE, block_sizes
 from autodistil.models.layer_maps import LAYER_MAPS
 from autodistil.run.run import Run
@@ -145,7 +145,7 @@ def speed_row(context: Run, students: int, rounds: int) -> dict[str, Any]:
 def _plain_states(context: Run) -> list[tuple[Any, Any]]:
     texts, teacher = context.inputs.heldout_texts, context.inputs.ordered_teacher
     parts = np.split(texts, range(PLAIN_BATCH, len(texts), PLAIN_BATCH))
-    batches = [as_batch(part, teacher.padding_id) for part in parts]
+    batches = [teacher.inputs.batch(part) for part in parts]
     return [(batch, teacher.states(batch, None, context.inputs.objective.needs_output)) for batch in batches]
 
 

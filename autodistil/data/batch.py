@@ -1,4 +1,4 @@
-"""Texts or images of a corpus as inputs of a Hugging Face model; 'texts' means both wherever it makes no difference."""
+"""Samples of a corpus, texts or images, as inputs of a Hugging Face model: a sample is a row of an array."""
 
 from __future__ import annotations
 
@@ -19,61 +19,51 @@ PADDING = -1
 
 
 class Inputs(Protocol):
-    """How the arrays that a corpus consists of become inputs of a model."""
+    """How samples become inputs of a model."""
 
-    def batch(self, texts: np.ndarray, device: torch.device | str = "cpu") -> Batch:
-        """Inputs for some texts, the first dimension of the array."""
+    def batch(self, samples: np.ndarray, device: torch.device | str = "cpu") -> Batch:
+        """Inputs for some samples, the first dimension of the array."""
 
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """Token ids (texts, tokens), `PADDING` after the shorter texts."""
+    """Samples are texts: token ids (texts, tokens), `PADDING` after the shorter ones."""
 
     padding_id: int
+    """What the model sees in its place."""
 
-    def batch(self, texts: np.ndarray, device: torch.device | str = "cpu") -> Batch:
-        """As `as_batch`."""
-        return as_batch(texts, self.padding_id, device)
+    def batch(self, samples: np.ndarray, device: torch.device | str = "cpu") -> Batch:
+        """Texts cut to the longest of them; with a mask only where there is padding."""
+        ids = torch.from_numpy(np.ascontiguousarray(samples))
+        real = ids != PADDING
+        ids, real = ids[:, real.any(0)], real[:, real.any(0)]
+        if real.all():
+            return {"input_ids": ids.to(device)}
+        return {"input_ids": ids.where(real, self.padding_id).to(device), "attention_mask": real.long().to(device)}
 
 
 @dataclass(frozen=True)
 class PixelInputs:
-    """Pixels (images, channels, height, width) of uint8, as an image processor has resized and cropped them."""
+    """Samples are images: pixels (images, channels, height, width) of uint8, as a processor has resized and cropped."""
 
     scale: tuple[float, ...]
     shift: tuple[float, ...]
     """By channel: a model sees pixel * scale + shift."""
 
-    def batch(self, texts: np.ndarray, device: torch.device | str = "cpu") -> Batch:
+    def batch(self, samples: np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """What the processor does after resizing."""
-        pixels = torch.from_numpy(np.ascontiguousarray(texts)).to(device, torch.float32)
+        pixels = torch.from_numpy(np.ascontiguousarray(samples)).to(device, torch.float32)
         scale, shift = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.scale, self.shift))
         return {"pixel_values": pixels * scale + shift}
 
 
-def lengths(texts: np.ndarray) -> np.ndarray:
-    """Tokens of each text, (texts,); images are all of one length, which counts as 1."""
-    return (texts != PADDING).sum(1) if texts.ndim == 2 else np.ones(len(texts), dtype=np.int64)
-
-
-def as_batch(texts: np.ndarray, padding_id: int, device: torch.device | str = "cpu") -> Batch:
-    """Inputs for texts (texts, tokens), cut to the longest of them; with a mask only where there is padding.
-
-    Args:
-        texts: token ids, `PADDING` after the shorter texts.
-        padding_id: what the model sees in its place.
-        device: where the inputs go.
-    """
-    ids = torch.from_numpy(np.ascontiguousarray(texts))
-    real = ids != PADDING
-    ids, real = ids[:, real.any(0)], real[:, real.any(0)]
-    if real.all():
-        return {"input_ids": ids.to(device)}
-    return {"input_ids": ids.where(real, padding_id).to(device), "attention_mask": real.long().to(device)}
+def lengths(samples: np.ndarray) -> np.ndarray:
+    """Tokens of each text, (samples,); images are all of one length, which counts as 1."""
+    return (samples != PADDING).sum(1) if samples.ndim == 2 else np.ones(len(samples), dtype=np.int64)
 
 
 def take_rows(batch: Batch, rows: slice) -> Batch:
-    """Some texts of a batch, cut to the longest of them; with a mask only where there is padding."""
+    """Some samples of a batch, texts cut to the longest of them; with a mask only where there is padding."""
     if "pixel_values" in batch:
         return {"pixel_values": batch["pixel_values"][rows]}
     ids = batch["input_ids"][rows]
@@ -90,12 +80,12 @@ def real_tokens(batch: Batch) -> Tensor | None:
     return batch["attention_mask"].bool() if "attention_mask" in batch else None
 
 
-def count_texts(batch: Batch) -> int:
-    """Texts of a batch."""
+def count_samples(batch: Batch) -> int:
+    """Samples of a batch."""
     return len(next(iter(batch.values())))
 
 
 def count_tokens(batch: Batch, seq: int) -> int:
-    """Real tokens of a batch; `seq`: the tokens of each text where there is no padding."""
+    """Real tokens of a batch; `seq`: the tokens of each sample where there is no padding."""
     mask = real_tokens(batch)
-    return count_texts(batch) * seq if mask is None else int(mask.sum())
+    return count_samples(batch) * seq if mask is None else int(mask.sum())

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,28 @@ def default_cache_dir() -> Path:
     return Path(os.path.expanduser(os.environ.get(CACHE_VARIABLE) or "~/.cache/autodistil"))
 
 
-@contextmanager
-def cache_errors(folder: Path) -> Iterator[None]:
-    """Turn an `OSError` of writing to the cache into a one-line `CorpusError`."""
-    try:
-        yield
-    except OSError as error:
-        raise CorpusError(
-            f"the cache {str(folder)!r} cannot be written: {error.strerror or error}; "
-            f"free space there, or set {CACHE_VARIABLE} to a folder that you may write to"
-        ) from error
+def key_of(content: object, sort_keys: bool = False) -> str:
+    """Hash of plain values, such as what decides on the content of an entry."""
+    return hashlib.sha256(json.dumps(content, sort_keys=sort_keys).encode()).hexdigest()[:32]
+
+
+def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    """The `meta` of an entry, as `read_entry`; where there is none that is intact, it is built first.
+
+    Args:
+        folder: the entry.
+        build: fills an empty folder and returns the `meta` of it.
+
+    Raises:
+        CorpusError: the disk refuses.
+    """
+    meta = read_entry(folder)
+    if meta is None:
+        with new_entry(folder) as building:
+            seal(building, build(building))
+        meta = read_entry(folder)
+        assert meta is not None
+    return meta
 
 
 @contextmanager
@@ -53,7 +65,7 @@ def new_entry(folder: Path) -> Iterator[Path]:
     Raises:
         CorpusError: the disk refuses.
     """
-    with cache_errors(folder):
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
         building = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
@@ -62,6 +74,11 @@ def new_entry(folder: Path) -> Iterator[Path]:
             _publish(building, folder)
         finally:
             shutil.rmtree(building, ignore_errors=True)
+    except OSError as error:
+        raise CorpusError(
+            f"the cache {str(folder)!r} cannot be written: {error.strerror or error}; "
+            f"free space there, or set {CACHE_VARIABLE} to a folder that you may write to"
+        ) from error
 
 
 def seal(folder: Path, meta: Mapping[str, Any]) -> None:
@@ -100,7 +117,7 @@ def _publish(building: Path, folder: Path) -> None:
         try:
             os.rename(building, folder)
             return
-        except (FileExistsError, NotADirectoryError, OSError) as error:
+        except OSError as error:
             if not os.path.lexists(folder):
                 raise
             if read_entry(folder) is not None:

@@ -1,9 +1,8 @@
-"""Bytes and characters of a corpus file, whatever its compression, in bounded memory and with errors that name it.
-
-Documents of a corpus file by its kind: plain text, JSON lines, CSV, TSV and Parquet.
+"""Documents of a corpus file by its kind: plain text, JSON lines, CSV, TSV and Parquet, whatever its compression.
 
 In plain text an empty line ends a document. In tables the text is the column `text`, the columns `text_a` and `text_b`
-together, or the first column with words in it. Documents beyond `MAX_DOCUMENT_CHARACTERS` come in pieces.
+together, or the first column with words in it. Documents beyond `MAX_DOCUMENT_CHARACTERS` come in pieces. All of it
+streams in bounded memory, and errors name the file and the place in it.
 """
 
 from __future__ import annotations
@@ -28,9 +27,29 @@ from typing import IO, Any
 from autodistil.errors import CorpusError
 from autodistil.utils import grouped, optional_import
 
+logger = logging.getLogger(__name__)
+
 CHUNK_BYTES = 1 << 20
 MAX_LINE_CHARACTERS = 1 << 26
 """Longest record of a `.jsonl`, `.csv` or `.tsv` file; lines of plain text have no limit."""
+
+MAX_DOCUMENT_CHARACTERS = 1 << 14
+"""Longer documents are cut at white space, so that a file of one endless line streams too."""
+
+MAX_CSV_FIELD = 1 << 24
+"""Characters of one CSV field: more means a quote that is never closed."""
+
+HEAD_RECORDS = 50
+"""Records that are looked at to find the text column."""
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Of files that are taken for images (`images.py`)."""
+
+_EMPTY_LINES = re.compile(r"\n[ \t]*\n[ \t\n]*")
+_BLANK = " \t\n"
+
+Record = Mapping[str, Any]
+"""Column -> value."""
 
 
 @contextmanager
@@ -40,12 +59,19 @@ def corpus_file_errors(path: Path) -> Iterator[None]:
         yield
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise CorpusError(
-            f"corpus file {str(path)!r} is truncated or not what its extension says ({error}); get a whole copy of it"
+            f"{_where(path)} is truncated or not what its extension says ({error}); get a whole copy of it"
         ) from error
     except OSError as error:
         raise CorpusError(
-            f"corpus file {str(path)!r} cannot be read: {error.strerror or error}; check its permissions and the disk"
+            f"{_where(path)} cannot be read: {error.strerror or error}; check its permissions and the disk"
         ) from error
+
+
+def _where(path: Path) -> str:
+    return f"corpus file {str(path)!r}"
+
+
+# ---- bytes, characters and lines
 
 
 def _plain(path: Path) -> Iterator[bytes]:
@@ -125,7 +151,7 @@ def _decoded(decoder: codecs.IncrementalDecoder, chunk: bytes, position: int, pa
     nul = chunk.find(b"\0")
     if nul >= 0:
         raise CorpusError(
-            f"corpus file {str(path)!r} is binary or UTF-16 (a zero byte at byte {position + nul}); "
+            f"{_where(path)} is binary or UTF-16 (a zero byte at byte {position + nul}); "
             "allowed: UTF-8 text; convert it, or leave it out"
         )
     waiting = len(decoder.getstate()[0])
@@ -133,7 +159,7 @@ def _decoded(decoder: codecs.IncrementalDecoder, chunk: bytes, position: int, pa
         return decoder.decode(chunk, final)
     except UnicodeDecodeError as error:
         raise CorpusError(
-            f"corpus file {str(path)!r} is not UTF-8 (at byte {position - waiting + error.start}: {error.reason}); "
+            f"{_where(path)} is not UTF-8 (at byte {position - waiting + error.start}: {error.reason}); "
             "convert it, for example with iconv -f latin1 -t utf-8"
         ) from error
 
@@ -153,32 +179,14 @@ def read_lines(path: Path) -> Iterator[str]:
         begun.append(rest)
         if sum(map(len, begun)) > MAX_LINE_CHARACTERS:
             raise CorpusError(
-                f"corpus file {str(path)!r} has a line of more than {MAX_LINE_CHARACTERS:,} characters; "
+                f"{_where(path)} has a line of more than {MAX_LINE_CHARACTERS:,} characters; "
                 "allowed: one record a line; split it, or give it as .txt"
             )
     if any(begun):
         yield "".join(begun)
 
 
-logger = logging.getLogger(__name__)
-
-MAX_DOCUMENT_CHARACTERS = 1 << 14
-"""Longer documents are cut at white space, so that a file of one endless line streams too."""
-
-MAX_CSV_FIELD = 1 << 24
-"""Characters of one CSV field: more means a quote that is never closed."""
-
-HEAD_RECORDS = 50
-"""Records that are looked at to find the text column."""
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of files that are taken for images (`images.py`)."""
-
-_EMPTY_LINES = re.compile(r"\n[ \t]*\n[ \t\n]*")
-
-_BLANK = " \t\n"
-
-Record = Mapping[str, Any]
+# ---- documents
 
 
 def read_documents(path: Path) -> Iterator[str]:
@@ -202,12 +210,12 @@ def kind_of(path: Path) -> str:
     kind = Path(name).suffix
     if kind in IMAGE_SUFFIXES:
         raise CorpusError(
-            f"corpus file {str(path)!r} is among the images, this teacher reads text; allowed: {', '.join(READERS)}; "
+            f"{_where(path)} is among the images, this teacher reads text; allowed: {', '.join(READERS)}; "
             "give text, or a teacher that reads images"
         )
     if kind not in READERS:
         raise CorpusError(
-            f"corpus file {str(path)!r} has the unknown extension {kind!r}; allowed: {', '.join(READERS)}, each also "
+            f"{_where(path)} has the unknown extension {kind!r}; allowed: {', '.join(READERS)}, each also "
             f"with {', '.join(COMPRESSIONS)}; rename it (plain text is .txt)"
         )
     return kind
@@ -277,12 +285,13 @@ def record_documents(records: Iterable[Record], where: str, columns: Sequence[st
 def _columns_with_text(records: Sequence[Record], where: str) -> tuple[str, ...]:
     """The columns to read, by what is in them."""
     every = list(dict.fromkeys(chain.from_iterable(records)))
-    with_words = {column for record in records for column, value in record.items() if _has_words(value)}
+    with_words = {
+        column
+        for record in records
+        for column, value in record.items()
+        if isinstance(value, str) and any(map(str.isalpha, value[:1000]))
+    }
     return text_columns([column for column in every if column in with_words], every, where)
-
-
-def _has_words(value: object) -> bool:
-    return isinstance(value, str) and any(map(str.isalpha, value[:1000]))
 
 
 def text_columns(with_text: Sequence[str], all_columns: Sequence[str], where: str) -> tuple[str, ...]:
@@ -314,16 +323,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _where(path: Path) -> str:
-    return f"corpus file {str(path)!r}"
-
-
-def _plain_text(path: Path) -> Iterator[str]:
-    return text_documents(read_text(path))
-
-
-def _json_lines(path: Path) -> Iterator[str]:
-    return record_documents(_json_records(path), _where(path))
+# ---- kinds of files
 
 
 def _json_records(path: Path) -> Iterator[Record]:
@@ -342,15 +342,6 @@ def _json_records(path: Path) -> Iterator[Record]:
                 'as {"text": "…"}'
             )
         yield record
-
-
-def _comma_separated(path: Path) -> Iterator[str]:
-    return record_documents(_csv_records(path, delimiter=","), _where(path))
-
-
-def _tab_separated(path: Path) -> Iterator[str]:
-    """A `.tsv` has no quoting (IANA text/tab-separated-values; GLUE's files rely on it)."""
-    return record_documents(_csv_records(path, delimiter="\t", quoting=csv.QUOTE_NONE), _where(path))
 
 
 def _csv_records(path: Path, **dialect: Any) -> Iterator[Record]:
@@ -405,10 +396,11 @@ def _seekable(path: Path) -> Iterator[IO[bytes]]:
 
 READERS: Mapping[str, Callable[[Path], Iterator[str]]] = MappingProxyType(
     {
-        **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), _plain_text),
-        ".jsonl": _json_lines,
-        ".csv": _comma_separated,
-        ".tsv": _tab_separated,
+        **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), lambda path: text_documents(read_text(path))),
+        ".jsonl": lambda path: record_documents(_json_records(path), _where(path)),
+        ".csv": lambda path: record_documents(_csv_records(path), _where(path)),
+        # a .tsv has no quoting (IANA text/tab-separated-values; GLUE's files rely on it)
+        ".tsv": lambda path: record_documents(_csv_records(path, delimiter="\t", quoting=csv.QUOTE_NONE), _where(path)),
         ".parquet": _parquet,
     }
 )

@@ -1,16 +1,17 @@
-"""Training sequences cut from a token stream, and the order in which steps see them.
+"""Texts cut from a token stream, as packed sequences or sentences, and the order in which steps see them.
 
-Sequences are packed: the stream is cut every so many tokens and each piece is framed by the tokenizer's special tokens,
-so there is no padding. The order is a pure function of (seed, step): a resumed run, another number of workers or a
-single worker sees the same batches. An epoch is a pseudo-random permutation computed index by index, a Feistel network
-with cycle walking (Black & Rogaway 2002, "Ciphers with Arbitrary Finite Domains"), so that it needs no memory however
-many sequences there are, and does not depend on the random generator of a NumPy version.
+Packed sequences: the stream is cut every so many tokens and each piece is framed by the tokenizer's special tokens, so
+there is no padding.
 
-Sentences as training texts: the spans of a token stream between one end of a sentence and the next.
+Sentences: the spans of the stream between one end of a sentence and the next. Sentence encoders are used on sentences,
+and an objective that compares the texts of a batch learns more from many short texts than from few long ones
+(reports/LOG.md). Ends are found by token, so any tokenizer will do: after `.`, `!`, `?` or a separator. A stretch that
+is too short to say something ("e.g.", "3.") is left out, a long one is cut.
 
-Sentence encoders are used on sentences, and an objective that compares the texts of a batch learns more from many
-short texts than from few long ones (reports/LOG.md). Ends are found by token, so any tokenizer will do: after `.`, `!`,
-`?` or a separator. A stretch that is too short to say something ("e.g.", "3.") is left out, a long one is cut.
+The order is a pure function of (seed, step): a resumed run, another number of workers or a single worker sees the same
+batches. An epoch is a pseudo-random permutation computed index by index, a Feistel network with cycle walking (Black &
+Rogaway 2002, "Ciphers with Arbitrary Finite Domains"), so that it needs no memory however many samples there are, and
+does not depend on the random generator of a NumPy version.
 """
 
 from __future__ import annotations
@@ -26,22 +27,41 @@ from autodistil.data.batch import PADDING
 from autodistil.data.tokens import TokenStream
 from autodistil.errors import CorpusError
 
+MIN_TOKENS = 5
+"""Tokens of the shortest sentence."""
+
+_ENDS = frozenset(".!?。！？…")
+_CLOSING = "\"'”’)]»"
+_BLOCK = 1 << 22
+"""Tokens scanned at a time for the ends of sentences."""
+
+_POOL_STEPS = 16
+"""Steps whose sentences are sorted by length together, so that a batch needs little padding."""
 _ROUNDS = 8
+"""Of the Feistel network."""
 
 
 @dataclass(frozen=True)
-class PackedSequences:
-    """Sequences of one length cut from a stream; a remainder shorter than a sequence is left out."""
+class _CutStream:
+    """A stream cut into texts, each framed by special tokens."""
 
     stream: TokenStream
     seq_len: int
-    """Tokens of a sequence, the affixes included."""
+    """Tokens of the longest text, the affixes included."""
     prefix_ids: Sequence[int]
     suffix_ids: Sequence[int]
 
+    @property
+    def content_length(self) -> int:
+        """Tokens of the stream in the longest text."""
+        return self.seq_len - len(self.prefix_ids) - len(self.suffix_ids)
+
+
+@dataclass(frozen=True)
+class PackedSequences(_CutStream):
+    """Sequences of one length; a remainder shorter than a sequence is left out."""
+
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prefix_ids", tuple(self.prefix_ids))
-        object.__setattr__(self, "suffix_ids", tuple(self.suffix_ids))
         if self.content_length < 1:
             raise CorpusError(
                 f"seq_len = {self.seq_len} leaves no room beside the tokenizer's special tokens; "
@@ -52,11 +72,6 @@ class PackedSequences:
                 f"the {self.stream.path.stem} text has {len(self.stream):,} tokens; a sequence of {self.seq_len} needs "
                 f"{self.content_length:,}; add text, or lower seq_len"
             )
-
-    @property
-    def content_length(self) -> int:
-        """Tokens of the stream in a sequence."""
-        return self.seq_len - len(self.prefix_ids) - len(self.suffix_ids)
 
     def __len__(self) -> int:
         return len(self.stream) // self.content_length
@@ -72,28 +87,112 @@ class PackedSequences:
         return sequences
 
 
-def batch_indices(num_sequences: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """The sequences of one step's global batch; workers take slices of it.
+@dataclass(frozen=True)
+class Sentences(_CutStream):
+    """The sentences of a stream."""
 
-    Steps run through permutations of all sequences, one an epoch: within an epoch no sequence comes twice and none is
+    end_ids: np.ndarray
+    """Tokens that end a sentence, sorted."""
+
+    def __post_init__(self) -> None:
+        if self.content_length < 2 * MIN_TOKENS:  # so that no half of a sentence that is cut is a scrap
+            raise CorpusError(
+                f"seq_len = {self.seq_len} leaves {self.content_length} tokens for a sentence; "
+                f"allowed: {self.seq_len - self.content_length + 2 * MIN_TOKENS} or more"
+            )
+        if len(self) < 1:
+            raise CorpusError(
+                f"the {self.stream.path.stem} text of {len(self.stream):,} tokens holds no sentence of {MIN_TOKENS} "
+                "tokens; add text, or give --text-unit sequences"
+            )
+
+    @cached_property
+    def spans(self) -> np.ndarray:
+        """First token and end of each sentence in the stream, (sentences, 2); 16 bytes a sentence."""
+        ends = self._ends()
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        pieces = -(-(ends - starts) // self.content_length)  # a long sentence is cut evenly
+        owner = np.repeat(np.arange(len(ends)), pieces)
+        number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        length = (ends - starts)[owner]
+        first = starts[owner] + length * number // pieces[owner]
+        last = starts[owner] + length * (number + 1) // pieces[owner]
+        spans = np.stack([first, last], axis=1)
+        return spans[last - first >= MIN_TOKENS]
+
+    def _ends(self) -> np.ndarray:
+        """One past the last token of each sentence, ascending; the stream's end included."""
+        tokens = self.stream.tokens
+        found = [
+            start + 1 + np.flatnonzero(np.isin(tokens[start : start + _BLOCK], self.end_ids))
+            for start in range(0, len(tokens), _BLOCK)
+        ]
+        return np.unique(np.concatenate([*found, [len(tokens)]]).astype(np.int64))
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a text on average, the affixes included."""
+        return float(np.diff(self.spans, axis=1).mean()) + len(self.prefix_ids) + len(self.suffix_ids)
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """Token ids of int64 for indices (sentences,), `PADDING` after the shorter ones: (sentences, longest)."""
+        rows = [
+            [*self.prefix_ids, *self.stream.tokens[first:last].tolist(), *self.suffix_ids]
+            for first, last in self.spans[indices].tolist()
+        ]
+        texts = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)
+        for text, row in zip(texts, rows, strict=True):
+            text[: len(row)] = row
+        return texts
+
+
+def sentence_end_ids(tokenizer: PreTrainedTokenizerBase, separators: Iterable[int]) -> np.ndarray:
+    """Ids of the tokens after which a sentence ends, sorted (ids,)."""
+    # without the marks of word pieces and word starts
+    texts = {index: token.removeprefix("##").lstrip("Ġ▁ ") for token, index in tokenizer.get_vocab().items()}
+    ends = {index for index, text in texts.items() if text and text.rstrip(_CLOSING)[-1:] in _ENDS and len(text) <= 2}
+    return np.array(sorted(ends | set(separators)), dtype=np.int64)
+
+
+def batch_indices(num_samples: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """The samples of one step's global batch; workers take slices of it.
+
+    Steps run through permutations of all samples, one an epoch: within an epoch no sample comes twice and none is
     missed, and a batch may end one epoch and begin the next.
 
     Args:
-        num_sequences: sequences there are.
-        batch_size: sequences of a step, of all workers together.
+        num_samples: samples there are.
+        batch_size: samples of a step, of all workers together.
         step: from 0.
         seed: decides the permutations.
 
     Returns:
         Indices (batch_size,) of int64.
     """
-    assert num_sequences > 0
+    assert num_samples > 0
     assert batch_size > 0
     assert step >= 0
     positions = step * batch_size + np.arange(batch_size, dtype=np.uint64)
-    epoch, index = np.divmod(positions, np.uint64(num_sequences))
+    epoch, index = np.divmod(positions, np.uint64(num_samples))
     keys = _mix(_mix(np.full(batch_size, seed % 2**64, dtype=np.uint64)) + epoch)
-    return _permuted(index, num_sequences, keys).astype(np.int64)
+    return _permuted(index, num_samples, keys).astype(np.int64)
+
+
+def length_grouped_indices(sentences: Sentences, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """The sentences of one step, (batch_size,): of like length, and as random as `batch_indices` otherwise.
+
+    The sentences of 16 steps are drawn together, sorted by length and dealt out in random order: a function of the seed
+    and the step alone.
+    """
+    pool, place = divmod(step, _POOL_STEPS)
+    indices = batch_indices(len(sentences), _POOL_STEPS * batch_size, pool, seed)
+    lengths = np.diff(sentences.spans[indices], axis=1)[:, 0]
+    by_length = indices[np.argsort(lengths, kind="stable")]
+    turn = np.random.default_rng([seed, pool]).permutation(_POOL_STEPS)[place]
+    return by_length[turn * batch_size : (turn + 1) * batch_size]
 
 
 def _permuted(index: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
@@ -120,114 +219,3 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-MIN_TOKENS = 5
-"""Tokens of the shortest sentence."""
-
-_POOL_STEPS = 16
-"""Steps whose sentences are sorted by length together, so that a batch needs little padding."""
-
-_BLOCK = 1 << 22
-"""Tokens scanned at a time."""
-
-_ENDS = frozenset(".!?。！？…")
-
-_CLOSING = "\"'”’)]»"
-
-
-def sentence_end_ids(tokenizer: PreTrainedTokenizerBase, separators: Iterable[int]) -> np.ndarray:
-    """Ids of the tokens after which a sentence ends, sorted (ids,)."""
-    texts = {index: _plain(token) for token, index in tokenizer.get_vocab().items()}
-    ends = {index for index, text in texts.items() if text and text.rstrip(_CLOSING)[-1:] in _ENDS and len(text) <= 2}
-    return np.array(sorted(ends | set(separators)), dtype=np.int64)
-
-
-def _plain(token: str) -> str:
-    """A token without the marks of word pieces and word starts."""
-    return token.removeprefix("##").lstrip("Ġ▁ ")
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """The sentences of a stream."""
-
-    stream: TokenStream
-    seq_len: int
-    """Largest number of tokens of a text, the affixes included."""
-    prefix_ids: Sequence[int]
-    suffix_ids: Sequence[int]
-    end_ids: np.ndarray
-    """Tokens that end a sentence, sorted."""
-
-    def __post_init__(self) -> None:
-        if self.longest < 2 * MIN_TOKENS:  # so that no half of a sentence that is cut is a scrap
-            raise CorpusError(
-                f"seq_len = {self.seq_len} leaves {self.longest} tokens for a sentence; "
-                f"allowed: {self.seq_len - self.longest + 2 * MIN_TOKENS} or more"
-            )
-        if len(self) < 1:
-            raise CorpusError(
-                f"the {self.stream.path.stem} text of {len(self.stream):,} tokens holds no sentence of {MIN_TOKENS} "
-                "tokens; add text, or give --text-unit sequences"
-            )
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the stream in the longest text."""
-        return self.seq_len - len(self.prefix_ids) - len(self.suffix_ids)
-
-    @cached_property
-    def spans(self) -> np.ndarray:
-        """First token and end of each sentence in the stream, (sentences, 2); 16 bytes a sentence."""
-        ends = self._ends()
-        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-        pieces = -(-(ends - starts) // self.longest)  # a long sentence is cut evenly
-        owner = np.repeat(np.arange(len(ends)), pieces)
-        number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        length = (ends - starts)[owner]
-        first = starts[owner] + length * number // pieces[owner]
-        last = starts[owner] + length * (number + 1) // pieces[owner]
-        spans = np.stack([first, last], axis=1)
-        return spans[last - first >= MIN_TOKENS]
-
-    def _ends(self) -> np.ndarray:
-        """One past the last token of each sentence, ascending; the stream's end included."""
-        tokens, found = self.stream.tokens, []
-        for start in range(0, len(tokens), _BLOCK):
-            found.append(start + 1 + np.flatnonzero(np.isin(tokens[start : start + _BLOCK], self.end_ids)))
-        ends = np.concatenate([*found, [len(tokens)]]).astype(np.int64)
-        return np.unique(ends)
-
-    @property
-    def mean_length(self) -> float:
-        """Tokens of a text on average, the affixes included."""
-        return float(np.diff(self.spans, axis=1).mean()) + len(self.prefix_ids) + len(self.suffix_ids)
-
-    def __len__(self) -> int:
-        return len(self.spans)
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """Token ids of int64 for indices (sentences,), `PADDING` after the shorter ones: (sentences, longest)."""
-        rows = [
-            [*self.prefix_ids, *self.stream.tokens[first:last].tolist(), *self.suffix_ids]
-            for first, last in self.spans[indices].tolist()
-        ]
-        texts = np.full((len(rows), max(map(len, rows))), PADDING, dtype=np.int64)
-        for text, row in zip(texts, rows, strict=True):
-            text[: len(row)] = row
-        return texts
-
-
-def length_grouped_indices(sentences: Sentences, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """The sentences of one step, (batch_size,): of like length, and as random as `batch_indices` otherwise.
-
-    The sentences of 16 steps are drawn together, sorted by length and dealt out in random order: a function of the seed
-    and the step alone.
-    """
-    pool, place = divmod(step, _POOL_STEPS)
-    indices = batch_indices(len(sentences), _POOL_STEPS * batch_size, pool, seed)
-    lengths = np.diff(sentences.spans[indices], axis=1)[:, 0]
-    by_length = indices[np.argsort(lengths, kind="stable")]
-    turn = np.random.default_rng([seed, pool]).permutation(_POOL_STEPS)[place]
-    return by_length[turn * batch_size : (turn + 1) * batch_size]

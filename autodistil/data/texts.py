@@ -1,14 +1,14 @@
-"""What a run draws from, whatever its teacher reads: the protocol of `text.RunText` and `images.RunImages`.
+"""The samples of a run: what each training step sees, and what students are scored on.
 
-The text of a run as batches of token ids: what each training step sees, and what students are scored on.
-
-A text is a packed sequence or a sentence. Texts are arrays of ids in which `inputs.PADDING` fills up the shorter ones.
+A sample is a packed sequence, a sentence or an image, a row of an array: token ids with `batch.PADDING` after the
+shorter texts, or pixels. `RunText` is the run of a teacher that reads text, `image_batches.RunImages` one of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from autodistil.config import RunConfig
-from autodistil.data.batch import Batch, as_batch
+from autodistil.data.batch import Batch, Inputs
 from autodistil.data.sequences import (
     PackedSequences,
     Sentences,
@@ -37,6 +37,9 @@ from autodistil.data.tokens import (
 from autodistil.errors import ConfigError, CorpusError, RunError
 from autodistil.utils import Progress, atomic_path
 
+SENTENCES_PER_SEQUENCE = 4
+"""Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence. Of images as many."""
+
 
 class ReadCorpus(Protocol):
     """A corpus that was read."""
@@ -46,117 +49,151 @@ class ReadCorpus(Protocol):
         """Equal wherever the same content is read."""
 
 
-class RunTexts(Protocol):
-    """Texts or images of a run; arrays have one text in each row."""
+class Samples(Protocol):
+    """Samples by number: `PackedSequences`, `Sentences` or `ImageSubset`."""
 
-    @property
-    def unit(self) -> str:
-        """What a text is called: `sequences`, `sentences` or `images`."""
+    def __len__(self) -> int: ...
 
-    @property
-    def batch_size(self) -> int:
-        """Texts per step."""
-
-    @property
-    def num_heldout(self) -> int:
-        """Texts that students are scored on."""
-
-    @property
-    def corpus(self) -> ReadCorpus:
-        """All of them, read."""
-
-    @property
-    def tokens_a_step(self) -> int:
-        """Tokens of a step's texts, on average."""
-
-    def step_texts(self, step: int) -> np.ndarray:
-        """The texts of a training step: a function of the seed and the step alone."""
-
-    def micro_batches(self, step: int) -> Iterator[Batch]:
-        """The same as the micro-batches that a step is cut into."""
-
-    def sample(self, count: int) -> np.ndarray:
-        """Some training texts (at most `count`), the same each time."""
-
-    def draw_heldout(self, path: Path) -> np.ndarray:
-        """Held-out texts, drawn once and kept at `path`."""
-
-
-def texts_of_step(config: RunConfig, factor: int) -> int:
-    """Texts per step: `batch_size` times `factor`.
-
-    Raises:
-        ConfigError: micro-batches do not divide it.
-    """
-    size = config.batch_size * factor
-    if size % config.accumulate:
-        raise ConfigError(
-            f"accumulate = {config.accumulate} does not divide the {size} texts of a step; choose a divisor"
-        )
-    return size
-
-
-def drawn_once(path: Path, draw: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array at `path`; drawn and written there first where there is none.
-
-    Raises:
-        RunError: the file is damaged.
-    """
-    if not path.is_file():
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, draw())
-    try:
-        texts: np.ndarray = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise RunError(f"{str(path)!r} is damaged ({error}); remove it to draw held-out text again") from error
-    return texts
-
-
-SENTENCES_PER_SEQUENCE = 4
-"""Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence."""
+    def take(self, indices: np.ndarray) -> np.ndarray:
+        """An array with the samples at `indices` (samples,) as its rows."""
 
 
 @dataclass
-class RunText:
-    """A run's text.
+class RunSamples(ABC):
+    """The samples of a run, in an order that depends on the seed and the step alone.
 
     Args:
         config: sources, lengths, seed.
-        tokenizer: the teacher's.
-        sentences: texts are sentences instead of packed sequences.
-        padding_id: what stands in the inputs of a model for `inputs.PADDING`.
+        inputs: how samples become inputs of the teacher.
         device: where batches go.
         progress: told what is read.
     """
 
     config: RunConfig
+    inputs: Inputs
+    device: torch.device
+    progress: Progress
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What a sample is called: `sequences`, `sentences` or `images`."""
+
+    @property
+    @abstractmethod
+    def corpus(self) -> ReadCorpus:
+        """All of them, read."""
+
+    @property
+    @abstractmethod
+    def train(self) -> Samples:
+        """Samples to train on."""
+
+    @property
+    @abstractmethod
+    def heldout(self) -> Samples:
+        """Samples that are never trained on."""
+
+    @property
+    @abstractmethod
+    def heldout_limit(self) -> tuple[str, str]:
+        """What limits the number of held-out samples, and what gives more of them, in words."""
+
+    @property
+    @abstractmethod
+    def tokens_a_step(self) -> int:
+        """Tokens of a step's samples, on average."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per step.
+
+        Raises:
+            ConfigError: micro-batches do not divide it.
+        """
+        size = self._times(self.config.batch_size)
+        if size % self.config.accumulate:
+            raise ConfigError(
+                f"accumulate = {self.config.accumulate} does not divide the {size} {self.unit} of a step; "
+                "choose a divisor"
+            )
+        return size
+
+    @property
+    def num_heldout(self) -> int:
+        """Samples that students are scored on."""
+        return self._times(self.config.heldout_sequences)
+
+    def _times(self, sequences: int) -> int:
+        return sequences * (1 if self.unit == "sequences" else SENTENCES_PER_SEQUENCE)
+
+    def step_indices(self, step: int) -> np.ndarray:
+        """Which training samples a step sees, (batch_size,)."""
+        return batch_indices(len(self.train), self.batch_size, step, self.config.seed)
+
+    def step_samples(self, step: int) -> np.ndarray:
+        """The samples of a training step: a function of the seed and the step alone."""
+        return self.train.take(self.step_indices(step))
+
+    def micro_batches(self, step: int) -> Iterator[Batch]:
+        """The samples of a training step as the micro-batches that it is cut into."""
+        for part in np.split(self.step_samples(step), self.config.accumulate):
+            yield self.inputs.batch(part, self.device)
+
+    def sample(self, count: int) -> np.ndarray:
+        """Some training samples (at most `count`), the same each time."""
+        return self._draw(self.train, count)
+
+    def _draw(self, samples: Samples, count: int) -> np.ndarray:
+        """At most `count` of the samples, by the seed."""
+        return samples.take(batch_indices(len(samples), min(count, len(samples)), 0, self.config.seed))
+
+    def draw_heldout(self, path: Path) -> np.ndarray:
+        """The samples to score students on, drawn once and kept at `path`, so that scores never change.
+
+        Raises:
+            CorpusError: there are too few.
+            RunError: the file is damaged.
+        """
+        if not path.is_file():
+            drawn = self._draw_heldout()
+            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, drawn)
+        try:
+            samples: np.ndarray = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise RunError(
+                f"{str(path)!r} is damaged ({error}); remove it to draw held-out {self.unit} again"
+            ) from error
+        return samples
+
+    def _draw_heldout(self) -> np.ndarray:
+        there, wanted = len(self.heldout), self.num_heldout
+        if there < wanted:
+            limit, remedy = self.heldout_limit
+            raise CorpusError(
+                f"the corpus has {there} held-out {self.unit}{limit}, {wanted} are needed "
+                f"(heldout_sequences = {self.config.heldout_sequences}); give {remedy}"
+            )
+        return self._draw(self.heldout, wanted)
+
+
+@dataclass
+class RunText(RunSamples):
+    """The text of a run, as packed sequences or sentences.
+
+    Args:
+        tokenizer: the teacher's.
+        sentences: samples are sentences instead of packed sequences.
+    """
+
     tokenizer: PreTrainedTokenizerBase
     sentences: bool
-    padding_id: int
-    device: torch.device
-    progress: Progress = field(default_factory=Progress)
 
     @property
     def unit(self) -> str:
         """`sentences` or `sequences`."""
         return "sentences" if self.sentences else "sequences"
-
-    @property
-    def batch_size(self) -> int:
-        """Texts per step.
-
-        Raises:
-            ConfigError: micro-batches do not divide it.
-        """
-        return texts_of_step(self.config, self._times(1))
-
-    @property
-    def num_heldout(self) -> int:
-        """Texts that students are scored on."""
-        return self._times(self.config.heldout_sequences)
-
-    def _times(self, sequences: int) -> int:
-        return sequences * (SENTENCES_PER_SEQUENCE if self.sentences else 1)
 
     @cached_property
     def corpus(self) -> TokenizedCorpus:
@@ -176,12 +213,24 @@ class RunText:
         """Texts to train on."""
         return self._cut(self.corpus.train)
 
+    @cached_property
+    def heldout(self) -> PackedSequences | Sentences:
+        """Texts that are never trained on."""
+        return self._cut(self.corpus.heldout)
+
     def _cut(self, stream: TokenStream) -> PackedSequences | Sentences:
-        affixes = special_affixes(self.tokenizer)
         if not self.sentences:
-            return PackedSequences(stream, self.config.seq_len, *affixes)
+            return self._packed(stream)
         ends = sentence_end_ids(self.tokenizer, separator_ids(self.tokenizer))
-        return Sentences(stream, self.config.seq_len, *affixes, ends)
+        return Sentences(stream, self.config.seq_len, *special_affixes(self.tokenizer), ends)
+
+    def _packed(self, stream: TokenStream) -> PackedSequences:
+        return PackedSequences(stream, self.config.seq_len, *special_affixes(self.tokenizer))
+
+    @property
+    def heldout_limit(self) -> tuple[str, str]:
+        """Their length."""
+        return f" of {self.config.seq_len} tokens at most", "more text, or lower heldout_sequences or --seq-len"
 
     @cached_property
     def tokens_a_step(self) -> int:
@@ -189,47 +238,12 @@ class RunText:
         mean = self.config.seq_len if isinstance(self.train, PackedSequences) else self.train.mean_length
         return round(self.batch_size * mean)
 
-    def step_texts(self, step: int) -> np.ndarray:
-        """The texts of a training step (batch_size, tokens): a function of the seed and the step alone."""
+    def step_indices(self, step: int) -> np.ndarray:
+        """As those of the base, but for sentences of like length together."""
         if isinstance(self.train, Sentences):
-            indices = length_grouped_indices(self.train, self.batch_size, step, self.config.seed)
-        else:
-            indices = batch_indices(len(self.train), self.batch_size, step, self.config.seed)
-        return self.train.take(indices)
-
-    def micro_batches(self, step: int) -> Iterator[Batch]:
-        """The texts of a training step as the micro-batches that it is cut into."""
-        for part in np.split(self.step_texts(step), self.config.accumulate):
-            yield as_batch(part, self.padding_id, self.device)
+            return length_grouped_indices(self.train, self.batch_size, step, self.config.seed)
+        return super().step_indices(step)
 
     def sample_sequences(self, count: int) -> np.ndarray:
         """Some packed sequences of the training text (at most `count`, seq_len), whatever the unit."""
-        packed = PackedSequences(self.corpus.train, self.config.seq_len, *special_affixes(self.tokenizer))
-        return self._draw(packed, count)
-
-    def sample(self, count: int) -> np.ndarray:
-        """Some training texts (at most `count`, tokens), the same each time."""
-        return self._draw(self.train, count)
-
-    def _draw(self, texts: PackedSequences | Sentences, count: int) -> np.ndarray:
-        """At most `count` of the texts, by the seed."""
-        return texts.take(batch_indices(len(texts), min(count, len(texts)), 0, self.config.seed))
-
-    def draw_heldout(self, path: Path) -> np.ndarray:
-        """Held-out texts (num_heldout, tokens), drawn once and kept at `path`, so that scores never change.
-
-        Raises:
-            CorpusError: the text has too few.
-            RunError: the file is damaged.
-        """
-        return drawn_once(path, self._heldout)
-
-    def _heldout(self) -> np.ndarray:
-        texts = self._cut(self.corpus.heldout)
-        if len(texts) < self.num_heldout:
-            raise CorpusError(
-                f"the text has {len(texts)} held-out {self.unit} of {self.config.seq_len} tokens at most, "
-                f"{self.num_heldout} are needed (heldout_sequences = {self.config.heldout_sequences}); "
-                "give more text, or lower heldout_sequences or --seq-len"
-            )
-        return self._draw(texts, self.num_heldout)
+        return self._draw(self._packed(self.corpus.train), count)

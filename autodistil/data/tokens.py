@@ -1,10 +1,8 @@
-"""Text to token ids with a Hugging Face tokenizer, and what else the data needs to know of it.
-
-A corpus as two streams of token ids, training and held-out text, cached on disk and memory-mapped.
+"""A corpus as two streams of token ids, training and held-out text, cached on disk and memory-mapped.
 
 Which side a document falls on is decided by a hash of its text alone: the split does not depend on the order of the
 documents, and a document that occurs twice is never on both sides. A stream holds documents one after the other, each
-closed by the tokenizer's separator.
+closed by the tokenizer's separator. What the data needs to know of a Hugging Face tokenizer comes first.
 """
 
 from __future__ import annotations
@@ -12,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,31 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
+from autodistil.data.cache import built_once, default_cache_dir, key_of
 from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS
-from autodistil.data.sources import Source, resolve, source_documents
+from autodistil.data.sources import CorpusSource, resolve, shown_names, source_documents
 from autodistil.errors import CorpusError
 from autodistil.utils import grouped
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the cache; another number makes old entries unused."""
+
+MIN_TOKENS = 1024
+"""Smallest corpus: below it there is nothing to learn from and to hold out."""
+
+MIN_HELDOUT_TOKENS = 8192
+LARGEST_HELDOUT_SHARE = 0.25
+"""No more of a small corpus is held out to reach the minimum."""
+
+BATCH_CHARACTERS = 1 << 20
+"""Text per call of the tokenizer."""
+
+TRAIN, HELDOUT = "train", "heldout"
+
+TokenProgress = Callable[[int, int], None]
+"""Called with the documents and tokens so far."""
 
 _PROBE = "the"
 
@@ -87,27 +105,6 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
-"""Of the cache; another number makes old entries unused."""
-
-MIN_TOKENS = 1024
-"""Smallest corpus: below it there is nothing to learn from and to hold out."""
-
-MIN_HELDOUT_TOKENS = 8192
-LARGEST_HELDOUT_SHARE = 0.25
-"""No more of a small corpus is held out to reach the minimum."""
-
-BATCH_CHARACTERS = 1 << 20
-"""Text per call of the tokenizer."""
-
-TRAIN, HELDOUT = "train", "heldout"
-
-Progress = Callable[[int, int], None]
-"""Called with the documents and tokens so far."""
-
-
 @dataclass(frozen=True)
 class TokenStream:
     """Token ids on disk; pickles as a path, and is mapped where it is used."""
@@ -144,20 +141,6 @@ class TokenizedCorpus:
     """Of the token ids themselves: equal wherever the same text is read."""
 
 
-@dataclass(frozen=True)
-class _Counts:
-    documents: int
-    duplicates: int
-    train: int
-    """Tokens."""
-    heldout: int
-    """Tokens."""
-
-    @property
-    def tokens(self) -> int:
-        return self.train + self.heldout
-
-
 def tokenize_corpus(
     sources: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
@@ -165,7 +148,7 @@ def tokenize_corpus(
     cache_dir: Path | None = None,
     heldout_share: float = 0.02,
     min_heldout_tokens: int = MIN_HELDOUT_TOKENS,
-    progress: Progress | None = None,
+    progress: TokenProgress | None = None,
 ) -> TokenizedCorpus:
     """Tokenise a corpus, or open it where that was done before.
 
@@ -185,97 +168,75 @@ def tokenize_corpus(
     split = (heldout_share, min_heldout_tokens)
     fingerprint = _fingerprint([source.identity for source in resolved], tokenizer_fingerprint(tokenizer), split)
     folder = (cache_dir or default_cache_dir()) / "tokens" / fingerprint
-    meta = read_entry(folder)
-    if meta is None:
-        with new_entry(folder) as building:
-            seal(building, _build(building, resolved, tokenizer, split, progress))
-        meta = read_entry(folder)
-        assert meta is not None
-    return _opened(folder, meta, [source.name for source in resolved])
+    meta = built_once(folder, partial(_build, resolved, tokenizer, split, progress))
+    dtype = np.dtype(meta["dtype"])
+    train, heldout = (
+        TokenStream(folder / name, dtype.name, meta["files"][name]["bytes"] // dtype.itemsize)
+        for name in (f"{TRAIN}.bin", f"{HELDOUT}.bin")
+    )
+    tokens = len(train) + len(heldout)
+    amount = f"{tokens / 1e6:,.1f} M" if tokens >= 1e5 else f"{tokens:,}"
+    description = f"{shown_names(resolved)}: {meta['documents']:,} documents, {amount} tokens"
+    return TokenizedCorpus(train, heldout, description, fingerprint, _fingerprint(meta["dtype"], meta["files"]))
 
 
 def _fingerprint(*parts: object) -> str:
-    content = json.dumps([FORMAT, MAX_DOCUMENT_CHARACTERS, *parts])
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-
-def _opened(folder: Path, meta: dict[str, Any], names: Sequence[str]) -> TokenizedCorpus:
-    streams = {}
-    for side in (TRAIN, HELDOUT):
-        size = meta["files"][f"{side}.bin"]["bytes"] // np.dtype(meta["dtype"]).itemsize
-        streams[side] = TokenStream(folder / f"{side}.bin", meta["dtype"], size)
-    return TokenizedCorpus(
-        **streams,
-        description=_description(names, meta["documents"], sum(map(len, streams.values()))),
-        fingerprint=folder.name,
-        content_hash=_fingerprint(meta["dtype"], meta["files"]),
-    )
-
-
-def _description(names: Sequence[str], documents: int, tokens: int) -> str:
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    amount = f"{tokens / 1e6:,.1f} M" if tokens >= 1e5 else f"{tokens:,}"
-    return f"{shown}: {documents:,} documents, {amount} tokens"
+    return key_of([FORMAT, MAX_DOCUMENT_CHARACTERS, *parts])
 
 
 def _build(
-    folder: Path,
-    sources: Sequence[Source],
+    sources: Sequence[CorpusSource],
     tokenizer: PreTrainedTokenizerBase,
     split: tuple[float, int],
-    progress: Progress | None,
+    progress: TokenProgress | None,
+    folder: Path,
 ) -> dict[str, Any]:
     """Write the two streams into a folder; returns what to remember of them."""
     writer = _Writer(folder, tokenizer, progress)
     share, min_heldout_tokens = split
     while True:
-        counts = writer.write(chain.from_iterable(map(source_documents, sources)), share)
-        if counts.tokens < MIN_TOKENS:
+        writer.write(chain.from_iterable(map(source_documents, sources)), share)
+        tokens, heldout = sum(writer.tokens.values()), writer.tokens[HELDOUT]
+        if tokens < MIN_TOKENS:
             names = ", ".join(source.name for source in sources)
-            raise CorpusError(
-                f"corpus {names!r} has {counts.tokens:,} tokens; needed: {MIN_TOKENS:,} or more; add text"
-            )
-        wanted = min(min_heldout_tokens, int(LARGEST_HELDOUT_SHARE * counts.tokens))
-        if counts.heldout >= wanted or share >= 2 * LARGEST_HELDOUT_SHARE:
+            raise CorpusError(f"corpus {names!r} has {tokens:,} tokens; needed: {MIN_TOKENS:,} or more; add text")
+        wanted = min(min_heldout_tokens, int(LARGEST_HELDOUT_SHARE * tokens))
+        if heldout >= wanted or share >= 2 * LARGEST_HELDOUT_SHARE:
             break
-        share = max(2 * share, 1.2 * wanted / counts.tokens)
-    if counts.heldout < wanted or counts.train < counts.tokens / 2:
+        share = max(2 * share, 1.2 * wanted / tokens)
+    if heldout < wanted or writer.tokens[TRAIN] < tokens / 2:
         writer.hold_out_the_end(wanted)
-    logger.info("%d documents, %d tokens, %d duplicates left out", counts.documents, counts.tokens, counts.duplicates)
-    return {"dtype": writer.dtype.name, "documents": counts.documents}
+    logger.info("%d documents, %d tokens, %d duplicates left out", writer.documents, tokens, writer.seen.duplicates)
+    return {"dtype": writer.dtype.name, "documents": writer.documents}
 
 
 class _Writer:
-    """Writes a corpus as `train.bin` and `heldout.bin`."""
+    """Writes a corpus as `train.bin` and `heldout.bin`, and counts what it has written."""
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: Progress | None) -> None:
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: TokenProgress | None) -> None:
         self.paths = {side: folder / f"{side}.bin" for side in (TRAIN, HELDOUT)}
         self.tokenizer = tokenizer
         self.separator = separator_ids(tokenizer)
         self.dtype = np.dtype(np.uint16 if vocabulary_size(tokenizer) <= 1 << 16 else np.uint32)
         self.progress = progress or (lambda documents, tokens: None)
 
-    def write(self, documents: Iterable[str], heldout_share: float) -> _Counts:
+    def write(self, documents: Iterable[str], heldout_share: float) -> None:
         """Write both streams anew, with each document once."""
-        seen = _SeenDocuments()
-        tokens = {TRAIN: 0, HELDOUT: 0}
-        written = 0
+        self.seen, self.documents, self.tokens = _SeenDocuments(), 0, {TRAIN: 0, HELDOUT: 0}
         with open(self.paths[TRAIN], "wb") as train, open(self.paths[HELDOUT], "wb") as heldout:
             files = {TRAIN: train, HELDOUT: heldout}
             for batch in grouped(documents, BATCH_CHARACTERS):
-                for side, ids, count in self._encoded(batch, seen, heldout_share):
+                for side, encoded in self._encoded(batch, heldout_share).items():
+                    ids = np.fromiter(chain.from_iterable(encoded), dtype=self.dtype)
                     ids.tofile(files[side])
-                    tokens[side] += len(ids)
-                    written += count
-                self.progress(written, sum(tokens.values()))
-        return _Counts(written, seen.duplicates, **tokens)
+                    self.tokens[side] += len(ids)
+                    self.documents += len(encoded)
+                self.progress(self.documents, sum(self.tokens.values()))
 
-    def _encoded(
-        self, batch: Sequence[str], seen: _SeenDocuments, heldout_share: float
-    ) -> Iterator[tuple[str, np.ndarray, int]]:
-        """(side, ids, documents) of a batch, for each side."""
+    def _encoded(self, batch: Sequence[str], heldout_share: float) -> dict[str, list[list[int]]]:
+        """Side -> ids of the documents of a batch that belong to it."""
         hashed = [(text, hashlib.blake2b(text.encode(), digest_size=16).digest()) for text in batch]
-        fresh = [(text, digest) for text, digest in hashed if seen.add(digest)]
+        fresh = [(text, digest) for text, digest in hashed if self.seen.add(digest)]
         ids = token_ids(self.tokenizer, [text for text, _ in fresh]) if fresh else []
         threshold = int(heldout_share * 2**64)
         sides: dict[str, list[list[int]]] = {TRAIN: [], HELDOUT: []}
@@ -283,8 +244,7 @@ class _Writer:
             side = HELDOUT if int.from_bytes(digest[:8], "little") < threshold else TRAIN
             if document:
                 sides[side].append(document + self.separator)
-        for side, parts in sides.items():
-            yield side, np.fromiter(chain.from_iterable(parts), dtype=self.dtype), len(parts)
+        return sides
 
     def hold_out_the_end(self, heldout_tokens: int) -> None:
         """Cut a corpus of a few long documents, which no hash can divide, where `heldout_tokens` are left."""

@@ -23,7 +23,6 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
@@ -32,7 +31,7 @@ from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_len
 from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
-from autodistil.tasks.batching import TextBatcher
+from autodistil.tasks.batching import BATCH_SIZE, TextBatcher
 from autodistil.tasks.catalogue import Split, TaskData, score
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
@@ -44,7 +43,6 @@ DEFAULT_LENGTH = 128
 """Tokens after which a text is cut."""
 DEFAULT_PROBE_ROWS = 10_000
 """Training rows of a probe; more change little and take long."""
-_BATCH_SIZE = 64
 _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Weights of the summed loss against the L2 penalty that a probe chooses from."""
 
@@ -89,7 +87,7 @@ def folder_encoder(
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
     return PooledEncoder(
         forward=_onnx_forward(model.folder / model.file) if model.file else lambda b: encoder(**b).last_hidden_state,
-        batches=text_batcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
+        batches=TextBatcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,
     )
@@ -104,11 +102,6 @@ def _onnx_forward(path: Path) -> Forward:
         return torch.from_numpy(run(ids, mask)).to(batch["attention_mask"].device)
 
     return forward
-
-
-def text_batcher(tokenizer: PreTrainedTokenizerBase, max_length: int, device: torch.device) -> TextBatcher:
-    """Batches of the size that encoders run."""
-    return TextBatcher(tokenizer, max_length, _BATCH_SIZE, device)
 
 
 def student_encoder(
@@ -158,7 +151,7 @@ def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_leng
     pipeline.max_seq_length = min(max_length, pipeline.max_seq_length or max_length)
 
     def encode(texts: Sequence[str]) -> np.ndarray:
-        return np.asarray(pipeline.encode(list(texts), batch_size=_BATCH_SIZE, show_progress_bar=False))
+        return np.asarray(pipeline.encode(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
 
     return encode
 

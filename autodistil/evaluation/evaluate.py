@@ -1,13 +1,23 @@
-"""Evaluation of a model folder on labelled tasks: which method, over which seeds, and where the results are kept."""
+"""Evaluation of a model on labelled tasks: by which method, over which seeds, and where the results are kept.
+
+similarity  correlation of the cosine of pairs with their scores, without training
+probe       a linear model of frozen embeddings
+finetune    the whole model, at its best epoch
+
+A proxy task (`proxy_task`) scores students by the same methods.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
+
+import torch
 
 from autodistil.errors import ConfigError, RunError, suggest
 from autodistil.evaluation.embedding import (
@@ -34,6 +44,41 @@ from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from autodistil.utils import Progress, resolve_device
 
 
+class ScoredModel(Protocol):
+    """A model in the two forms that methods ask for: a folder, or a student that is none yet."""
+
+    @property
+    def device(self) -> torch.device | str:
+        """Where to compute."""
+
+    def encoder(self) -> Encoder:
+        """Its sentence embeddings."""
+
+    def exported(self) -> AbstractContextManager[EvaluatedModel]:
+        """A folder that holds it for a while."""
+
+
+@dataclass(frozen=True)
+class FolderModel:
+    """A model folder; its encoder is loaded once for all tasks."""
+
+    folder: EvaluatedModel
+    device: str
+    max_length: int
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return folder_encoder(self.folder, self.device, self.max_length)
+
+    def encoder(self) -> Encoder:
+        """Its sentence embeddings."""
+        return self._encoder
+
+    def exported(self) -> AbstractContextManager[EvaluatedModel]:
+        """The folder itself."""
+        return nullcontext(self.folder)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a method found on one task."""
@@ -42,43 +87,25 @@ class Outcome:
     """metric -> value, one a seed."""
     train_rows: int
     settings: Mapping[str, Any]
-    details: Mapping[str, Any]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    last: Sequence[Mapping[str, float]] = ()
+    """The same after the last epoch, where `scores` are of the best one."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A model with the options it is evaluated under; its encoder is loaded once for all tasks."""
-
-    model: EvaluatedModel
-    settings: EvaluationSettings
-    progress: Progress
-
-    @cached_property
-    def encode(self) -> Encoder:
-        """The model's embeddings."""
-        return folder_encoder(self.model, self.settings.device, self.settings.max_length)
-
-    def seeds(self, default: int) -> range:
-        """The seeds, from 0."""
-        return range(self.settings.seeds or default)
-
-
-def _similarity(evaluation: Evaluation, data: TaskData) -> Outcome:
+def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
     """Without training and without chance: one value, whatever the number of seeds."""
-    scores = embedding_similarity(data, evaluation.encode)
-    return Outcome([scores], 0, evaluation.settings.of("max_length"), {})
+    return Outcome([embedding_similarity(data, model.encoder())], 0, settings.of("max_length"))
 
 
-def _probe(evaluation: Evaluation, data: TaskData) -> Outcome:
-    rows = evaluation.settings.max_train or DEFAULT_PROBE_ROWS
-    seeds = evaluation.seeds(1)
-    scores = [linear_probe(data, evaluation.encode, seed, rows) for seed in seeds]
-    return Outcome(scores, len(data.train(rows)), {**evaluation.settings.of("max_length"), "max_train": rows}, {})
+def _probe(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    rows, encode = settings.max_train or DEFAULT_PROBE_ROWS, model.encoder()
+    scores = [linear_probe(data, encode, seed, rows) for seed in range(settings.seeds or 1)]
+    return Outcome(scores, len(data.train(rows)), {**settings.of("max_length"), "max_train": rows})
 
 
-def _finetune(evaluation: Evaluation, data: TaskData) -> Outcome:
-    settings = evaluation.settings
-    tuned = fine_tune(evaluation.model, data, settings, evaluation.seeds(3), evaluation.progress)
+def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    with model.exported() as folder:
+        tuned = fine_tune(folder, data, settings, range(settings.seeds or 3), progress)
     last = {name: summary([scores[name] for scores in tuned.last]) for name in tuned.last[0]}
     details = {
         "learning_rate": tuned.learning_rate,
@@ -88,10 +115,10 @@ def _finetune(evaluation: Evaluation, data: TaskData) -> Outcome:
         "grid": {f"{rate:g}": value for rate, value in tuned.grid.items()},
     }
     used = settings.of("max_length", "max_train", "learning_rates", "batch_size")
-    return Outcome(tuned.best, tuned.train_rows, used, details)
+    return Outcome(tuned.best, tuned.train_rows, used, details, tuned.last)
 
 
-METHODS: Mapping[str, Callable[[Evaluation, TaskData], Outcome]] = MappingProxyType(
+METHODS: Mapping[str, Callable[[ScoredModel, TaskData, EvaluationSettings, Progress], Outcome]] = MappingProxyType(
     {"similarity": _similarity, "probe": _probe, "finetune": _finetune}
 )
 
@@ -129,33 +156,27 @@ def evaluate(
     Raises:
         AutodistilError: wrong input, in one line.
     """
-    _check(tasks, method)
-    _check_file(file, method, write)
-    progress = progress or Progress()
-    settings = settings or EvaluationSettings()
-    settings = replace(settings, device=str(resolve_device(settings.device)))
-    evaluation = Evaluation(EvaluatedModel.open(source, file), settings, progress)
-    keep = file is None and _keeps(evaluation.model, write)
-    planned = [_plan(load_task(name, data_dir), method, settings) for name in dict.fromkeys(tasks)]
-    results: list[TaskResult] = []
-    path = None
-    for result in _results(evaluation, planned):
-        results.append(result)
-        path = _keep(evaluation.model.folder, results) if keep else None
-    return results, path
-
-
-def _check(tasks: Sequence[str], method: str | None) -> None:
     if not tasks:
         raise ConfigError("no task is given; give --task, such as --task stsb; repeatable")
     if method is not None and method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown{suggest(method, METHODS)}; allowed: {', '.join(METHODS)}")
-
-
-def _check_file(file: str | None, method: str | None, write: bool | None) -> None:
     if file is not None and (method == "finetune" or write):
         what = "fine-tuned" if method == "finetune" else "kept in the folder, whose weights it is not"
         raise ConfigError(f"file {file!r} cannot be {what}; allowed: similarity and probe, without --write")
+    progress = progress or Progress()
+    settings = settings or EvaluationSettings()
+    settings = replace(settings, device=str(resolve_device(settings.device)))
+    folder = EvaluatedModel.open(source, file)
+    keep = file is None and _keeps(folder, write)
+    planned = [_plan(load_task(name, data_dir), method, settings) for name in dict.fromkeys(tasks)]
+    model = FolderModel(folder, settings.device, settings.max_length)
+    results: list[TaskResult] = []
+    path = None
+    for data, name in planned:
+        progress.say(f"{data.task.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
+        results.append(_result(name, data, METHODS[name](model, data, settings, progress), folder.fingerprint))
+        path = _keep(folder.folder, results) if keep else None
+    return results, path
 
 
 def _plan(data: TaskData, method: str | None, settings: EvaluationSettings) -> tuple[TaskData, str]:
@@ -179,24 +200,19 @@ def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
     return keep
 
 
-def _results(evaluation: Evaluation, planned: Sequence[tuple[TaskData, str]]) -> Iterator[TaskResult]:
-    for data, name in planned:
-        evaluation.progress.say(
-            f"{data.task.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}"
-        )
-        outcome = METHODS[name](evaluation, data)
-        yield TaskResult(
-            task=data.task.name,
-            method=name,
-            split=data.evaluated_name,
-            rows=len(data.evaluated),
-            train_rows=outcome.train_rows,
-            metrics={metric: tuple(s[metric] for s in outcome.scores) for metric in data.task.metrics},
-            model=evaluation.model.fingerprint,
-            data={"origin": data.origin, "fingerprint": data.fingerprint},
-            settings=outcome.settings,
-            details=outcome.details,
-        )
+def _result(method: str, data: TaskData, outcome: Outcome, fingerprint: str) -> TaskResult:
+    return TaskResult(
+        task=data.task.name,
+        method=method,
+        split=data.evaluated_name,
+        rows=len(data.evaluated),
+        train_rows=outcome.train_rows,
+        metrics={metric: tuple(scores[metric] for scores in outcome.scores) for metric in data.task.metrics},
+        model=fingerprint,
+        data={"origin": data.origin, "fingerprint": data.fingerprint},
+        settings=outcome.settings,
+        details=outcome.details,
+    )
 
 
 def _keep(folder: Path, results: Sequence[TaskResult]) -> Path:

@@ -1,40 +1,31 @@
 """A labelled task as the proxy that students are ranked by (the proxy variant of AutoDistil, section 3.4).
 
-Only the task's train split is read, so dev and test stay clean and can be reported afterwards.
+Only the task's train split is read, so dev and test stay clean and can be reported afterwards. Methods are those of
+`evaluate`: similarity on all train rows; probe and finetune fitted on two thirds of them and scored on every third, a
+fine-tuning with one learning rate and seed after its last epoch. The paper fine-tunes on MNLI; here the task is the
+user's, and of a large one `PROXY_ROWS` random rows are enough to tell students apart.
 
-similarity  correlation of the cosine of pairs with their scores, on the train rows
-probe       a linear model of frozen embeddings, fitted on two thirds of the train rows, scored on every third
-finetune    the same two parts; a short fine-tuning with one learning rate and seed, scored after its last epoch
-
-The paper fine-tunes on MNLI; here the task is the user's, and of a large one `PROXY_ROWS` random rows are enough to
-tell students apart.
-
-Proxy scores of students: the file `proxy.json` of a run folder, one table of scores a protocol.
-
-A score is worth its protocol: task, data, method and weights. Another protocol has a table of its own, so no score is
-computed twice and none is taken for another.
+Scores are kept in the file `proxy.json` of a run folder, one table of scores a protocol: task, data, method and
+weights. Another protocol has a table of its own, so no score is computed twice and none is taken for another.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 
 from autodistil.errors import RunError, TaskError, one_line_named
-from autodistil.evaluation.embedding import Encoder, check_scored_pairs, embedding_similarity, every_nth, linear_probe
-from autodistil.evaluation.evaluate import default_method
-from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.evaluation.embedding import check_scored_pairs, every_nth
+from autodistil.evaluation.evaluate import METHODS, ScoredModel, default_method
 from autodistil.tasks.catalogue import Split, TaskData, load_task
-from autodistil.tasks.finetune import EvaluationSettings, fine_tune
+from autodistil.tasks.finetune import EvaluationSettings
 from autodistil.utils import Progress, write_text
 
 PROXY_ROWS = 2_000
@@ -44,21 +35,7 @@ _SCORED_PART = 3
 """Every so many-th row is scored where others are trained on."""
 
 _FINETUNE: Mapping[str, Any] = MappingProxyType({"learning_rates": (3e-4,), "epochs": 3})
-"""Of the learning rates that small students want, the one that gets far in few steps (`settings.DEFAULT_RATES`)."""
-
-
-class ScoredModel(Protocol):
-    """A student in the two forms that methods ask for."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-
-    def encoder(self) -> Encoder:
-        """Its sentence embeddings."""
-
-    def exported(self) -> AbstractContextManager[EvaluatedModel]:
-        """A folder that holds it for a while."""
+"""Of the learning rates that small students want, the one that gets far in few steps (`finetune.DEFAULT_RATES`)."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +45,13 @@ class ProxyTask:
     data: TaskData
     """Its `evaluated` split, and `train` where the method fits one, are parts of the task's train split."""
     method: str
-    """A key of `PROXY_METHODS`."""
+    """A key of `evaluate.METHODS`."""
 
     def score(self, model: ScoredModel) -> float:
         """The task's headline metric, higher is better."""
-        return PROXY_METHODS[self.method](self.data, model)[self.data.task.headline]
+        settings = EvaluationSettings(seeds=1, device=str(model.device), **_FINETUNE)
+        outcome = METHODS[self.method](model, self.data, settings, Progress())
+        return (outcome.last or outcome.scores)[0][self.data.task.headline]
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -85,12 +64,8 @@ class ProxyTask:
             "scored_rows": len(self.data.evaluated),
             "fitted_rows": len(train) if train else 0,
             "data": self.data.fingerprint,
-            "settings": {name: _plain(v) for name, v in _FINETUNE.items()} if self.method == "finetune" else {},
+            "settings": EvaluationSettings(**_FINETUNE).of(*_FINETUNE) if self.method == "finetune" else {},
         }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def load_proxy(name: str, data_dir: Path | None = None, method: str | None = None) -> ProxyTask:
@@ -99,7 +74,7 @@ def load_proxy(name: str, data_dir: Path | None = None, method: str | None = Non
     Args:
         name: see `load_task`.
         data_dir: folder to look in before the Hub.
-        method: a key of `PROXY_METHODS`; unless given, similarity where pairs have scores, else a probe.
+        method: a key of `evaluate.METHODS`; unless given, similarity where pairs have scores, else a probe.
 
     Raises:
         TaskError: the task is unknown, has no or too small a train split, or does not fit the method.
@@ -123,25 +98,6 @@ def _fitted_and_scored(data: TaskData, rows: Split) -> dict[str, Split]:
             f"give at least {_SCORED_PART} rows of two labels each"
         )
     return parts
-
-
-def _similarity(data: TaskData, model: ScoredModel) -> Mapping[str, float]:
-    return embedding_similarity(data, model.encoder())
-
-
-def _probe(data: TaskData, model: ScoredModel) -> Mapping[str, float]:
-    return linear_probe(data, model.encoder(), max_train=None)
-
-
-def _finetune(data: TaskData, model: ScoredModel) -> Mapping[str, float]:
-    settings = EvaluationSettings(device=str(model.device), **_FINETUNE)
-    with model.exported() as folder:
-        return fine_tune(folder, data, settings, range(1), Progress()).last[0]
-
-
-PROXY_METHODS: Mapping[str, Callable[[TaskData, ScoredModel], Mapping[str, float]]] = MappingProxyType(
-    {"similarity": _similarity, "probe": _probe, "finetune": _finetune}
-)
 
 
 @dataclass(frozen=True)

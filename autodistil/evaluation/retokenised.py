@@ -42,11 +42,8 @@ class Reading:
 def read(batch: Batch, spellings: Spellings, padding: int) -> Reading:
     """Spell a batch of tokens (batch, tokens), padded on the right if at all."""
     tokens, mask = batch["input_ids"], real_tokens(batch)
-    rows = (
-        [row.tolist() for row in tokens]
-        if mask is None
-        else [row[m].tolist() for row, m in zip(tokens, mask, strict=True)]
-    )
+    mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+    rows = [row[real].tolist() for row, real in zip(tokens, mask, strict=True)]
     pieces, owners = zip(*(_spelled(row, spellings) for row in rows), strict=True)
     sizes = torch.tensor([len(row) for row in pieces])
     width = int(sizes.max())

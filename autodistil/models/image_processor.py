@@ -16,9 +16,9 @@ import torch
 from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 
 from autodistil.data.batch import PixelInputs
+from autodistil.data.images import INSTALL
 from autodistil.errors import TeacherError, one_line
 
-INSTALL = "pip install 'autodistil[vision]'"
 _PROBES = ((48, 64), (96, 56))
 """Height and width of images on which a processor is tried."""
 _RESIZE_ONLY = {"do_rescale": False, "do_normalize": False}
@@ -82,7 +82,8 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
     Raises:
         TeacherError: it does something else than is supported.
     """
-    probes = _probes(channels)
+    draw = np.random.default_rng(0)
+    probes = [draw.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
     try:
         shapes = {_tried(processor, image, **_RESIZE_ONLY).shape for image in probes}
         inputs = _pixel_inputs(processor, channels)
@@ -106,11 +107,6 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
             "which is not supported; give another teacher"
         )
     return reader
-
-
-def _probes(channels: int) -> list[np.ndarray]:
-    generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
 
 
 def _tried(processor: Any, image: np.ndarray, **options: bool) -> np.ndarray:

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig
 from autodistil.config import RunConfig
 from autodistil.data.batch import PADDING, Batch, lengths
 from autodistil.data.image_batches import RunImages
-from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunText, RunTexts
+from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
 from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.factorised import check_factorisable
@@ -257,16 +257,17 @@ class RunInputs:
     # ---- text
 
     @cached_property
-    def text(self) -> RunTexts:
+    def text(self) -> RunSamples:
         """The run's text, or images."""
         config, teacher = self.config, self.teacher
+        shared = (config, teacher.inputs, self.device, self.progress)
         if teacher.images is not None:
-            return RunImages(config, teacher.images, teacher.max_length, self.device, self.progress)
+            return RunImages(*shared, teacher.images, teacher.max_length)
         sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and teacher.pooling is not None)
-        return RunText(config, teacher.tokenizer, sentences, teacher.padding_id, self.device, self.progress)
+        return RunText(*shared, teacher.tokenizer, sentences)
 
     @cached_property
-    def training_text(self) -> RunTexts:
+    def training_text(self) -> RunSamples:
         """The text to train on.
 
         Raises:

@@ -16,7 +16,7 @@ import torch
 
 from autodistil.config import RunConfig
 from autodistil.errors import ConfigError
-from autodistil.evaluation.embedding import DEFAULT_LENGTH, Encoder, student_encoder, text_batcher
+from autodistil.evaluation.embedding import DEFAULT_LENGTH, Encoder, student_encoder
 from autodistil.evaluation.proxy_task import ProxyScores, ProxyTask, load_proxy
 from autodistil.export.student_folder import student_tokenizer
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
@@ -124,13 +124,13 @@ class _Students:
         if size not in self.batchers:
             tokenizer = student_tokenizer(superlm, candidate, self.teacher)
             length = usable_length(self.teacher.model, tokenizer, DEFAULT_LENGTH)
-            self.batchers[size] = text_batcher(tokenizer, length, self.device)
+            self.batchers[size] = TextBatcher(tokenizer, length, self.device)
         return _Student(self.teacher, superlm, candidate, self.batchers[size], self.device)
 
 
 @dataclass(frozen=True)
 class _Student:
-    """A student of a SuperLM as an `evaluation.proxy.ScoredModel`; it gives what its export would give."""
+    """A student of a SuperLM as an `evaluation.evaluate.ScoredModel`; it gives what its export would give."""
 
     teacher: Teacher
     superlm: SuperLM

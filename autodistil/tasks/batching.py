@@ -11,6 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch
 
+BATCH_SIZE = 64
+"""Texts that encoders run together."""
 _POOL = 32
 """Batches that are cut from one random pool of rows, sorted by length."""
 
@@ -90,8 +92,8 @@ class TextBatcher:
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    batch_size: int
     device: torch.device
+    batch_size: int = BATCH_SIZE
     _made: dict[tuple[str, ...], TextBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __call__(self, texts: Sequence[str]) -> TextBatches:

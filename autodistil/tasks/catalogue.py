@@ -1,10 +1,10 @@
-"""Metrics of GLUE and STS, from scikit-learn and SciPy. All are fractions: 1 is perfect, 0 chance or worst.
-
-Labelled tasks by name: GLUE (Wang et al. 2019), the STS test sets, further small sets, and folders of one's own.
+"""Labelled tasks by name: GLUE (Wang et al. 2019), the STS test sets, further small sets, and folders of one's own.
 
 A task's data come from a local folder where it holds the task (`DIR/<task>`, `DIR/glue/<task>`, `DIR/extra/<task>`
 with `train.tsv`, `dev.tsv`, `test.tsv`), else from the Hugging Face Hub. The evaluated split is `dev`, as is usual for
 GLUE, whose test labels are secret; `test` only where there is no `dev`.
+
+Metrics are those of GLUE and STS, from scikit-learn and SciPy. All are fractions: 1 is perfect, 0 chance or worst.
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from autodistil.errors import TaskError, suggest
 from autodistil.tasks.labelled_rows import HubTable, LabelledRows, hub_rows, read_rows
+
+SPLITS = ("train", "dev", "test")
+
+_FOLDERS = ("", "glue", "extra")
+"""Where a task's folder is looked for under the data folder."""
+
+_SIMILARITY = ("spearman", "pearson")
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """(labels (rows,), predictions (rows,)) -> value."""
@@ -68,12 +75,6 @@ def score(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> 
     return {name: METRICS[name](labels, predictions) for name in names}
 
 
-SPLITS = ("train", "dev", "test")
-
-_FOLDERS = ("", "glue", "extra")
-"""Where a task's folder is looked for under the data folder."""
-
-
 @dataclass(frozen=True)
 class Task:
     """What is predicted, and how it is scored."""
@@ -84,7 +85,7 @@ class Task:
     regression: bool = False
     """The label is a score; otherwise a class."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Keys of `metrics.METRICS`; the first is the headline."""
+    """Keys of `METRICS`; the first is the headline."""
     hub: HubTable | None = None
 
     @property
@@ -163,13 +164,10 @@ def _glue(config: str, columns: str, dev: str = "validation") -> HubTable:
 
 
 def _sts(year: int) -> Task:
-    table = HubTable(
-        f"mteb/sts{year}-sts", None, ("sentence1", "sentence2"), "score", MappingProxyType({"test": "test"})
-    )
+    splits = MappingProxyType({"test": "test"})
+    table = HubTable(f"mteb/sts{year}-sts", None, ("sentence1", "sentence2"), "score", splits)
     return Task(f"sts{year}", pairs=True, regression=True, metrics=_SIMILARITY, hub=table)
 
-
-_SIMILARITY = ("spearman", "pearson")
 
 _TABLE = (
     Task("cola", metrics=("matthews", "accuracy"), hub=_glue("cola", "sentence")),

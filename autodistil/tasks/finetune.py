@@ -1,10 +1,10 @@
-"""Options of an evaluation. They are recorded with its results.
-
-Fine-tuning on a task, as papers on small encoders do it: a small grid of learning rates, dev after each epoch.
+"""Fine-tuning on a task, as papers on small encoders do it: a small grid of learning rates, dev after each epoch.
 
 The reported value is that of the best epoch, chosen on the evaluated split itself, as is usual for GLUE dev figures:
 it flatters, so the last epoch's value is reported beside it. The learning rate is the one with the best mean over the
 seeds. AdamW, linear warm-up over a tenth of the steps and linear decay to 0, as in BERT (Devlin et al. 2019).
+
+The options are those of every evaluation, and are recorded with its results.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
-from autodistil.tasks.batching import TokenizedRows, shuffled_batches, sorted_batches
+from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, shuffled_batches, sorted_batches
 from autodistil.tasks.catalogue import Split, TaskData, score
 from autodistil.utils import Advance, Progress
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 """Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
 
+_WARMUP = 0.1
+_WEIGHT_DECAY = 0.01
+_CLIP = 1.0
 _MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8}
+
+Scores = dict[str, float]
+"""metric -> value."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,6 @@ class EvaluationSettings:
     def of(self, *names: str) -> Mapping[str, Any]:
         """Some of the options, as plain values."""
         return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in names}
-
-
-Scores = dict[str, float]
-"""metric -> value."""
-
-_WARMUP = 0.1
-_WEIGHT_DECAY = 0.01
-_CLIP = 1.0
 
 
 @dataclass(frozen=True)
@@ -187,14 +184,16 @@ class _Tuner:
         """Train; yields the scores after each epoch."""
         lengths = self.rows["train"].lengths
         steps = epochs * -(-len(lengths) // self.settings.batch_size)
-        optimizer = torch.optim.AdamW(_groups(self.network), lr=rate)
+        parameters = list(self.network.parameters())
+        matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
+        groups = [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=rate)
         schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
         targets = self._targets()
         for _ in range(epochs):
             self.network.train()
             for batch in shuffled_batches(lengths, self.settings.batch_size, random):
-                loss = self._loss(self._logits("train", batch), targets[batch])
-                loss.backward()
+                self._loss(self._logits("train", batch), targets[batch]).backward()
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
                 optimizer.step()
                 schedule.step()
@@ -214,24 +213,14 @@ class _Tuner:
         return torch.nn.functional.cross_entropy(logits, targets)
 
     def _logits(self, part: str, batch: np.ndarray) -> Tensor:
-        inputs: Batch = self.rows[part].batch(batch, self.device)
-        return self.network(**inputs).logits
+        return self.network(**self.rows[part].batch(batch, self.device)).logits
 
     @torch.no_grad()
     def _evaluate(self) -> Scores:
         self.network.eval()
         labels, outputs = self.data.evaluated.labels, len(self.data.classes) or 1
         logits = np.empty((len(labels), outputs), dtype=np.float32)
-        for batch in sorted_batches(self.rows["evaluated"].lengths, 64):
+        for batch in sorted_batches(self.rows["evaluated"].lengths, BATCH_SIZE):
             logits[batch] = self._logits("evaluated", batch).cpu().numpy()
         predictions = logits[:, 0] if self.data.task.regression else logits.argmax(1)
         return score(self.data.task.metrics, labels, predictions)
-
-
-def _groups(network: PreTrainedModel) -> list[dict[str, Any]]:
-    """Matrices with weight decay, biases and norms without."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": _WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]

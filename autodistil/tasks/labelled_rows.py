@@ -6,11 +6,12 @@ left out. There is no quoting: a `"` is a plain character, and a tab always ends
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autodistil.data.sources import dataset_errors
 from autodistil.errors import CorpusError, TaskError
 from autodistil.utils import optional_import
 
@@ -54,11 +55,6 @@ def read_rows(path: Path) -> LabelledRows:
         reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
         raise TaskError(f"task file {str(path)!r} {reason}; give a UTF-8 file of tab-separated columns") from error
     header, *rows = [line.split("\t") for line in lines] or [[]]
-    _check_header(header, path)
-    return _columns(header, [_checked(row, header, path, number) for number, row in enumerate(rows, 2)], path)
-
-
-def _check_header(header: Sequence[str], path: Path) -> None:
     missing = [name for name in ("text_a", "label") if name not in header]
     if missing:
         found = ", ".join(header)[:100]
@@ -66,26 +62,16 @@ def _check_header(header: Sequence[str], path: Path) -> None:
             f"task file {str(path)!r} has no column {' and no column '.join(missing)}; its header is {found!r}; "
             "allowed: text_a, text_b (pairs), label, separated by tabs"
         )
-
-
-def _checked(row: list[str], header: Sequence[str], path: Path, number: int) -> list[str]:
-    if len(row) != len(header):
-        raise TaskError(
-            f"task file {str(path)!r}, line {number} has {len(row)} fields, its header {len(header)}; "
-            "replace tabs and line ends inside a text by spaces"
-        )
-    return row
-
-
-def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> LabelledRows:
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(header):
+            raise TaskError(
+                f"task file {str(path)!r}, line {number} has {len(row)} fields, its header {len(header)}; "
+                "replace tabs and line ends inside a text by spaces"
+            )
     if not rows:
         raise TaskError(f"task file {str(path)!r} has a header but no rows; add rows, or remove the file")
-    text_a, text_b, labels = (
-        tuple(row[header.index(name)] for row in rows) if name in header else None for name in _COLUMNS
-    )
-    assert text_a is not None
-    assert labels is not None
-    return LabelledRows(text_a, text_b, labels)
+    columns = {name: tuple(row[header.index(name)] for row in rows) for name in _COLUMNS if name in header}
+    return LabelledRows(columns["text_a"], columns.get("text_b"), columns["label"])
 
 
 def hub_rows(table: HubTable) -> dict[str, LabelledRows]:
@@ -97,18 +83,13 @@ def hub_rows(table: HubTable) -> dict[str, LabelledRows]:
     where = f"Hugging Face data set {table.name!r}" + (f" ({table.config})" if table.config else "")
     try:
         datasets = optional_import("datasets", where)
+        with dataset_errors(where):
+            return {
+                split: _rows(datasets.load_dataset(table.name, table.config, split=theirs), table)
+                for split, theirs in table.splits.items()
+            }
     except CorpusError as error:
         raise TaskError(f"{error}; or give --data a folder that holds the task") from error
-    try:
-        return {
-            split: _rows(datasets.load_dataset(table.name, table.config, split=theirs), table)
-            for split, theirs in table.splits.items()
-        }
-    except Exception as error:  # the library passes on whatever its many back ends raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TaskError(
-            f"{where} cannot be read: {reason[:200]}; check the network, or give --data a folder that holds the task"
-        ) from error
 
 
 def _rows(records: Any, table: HubTable) -> LabelledRows:

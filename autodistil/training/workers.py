@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from autodistil.data.batch import Batch, count_texts, real_tokens, take_rows
+from autodistil.data.batch import Batch, count_samples, real_tokens, take_rows
 from autodistil.errors import ConfigError
 from autodistil.objectives.objective import WHOLE, Share
 
@@ -67,7 +67,7 @@ class DistributedWorkers:
 
     def take(self, batch: Batch) -> tuple[Batch, Share]:
         """This worker's rows of a micro-batch; shares are of its real tokens, pairs, texts and next tokens."""
-        texts = count_texts(batch)
+        texts = count_samples(batch)
         rows = shard(texts, self.rank, self.size)
         part = take_rows(batch, rows)
         (tokens, pairs), (all_tokens, all_pairs) = _counts(part), _counts(batch)
@@ -137,7 +137,7 @@ def _counts(batch: Batch) -> tuple[int, int]:
     """Real tokens, and pairs of these within a text; an image counts as one token, as all have the same number."""
     real = real_tokens(batch)
     if real is None:
-        texts, seq = count_texts(batch), batch["input_ids"].shape[1] if "input_ids" in batch else 1
+        texts, seq = count_samples(batch), batch["input_ids"].shape[1] if "input_ids" in batch else 1
         return texts * seq, texts * seq * seq
     lengths = real.sum(1)
     return int(lengths.sum()), int(lengths.square().sum())

@@ -10,8 +10,8 @@ import pytest
 from image_helpers import PROCESSORS, write_images
 from PIL import Image
 
-from autodistil.data.images import decode, read_images, resolve_images
-from autodistil.data.sources import iter_documents
+from autodistil.data.images import IMAGES, decode, read_images
+from autodistil.data.sources import iter_documents, resolve
 from autodistil.errors import CorpusError
 from autodistil.models.image_processor import reader_of
 
@@ -194,6 +194,18 @@ def test_files_that_are_none(tmp_path, reader):
         read([], reader, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("name", ["", "  ", "x" * 5000, "nul\0byte.png", "*.csv"])
+def test_names_that_stand_for_nothing(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(write_images(tmp_path / "images", 4))
+    with pytest.raises(CorpusError, match=r"^[^\n]*$"):
+        resolve([name], IMAGES)
+
+
+def test_a_single_name_is_no_list_of_letters(tmp_path):
+    folder = str(write_images(tmp_path / "images", 4))
+    assert [source.name for source in resolve(folder, IMAGES)] == [folder]
+
+
 def test_too_few_images(tmp_path, reader):
     with pytest.raises(CorpusError, match="has 3 different images; needed: 4 or more"):
         read([write_images(tmp_path / "images", 3)], reader, tmp_path / "cache")
@@ -209,7 +221,7 @@ def test_text_where_images_are_expected(tmp_path, reader):
     ):
         read([tmp_path / "text.txt"], reader, tmp_path / "cache")
     with pytest.raises(CorpusError, match="corpus 'python-docs' is text, this teacher reads images"):
-        resolve_images(["python-docs"])
+        resolve(["python-docs"], IMAGES)
 
 
 def test_images_where_text_is_expected(tmp_path):

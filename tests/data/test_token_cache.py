@@ -316,7 +316,7 @@ def test_disk_that_fills_up_is_not_blamed_on_the_source(corpus, monkeypatch, tmp
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tokens, "seal", full)
+    monkeypatch.setattr(cache, "seal", full)
     with pytest.raises(CorpusError, match=r"the cache .*No space left"):
         corpus()
     assert list((tmp_path / "cache" / "tokens").iterdir()) == []

@@ -63,7 +63,7 @@ def library_model(packaged):
 
 
 def batcher(tokenizer, max_length, batch_size=64):
-    return TextBatcher(tokenizer, max_length, batch_size, torch.device("cpu"))
+    return TextBatcher(tokenizer, max_length, torch.device("cpu"), batch_size)
 
 
 def scored_pairs(write_task):

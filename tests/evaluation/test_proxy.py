@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from autodistil.errors import RunError, TaskError
 from autodistil.evaluation import proxy_task as proxy
 from autodistil.evaluation.embedding import every_nth
-from autodistil.evaluation.proxy_task import PROXY_METHODS, ProxyScores, load_proxy
+from autodistil.evaluation.evaluate import METHODS
+from autodistil.evaluation.proxy_task import ProxyScores, load_proxy
 from autodistil.models.hf_folder import EvaluatedModel
 
 SINGLE = [(f"a {'good' if i % 2 else 'bad'} day number {i}", str(i % 2)) for i in range(24)]
@@ -129,7 +130,7 @@ def test_tasks_that_cannot_rank_are_one_line(data, task, method, expected):
 def test_there_is_a_method_for_every_allowed_name():
     from autodistil.config import OPTIONS
 
-    assert set(PROXY_METHODS) == set(OPTIONS["proxy_method"].choices)
+    assert set(METHODS) == set(OPTIONS["proxy_method"].choices)
 
 
 # ---- kept scores

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from autodistil_helpers import objective_of, random_teacher, small_space
 
-from autodistil.data.batch import PADDING, as_batch, real_tokens
+from autodistil.data.batch import PADDING, TokenInputs, real_tokens
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives import TERMS
@@ -25,7 +25,7 @@ def test_a_block_in_batches_by_length_is_the_block_as_one_batch(name, monkeypatc
     objective = objective_of(name)
     teacher = random_teacher("llama" if objective.needs_head else "bert")
     superlm = SuperLM.from_teacher(teacher, small_space(teacher))
-    student, batch = superlm.sub_space.students[3], as_batch(texts(), 0)
+    student, batch = superlm.sub_space.students[3], TokenInputs(0).batch(texts())
     heldout = HeldOut.build(teacher, texts(), objective)
     assert [len(rows) for rows in heldout.rows] == [2, 2, 1]
     ours, theirs = (run(batch, output=True, hidden=True) for run in (partial(superlm.forward, student), teacher.states))

@@ -45,9 +45,7 @@ def test_a_model_card(tmp_path):
     (tmp_path / "README.md").write_text(FRONT_MATTER)
     student = Candidate("small", StudentConfig(2, 192, 6, 32, 768, embedding_size=128, vocab_size=20_000))
     facts = {"held-out loss": "1.2345 (relation-kl)", "how far to trust it": "Not certified: a & b | c"}
-    times = Times(
-        (1.0, 0.9, 1.2), (3.0, 2.9, 3.2), "1 x 128 tokens", "PyTorch 2 on a CPU, 2 threads, 10 rounds in turns"
-    )
+    times = Times((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), "1 x 128 tokens", "PyTorch on a CPU, 2 threads, 10 rounds in turns")
     options = {"teacher": "a/teacher", "budgets": ["500MFLOPs"], "corpus": ["ä.txt"], "seed": 0}
     repeat = Repeat(student.id, options, {"steps": 12, "learning_rate": 0.001})
     card = model_card(student, card_teacher(tmp_path), COSTS, facts, True, times, repeat)

@@ -7,18 +7,19 @@ import sys
 import pytest
 import torch
 from autodistil_helpers import random_teacher
+from test_pinned_texts import COSTS, card_teacher
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from autodistil.costs.closed_form import flops, parameters
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError
-from autodistil.export.card import _usage
+from autodistil.export.card import model_card
 from autodistil.models.architectures import WideBertConfig, WideBertForSequenceClassification, WideBertModel
 from autodistil.models.families.bert import BERT, ROBERTA
 from autodistil.models.superlm import SuperLM
 from autodistil.space.files import load_space
 from autodistil.space.space import SearchSpace, SubSpace
-from autodistil.space.student import StudentConfig
+from autodistil.space.student import Candidate, StudentConfig
 
 ATTENTION = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (16,)}
 SPACE = SubSpace("wide", {"num_layers": (2, 4), **ATTENTION, "mlp_ratio": (1.0, 2.0)}, free_attention=True)
@@ -120,9 +121,13 @@ def test_costs_of_published_students_are_those_of_the_dense_model(name):
 
 
 def test_the_card_says_how_to_load_it():
-    teacher = random_teacher()
-    assert "trust_remote_code=True" in "\n".join(_usage(True, True, teacher))
-    assert "trust_remote_code" not in "\n".join(_usage(True, False, teacher))
+    wide, plain = (
+        model_card(Candidate("x", StudentConfig(4, 32, heads, 16, 64)), card_teacher(None), COSTS, {}, True)
+        for heads in (4, 2)
+    )
+    assert 'SentenceTransformer("PATH", trust_remote_code=True)' in wide
+    assert "modeling_wide_bert.py" in wide
+    assert "trust_remote_code" not in plain
 
 
 def test_a_student_alone_keeps_its_width(superlm):

@@ -1,13 +1,12 @@
 """The model card: latency with its device, how to repeat it, the teacher's licence."""
 
-from types import SimpleNamespace
-
 import torch
 import yaml
 from autodistil_helpers import random_teacher
+from test_pinned_texts import COSTS, card_teacher
 from transformers import ViTConfig, ViTModel
 
-from autodistil.export.card import Repeat, Times, _front_matter, _licence_words, _time_rows
+from autodistil.export.card import Repeat, Times, _front_matter, model_card
 from autodistil.export.student_folder import _copy_licences
 from autodistil.profiling.forward_time import ROUNDS, ForwardTimes, forward_times
 from autodistil.profiling.stopwatch import Timing
@@ -16,9 +15,9 @@ from autodistil.space.student import Candidate, StudentConfig
 CANDIDATE = Candidate("small", StudentConfig(2, 32, 2, 16, 64))
 
 
-def teacher_of(folder, source="a/teacher"):
-    teacher = random_teacher()
-    return SimpleNamespace(folder=folder, source=source, model=teacher.model, family=teacher.family, images=None)
+def card_of(teacher=None, **more):
+    """A card with little in it."""
+    return model_card(CANDIDATE, teacher or card_teacher(None), COSTS, {}, False, **more)
 
 
 def test_times_name_the_device_and_come_from_rounds_in_turns():
@@ -47,18 +46,20 @@ def test_a_busy_machine_is_said():
         Timing(1.0, 0.9, 1.2, 10, busy=True), Timing(3.0, 2.9, 3.2, 10, False), "1 x 128 tokens", "a CPU", 2
     )
     assert times.where.endswith(" on a CPU, 2 threads, 10 rounds in turns, while other work disturbed it")
-    card = Times((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), times.inputs, times.where)
-    assert _time_rows(card) == ["| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |"]
-    assert _time_rows(None) == []
+    lines = card_of(times=Times((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), times.inputs, times.where)).splitlines()
+    assert "| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |" in lines
+    assert f"Latency is the median with its 95 % interval: {times.where}." in lines
+    assert "latency" not in card_of().lower()
 
 
 def test_what_repeats_a_student_is_yaml_and_commands():
     options = {"teacher": "all-MiniLM-L6-v2", "budgets": ["500MFLOPs"], "train_steps": 24, "seed": 0}
-    text = "\n".join(Repeat("small-x", options, {"steps": 12, "learning_rate": 0.001}).section)
+    text = card_of(repeat=Repeat("small-x", options, {"steps": 12, "learning_rate": 0.001}))
     assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]) == options
     assert "autodistil refine --run again --pick small-x --steps 12 --learning-rate 0.001" in text
     assert "autodistil export --run again --pick small-x --to my-student" in text
-    assert "refine" not in "\n".join(Repeat("small-x", options).section)
+    assert "refine" not in card_of(repeat=Repeat("small-x", options))
+    assert "How to repeat it" not in card_of()
 
 
 def test_the_licence_of_the_teacher_is_carried_over(tmp_path):
@@ -68,8 +69,8 @@ def test_the_licence_of_the_teacher_is_carried_over(tmp_path):
     (tmp_path / "LICENSE").write_text("words")
     (tmp_path / "NOTICE.txt").write_text("more")
     (tmp_path / "license.py").mkdir()
-    teacher = teacher_of(tmp_path)
-    assert _licence_words(teacher).endswith("the licence of `a/teacher`: own (https://example.org/own).")
+    teacher = card_teacher(tmp_path)
+    assert card_of(teacher).endswith("the licence of `a/teacher`: own (https://example.org/own).\n")
     matter = _front_matter(CANDIDATE, teacher, sentence_transformers=False)
     assert {key: matter[key] for key in ("license", "license_name", "license_link", "language")} == {
         "license": "other",
@@ -85,6 +86,6 @@ def test_the_licence_of_the_teacher_is_carried_over(tmp_path):
 
 
 def test_an_unknown_licence_is_said_and_a_teacher_of_the_hub_is_linked(tmp_path):
-    assert _licence_words(teacher_of(tmp_path)).startswith("A student is made of its teacher's weights. No licence of")
-    assert _front_matter(CANDIDATE, teacher_of(None), sentence_transformers=True)["base_model"] == "a/teacher"
+    assert "A student is made of its teacher's weights. No licence of" in card_of(card_teacher(tmp_path))
+    assert _front_matter(CANDIDATE, card_teacher(None), sentence_transformers=True)["base_model"] == "a/teacher"
     _copy_licences(None, tmp_path)

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IN_THE_WHEEL = {
     "autodistil/py.typed",
+    "autodistil/export/card.md",
     "autodistil/report/templates/base.html",
     "autodistil/report/templates/report.html",
     "autodistil/report/templates/report.md",

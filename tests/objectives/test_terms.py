@@ -4,7 +4,7 @@ import pytest
 import torch
 from autodistil_helpers import objective_of, random_teacher, small_space, states_of
 
-from autodistil.data.batch import PADDING, as_batch, real_tokens
+from autodistil.data.batch import PADDING, TokenInputs, real_tokens
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives import TERMS, relation_kl
 
@@ -83,7 +83,7 @@ def test_texts_average_to_the_batch(name, padded, kept, monkeypatch):
     if padded:
         for row, size in enumerate((12, 7, 3, 9, 12)):
             ids[row, size:] = PADDING
-    batch = as_batch(ids, 0)
+    batch = TokenInputs(0).batch(ids)
     theirs, mask = teacher.states(batch, None, True, True).for_many(), real_tokens(batch)
     for student in (superlm.sub_space.smallest, superlm.sub_space.students[3]):
         ours = superlm.forward(student, batch, output=True, hidden=True)

@@ -14,8 +14,8 @@ from autodistil.stages.training import _files, _portable, open_on_worker, recipe
 
 SPACE = """
 sub_spaces:
-  tiny: {num_layers: [2], hidden_size: [16, 64], head_size: 16, mlp_ratio: [2.0], vocab_size: [2000]}
-  base: {num_layers: [2, 3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
+  tiny: {num_layers: [2], hidden_size: [16, 32], head_size: 16, mlp_ratio: [2.0], vocab_size: [2000]}
+  base: {num_layers: [3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
 """
 
 
@@ -47,16 +47,18 @@ def test_another_value_than_the_recorded_one_is_refused_and_an_unrecorded_one_is
         trained.folder.check_unchanged("teacher_fingerprint", "other", "teacher")
 
 
+def sent(driver, folder, names, begun=None):
+    """What a worker opens in a folder of its own."""
+    folder.mkdir()
+    for name, content in _files(driver.inputs).items():
+        (folder / name).write_bytes(content)
+    return open_on_worker(folder, _portable(driver.config), names, recipe_of(driver.config, 1), begun)
+
+
 def test_a_worker_opens_what_the_driver_would_train(options, trained, tmp_path):
     driver = Run.open(tmp_path / "driver", options)
     driver.inputs.write_record()
-    worker = tmp_path / "worker"
-    worker.mkdir()
-    for name, content in _files(driver.inputs).items():
-        (worker / name).write_bytes(content)
-    recipe = recipe_of(driver.config, 1)
-    opened = open_on_worker(worker, _portable(driver.config), ["tiny", "base"], recipe, None)
-    trainers, teacher, batches, layer, device = opened
+    trainers, teacher, batches, layer, device = sent(driver, tmp_path / "worker", ["tiny", "base"])
     assert [trainer.name for trainer in trainers] == ["tiny", "base"]
     for trainer in trainers:
         ours = driver.superlms.new(driver.inputs.space.sub_space(trainer.name)).state_dict()
@@ -66,6 +68,15 @@ def test_a_worker_opens_what_the_driver_would_train(options, trained, tmp_path):
         assert torch.equal(ours["input_ids"], theirs["input_ids"])
     assert teacher.fingerprint == driver.inputs.teacher.fingerprint
     assert (layer, device) == (None, driver.inputs.device)
+
+
+def test_a_worker_is_sent_the_assistant_that_teaches_there(options, tmp_path):
+    driver = Run.open(tmp_path / "driver", {**options, "objective": "relation-kl", "assistant": "base"})
+    train_missing(driver, driver.inputs.space.sub_spaces, resume=False)
+    (trainer,), *_ = sent(driver, tmp_path / "worker", ["tiny"], driver.folder.superlms_path)
+    ours, theirs = driver.superlms.targets_for("tiny"), trainer.targets
+    assert theirs.student == ours.student
+    assert all(torch.equal(value, ours.superlm.state_dict()[key]) for key, value in theirs.superlm.state_dict().items())
 
 
 def test_a_scorer_that_was_sent_away_scores_alike_and_holds_no_more(trained):

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from ray import cloudpickle
 from run_helpers import run_options
 
 from autodistil.errors import RunError
@@ -82,7 +83,7 @@ def test_a_worker_is_sent_the_assistant_that_teaches_there(options, tmp_path):
 def test_a_scorer_that_was_sent_away_scores_alike_and_holds_no_more(trained):
     tiny, base = (Candidate(sub.name, sub.smallest) for sub in trained.inputs.space.sub_spaces)
     buffer = io.BytesIO()
-    torch.save(trained.scorer.loaded([tiny]), buffer)
+    torch.save(trained.scorer.loaded([tiny]), buffer, pickle_module=cloudpickle)
     sent = torch.load(io.BytesIO(buffer.getvalue()), weights_only=False)
     np.testing.assert_array_equal(sent.blocks_of(tiny)(0), trained.scorer.blocks_of(tiny)(0))
     whole = trained.scorer.loss(trained.superlms.of(tiny), tiny.config)

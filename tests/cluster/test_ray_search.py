@@ -10,7 +10,7 @@ from autodistil.cluster.ray_session import ray_session
 from autodistil.errors import ClusterError
 from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
-from autodistil.stages.searching import run_search, write_candidates
+from autodistil.stages.searching import run_search
 from autodistil.stages.training import train_missing
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -44,7 +44,7 @@ def candidates(trained, folder, **options):
     shutil.copytree(trained, folder)
     context = Run.open(folder, {"sampler": "nsga2", "trials": 10, **options})
     problem = search_problem(context.inputs, ["1GFLOPs"])
-    write_candidates(context.inputs, run_search(context, problem))
+    run_search(context, problem).write(context.folder.candidates_path, context.inputs.ranks_by_perplexity)
     return context.folder.candidates_path.read_bytes()
 
 

@@ -1,1 +1,1 @@
-"""The stages of a run, each on an open `RunContext`; `autodistil.pipeline` puts them together."""
+"""The stages of a run, a file each. Their entry points take a `Run`, what they call takes the pieces that it needs."""

@@ -22,7 +22,7 @@ from autodistil.space.axes.axis import Axis
 from autodistil.space.files import load_space, space_from_dict, space_to_dict
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, SIZES, StudentConfig
 from autodistil.student_search.samplers.optuna_samplers import grid_parameters
 
 GRID = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
@@ -239,7 +239,7 @@ def test_an_axis_sets_its_size_and_one_axis_speaks_for_each_size(axis):
 
 
 def test_every_size_of_a_student_has_an_axis():
-    letters = [axis_of(size).letter for size in (*DIMENSIONS, *OPTIONAL_AXES)]
+    letters = [axis_of(size).letter for size in SIZES]
     assert len(set(letters)) == len(letters)
     assert all(axis_of(size).of_teacher for size in OPTIONAL_AXES)
 

@@ -38,7 +38,7 @@ from autodistil.space.axes import axis_of
 from autodistil.space.axes.embedding import EMBEDDING_SIZE
 from autodistil.space.axes.vocabulary import VOCAB_SIZE
 from autodistil.space.shape import EncoderShape, LayerTerms
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, Candidate, StudentConfig
+from autodistil.space.student import DIMENSIONS, SIZES, Candidate, StudentConfig
 
 COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
 """Columns of the cost table that are costs."""
@@ -200,6 +200,6 @@ def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: in
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}
-    used = [size for size in OPTIONAL_AXES if any(getattr(s, size) for s in students)]
-    axes = {axis.size: [axis.of(s, shape) for s in students] for axis in map(axis_of, (*DIMENSIONS, *used))}
+    used = [size for size in SIZES if size in DIMENSIONS or any(getattr(s, size) for s in students)]
+    axes = {axis.size: [axis.of(s, shape) for s in students] for axis in map(axis_of, used)}
     return pd.DataFrame({**names, **axes, **_costs(students, shape, seq_len)})

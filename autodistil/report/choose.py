@@ -16,7 +16,7 @@ from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import ReportData, by_rank, front_rows
 from autodistil.report.style import Spec
 from autodistil.space.axes import axis_of
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
+from autodistil.space.student import OPTIONAL_AXES, SIZES
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 
 _MORE = (*OPTIONAL_AXES, "refined_loss")
@@ -68,7 +68,7 @@ def facts(data: ReportData) -> dict[str, Any]:
     numbers = {name: row for row, name in enumerate(data.candidates["id"])}
     return {
         "columns": list(HOVER_COLUMNS),
-        "sizes": [[axis_of(size).heading, size] for size in (*DIMENSIONS, *OPTIONAL_AXES)],
+        "sizes": [[axis_of(size).heading, size] for size in SIZES],
         "more": {name: [_rounded(value) for value in data.candidates[name]] for name in more},
         "order": choosable(data).index.tolist(),
         "front": front_rows(data).index.tolist(),

@@ -89,10 +89,13 @@ DIMENSIONS = tuple(field.name for field in fields(StudentConfig) if field.defaul
 """Names of the dimensions of an encoder, in their order."""
 
 OPTIONAL_AXES = tuple(sorted(field.name for field in fields(StudentConfig) if field.default is None))
-"""Sizes that a space may have axes of beside them, and students only where it has; ids list them by name."""
+"""Sizes that a space may have axes of beside them, and students only where it has; in the order of their names."""
 
-_sizes = attrgetter(*DIMENSIONS, *OPTIONAL_AXES)
-_MARKS = [("" if size == "head_size" else "-") + axis_of(size).letter for size in (*DIMENSIONS, *OPTIONAL_AXES)]
+SIZES = (*DIMENSIONS, *OPTIONAL_AXES)
+"""All sizes of a student, in the order of ids and tables."""
+
+_sizes = attrgetter(*SIZES)
+_MARKS = [("" if size == "head_size" else "-") + axis_of(size).letter for size in SIZES]
 _WITHOUT_WEIGHTS = tuple({axis.size for axis in AXES.values() if not axis.shapes_weights})
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES
 from autodistil.errors import RunError
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
+from autodistil.space.student import SIZES
 from autodistil.student_search.pareto import pareto_mask, staircase
 from autodistil.student_search.problem import SearchProblem
 from autodistil.utils import atomic_path
@@ -240,7 +240,7 @@ class CandidateTable:
         return CandidateRow(
             id=str(student_id),
             sub_space=str(row["sub_space"]),
-            axes={name: int(row[name]) for name in (*DIMENSIONS, *OPTIONAL_AXES) if name in row},
+            axes={name: int(row[name]) for name in SIZES if name in row},
             costs={name: float(row[name]) if name == "size_mb" else int(row[name]) for name in costs},
             devices={name: real(name) for name in self.devices},
             feasible=bool(row["feasible"]),

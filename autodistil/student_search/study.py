@@ -26,7 +26,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, Candidate
+from autodistil.space.student import SIZES, Candidate
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers.optuna_samplers import grid_parameters, suggest_student
@@ -243,7 +243,7 @@ class Search:
     def _features(self) -> pd.DataFrame:
         """What the surrogate sees of the feasible students, by id."""
         table = self.problem.table[self.problem.feasible]
-        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in table]
+        axes = [axis for axis in SIZES if axis in table]
         return pd.DataFrame(student_features(table[["sub_space", *axes]]), index=table.index)
 
     def _sample(self, asking: _Asking, claimed: set[str], number: int) -> _Claim | None:

@@ -147,13 +147,13 @@ class RunConfig:
     force_table: bool = False
     """Also take latency tables of other devices; students are then not measured again."""
     sampler: Literal["auto", "exhaustive", "gp", "nsga2", "tpe", "random"] = "auto"
-    """Search algorithm (`student_search.study.SAMPLERS`)."""
+    """Search algorithm (`student_search.samplers.SAMPLERS`)."""
     trials: Annotated[int | None, AtLeast(1)] = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
     study_storage: str | None = None
     """URL of a database or journal file that several drivers search together; in the run folder unless given."""
-    racing: Literal["front", "pick", "none"] = "front"
-    """Stop scoring students that are surely not on the `front`, surely not the `pick`, or `none`."""
+    racing: Literal["none", "pick"] = "none"
+    """`none`: score students on all held-out text; `pick`: stop those that are surely worse than the best so far."""
 
     proxy: str | None = None
     """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""

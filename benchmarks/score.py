@@ -3,8 +3,8 @@
 Students of the default space over SuperLMs trained as the quick start trains them, real held-out text.
 
 race      searches under several budgets, replayed on the losses text by text of all students: student-tokens of scoring
-          all on everything over those of the race, over many orders of the text; how often the pick and students of the
-          front were lost (the bound allows 5 %), and the same for successive halving, which has no bound
+          all on everything over those of the race, over many orders of the text; how often the pick was lost (the bound
+          allows 5 %), and the same for successive halving, which has no bound
 speed     all of the text for some students: against the objective batch by batch, the teacher's relations formed anew
 sharing   what students with a common prefix of layers could share, in multiply-adds, by layer map
 """
@@ -31,8 +31,7 @@ from autodistil.evaluation.heldout import BLOCK_SIZE, block_sizes
 from autodistil.models.layer_maps import LAYER_MAPS
 from autodistil.run.run import Run
 from autodistil.space.student import Candidate
-from autodistil.student_search.pareto import pareto_mask
-from autodistil.student_search.racing import FRONT, PICK, Race
+from autodistil.student_search.racing import Race
 
 GOAL = 5.0
 MFLOPS = {"quick": (40, 60), "real": (100, 200, 300, 400, 500)}
@@ -40,36 +39,34 @@ PLAIN_BATCH = 64
 """Texts of a forward in the plain way, as it was before there were races."""
 
 Rows = NDArray[np.int64]
-Replay = Callable[[TextTable, Rows, Rows], tuple[int, Rows, Rows]]
-"""(table, feasible students, order of the texts) -> (tokens, picked student, those scored on all text)."""
+Replay = Callable[[TextTable, Rows, Rows], tuple[int, int]]
+"""(table, feasible students, order of the texts) -> (tokens, picked student)."""
 
 
-def everything(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
+def everything(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, int]:
     """All students on all text."""
     best = feasible[np.argmin(table.losses[feasible].mean(1))]
-    return int(table.tokens.sum()) * len(feasible), best, feasible
+    return int(table.tokens.sum()) * len(feasible), int(best)
 
 
-def raced(kept: str, table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
-    """As `autodistil search` does it."""
+def raced(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, int]:
+    """As `autodistil search --racing pick` does it."""
     sizes = block_sizes(table.losses.T)
     parts = np.split(table.losses[:, order], np.cumsum(sizes)[:-1], axis=1)
-    ranks = np.argsort(table.flops[feasible], kind="stable")
-    students = feasible[ranks[::-1] if kept == PICK else ranks]
-    race = Race(sizes, {str(row): (float(table.flops[row]),) for row in feasible}, kept)
+    students = feasible[np.argsort(table.flops[feasible], kind="stable")[::-1]]
+    race = Race(sizes, "pick")
 
     def part_of(row: int, number: int) -> NDArray[np.float64]:
         return np.asarray(parts[number][row])
 
-    scores = [race.score(str(row), partial(part_of, row)) for row in students]
+    scores = [race.score(partial(part_of, row)) for row in students]
     tokens = np.concatenate([[0], table.tokens[order].cumsum()])
-    whole = np.array([len(score.texts) == len(order) for score in scores])
     best = students[np.argmin([score.loss for score in scores])]
-    return int(sum(tokens[len(score.texts)] for score in scores)), best, students[whole]
+    return int(sum(tokens[len(score.texts)] for score in scores)), int(best)
 
 
-def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Rows]:
-    """Successive halving: the better half goes on to twice the text; no bound, and no front."""
+def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, int]:
+    """Successive halving: the better half goes on to twice the text; no bound."""
     size, used, alive = BLOCK_SIZE, 0, feasible
     tokens = table.tokens[order]
     spent = int(tokens[:size].sum()) * len(alive)
@@ -77,12 +74,11 @@ def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, Rows, Ro
         ranks = np.argsort(table.losses[alive][:, order[:size]].mean(1), kind="stable")
         alive, used, size = alive[ranks[: max(1, len(alive) // 2)]], size, min(2 * size, len(order))
         spent += int(tokens[used:size].sum()) * len(alive)
-    return spent, alive[np.argmin(table.losses[alive].mean(1))], alive
+    return spent, int(alive[np.argmin(table.losses[alive].mean(1))])
 
 
 WAYS: dict[str, Replay] = {
-    "race for the pick": partial(raced, PICK),
-    "race for the front": partial(raced, FRONT),
+    "race for the pick": raced,
     "successive halving": halved,
 }
 
@@ -102,19 +98,13 @@ def race_rows(table: TextTable, budgets: Sequence[int], orders: int) -> Iterator
 
 
 def _replayed(table: TextTable, feasible: Rows, way: Replay, orders: int) -> dict[str, Any]:
-    front = feasible[pareto_mask(np.column_stack([table.losses[feasible].mean(1), table.flops[feasible]]))]
-    whole, pick, _ = everything(table, feasible, np.arange(table.losses.shape[1]))
-    shares, picks, lost = [], 0, 0
+    whole, pick = everything(table, feasible, np.arange(table.losses.shape[1]))
+    shares, picks = [], 0
     for seed in range(orders):
-        tokens, found, scored = way(table, feasible, np.random.default_rng(seed).permutation(table.losses.shape[1]))
+        tokens, found = way(table, feasible, np.random.default_rng(seed).permutation(table.losses.shape[1]))
         shares.append(whole / tokens)
         picks += int(found == pick)
-        lost += int((~np.isin(front, scored)).sum())
-    return {
-        "times fewer tokens": Spread.of(shares),
-        "same pick": f"{picks} of {orders}",
-        "front lost": f"{lost} of {orders * len(front)}",
-    }
+    return {"times fewer tokens": Spread.of(shares), "same pick": f"{picks} of {orders}"}
 
 
 def speed_row(context: Run, students: int, rounds: int) -> dict[str, Any]:

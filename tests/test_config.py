@@ -6,7 +6,8 @@ from autodistil.config import OPTIONS, RunConfig, layered
 from autodistil.errors import ConfigError
 from autodistil.models.layer_maps import LAYER_MAPS
 from autodistil.models.ordering import ORDERS
-from autodistil.student_search.study import SAMPLERS
+from autodistil.student_search.racing import RACES
+from autodistil.student_search.samplers import SAMPLERS
 from autodistil.training.sampling import SAMPLINGS
 
 
@@ -14,7 +15,8 @@ def test_choices_are_what_the_modules_offer():
     assert set(OPTIONS["layer_map"].choices) == {*LAYER_MAPS, "influence"}
     assert set(OPTIONS["order"].choices) == {"none", *ORDERS}
     assert set(OPTIONS["sampling"].choices) == set(SAMPLINGS)
-    assert set(OPTIONS["sampler"].choices) == {"auto", "exhaustive", "gp", *SAMPLERS}
+    assert set(OPTIONS["racing"].choices) == set(RACES)
+    assert set(OPTIONS["sampler"].choices) == {"auto", *SAMPLERS}
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         "space": ("NAME|FILE", "Search space: a shipped name, a YAML file, or auto."),
         "sampler": ("NAME", "auto, exhaustive, gp, nsga2, tpe or random."),
         "trials": ("N", "Students to evaluate."),
-        "racing": (
-            "front|pick|none",
-            "Stop scoring students that are surely not on the front, or not the pick; none: all on all text.",
-        ),
+        "racing": ("none|pick", "pick: stop scoring students that are surely not the best; none: all on all text."),
         "seed": (None, "Decides data order, drawn students and search [default: 0]."),
     },
     "Budgets of devices": {

@@ -23,7 +23,7 @@ from autodistil.stages.costing import search_problem
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
-from autodistil.student_search.racing import PICK, Race, Score
+from autodistil.student_search.racing import Race, Score
 from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
 from autodistil.student_search.study_storage import opening, study_storage
 from autodistil.utils import stop_on_interrupt
@@ -39,7 +39,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
         closing(open_study(run.folder, config, problem, study_name(config, problem, sampler))) as study,
         stop_on_interrupt() as stop,
         run.progress.track("scoring students", wanted) as advance,
-        scoring(run.inputs, run.scorer, problem, race_of(run.inputs, problem, study.mine)) as score,
+        scoring(run.inputs, run.scorer, problem, race_of(run.inputs, study.mine)) as score,
     ):
         advance(len(study.mine))
 
@@ -77,20 +77,18 @@ def check_study(where: str | None) -> None:
 
 def open_study(folder: RunFolder, config: RunConfig, problem: SearchProblem, name: str) -> Search:
     """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
-    where, dearest_first = config.study_storage, config.racing == PICK
+    where, expensive_first = config.study_storage, config.racing == "pick"
     if where is None:
-        return Search(problem, folder.study_url, name, dearest_first=dearest_first)
+        return Search(problem, folder.study_url, name, expensive_first=expensive_first)
     scope, driver = folder.identity(), f"{platform.node()}:{folder.path.resolve()}"
-    return Search(problem, where, f"{scope}/{name}", scope, driver, dearest_first=dearest_first)
+    return Search(problem, where, f"{scope}/{name}", scope, driver, expensive_first=expensive_first)
 
 
-def race_of(inputs: RunInputs, problem: SearchProblem, scored: Mapping[str, Score]) -> Race:
+def race_of(inputs: RunInputs, scored: Mapping[str, Score]) -> Race:
     """The race that the students of a search run against each other, those scored before included."""
-    feasible = problem.budget_costs[problem.feasible]
-    costs = dict(zip(feasible.index, feasible.itertuples(index=False, name=None), strict=True))
-    race = Race(block_sizes(inputs.heldout_texts), costs, inputs.config.racing)
-    for student_id, score in scored.items():
-        race.add(student_id, score)
+    race = Race(block_sizes(inputs.heldout_texts), inputs.config.racing)
+    for score in scored.values():
+        race.add(score)
     return race
 
 
@@ -112,7 +110,7 @@ def score_here(
 ) -> Iterator[Score]:
     """Scores students in this process, one after the other."""
     for candidate, known in students:
-        yield race.score(candidate.id, scorer.blocks_of(candidate), known.texts if known else ())
+        yield race.score(scorer.blocks_of(candidate), known.texts if known else ())
 
 
 def whole_loss(inputs: RunInputs, scorer: HeldOutScorer, candidate: Candidate, table: CandidateTable) -> float:

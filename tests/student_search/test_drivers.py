@@ -19,6 +19,7 @@ from autodistil.student_search import study
 from autodistil.student_search import study_storage as drivers
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
+from autodistil.student_search.samplers import SAMPLERS
 from autodistil.student_search.study import Search
 from autodistil.student_search.study_storage import study_storage
 
@@ -103,7 +104,7 @@ def trials_of(search, state=optuna.trial.TrialState.COMPLETE):
 @pytest.mark.parametrize("sampler", ["exhaustive", "gp", "nsga2"])
 def test_two_drivers_score_the_asked_number_together(open_search, sampler, monkeypatch):
     monkeypatch.setattr(study, "_POLL_S", 0.05)
-    monkeypatch.setattr(study, "_BATCHES", {"exhaustive": 3, "gp": 2, "nsga2": 4})
+    monkeypatch.setattr(SAMPLERS[sampler], "batch", {"exhaustive": 3, "gp": 2, "nsga2": 4}[sampler])
     calls, results = [], {}
 
     def work(driver):

@@ -50,7 +50,7 @@ def test_gain_is_the_mean_of_expected_improvements():
     surrogate = Surrogate(GRID[:4] / 4, np.array([[1.0], [2.0], [4.0], [8.0]]), seed=0)
     pool, mean, deviation = np.array([1]), np.array([0.8]), np.array([0.3])
     gain = surrogate._gain(pool, mean, deviation, np.array([0, 3]), np.array([1.0, 0.5]))
-    z = (1.0 - 0.8) / 0.3  # until the dearest one is allowed, the cheapest is the best
+    z = (1.0 - 0.8) / 0.3  # until the most expensive one is allowed, the cheapest is the best
     expected = 0.3 * (z * norm.cdf(z) + norm.pdf(z)) * (surrogate.limits >= 1 / 3).mean()
     assert gain == pytest.approx([expected], rel=1e-9)
 

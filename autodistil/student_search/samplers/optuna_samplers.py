@@ -1,19 +1,68 @@
-"""Students as parameters of Optuna's trials: a sub-space by name, and of each of its axes the rank of the value.
+"""Optuna's samplers: NSGA-II (Deb et al. 2002), TPE (Bergstra et al. 2011) and random search.
 
-Samplers understand order, but not uneven steps; so they see ranks.
+A student is a trial's parameters: a sub-space by name, and of each of its axes the rank of the value. Samplers
+understand order, but not uneven steps; so they see ranks. They may draw what is infeasible, which is told to the study
+with its violation and never scored, and a student again, whose score is known by then. A trial's sampler is seeded by
+the seed and the trial's number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
+
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import Trial
 
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import Candidate
+from autodistil.student_search.samplers.sampler import Sampler, View
 
-if TYPE_CHECKING:
-    from optuna.trial import Trial
+POPULATION = 40
+"""Trials of a generation of NSGA-II."""
+
+
+class OptunaSampler(Sampler):
+    """Draws by one of Optuna's."""
+
+    def propose(self, view: View) -> list[str]:
+        """The student of one trial, a repeated one too; none if it is infeasible."""
+        return view.draw(self.make(self.seed * 1_000_003 + view.number))
+
+    def make(self, seed: int) -> BaseSampler:
+        """Optuna's sampler."""
+        raise NotImplementedError
+
+
+class Random(OptunaSampler):
+    """Uniform over sub-spaces, then over the values of each axis."""
+
+    batch: ClassVar[int] = POPULATION
+
+    def make(self, seed: int) -> BaseSampler:
+        """Without a state."""
+        return RandomSampler(seed=seed)
+
+
+class Tpe(OptunaSampler):
+    """Tree-structured Parzen estimators. Students in flight are taken for bad ones, so batches are small."""
+
+    batch: ClassVar[int] = 10
+
+    def make(self, seed: int) -> BaseSampler:
+        """With Optuna's defaults."""
+        return TPESampler(seed=seed)
+
+
+class Nsga2(OptunaSampler):
+    """The genetic algorithm. It looks back to the last generation only, so a batch is one."""
+
+    batch: ClassVar[int] = POPULATION
+
+    def make(self, seed: int) -> BaseSampler:
+        """With a population of a batch."""
+        return NSGAIISampler(seed=seed, population_size=POPULATION)
 
 
 def suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:

@@ -14,10 +14,12 @@ proposal depends on the seed and on what was evaluated, so that an interrupted s
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,10 +29,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
+from autodistil.student_search.samplers.sampler import Sampler, View
+
 Floats = NDArray[np.float64]
 
 FIRST = 8
-"""Students evaluated before the first prediction: the cheapest, the dearest, and others spread over the costs."""
+"""Students evaluated before the first prediction: both ends of the costs, and others spread over them."""
 LIMITS = 128
 """Cost limits over which the gain is averaged."""
 POOL = 10_000
@@ -146,3 +151,27 @@ def student_features(table: pd.DataFrame) -> Floats:
     which = np.array([[name == other for other in names] for name in table["sub_space"]], dtype=float)
     columns = np.concatenate([scaled(numbers), which if len(names) > 1 else which[:, :0]], axis=1)
     return columns[:, np.ptp(columns, axis=0) > 0]
+
+
+class GaussianProcess(Sampler):
+    """The student that a surrogate proposes in view of all before it; those in flight are taken for bad ones.
+
+    Constant liar (Ginsbourger et al. 2010): so batches spread, but it learns more the smaller they are.
+    """
+
+    batch: ClassVar[int] = 4
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        """Of the feasible students."""
+        table = self.problem.table[self.problem.feasible]
+        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in table]
+        costs = self.problem.budget_costs.loc[table.index].to_numpy(dtype=float)
+        return Surrogate(student_features(table[["sub_space", *axes]]), costs, self.seed)
+
+    def propose(self, view: View) -> list[str]:
+        """One student."""
+        feasible = self.problem.table.index[self.problem.feasible]
+        losses = {**view.losses, **dict.fromkeys(sorted(view.claimed - view.losses.keys()), math.inf)}
+        rows = [feasible.get_loc(student_id) for student_id in losses]
+        return [feasible[self.surrogate.propose(rows, list(losses.values()))]]

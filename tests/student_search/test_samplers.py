@@ -1,0 +1,73 @@
+"""The contract of samplers: feasible students, none that is known or asked; the same for the same seed and history."""
+
+import pytest
+
+from autodistil.costs.budget import read_budget
+from autodistil.space.shape import EncoderShape
+from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.student_search.problem import SearchProblem
+from autodistil.student_search.racing import Score
+from autodistil.student_search.samplers import SAMPLERS
+from autodistil.student_search.samplers.optuna_samplers import OptunaSampler
+from autodistil.student_search.study import Search
+
+SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
+SPACE = SearchSpace(
+    "test",
+    "",
+    (
+        SubSpace("tiny", (1, 2, 3), (32, 64), None, (16,), (1.0, 2.0)),
+        SubSpace("base", (2, 3, 4), (64, 96, 128), (2, 4, 5), None, (2.0, 4.0)),
+    ),
+)
+PROBLEM = SearchProblem(SPACE, SHAPE, (read_budget("20MFLOPs"), read_budget("300Kparams")), 64)
+FEASIBLE = set(PROBLEM.table.index[PROBLEM.feasible])
+
+
+def score(students):
+    return (Score(float(candidate.config.num_layers), (1.0,)) for candidate, _ in students)
+
+
+def proposals(sampler, path, seed, trials=12):
+    """All that a sampler proposes in a search, each with what was known and asked before."""
+    found = []
+
+    class Watched(SAMPLERS[sampler]):
+        def propose(self, view):
+            proposed = super().propose(view)
+            found.append((sorted(view.losses), sorted(view.claimed), proposed))
+            return proposed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodistil.student_search.study.SAMPLERS", {sampler: Watched})
+        search = Search(PROBLEM, f"sqlite:///{path}", "study")
+        search.run(
+            lambda students: (Score(float(c.config.num_layers), (1.0,)) for c, _ in students), sampler, trials, seed
+        )
+        search.close()
+    return found
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_are_feasible_new_and_decided_by_the_seed(sampler, tmp_path):
+    found = proposals(sampler, tmp_path / "a.db", seed=1)
+    assert 0 < len(FEASIBLE) < len(PROBLEM.table)
+    for known, claimed, proposed in found:
+        assert set(proposed) <= FEASIBLE
+        assert len(set(proposed)) == len(proposed)
+        if issubclass(SAMPLERS[sampler], OptunaSampler):  # they may draw one again, which is told what it scored
+            assert len(proposed) <= 1
+        else:
+            assert not set(proposed) & {*known, *claimed}
+    assert found == proposals(sampler, tmp_path / "b.db", seed=1)
+    if sampler != "exhaustive":
+        assert found != proposals(sampler, tmp_path / "c.db", seed=2)
+
+
+def test_the_order_of_an_enumeration_is_that_of_the_costs():
+    view = type("View", (), {"losses": {}, "claimed": set()})
+    cheap, expensive = (SAMPLERS["exhaustive"](PROBLEM, 10, 0, first).propose(view) for first in (False, True))
+    assert cheap == expensive[::-1]
+    costs = PROBLEM.budget_costs.loc[cheap, "20MFLOPs"]
+    assert costs.is_monotonic_increasing
+    assert costs.max() <= PROBLEM.budget_costs.loc[sorted(FEASIBLE - set(cheap)), "20MFLOPs"].min()

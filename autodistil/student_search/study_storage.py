@@ -1,16 +1,14 @@
 """Where a study is kept: the run folder's SQLite file, a PostgreSQL database, or a journal file on shared storage.
 
-Optuna's storages let several processes write to one study. What they do not give is a moment in which nobody else
-asks; each kind of storage has a lock of its own for that, which ends with its holder, however that ends.
-
-Several drivers on one study: each says that it lives, and the others see when one no longer does.
-
-A driver counts up a number of its own in the study's attributes. Whether it still counts is judged by the observer's
-clock alone, so clocks of different machines need not agree.
+Optuna's storages let several processes, the drivers, write to one study. What they do not give is a moment in which
+nobody else asks; each kind of storage has a lock of its own for that, which ends with its holder, however that ends.
+And drivers must see when another one no longer lives: each counts up a number of its own in the study's attributes, and
+whether it still counts is judged by the observer's clock alone, so clocks of different machines need not agree.
 """
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 import threading
 import time
@@ -33,8 +31,17 @@ from sqlalchemy.pool import NullPool
 
 from autodistil.errors import ConfigError, RunError, one_line
 
+_EXAMPLE = "postgresql+psycopg://user@host/database"
 _SQLITE_PATIENCE_S = 60
 """Seconds that SQLite waits for another process that writes."""
+BEAT_S = 15.0
+"""Seconds between two signs of life of a driver."""
+SILENCE_S = 120.0
+"""Seconds without one after which a driver is taken for dead and its students are scored by others."""
+_LEFT = -1
+"""The count of a driver that ended in order."""
+_PREFIX = "driver:"
+"""Of the attribute that holds a driver's count."""
 
 Lock = Callable[[str], AbstractContextManager[None]]
 """`with lock(name)`: nobody else is between these lines for that name."""
@@ -119,8 +126,6 @@ _DATABASES: Mapping[str, Callable[[URL], StudyStorage]] = MappingProxyType(
     {"sqlite": _sqlite, "postgresql": _postgresql}
 )
 
-_EXAMPLE = "postgresql+psycopg://user@host/database"
-
 
 @contextmanager
 def _file_lock(path: Path, name: str) -> Iterator[None]:
@@ -138,34 +143,19 @@ def _advisory_lock(url: URL, name: str) -> Iterator[None]:
         yield
 
 
-BEAT_S = 15.0
-"""Seconds between two signs of life."""
-
-SILENCE_S = 120.0
-"""Seconds without one after which a driver is taken for dead and its students are scored by others."""
-
-_LEFT = -1
-"""What a driver leaves behind that ended in order."""
-
-_PREFIX = "driver:"
-
-
 @contextmanager
 def heartbeat(study: optuna.Study, driver: str, seconds: float = BEAT_S) -> Iterator[None]:
     """Give signs of life from a thread of its own, as scoring and loading may take long."""
-    done = threading.Event()
-    beats = study.user_attrs.get(_PREFIX + driver, 0) + 2  # 1 at least, and never what it was
-
-    def beat(count: int) -> None:
-        study.set_user_attr(_PREFIX + driver, count)
+    done, attribute = threading.Event(), _PREFIX + driver
+    first = study.user_attrs.get(attribute, 0) + 2  # 1 at least, and never what it was
+    study.set_user_attr(attribute, first)
 
     def go_on() -> None:
-        count = beats
-        while not done.wait(seconds):
-            count += 1
-            beat(count)
+        for count in itertools.count(first + 1):
+            if done.wait(seconds):
+                return
+            study.set_user_attr(attribute, count)
 
-    beat(beats)
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
     try:
@@ -173,7 +163,7 @@ def heartbeat(study: optuna.Study, driver: str, seconds: float = BEAT_S) -> Iter
     finally:
         done.set()
         thread.join()
-        beat(_LEFT)
+        study.set_user_attr(attribute, _LEFT)
 
 
 @dataclass

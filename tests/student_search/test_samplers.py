@@ -20,7 +20,7 @@ SPACE = SearchSpace(
         SubSpace("base", (2, 3, 4), (64, 96, 128), (2, 4, 5), None, (2.0, 4.0)),
     ),
 )
-PROBLEM = SearchProblem(SPACE, SHAPE, (read_budget("20MFLOPs"), read_budget("300Kparams")), 64)
+PROBLEM = SearchProblem(SPACE, SHAPE, (read_budget("20MFLOPs"),), 64)
 FEASIBLE = set(PROBLEM.table.index[PROBLEM.feasible])
 
 
@@ -28,7 +28,7 @@ def score(students):
     return (Score(float(candidate.config.num_layers), (1.0,)) for candidate, _ in students)
 
 
-def proposals(sampler, path, seed, trials=12):
+def proposals(sampler, path, seed, trials=6):
     """All that a sampler proposes in a search, each with what was known and asked before."""
     found = []
 
@@ -40,6 +40,7 @@ def proposals(sampler, path, seed, trials=12):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autodistil.student_search.study.SAMPLERS", {sampler: Watched})
+        patch.setattr("autodistil.student_search.study._MAX_MISSES", 20)
         search = Search(PROBLEM, f"sqlite:///{path}", "study")
         search.run(
             lambda students: (Score(float(c.config.num_layers), (1.0,)) for c, _ in students), sampler, trials, seed

@@ -63,7 +63,7 @@ class HeldOut:
 
         Args:
             teacher: the frozen teacher.
-            texts: token ids (texts, tokens), shorter ones filled up with `inputs.PADDING`; or pixels.
+            texts: token ids (texts, tokens), shorter ones filled up with `batch.PADDING`; or pixels.
             objective: what is measured.
             layer: teacher layer to distil, the last unless given.
             spellings: of the tokens that the students do not know; None where they know all. Texts that this makes

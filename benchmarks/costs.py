@@ -1,8 +1,8 @@
 """How much faster are closed forms than tracing, and do they agree?
 
-FLOPs of every student of the shipped spaces, by `autodistil.costs.flops` (numpy, all students at once) and by fvcore's
-trace of each student's Hugging Face model on the meta device, which is how a search without closed forms would have to
-do it. Rounds trace a sample of students and state the time of one; `--size real` also traces every student once and
+FLOPs of every student of the shipped spaces, by `autodistil.costs.closed_form.flops` (numpy, all students at once) and
+by fvcore's trace of each student's Hugging Face model on the meta device, which is how a search without closed forms
+would have to do it. Rounds trace a sample of students and state the time of one; `--size real` also traces every student once and
 compares all counts.
 """
 

@@ -33,7 +33,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def room_of(name: str, rooms: set[str]) -> str | None:
-    """The room that `autodistil.room.module.name` lies in; the package itself is the room `__init__`."""
+    """The room that a dotted name of the package lies in; the package itself is the room `__init__`."""
     parts = name.split(".")
     if parts[0] != PACKAGE:
         return None

@@ -142,7 +142,7 @@ def evaluate(
 
     Args:
         source: a model folder, the packaged teacher's name, or a Hugging Face id.
-        tasks: names (`tasks.load_task`).
+        tasks: names (`tasks.catalogue.load_task`).
         data_dir: local folder of tasks; the Hub for what it does not hold.
         method: a key of `METHODS`; `default_method` of each task unless given.
         settings: the options.

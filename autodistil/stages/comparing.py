@@ -41,7 +41,7 @@ class _Run:
     name: str
     path: Path
     facts: Mapping[str, Any]
-    """Options and what they were resolved to, by name; axes of sub-spaces as `space.NAME`; versions."""
+    """Options and what they were resolved to, by name; axes of sub-spaces under their names; versions."""
     table: CandidateTable
 
     def value(self, by_score: bool) -> pd.Series:

@@ -2,8 +2,8 @@
 
 FLOPs of every student of the shipped spaces, by `autodistil.costs.closed_form.flops` (numpy, all students at once) and
 by fvcore's trace of each student's Hugging Face model on the meta device, which is how a search without closed forms
-would have to do it. Rounds trace a sample of students and state the time of one; `--size real` also traces every student once and
-compares all counts.
+would have to do it. Rounds trace a sample of students and state the time of one; `--size real` also traces every
+student once and compares all counts.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ class SuperLM:
 
     Attributes:
         sub_space: the students.
-        parameters: name -> tensor with one dimension per atom of its layout (`models.families.family`). Layer indices in the
-            names count the SuperLM's own layers: those teacher layers that some student uses.
+        parameters: name -> tensor with one dimension per atom of its layout (`models.families.family`). Layer indices
+            in the names count the SuperLM's own layers: those teacher layers that some student uses.
         vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
             else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
     """

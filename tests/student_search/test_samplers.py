@@ -12,14 +12,9 @@ from autodistil.student_search.samplers.optuna_samplers import OptunaSampler
 from autodistil.student_search.study import Search
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
-SPACE = SearchSpace(
-    "test",
-    "",
-    (
-        SubSpace("tiny", (1, 2, 3), (32, 64), None, (16,), (1.0, 2.0)),
-        SubSpace("base", (2, 3, 4), (64, 96, 128), (2, 4, 5), None, (2.0, 4.0)),
-    ),
-)
+TINY = {"num_layers": (1, 2, 3), "hidden_size": (32, 64), "head_size": (16,), "mlp_ratio": (1.0, 2.0)}
+BASE = {"num_layers": (2, 3, 4), "hidden_size": (64, 96, 128), "num_heads": (2, 4, 5), "mlp_ratio": (2.0, 4.0)}
+SPACE = SearchSpace("test", "", (SubSpace("tiny", TINY), SubSpace("base", BASE)))
 PROBLEM = SearchProblem(SPACE, SHAPE, (read_budget("20MFLOPs"),), 64)
 FEASIBLE = set(PROBLEM.table.index[PROBLEM.feasible])
 

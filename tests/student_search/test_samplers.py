@@ -60,6 +60,11 @@ def test_proposals_are_feasible_new_and_decided_by_the_seed(sampler, tmp_path):
         assert found != proposals(sampler, tmp_path / "c.db", seed=2)
 
 
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
+def test_any_seed_will_do(sampler, tmp_path):
+    assert proposals(sampler, tmp_path / "a.db", seed=4_295, trials=1)  # times 1,000,003 it has more than 32 bits
+
+
 def test_the_order_of_an_enumeration_is_that_of_the_costs():
     view = type("View", (), {"losses": {}, "claimed": set()})
     cheap, expensive = (SAMPLERS["exhaustive"](PROBLEM, 10, 0, first).propose(view) for first in (False, True))

@@ -8,6 +8,7 @@ the seed and the trial's number.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, ClassVar
@@ -28,11 +29,11 @@ class OptunaSampler(Sampler):
 
     def propose(self, view: View) -> list[str]:
         """The student of one trial, a repeated one too; none if it is infeasible."""
-        return view.draw(self.make(self.seed * 1_000_003 + view.number))
+        return view.draw(self.make((self.seed * 1_000_003 + view.number) % 2**32))  # NumPy takes 32 bits
 
+    @abstractmethod
     def make(self, seed: int) -> BaseSampler:
         """Optuna's sampler."""
-        raise NotImplementedError
 
 
 class Random(OptunaSampler):

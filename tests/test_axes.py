@@ -289,7 +289,9 @@ USED = """
 from autodistil.costs.closed_form import cost_table
 from autodistil.report.page import page
 from autodistil.space.files import space_from_dict, space_to_dict
+from autodistil.export.card import model_card
 from report_helpers import SHAPE, report_of
+from test_pinned_texts import COSTS, card_teacher
 
 grid = {"num_layers": 2, "hidden_size": 32, "head_size": 16, "mlp_ratio": 1.0, "window": [16, 64]}
 space = space_from_dict({"name": "x", "sub_spaces": {"base": grid}}, "x")
@@ -299,12 +301,13 @@ table = cost_table(space.candidates, SHAPE, 128)
 assert list(table.columns)[6:9] == ["intermediate_size", "window", "params"] and list(table["window"]) == [16, 64]
 assert table["flops"].nunique() == 1
 assert space.candidates[0].config.window == 16
+assert "| window | 16 | 512 |" in model_card(space.candidates[0], card_teacher(None), COSTS, {}, False)
 assert '["Window","window"]' in page(report_of(space.candidates)) and ">Window<" in page(report_of(space.candidates))
 """
 
 
 def test_a_new_size_is_a_file_a_line_of_the_dict_and_a_field(tmp_path):
-    """In a copy of the package: ids, YAML, the cost table and the report follow."""
+    """In a copy of the package: ids, YAML, the cost table, the report and the card follow."""
     space = Path(shutil.copytree(Path(autodistil.__file__).parent, tmp_path / "autodistil"), "space")
     (space / "axes" / "window.py").write_text(WINDOW)
     for name, lines in LINES.items():

@@ -11,6 +11,7 @@ from report_helpers import hostile_report, report_of
 from autodistil.export.card import Repeat, Times, model_card
 from autodistil.report.page import markdown
 from autodistil.space.files import load_space
+from autodistil.space.shape import EncoderShape
 from autodistil.space.student import Candidate, StudentConfig
 
 PINNED = Path(__file__).with_name("pinned")
@@ -24,6 +25,7 @@ def card_teacher(folder, causal=False, images=None):
         source="a/teacher",
         folder=folder,
         dims=StudentConfig(6, 384, 12, 32, 1536),
+        encoder_shape=EncoderShape(30522, 514, None, pooler=True),
         max_length=512,
         images=images,
         model=model,

@@ -11,7 +11,8 @@ import yaml
 from huggingface_hub import CardData, RepoCard, metadata_load
 
 from autodistil.models.teacher import Teacher
-from autodistil.space.student import Candidate
+from autodistil.space.axes import axis_of
+from autodistil.space.student import SIZES, Candidate
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,15 @@ def model_card(
         times: of a forward, where they were measured.
         repeat: what makes the student again.
     """
+    shape, both = teacher.encoder_shape, (candidate.config, teacher.dims)
+    axes = [axis_of(size) for size in SIZES if getattr(candidate.config, size) is not None]
     card = RepoCard.from_template(
         CardData(**_front_matter(candidate, teacher, sentence_transformers)),
         template_path=str(Path(__file__).with_name("card.md")),
         id=candidate.id,
         student=candidate.config,
         teacher=teacher,
+        sizes=[(axis.words, *(format(axis.of(one, shape), axis.format) for one in both)) for axis in axes],
         costs=costs,
         facts=facts,
         sentence_transformers=sentence_transformers,

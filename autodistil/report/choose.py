@@ -86,10 +86,10 @@ def _rounded(value: Any) -> float | None:
 
 def never_dimmed(figure: Spec) -> Spec:
     """The figure with points that look the same when plotly takes them for not selected, as it does after a brush."""
-    return {**figure, "data": [_never_dimmed(trace) for trace in figure["data"]]}
-
-
-def _never_dimmed(trace: Spec) -> Spec:
-    if "marker" not in trace:
-        return trace
-    return {**trace, "unselected": {"marker": {"opacity": trace["marker"].get("opacity", 1)}}}
+    traces = [
+        {**trace, "unselected": {"marker": {"opacity": trace["marker"].get("opacity", 1)}}}
+        if "marker" in trace
+        else trace
+        for trace in figure["data"]
+    ]
+    return {**figure, "data": traces}

@@ -261,7 +261,8 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
     if refined:
         yield Cell("Refined alone", or_dash(row["refined_loss"]), or_dash(row["refined_loss"], "", none=""))
     for head, column in (("Rank", "rank"), ("in sub-space", "rank_in_sub_space")):
-        yield Cell(head, *[or_dash(row[column], ".0f", none="")] * 2)
+        rank = or_dash(row[column], ".0f", none="")
+        yield Cell(head, rank, rank)
 
 
 def picks(data: ReportData, student: str) -> tuple[str, ...]:

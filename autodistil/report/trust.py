@@ -75,7 +75,7 @@ def sub_space_table(data: ReportData) -> list[list[Cell]]:
             Cell("p", or_dash(row.agreement.p_value, ".2g")),
             Cell("tau by FLOPs", or_dash(row.by_flops.tau, ".2f")),
             Cell("untrained", or_dash(row.untrained.tau, ".2f")),
-            Cell("Cost of sharing", or_dash(row.interference and row.interference.mean)),
+            Cell("Cost of sharing", or_dash(row.interference.mean if row.interference else None)),
         ]
         for row in certificate(data).sub_spaces
     ]

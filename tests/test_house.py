@@ -52,6 +52,11 @@ def test_no_large_binary_is_tracked():
     assert not {name for name in binaries if Path(name).suffix in {".whl", ".zip", ".gz", ".xz", ".tar", ".pyz"}}
 
 
+def test_no_merge_was_left_half_done():
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in tracked() if not is_binary(ROOT / name)}
+    assert not [name for name, text in texts.items() if re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE)]
+
+
 # ---- names in docstrings, comments and pages that nothing has
 
 

@@ -37,14 +37,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked `gpu` where there is no CUDA device; torch is imported for those only."""
+    """Skip tests marked `gpu` where there is no CUDA device; torch is imported for those only.
+
+    Also undo `torch.set_num_threads` of earlier tests, before any fixture computes: sums differ by threads.
+    """
     if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
         pytest.skip("needs a CUDA device")
-
-
-@pytest.fixture(autouse=True)
-def _one_torch_thread() -> None:
-    """Undo `torch.set_num_threads` of earlier tests; torch is not imported for this."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)

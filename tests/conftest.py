@@ -36,16 +36,17 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked `gpu` where there is no CUDA device; torch is imported for those only.
+    """Undo `torch.set_num_threads` of earlier tests, before fixtures of any scope are built, without importing torch.
 
-    Also undo `torch.set_num_threads` of earlier tests, before any fixture computes: sums differ by threads.
+    Tests marked `gpu` are skipped where there is no CUDA device; torch is imported for those only.
     """
-    if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
-        pytest.skip("needs a CUDA device")
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
+        pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="session", autouse=True)

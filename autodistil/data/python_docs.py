@@ -133,20 +133,16 @@ def _version(package: str) -> str:
 def _texts() -> Iterator[Iterator[str]]:
     """The paragraphs of each document."""
     standard_library = Path(sysconfig.get_path("stdlib"))
-    for topic in _topics(standard_library / "pydoc_data" / "topics.py"):
-        yield english_paragraphs(topic)
+    for node in _parse(standard_library / "pydoc_data" / "topics.py").body:
+        # what `help('topics')` shows: a dict literal of texts
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            for topic in ast.literal_eval(node.value).values():
+                yield english_paragraphs(inspect.cleandoc(topic))
     roots = {standard_library: STANDARD_LIBRARY_BYTES}
     roots |= {folder: size for name, size in PACKAGE_BYTES.items() if (folder := _folder(name))}
     for root, size in roots.items():
         for path in source_files(root, size):
             yield (paragraph for text in docstrings(path) for paragraph in english_paragraphs(text))
-
-
-def _topics(path: Path) -> Iterator[str]:
-    """The language reference that `help('topics')` shows: a dict literal of texts."""
-    for node in _parse(path).body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            yield from map(inspect.cleandoc, ast.literal_eval(node.value).values())
 
 
 def _folder(package: str) -> Path | None:
@@ -182,13 +178,8 @@ def docstrings(path: Path) -> Iterator[str]:
                 yield docstring
             todo += reversed(node.body)
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            yield from map(inspect.cleandoc, _long_strings(node.value))
-
-
-def _long_strings(call: ast.Call) -> Iterator[str]:
-    for node in ast.walk(call):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n\n" in node.value:
-            yield node.value
+            constants = (part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant))
+            yield from (inspect.cleandoc(text) for text in constants if isinstance(text, str) and "\n\n" in text)
 
 
 def _parse(path: Path) -> ast.Module:

@@ -19,6 +19,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
@@ -74,18 +75,8 @@ def _where(path: Path) -> str:
 # ---- bytes, characters and lines
 
 
-def _plain(path: Path) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        yield from _chunks(file)
-
-
-def _gzipped(path: Path) -> Iterator[bytes]:
-    with gzip.open(path, "rb") as file:
-        yield from _chunks(file)
-
-
-def _xz(path: Path) -> Iterator[bytes]:
-    with lzma.open(path, "rb") as file:
+def _opened(opened: Callable[..., IO[bytes] | gzip.GzipFile | lzma.LZMAFile], path: Path) -> Iterator[bytes]:
+    with opened(path, "rb") as file:
         yield from _chunks(file)
 
 
@@ -109,7 +100,11 @@ def _zstd(path: Path) -> Iterator[bytes]:
 
 
 COMPRESSIONS: Mapping[str, Callable[[Path], Iterator[bytes]]] = MappingProxyType(
-    {".xz": _xz, ".gz": _gzipped, ".zst": lambda path: map(b"".join, grouped(_zstd(path), CHUNK_BYTES))}
+    {
+        ".xz": partial(_opened, lzma.open),
+        ".gz": partial(_opened, gzip.open),
+        ".zst": lambda path: map(b"".join, grouped(_zstd(path), CHUNK_BYTES)),
+    }
 )
 """Extension -> the decompressed bytes of a file, in pieces."""
 
@@ -125,7 +120,7 @@ def read_bytes(path: Path) -> Iterator[bytes]:
         CorpusError: it cannot be read, or is cut off.
     """
     with corpus_file_errors(path):
-        yield from COMPRESSIONS.get(path.suffix.lower(), _plain)(path)
+        yield from COMPRESSIONS.get(path.suffix.lower(), partial(_opened, open))(path)
 
 
 def read_text(path: Path) -> Iterator[str]:
@@ -198,16 +193,21 @@ def read_documents(path: Path) -> Iterator[str]:
     return READERS[kind_of(path)](path)
 
 
+def unpacked_suffix(path: Path) -> str:
+    """The extension of a file in small letters, without that of a compression."""
+    name = path.name.lower()
+    for compression in COMPRESSIONS:
+        name = name.removesuffix(compression)
+    return Path(name).suffix
+
+
 def kind_of(path: Path) -> str:
     """The extension that says how to read a file, without that of a compression.
 
     Raises:
         CorpusError: it is not in `READERS`.
     """
-    name = path.name.lower()
-    for compression in COMPRESSIONS:
-        name = name.removesuffix(compression)
-    kind = Path(name).suffix
+    kind = unpacked_suffix(path)
     if kind in IMAGE_SUFFIXES:
         raise CorpusError(
             f"{_where(path)} is among the images, this teacher reads text; allowed: {', '.join(READERS)}; "
@@ -277,7 +277,8 @@ def record_documents(records: Iterable[Record], where: str, columns: Sequence[st
     for record in chain(head, records):
         texts = [value for value in map(record.get, columns) if isinstance(value, str)]
         skipped += not texts
-        yield from cut(_encodable(" ".join(texts)))[0]
+        text = " ".join(texts).encode(errors="replace").decode()  # JSON can smuggle in lone surrogates
+        yield from cut(text)[0]
     if skipped:
         logger.warning("%s: %d records hold no text under %s and were passed over", where, skipped, " + ".join(columns))
 
@@ -312,15 +313,6 @@ def text_columns(with_text: Sequence[str], all_columns: Sequence[str], where: st
         names = ", ".join(map(str, all_columns[:20])) or "none"
         raise CorpusError(f"{where} has no text column; it has the columns {names}; name the one with the text 'text'")
     return (with_text[0],)
-
-
-def _encodable(text: str) -> str:
-    """`text` with the lone surrogates that JSON can smuggle in replaced by `?`."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode(errors="replace").decode()
-    return text
 
 
 # ---- kinds of files
@@ -360,11 +352,12 @@ def _csv_records(path: Path, **dialect: Any) -> Iterator[Record]:
 def _parquet(path: Path) -> Iterator[str]:
     parquet = optional_import("pyarrow.parquet", f"reading {path.name!r}")
     arrow = optional_import("pyarrow", f"reading {path.name!r}")
-    with _seekable(path) as file, corpus_file_errors(path):
+    text_types = (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_string_view)
+    with _seekable(path) as file:
         try:
             table = parquet.ParquetFile(file)
             schema = table.schema_arrow
-            with_text = [field.name for field in schema if _is_text(field.type, arrow)]
+            with_text = [field.name for field in schema if any(is_text(field.type) for is_text in text_types)]
             columns = text_columns(with_text, schema.names, _where(path))
             batches = table.iter_batches(batch_size=1000, columns=list(columns))
             records = chain.from_iterable(batch.to_pylist() for batch in batches)
@@ -375,23 +368,15 @@ def _parquet(path: Path) -> Iterator[str]:
             ) from error
 
 
-def _is_text(kind: Any, arrow: Any) -> bool:
-    types = arrow.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-
 @contextmanager
 def _seekable(path: Path) -> Iterator[IO[bytes]]:
     """A file as Parquet needs it; a compressed one is unpacked to disk first."""
-    if path.suffix.lower() not in COMPRESSIONS:
-        with corpus_file_errors(path), open(path, "rb") as file:
-            yield file
-        return
-    with corpus_file_errors(path), tempfile.TemporaryFile() as copy:
-        for chunk in read_bytes(path):
-            copy.write(chunk)
-        copy.seek(0)
-        yield copy
+    packed = path.suffix.lower() in COMPRESSIONS
+    with corpus_file_errors(path), tempfile.TemporaryFile() if packed else open(path, "rb") as file:
+        if packed:
+            file.writelines(read_bytes(path))
+            file.seek(0)
+        yield file
 
 
 READERS: Mapping[str, Callable[[Path], Iterator[str]]] = MappingProxyType(

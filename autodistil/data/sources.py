@@ -1,4 +1,4 @@
-"""Where samples come from: what a user names as a corpus, resolved to what it holds and what identifies its content.
+"""Sources of samples: what a user names as a corpus, resolved to what it holds and what identifies its content.
 
 A name stands for a file, a folder, a glob, the built-in corpus, or a Hugging Face data set, which is streamed:
 `hf:name[@revision][:config][:split]`, or `owner/name` alone for text. `images` looks for images in the same places.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from autodistil.data.readers import (
     kind_of,
     read_documents,
     record_documents,
+    unpacked_suffix,
 )
 from autodistil.errors import CorpusError, suggest
 from autodistil.utils import optional_import
@@ -79,25 +81,13 @@ def _text_source(name: str) -> CorpusSource:
         if path.is_file():
             kind_of(path)
         paths = files_of(path, name, TEXT)
-        return CorpusSource(name, identity_of(paths), partial(_documents_of, paths))
-
-
-def _is_text(path: Path) -> bool:
-    try:
-        return bool(kind_of(path))
-    except CorpusError:
-        return False
-
-
-def _documents_of(paths: Sequence[Path]) -> Iterator[str]:
-    for path in paths:
-        yield from read_documents(path)
+        return CorpusSource(name, identity_of(paths), lambda: chain.from_iterable(map(read_documents, paths)))
 
 
 TEXT = CorpusKind(
     "text",
     f"files ({' '.join(READERS)}, also .xz .gz .zst), folders, globs, {PREFIX}owner/name, {DEFAULT_CORPUS}",
-    _is_text,
+    lambda path: unpacked_suffix(path) in READERS,
     _text_source,
 )
 
@@ -177,7 +167,7 @@ def _not_found(path: Path, name: str, kind: CorpusKind) -> CorpusError:
 
 
 def shown_names(sources: Sequence[CorpusSource]) -> str:
-    """Such as `a.txt, b.txt, c.txt and 2 more`."""
+    """The first names of a corpus, such as `a.txt, b.txt, c.txt and 2 more`."""
     more = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
     return ", ".join(source.name for source in sources[:3]) + more
 

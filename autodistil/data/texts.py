@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from autodistil.config import RunConfig
 from autodistil.data.batch import Batch, Inputs
+from autodistil.data.images import ImageCorpus, ImageSubset
 from autodistil.data.sequences import (
     PackedSequences,
     Sentences,
@@ -41,21 +41,8 @@ SENTENCES_PER_SEQUENCE = 4
 """Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence. Of images as many."""
 
 
-class ReadCorpus(Protocol):
-    """A corpus that was read."""
-
-    @property
-    def content_hash(self) -> str:
-        """Equal wherever the same content is read."""
-
-
-class Samples(Protocol):
-    """Samples by number: `PackedSequences`, `Sentences` or `ImageSubset`."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        """An array with the samples at `indices` (samples,) as its rows."""
+Samples = PackedSequences | Sentences | ImageSubset
+"""Samples by number: `take(indices)` has them as its rows."""
 
 
 @dataclass
@@ -81,7 +68,7 @@ class RunSamples(ABC):
 
     @property
     @abstractmethod
-    def corpus(self) -> ReadCorpus:
+    def corpus(self) -> TokenizedCorpus | ImageCorpus:
         """All of them, read."""
 
     @property
@@ -239,7 +226,7 @@ class RunText(RunSamples):
         return round(self.batch_size * mean)
 
     def step_indices(self, step: int) -> np.ndarray:
-        """As those of the base, but for sentences of like length together."""
+        """Which training samples a step sees, (batch_size,); sentences of like length together."""
         if isinstance(self.train, Sentences):
             return length_grouped_indices(self.train, self.batch_size, step, self.config.seed)
         return super().step_indices(step)

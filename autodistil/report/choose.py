@@ -14,7 +14,7 @@ import pandas as pd
 from autodistil.costs.units import COSTS, cost_of
 from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import ReportData, by_rank, front_rows
-from autodistil.report.style import Spec
+from autodistil.report.style import Spec, rounded
 from autodistil.space.axes import axis_of
 from autodistil.space.student import OPTIONAL_AXES, SIZES
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
@@ -43,14 +43,11 @@ def dials(data: ReportData) -> list[Dial]:
     """The costs to choose by: FLOPs, parameters and size, and what candidates take on devices."""
     known = [column for column in COSTS if column in data.candidates]
     costs = [cost_of(column) for column in (*known, *data.table.devices)]
+    limits = [min((b.limit for b in data.budgets if b.cost == cost.column), default=None) for cost in costs]
     return [
-        Dial(cost.column, cost.name, cost.unit, _limit(data, cost.column), data.teacher_costs.get(cost.column))
-        for cost in costs
+        Dial(cost.column, cost.name, cost.unit, limit, data.teacher_costs.get(cost.column))
+        for cost, limit in zip(costs, limits, strict=True)
     ]
-
-
-def _limit(data: ReportData, column: str) -> float | None:
-    return min((budget.limit for budget in data.budgets if budget.cost == column), default=None)
 
 
 def choosable(data: ReportData) -> pd.DataFrame:
@@ -69,7 +66,7 @@ def facts(data: ReportData) -> dict[str, Any]:
     return {
         "columns": list(HOVER_COLUMNS),
         "sizes": [[axis_of(size).heading, size] for size in SIZES],
-        "more": {name: [_rounded(value) for value in data.candidates[name]] for name in more},
+        "more": {name: rounded(data.candidates[name].astype(float)) for name in more},
         "order": choosable(data).index.tolist(),
         "front": front_rows(data).index.tolist(),
         "dials": [asdict(dial) for dial in dials(data)],
@@ -78,10 +75,6 @@ def facts(data: ReportData) -> dict[str, Any]:
         "knee": numbers.get(data.knee),
         "command": [head, tail] if found else None,
     }
-
-
-def _rounded(value: Any) -> float | None:
-    return None if pd.isna(value) else float(f"{value:.6g}")
 
 
 def never_dimmed(figure: Spec) -> Spec:

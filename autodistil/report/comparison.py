@@ -116,7 +116,11 @@ def comparison_page(found: Comparison) -> str:
         measure=found.measure,
         costs={cost: cost_of(cost).name for cost in found.costs},
         runs=[list(_run_cells(found, number)) for number in range(len(found.runs))],
-        changes=[_change_cells(found, change) for change in found.changes],
+        changes=[
+            [Cell("Kind", change.group, kind=TEXT), Cell("Option", change.option, kind=TEXT)]
+            + [Cell(run.name, value, kind=TEXT) for run, value in zip(found.runs, change.values, strict=True)]
+            for change in found.changes
+        ],
     )
 
 
@@ -150,7 +154,7 @@ def overlay_figure(found: Comparison, cost: str) -> Spec:
 
 
 def _axis_title(cost: str) -> str:
-    """Where the prefixes of ticks are not of the unit itself, with the unit."""
+    """The name of a cost, with its unit where the prefixes of ticks are not of the unit itself."""
     words = cost_of(cost)
     return words.name if "{}" in words.unit else f"{as_text(words.name)} in {words.unit}"
 
@@ -202,8 +206,3 @@ def _run_cells(found: Comparison, number: int) -> Iterator[Cell]:
 def best_value(run: ComparedRun, column: str, form: str, none: str = "–") -> str:
     """A number of the run's best student as text."""
     return none if run.best is None else format(run.students.loc[run.best, column], form)
-
-
-def _change_cells(found: Comparison, change: Change) -> list[Cell]:
-    values = [Cell(run.name, value, kind=TEXT) for run, value in zip(found.runs, change.values, strict=True)]
-    return [Cell("Kind", change.group, kind=TEXT), Cell("Option", change.option, kind=TEXT), *values]

@@ -89,30 +89,25 @@ class Advice:
 
 
 def advice(data: ReportData, device: DeviceCost) -> list[Advice]:
-    """For each budget at which another student becomes the best, cheapest first; thinned where there are many."""
-    best, by = staircase(data, device.budget.column), data.table.ranking
-    if len(best) > ADVICE_ROWS:
-        best = best.iloc[np.unique(np.linspace(0, len(best) - 1, ADVICE_ROWS).round().astype(int))]
-    return [_advice(device, row, by.column) for _, row in best.iterrows()]
+    """The student for each budget at which another becomes the best, cheapest first; thinned where there are many."""
+    best = _spread(staircase(data, device.budget.column), ADVICE_ROWS)
+    costs = best[device.budget.column].astype(float)
+    steps = 10.0 ** (np.floor(np.log10(costs)) - 1)
+    limits = np.ceil(costs / steps - 1e-9) * steps  # two significant digits: a budget as a person would give it
+    known = device.table.loc[best["id"], "measured"].notna()
+    columns = (limits, best["id"], best[data.table.ranking.column], costs, known, best["flops"].astype(float))
+    return [Advice(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _advice(device: DeviceCost, row: pd.Series, value: str) -> Advice:
-    cost = float(row[device.budget.column])
-    known = bool(pd.notna(device.table.loc[row["id"], "measured"]))
-    return Advice(_rounded_up(cost), str(row["id"]), float(row[value]), cost, known, float(row["flops"]))
-
-
-def _rounded_up(cost: float) -> float:
-    """Two significant digits: a budget as a person would give it."""
-    step = 10.0 ** (np.floor(np.log10(cost)) - 1)
-    return float(np.ceil(cost / step - 1e-9) * step)
+def _spread(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many of the rows, evenly spread, with the first and the last."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))]
 
 
 def layer_shares(data: ReportData, device: DeviceCost) -> pd.DataFrame:
     """(students, layer types): where the predicted cost of students of the front goes, cheapest first."""
-    front = front_rows(data).sort_values(device.budget.column)
-    chosen = np.unique(np.linspace(0, len(front) - 1, min(_SHOWN, len(front))).round().astype(int))
-    shares = device.shares.loc[front["id"].iloc[chosen]]
+    front = _spread(front_rows(data).sort_values(device.budget.column), _SHOWN)
+    shares = device.shares.loc[front["id"]]
     return shares.loc[:, (shares > 0).any()]
 
 
@@ -131,17 +126,11 @@ def sentences(data: ReportData, device: DeviceCost) -> Iterator[str]:
     if found is not None:
         yield f"Finalists, measured as exported, were predicted with {found}."
     if device.budget.cost == "ms":
-        yield _flops_sentence(data, device)
-
-
-def _flops_sentence(data: ReportData, device: DeviceCost) -> str:
-    table = students(data)
-    cost, flops = table[device.budget.column].to_numpy(dtype=float), table["flops"].to_numpy(dtype=float)
-    spread = flops_spread(cost, flops)
-    return (
-        f"FLOPs rank students by this cost with Kendall tau {accuracy(flops, cost).tau:.2f}; students that take the "
-        f"same time within {100 * ALIKE:.0f} % differ by up to {spread:.2f} times in FLOPs."
-    )
+        cost, flops = data.candidates[[device.budget.column, "flops"]].to_numpy(dtype=float).T
+        yield (
+            f"FLOPs rank students by this cost with Kendall tau {accuracy(flops, cost).tau:.2f}; students that take "
+            f"the same time within {100 * ALIKE:.0f} % differ by up to {flops_spread(cost, flops):.2f} times in FLOPs."
+        )
 
 
 def flops_spread(cost: np.ndarray, flops: np.ndarray) -> float:

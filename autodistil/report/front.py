@@ -6,14 +6,14 @@ Marked in it are best and knee, budgets and the teacher, with labels that hide n
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
-from autodistil.report.rows import UNPLACED, ReportData, staircase, students, sub_spaces
+from autodistil.report.rows import STATES, UNPLACED, ReportData, staircase, students, sub_spaces
 from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
 from autodistil.space.student import DIMENSIONS
 
@@ -71,7 +71,9 @@ def front_figure(data: ReportData, column: str) -> Spec:
     y = _value_scale(data)
     shapes, flags = marked_limits(limits, x)
     rings, labels = marked_picks(data, column, x, y)
-    axes, message = _value_axes(table, y.axis(_value_title(data)))
+    value = "Held-out loss" if data.score_name is None else "Task score"
+    title = f"{value} ({as_text(data.score_name or data.objective, 24)})"
+    axes, message = _value_axes(table, y.axis(title))
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": _MODEBAR_PX + ROW_PX * len(limits), "b": 60},
         xaxis=x.axis(_axis_title(data, column), tickformat="~s", anchor="y2" if "yaxis2" in axes else "y"),
@@ -80,7 +82,7 @@ def front_figure(data: ReportData, column: str) -> Spec:
         legend=_LEGEND,
         **axes,
     )
-    return {"data": [*_front_line(data, column), *_student_traces(data, table, column), *rings], "layout": layout}
+    return {"data": [_front_line(data, column), *_student_traces(data, table, column), *rings], "layout": layout}
 
 
 def _value_scale(data: ReportData) -> Scale:
@@ -92,17 +94,13 @@ def _value_scale(data: ReportData) -> Scale:
     return Scale.over(values, pad_low=0.14, pad_high=0.06)
 
 
-def _value_title(data: ReportData) -> str:
-    if data.score_name is not None:
-        return f"Task score ({as_text(data.score_name, 24)})"
-    return f"Held-out loss ({as_text(data.objective, 24)})"
-
-
 def _value_axes(table: pd.DataFrame, axis: Spec) -> tuple[dict[str, Spec], list[Spec]]:
     """The axis of what ranks, above a strip for students without it; a message where that is all of them."""
     states = set(table["state"])
     if not states - set(UNPLACED):
-        return {"yaxis": {**_STRIP, "range": [-0.08, 1]}}, [_in_the_middle("No student was scored.")]
+        middle = {"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.5}
+        look = {"showarrow": False, "font": {"size": 16, "color": "var(--dim)"}}
+        return {"yaxis": {**_STRIP, "range": [-0.08, 1]}}, [{**middle, "text": "No student was scored.", **look}]
     if states & set(UNPLACED):
         return {"yaxis": {**axis, "domain": [0.055, 1]}, "yaxis2": {**_STRIP, "domain": [0, 0.03]}}, []
     return {"yaxis": axis}, []
@@ -127,25 +125,19 @@ def _axis_title(data: ReportData, column: str) -> str:
     return cost.name if column in COSTS else f"{cost.name}, {cost.unit}"
 
 
-def _in_the_middle(text: str) -> Spec:
-    middle = {"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.5}
-    return {**middle, "text": text, "showarrow": False, "font": {"size": 16, "color": "var(--dim)"}}
-
-
 def _student_traces(data: ReportData, table: pd.DataFrame, column: str) -> list[Spec]:
     """One trace a state and sub-space; the best seen are drawn last, on top."""
     strip = "y" if table["state"].isin(UNPLACED).all() else "y2"
     in_legend: set[str] = set()
     traces = []
-    for state in ("unscored", "untasked", "over", "front", "dominated"):
+    for state in STATES:
         for series, rows in table[table["state"] == state].groupby("series"):
             trace = _points(data, rows, column, state, int(series))
             trace["yaxis"] = strip if state in UNPLACED else "y"
             trace["showlegend"] = trace["legendgroup"] not in in_legend
             in_legend.add(trace["legendgroup"])
             traces.append(trace)
-    order = ("unscored", "untasked", "over", "dominated", "front")
-    return sorted(traces, key=lambda trace: order.index(trace["meta"]["state"]))
+    return sorted(traces, key=lambda trace: STATES.index(trace["meta"]["state"]), reverse=True)
 
 
 _LABELS = {"over": "over budget", "untasked": "by loss only", "unscored": "not scored"}
@@ -154,30 +146,26 @@ _LABELS = {"over": "over budget", "untasked": "by loss only", "unscored": "not s
 
 def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, series: int) -> Spec:
     name, value = sub_spaces(data)[series], data.table.ranking.column
+    placed, hover = state not in UNPLACED, _HOVER[state]
+    if placed and data.score_name is not None:  # the score beside the loss where students have both
+        hover = hover.replace("loss %", "score %{customdata[14]:.4f} · loss %", 1)
     return {
         "type": "scatter",
         "mode": "markers",
         "x": rows[column].tolist(),
-        "y": [0] * len(rows) if state in UNPLACED else rounded(rows[value]),
+        "y": rounded(rows[value]) if placed else [0] * len(rows),
         "name": _LABELS.get(state, as_text(name, 28)),
         "legendgroup": state if state in _LABELS else f"series-{series}",
         "legendrank": {"over": 1001, "untasked": 1002, "unscored": 1003}.get(state, 100 + series),
         "marker": _marker(state, series, small=len(data.candidates) >= _CROWD),
-        "hovertemplate": _hover(data, state),
-        "meta": _meta(rows, hover_columns(data).index(column), state, value),
+        "hovertemplate": hover,
+        "meta": {
+            "state": state,
+            "students": rows.index.tolist(),
+            "x": hover_columns(data).index(column),
+            "y": HOVER_COLUMNS.index(value) if placed else None,
+        },
     }
-
-
-def _hover(data: ReportData, state: str) -> str:
-    """The score beside the loss where students have both."""
-    if data.score_name is None or state in UNPLACED:
-        return _HOVER[state]
-    return _HOVER[state].replace("loss %", "score %{customdata[14]:.4f} · loss %", 1)
-
-
-def _meta(rows: pd.DataFrame, column: int, state: str, value: str) -> Spec:
-    y = None if state in UNPLACED else HOVER_COLUMNS.index(value)
-    return {"state": state, "students": rows.index.tolist(), "x": column, "y": y}
 
 
 def _marker(state: str, series: int, small: bool) -> Spec:
@@ -193,20 +181,18 @@ def _marker(state: str, series: int, small: bool) -> Spec:
     return styles[state]
 
 
-def _front_line(data: ReportData, column: str) -> list[Spec]:
+def _front_line(data: ReportData, column: str) -> Spec:
     line = staircase(data, column)
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "x": line[column].tolist(),
-            "y": rounded(line[data.table.ranking.column]),
-            "name": "Pareto front",
-            "legendrank": 1,
-            "line": {"color": "var(--dim)", "width": 1.5, "shape": "hv"},
-            "hoverinfo": "skip",
-        }
-    ]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": line[column].tolist(),
+        "y": rounded(line[data.table.ranking.column]),
+        "name": "Pareto front",
+        "legendrank": 1,
+        "line": {"color": "var(--dim)", "width": 1.5, "shape": "hv"},
+        "hoverinfo": "skip",
+    }
 
 
 # ---- best and knee
@@ -225,20 +211,21 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
         picks = {"best and knee": data.best}
     rows = {label: row for label, name in picks.items() if (row := data.table.get(name)) is not None}
     points = {label: (row.value(column), row.value(data.table.ranking.column)) for label, row in rows.items()}
-    taken, labels = _pixels(data, column, x, y), []
+    table = students(data)
+    placed = table.loc[~table["state"].isin(UNPLACED), [column, data.table.ranking.column]].astype(float)
+    taken, labels = _pixels(placed.to_numpy(), x, y), []
     for label, (cost, value) in points.items():
-        point = np.array([x.share(cost) * _PLOT_PX[0], (1 - y.share(value)) * _PLOT_PX[1]])
+        (point,) = _pixels([(cost, value)], x, y)
         spot = _free_spot(point, label, taken)
-        taken = np.vstack([taken, *_box_points(point, label, spot)])
+        low, high = _box(point, label, spot)
+        taken = np.vstack([taken, *(low + (high - low) * (share, 0.5) for share in (0, 0.25, 0.5, 0.75, 1))])
         labels.append(_pick(label, x.at(cost), y.at(value), spot))
     return [_rings(list(points.values()))] if points else [], labels
 
 
-def _pixels(data: ReportData, column: str, x: Scale, y: Scale) -> np.ndarray:
-    """Where the students are drawn (students, 2), from the upper left."""
-    table, value = students(data), data.table.ranking.column
-    rows = table.loc[~table["state"].isin(UNPLACED), [column, value]].astype(float).to_numpy()
-    places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(height)) * _PLOT_PX[1]) for cost, height in rows]
+def _pixels(points: Iterable[Sequence[float]], x: Scale, y: Scale) -> np.ndarray:
+    """Where points of costs and values are drawn, (points, 2), from the upper left."""
+    places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(value)) * _PLOT_PX[1]) for cost, value in points]
     return np.array(places).reshape(-1, 2)
 
 
@@ -248,11 +235,6 @@ def _box(point: np.ndarray, label: str, spot: tuple[int, int]) -> tuple[np.ndarr
     left = point[0] + spot[0] - (width if spot[0] < 0 else 0)
     corner = np.array([left, point[1] + spot[1] - 11])
     return corner, corner + np.array([width, 22])
-
-
-def _box_points(point: np.ndarray, label: str, spot: tuple[int, int]) -> list[np.ndarray]:
-    low, high = _box(point, label, spot)
-    return [low + (high - low) * (share, 0.5) for share in (0, 0.25, 0.5, 0.75, 1)]
 
 
 def _free_spot(point: np.ndarray, label: str, taken: np.ndarray) -> tuple[int, int]:
@@ -320,18 +302,13 @@ class Limit:
 
 def limits_on(data: ReportData, column: str) -> list[Limit]:
     """Budgets on this cost and the teacher's cost, cheapest first."""
-    limits = [
-        Limit(f"budget {as_text(b.text)}", b.limit, "var(--limit)", "dash") for b in data.budgets if b.cost == column
-    ]
-    teacher = data.teacher_costs.get(column, math.nan)
-    if teacher > 0:
-        limits.append(Limit(f"teacher {cost_of(column).text(teacher)}", teacher, "var(--dim)", "dot"))
     costs = data.candidates[column].astype(float)
     low, high = (min(costs) / _FAR, max(costs) * _FAR) if len(costs) else (0.0, math.inf)
-    placed = [
-        Limit(line.text, line.value, line.colour, line.dash, int(line.value > high) - int(line.value < low))
-        for line in limits
-    ]
+    lines = [(f"budget {as_text(b.text)}", b.limit, "var(--limit)", "dash") for b in data.budgets if b.cost == column]
+    teacher = data.teacher_costs.get(column, math.nan)
+    if teacher > 0:
+        lines.append((f"teacher {cost_of(column).text(teacher)}", teacher, "var(--dim)", "dot"))
+    placed = [Limit(*line, int(line[1] > high) - int(line[1] < low)) for line in lines]
     return sorted(placed, key=lambda line: line.value)
 
 

@@ -70,11 +70,13 @@ def find_chrome() -> Path | None:
 def picture_figure(data: ReportData, cost: str = "flops") -> Spec:
     """The front over a cost with a title, in the light colours."""
     figure = front_figure(data, cost)
+    costs = [f"{figure.value} ({figure.note})" for figure in key_figures(data)[:1] if figure.note]
+    subtitle = " · ".join([data.title, *costs])
     layout = figure["layout"]
     layout["margin"]["t"] += 48
     layout["title"] = {
         "text": f"<b>{as_text(headline(data).removesuffix('.'), 72)}</b>",
-        "subtitle": {"text": as_text(_subtitle(data), 100), "font": {"size": 13, "color": "var(--dim)"}},
+        "subtitle": {"text": as_text(subtitle, 100), "font": {"size": 13, "color": "var(--dim)"}},
         "font": {"size": 17, "color": "var(--ink)"},
         "x": 0,
         "xref": "container",
@@ -85,11 +87,6 @@ def picture_figure(data: ReportData, cost: str = "flops") -> Spec:
     }
     resolved: Spec = resolve({**figure, "layout": {**layout, "paper_bgcolor": "var(--paper)"}}, LIGHT)
     return resolved
-
-
-def _subtitle(data: ReportData) -> str:
-    costs = [f"{figure.value} ({figure.note})" for figure in key_figures(data)[:1] if figure.note]
-    return " · ".join([data.title, *costs])
 
 
 def drawn(figure: Spec, form: str = "png") -> bytes:

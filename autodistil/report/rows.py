@@ -182,25 +182,18 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     best = data.table.get(data.best)
     if best is None:
         return []
-    costs = [
-        KeyFigure(cost.name, _short(column, best.costs[column]), _beside_teacher(data, column, best.costs[column]))
-        for column, cost in COSTS.items()
-        if column in best.costs
-    ]
+    costs = [_cost_figure(data, column, best.costs[column]) for column in COSTS if column in best.costs]
     scores = [KeyFigure("Task score", f"{best.score:.4f}", data.score_name)] if data.score_name else []
     before = f"; {best.loss:.4f} before refined alone" if best.exported_loss != best.loss else ""
     return [*costs, *scores, KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")]
 
 
-def _short(column: str, value: float) -> str:
-    """A cost where its name stands beside it."""
-    return COSTS[column].text(value).removesuffix(" parameters")
-
-
-def _beside_teacher(data: ReportData, column: str, value: float) -> str:
+def _cost_figure(data: ReportData, column: str, value: float) -> KeyFigure:
+    """A cost, without the word that its name says already, beside the teacher's where that is known."""
     whole = data.teacher_costs.get(column)
+    ours, theirs = (COSTS[column].text(cost or 0.0).removesuffix(" parameters") for cost in (value, whole))
     part = share(value, whole)
-    return "" if whole is None or part is None else f"{part} of teacher’s {_short(column, whole)}"
+    return KeyFigure(COSTS[column].name, ours, "" if part is None else f"{part} of teacher’s {theirs}")
 
 
 def sentences(data: ReportData) -> list[str]:
@@ -283,12 +276,8 @@ CURVE_POINTS = 400
 def training_curves(data: ReportData) -> dict[str, pd.DataFrame]:
     """Losses by step of each SuperLM, at most `CURVE_POINTS` rows each."""
     columns = ["step", "loss", "largest_loss", "smallest_loss"]
-    return {
-        str(name): _thinned(group[columns].astype(float).sort_values("step"))
-        for name, group in data.training.groupby("sub_space", sort=False)
-    }
-
-
-def _thinned(curve: pd.DataFrame) -> pd.DataFrame:
-    stretch = np.arange(len(curve)) * min(len(curve), CURVE_POINTS) // len(curve)
-    return curve.groupby(stretch).mean()
+    curves = {}
+    for name, group in data.training.groupby("sub_space", sort=False):
+        stretch = np.arange(len(group)) * min(len(group), CURVE_POINTS) // len(group)
+        curves[str(name)] = group[columns].astype(float).sort_values("step").groupby(stretch).mean()
+    return curves

@@ -24,54 +24,41 @@ Spec = dict[str, Any]
 
 # ---- colours and symbols
 
-_SERIES = {
-    "light": ("#0868ac", "#c8500a", "#00805f", "#a2459c", "#8a6d00", "#2b93c9", "#8c2f4b", "#5b6470"),
-    "dark": ("#5fb4ee", "#ff9a5a", "#3ecb9d", "#df96d6", "#e0bd45", "#a5d8f6", "#ef8fa9", "#b7c0ca"),
-}
+_SERIES = (
+    ("#0868ac", "#c8500a", "#00805f", "#a2459c", "#8a6d00", "#2b93c9", "#8c2f4b", "#5b6470"),
+    ("#5fb4ee", "#ff9a5a", "#3ecb9d", "#df96d6", "#e0bd45", "#a5d8f6", "#ef8fa9", "#b7c0ca"),
+)
+"""Colours of sub-spaces, in light and in dark."""
 
 _BASE = {
-    "light": {
-        "ink": "#1b1f24",
-        "dim": "#59636e",
-        "faint": "#a4adb6",
-        "line": "#dfe3e7",
-        "paper": "#ffffff",
-        "card": "#f5f6f8",
-        "limit": "#b3261e",
-    },
-    "dark": {
-        "ink": "#e7eaed",
-        "dim": "#a3adb8",
-        "faint": "#69737d",
-        "line": "#31373e",
-        "paper": "#14171a",
-        "card": "#1d2125",
-        "limit": "#ff8a80",
-    },
+    "ink": ("#1b1f24", "#e7eaed"),
+    "dim": ("#59636e", "#a3adb8"),
+    "faint": ("#a4adb6", "#69737d"),
+    "line": ("#dfe3e7", "#31373e"),
+    "paper": ("#ffffff", "#14171a"),
+    "card": ("#f5f6f8", "#1d2125"),
+    "limit": ("#b3261e", "#ff8a80"),
 }
+"""The other colours, in light and in dark."""
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "triangle-down")
 
 GLYPHS = ("●", "■", "◆", "▲", "✚", "★", "▼")
 """The symbols as characters, for tables."""
 
-SERIES = len(_SERIES["light"])
-"""Colours; one more than symbols, so that 56 sub-spaces look different."""
+SERIES = len(_SERIES[0])
+"""Colours of sub-spaces; one more than symbols, so that 56 sub-spaces look different."""
 
 
-def _scheme(name: str) -> Mapping[str, str]:
-    series = dict(enumerate(_SERIES[name]))
-    colours = {f"series-{i}": colour for i, colour in series.items()}
-    softened = {f"series-{i}-soft": _translucent(colour, 0.2) for i, colour in series.items()}
-    return MappingProxyType({**_BASE[name], **colours, **softened})
+def _scheme(which: int) -> Mapping[str, str]:
+    """All colours by their CSS variables; those of sub-spaces translucent too."""
+    base = {name: colours[which] for name, colours in _BASE.items()}
+    series = {f"series-{i}": colour for i, colour in enumerate(_SERIES[which])}
+    soft = {f"{name}-soft": "rgba({},{},{},0.2)".format(*bytes.fromhex(colour[1:])) for name, colour in series.items()}
+    return MappingProxyType({**base, **series, **soft})
 
 
-def _translucent(colour: str, alpha: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha})"
-
-
-LIGHT, DARK = _scheme("light"), _scheme("dark")
+LIGHT, DARK = _scheme(0), _scheme(1)
 
 
 def series_colour(index: int, soft: bool = False) -> str:
@@ -148,13 +135,9 @@ class Scale:
         """Position of a value from 0 (low end) to 1 (high end)."""
         return (self.at(value) - self.low) / (self.high - self.low)
 
-    def _ticks(self) -> int:
-        """Most ticks: on a logarithmic axis so few that plotly labels 1, 2 and 5 of a decade, not all nine."""
-        decades = self.high - self.low
-        return max(3, int(decades / 0.31)) if self.log and decades >= 1 else 7
-
     def axis(self, title: str, **options: Any) -> Spec:
-        """As plotly wants it."""
+        """The axis as plotly wants it."""
+        decades = self.high - self.low
         return {
             "type": "log" if self.log else "linear",
             "range": [self.low, self.high],
@@ -166,7 +149,8 @@ class Scale:
             "ticklen": 4,
             "zeroline": False,
             "exponentformat": "SI",
-            "nticks": self._ticks(),
+            # on a logarithmic axis so few that plotly labels 1, 2 and 5 of a decade, not all nine
+            "nticks": max(3, int(decades / 0.31)) if self.log and decades >= 1 else 7,
             # plotly writes 0.02 and 0.5 between decades as a small 2 and 5, where it has no prefix for them.
             **({"tickformat": "~g"} if self.log and self.high < _THOUSAND else {}),
             **options,
@@ -203,7 +187,7 @@ def small_layout(xaxis: Spec, yaxis: Spec, **options: Any) -> Spec:
 
 
 def identity_line(values: Iterable[float]) -> Spec:
-    """Where both coordinates are equal."""
+    """A line where both coordinates are equal."""
     ends = [min(values), max(values)]
     line = {"color": "var(--faint)", "width": 1.5, "dash": "dot"}
     hidden = {"hoverinfo": "skip", "showlegend": False}
@@ -273,8 +257,8 @@ def _training_figure(curve: pd.DataFrame, series: int, y: Scale) -> Spec:
         xaxis={**Scale.over(curve["step"]).axis("Step"), "type": "linear", "autorange": True, "nticks": 6},
         yaxis=y.axis("Training loss"),
         showlegend=False,
+        hovermode="x unified",
     )
-    layout["hovermode"] = "x unified"
     layout["xaxis"].pop("range")
     traces = [
         _curve(curve, "largest_loss", "largest student", edge),

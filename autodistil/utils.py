@@ -14,6 +14,7 @@ import reprlib
 import shutil
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,21 @@ def make_folder(path: Path) -> Path:
         probe.touch()
         probe.unlink()
     return path
+
+
+@contextmanager
+def quiet(*loggers: str) -> Iterator[None]:
+    """Keep warnings, and what these loggers (`root` for all) say below an error, out of the terminal."""
+    levels = {log: log.level for log in map(logging.getLogger, loggers)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            for log in levels:
+                log.setLevel(logging.ERROR)
+            yield
+        finally:
+            for log, level in levels.items():
+                log.setLevel(level)
 
 
 logger = logging.getLogger(__name__)

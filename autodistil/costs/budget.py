@@ -72,6 +72,10 @@ _SETTINGS = ("runtime", *_MOST)
 Value = TypeVar("Value", float, NDArray[np.float64])
 
 
+def _refusal(got: str, allowed: str, advice: str = "correct it") -> BudgetError:
+    return BudgetError(f"budget: got {got}; allowed: {allowed}; {advice}")
+
+
 @dataclass(frozen=True)
 class Budget:
     """An upper limit of one cost of a student."""
@@ -141,35 +145,29 @@ def read_budget(text: str) -> Budget:
     """
     match = _GRAMMAR.fullmatch(text) if isinstance(text, str) and len(text) <= _MAX_CHARACTERS else None
     if match is None:
-        raise BudgetError(f"budget: got {short(text)}; allowed: {_ALLOWED}; correct it")
+        raise _refusal(short(text), _ALLOWED)
     number, letters, where = match.groups()
     unit = "".join(letters.lower().split())
     if unit not in _UNITS:
         hint = suggest(unit, ("gflops", "mflops", "mparams", "mb", "gb", "kbkv"))
-        raise BudgetError(f"budget: got {short(text)} with unit {short(unit)}{hint}; allowed: {_ALLOWED}; correct it")
+        raise _refusal(f"{short(text)} with unit {short(unit)}{hint}", _ALLOWED)
     cost, scale = _UNITS[unit]
     limit, typed = float(number) * scale, " ".join(text.split())
     if not 0 < limit < math.inf:
-        raise BudgetError(f"budget: got {short(text)}; allowed: numbers above zero and finite; correct the number")
+        raise _refusal(short(text), "numbers above zero and finite", "correct the number")
     if cost in _DEVICE_COSTS:
         return _device_budget(cost, limit, typed, where)
     if where is not None and cost != "flops":
-        raise BudgetError(
-            f"budget: got a length in {short(text)}; allowed: @ after FLOPs only; remove {short('@' + where)}"
-        )
+        raise _refusal(f"a length in {short(text)}", "@ after FLOPs only", f"remove {short('@' + where)}")
     return Budget(cost, limit, None if where is None else _whole("length", where, MAX_SEQ_LEN, typed), typed)
 
 
 def _device_budget(cost: str, limit: float, text: str, where: str | None) -> DeviceBudget:
     if where is None and cost == "ms":  # memory and files differ little between devices, times do
-        raise BudgetError(
-            f"budget: got {short(text)} without a device; allowed: {_DEVICE_ALLOWED}; add @ and the device"
-        )
+        raise _refusal(f"{short(text)} without a device", _DEVICE_ALLOWED, "add @ and the device")
     device, *rest = (part.strip() for part in ("cpu" if where is None else where).split(","))
     if not device:
-        raise BudgetError(
-            f"budget: got {short(text)} without a device after @; allowed: {_DEVICE_ALLOWED}; add the device"
-        )
+        raise _refusal(f"{short(text)} without a device after @", _DEVICE_ALLOWED, "add the device")
     settings = dict(_setting(part, text) for part in rest)
     whole = {name: _whole(name, settings[name], most, text) for name, most in _MOST.items() if name in settings}
     try:
@@ -185,17 +183,12 @@ def _setting(part: str, text: str) -> tuple[str, str]:
     name, equals, value = (piece.strip() for piece in part.partition("="))
     if name not in _SETTINGS or not equals:
         hint = suggest(name, _SETTINGS)
-        raise BudgetError(
-            f"budget: got the setting {short(part)}{hint} in {short(text)}; allowed: {'=..., '.join(_SETTINGS)}=...; "
-            "correct it"
-        )
+        raise _refusal(f"the setting {short(part)}{hint} in {short(text)}", f"{'=..., '.join(_SETTINGS)}=...")
     return name, value
 
 
 def _whole(name: str, value: str, most: int, text: str) -> int:
     number = int(value) if value.isascii() and value.isdecimal() and len(value) < 10 else 0
     if not 1 <= number <= most:
-        raise BudgetError(
-            f"budget: got {name}={short(value)} in {short(text)}; allowed: whole numbers from 1 to {most:,}; correct it"
-        )
+        raise _refusal(f"{name}={short(value)} in {short(text)}", f"whole numbers from 1 to {most:,}")
     return number

@@ -22,9 +22,8 @@ in tests/costs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -66,8 +65,8 @@ class SizeColumns(NamedTuple):
     hidden: Ints
     heads: Ints
     head_size: Ints
-    width: Ints
     intermediate: Ints
+    width: Ints
     vocabulary: Ints
     embedding: Ints
     factorised: NDArray[np.bool_]
@@ -88,12 +87,10 @@ def size_columns(students: Sequence[StudentConfig], shape: EncoderShape) -> Size
     own = attrgetter(*DIMENSIONS, "attention_width")
     rows = [(*own(s), VOCAB_SIZE.of(s, shape), EMBEDDING_SIZE.of(s, shape)) for s in students]
     columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
-    layers, hidden, heads, head_size, intermediate, width, vocabulary, embedding = columns
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
+    factorised = columns[7] != columns[1]
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return SizeColumns(
-        *(layers, hidden, heads, head_size, width, intermediate, vocabulary, embedding), embedding != hidden, pooler
-    )
+    return SizeColumns(*columns, factorised, pooler)
 
 
 def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Ints:
@@ -180,16 +177,14 @@ def budget_cost(budget: Budget, students: Sequence[StudentConfig], shape: Encode
     return np.asarray(costs[budget.column], dtype=np.float64)
 
 
-def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Mapping[str, Ints | Floats]:
-    return MappingProxyType(
-        {
-            "params": parameters(students, shape),
-            "params_no_embeddings": parameters(students, shape, embeddings=False),
-            "flops": flops(students, shape, seq_len),
-            "size_mb": size_mb(students, shape),
-            **({KV_BYTES: kv_bytes(students, shape)} if shape.head else {}),
-        }
-    )
+def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> dict[str, Ints | Floats]:
+    return {
+        "params": parameters(students, shape),
+        "params_no_embeddings": parameters(students, shape, embeddings=False),
+        "flops": flops(students, shape, seq_len),
+        "size_mb": size_mb(students, shape),
+        **({KV_BYTES: kv_bytes(students, shape)} if shape.head else {}),
+    }
 
 
 def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: int) -> pd.DataFrame:

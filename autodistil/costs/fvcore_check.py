@@ -7,10 +7,6 @@ of BERT-base at length 128, 9.9 % at 512). The handle below adds it; with it, SD
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -18,6 +14,7 @@ import torch
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from autodistil.errors import ConfigError
+from autodistil.utils import optional_import, quiet
 
 
 def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
@@ -32,14 +29,14 @@ def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
     Raises:
         ConfigError: fvcore is not installed.
     """
-    with _quiet():
-        analysis_of = _flop_count_analysis()
+    with quiet("fvcore"):  # neither its loggers nor the deprecations of its tracer say anything about the count
+        fvcore = optional_import("fvcore.nn", "counting FLOPs by tracing", "pip install fvcore", ConfigError)
         encoder: Any = _traceable(model if isinstance(model, PreTrainedModel) else _on_meta(model))
         was_training = encoder.training
         try:
             generates = encoder.get_output_embeddings() is not None
             traced = _Prefill(encoder).eval() if generates else encoder.eval()
-            analysis = analysis_of(traced, (_one_input(encoder, seq_len),))
+            analysis = fvcore.FlopCountAnalysis(traced, (_one_input(encoder, seq_len),))
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             return int(analysis.total())
@@ -83,29 +80,7 @@ def _on_meta(config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-def _flop_count_analysis() -> Any:
-    try:
-        from fvcore.nn import FlopCountAnalysis
-    except ImportError as error:
-        raise ConfigError(f"counting FLOPs by tracing needs fvcore ({error}); run: pip install fvcore") from None
-    return FlopCountAnalysis
-
-
 def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:
     """Multiply-adds of Q K^T and P V; `inputs` starts with query (batch, heads, Sq, dq), key and value."""
     query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
     return int(prod(query[:-1]) * key[-2] * (query[-1] + value[-1]))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence fvcore's loggers and the deprecations of the tracer it uses; neither says anything about the count."""
-    log = logging.getLogger("fvcore")
-    level = log.level
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        log.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            log.setLevel(level)

@@ -109,5 +109,5 @@ class Format:
             self.check_cuda()
 
     def versions(self) -> dict[str, str]:
-        """Of its libraries."""
+        """The versions of its libraries."""
         return {library: metadata.version(library) for library in self.libraries}

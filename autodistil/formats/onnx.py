@@ -7,17 +7,14 @@ Hugging Face uses.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Format, Ids, Origin, Runtime, check_cuda
 from autodistil.formats.parity import Agreement, Case, agreement, check_agreement, parity_cases
-from autodistil.utils import atomic_path, copy_file, optional_import
+from autodistil.utils import atomic_path, copy_file, optional_import, quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -84,13 +81,12 @@ def _export(model: PreTrainedModel) -> Any:
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             """(batch, sequence) twice -> (batch, sequence, hidden)."""
-            return cast(
-                torch.Tensor, self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-            )
+            states: torch.Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return states
 
     ids = torch.ones(2, 8, dtype=torch.long)
     axes = {0: "batch", 1: "sequence"}
-    with quiet(), torch.no_grad():
+    with quiet("root", "torch.onnx"), torch.no_grad():
         return torch.onnx.export(
             LastHiddenState().eval(),
             (ids, torch.ones_like(ids)),
@@ -101,22 +97,6 @@ def _export(model: PreTrainedModel) -> Any:
             dynamic_shapes={"input_ids": axes, "attention_mask": axes},
             verbose=False,
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what the exporter and the quantiser say about themselves out of the terminal."""
-    loggers = [logging.getLogger(), logging.getLogger("torch.onnx")]
-    levels = [log.level for log in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            for log in loggers:
-                log.setLevel(logging.ERROR)
-            yield
-        finally:
-            for log, level in zip(loggers, levels, strict=True):
-                log.setLevel(level)
 
 
 class OnnxRuntime(Runtime):

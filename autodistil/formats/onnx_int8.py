@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from autodistil.formats.format import Origin
-from autodistil.formats.onnx import ONNX, onnx_file, quiet, require
-from autodistil.utils import atomic_path
+from autodistil.formats.onnx import ONNX, onnx_file, require
+from autodistil.utils import atomic_path, quiet
 
 
 def write_quantised(origin: Origin, path: Path) -> None:
@@ -27,7 +27,7 @@ def quantise_onnx(source: Path, target: Path) -> Path:
     """
     require("onnx")
     quantization = require("onnxruntime.quantization")
-    with atomic_path(target) as temporary, quiet():
+    with atomic_path(target) as temporary, quiet("root"):
         quantization.quantize_dynamic(source, temporary, weight_type=quantization.QuantType.QInt8, per_channel=True)
     return target
 

@@ -49,14 +49,20 @@ class Agreement:
 
 def agreement(run: Compute, cases: Sequence[Case]) -> Agreement:
     """Compare a runtime with PyTorch; padding may hold anything."""
-    differences, cosines = [], []
+    differences, close = [], []
     for case in cases:
         real = case.attention_mask > 0
         ours, theirs = run(case.input_ids, case.attention_mask)[real], case.expected[real]
         differences.append(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
-        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
-        cosines.append((ours * theirs).sum(-1) / np.maximum(norms, 1e-12))
-    return Agreement(float(np.max(differences)), float(np.concatenate(cosines).mean()))
+        close.append(cosines(ours, theirs))
+    return Agreement(float(np.max(differences)), float(np.concatenate(close).mean()))
+
+
+def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(..., hidden) twice -> their cosines (...)."""
+    norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
+    found: NDArray[np.float32] = (ours * theirs).sum(-1) / np.maximum(norms, 1e-12)
+    return found
 
 
 def check_agreement(found: Agreement, what: str, min_cosine: float | None = None) -> Agreement:
@@ -125,12 +131,10 @@ def parity_cases(model: PreTrainedModel) -> list[Case]:
 
     generator = torch.Generator().manual_seed(0)
     longest = model.config.max_position_embeddings - 2  # RoBERTa keeps the first positions for padding
-    cases = []
+    words, cases = model.config.vocab_size, []
     for batch, seq_len in SHAPES:
         length = min(seq_len, longest)
-        ids = torch.randint(
-            min(10, model.config.vocab_size - 1), model.config.vocab_size, (batch, length), generator=generator
-        )
+        ids = torch.randint(min(10, words - 1), words, (batch, length), generator=generator)
         mask = torch.ones_like(ids)
         mask[1:, (length + 1) // 2 :] = 0
         cases.append(_answered(model, ids.where(mask > 0, model.config.pad_token_id or 0), mask))

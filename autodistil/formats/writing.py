@@ -20,7 +20,16 @@ from autodistil.errors import ExportError, suggest
 from autodistil.formats import FORMATS
 from autodistil.formats.format import Format, Origin
 from autodistil.formats.onnx import OnnxRuntime, onnx_file
-from autodistil.formats.parity import Agreement, Case, Compute, agreement, check_agreement, parity_cases, text_cases
+from autodistil.formats.parity import (
+    Agreement,
+    Case,
+    Compute,
+    agreement,
+    check_agreement,
+    cosines,
+    parity_cases,
+    text_cases,
+)
 
 FOLDERS = ("hf", "sentence-transformers")
 """Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
@@ -49,7 +58,7 @@ class Deployable:
 
     @property
     def line(self) -> str:
-        """For the terminal and the model card."""
+        """The format in words, for the terminal and the model card."""
         exact = f"differs from PyTorch by {self.agreement.max_difference:.0e}"
         if self.speed is None:
             return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
@@ -116,7 +125,7 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
 
 
 def _size(path: Path) -> float:
-    """In 1e6 bytes, with a file of weights beside it."""
+    """The size of a file in 1e6 bytes, with the file of weights beside it if there is one."""
     return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) / 1e6
 
 
@@ -124,12 +133,9 @@ def lowest_text_cosine(run: Compute, cases: Sequence[Case]) -> float:
     """Lowest cosine of a text's mean over its real tokens, with PyTorch's: what a user of embeddings sees."""
     lowest = 1.0
     for case in cases:
-        mask = case.attention_mask[..., None]
-        ours, theirs = (
-            (states * mask).sum(1) / mask.sum(1) for states in (run(case.input_ids, case.attention_mask), case.expected)
-        )
-        norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
-        lowest = min(lowest, float(((ours * theirs).sum(-1) / np.maximum(norms, 1e-12)).min()))
+        mask, states = case.attention_mask[..., None], run(case.input_ids, case.attention_mask)
+        ours, theirs = ((each * mask).sum(1) / mask.sum(1) for each in (states, case.expected))
+        lowest = min(lowest, float(cosines(ours, theirs).min()))
     return lowest
 
 
@@ -139,12 +145,11 @@ def _relative_time(one: Compute, other: Compute, vocab_size: int, longest: int) 
     shape = (batch, min(tokens, longest))
     ids = np.random.default_rng(0).integers(min(10, vocab_size - 1), vocab_size, shape)
     mask = np.ones_like(ids)
-    ratios = []
-    for _ in range(3 + _ROUNDS):
-        times = []
-        for run in (one, other):
-            begun = time.perf_counter()
-            run(ids, mask)
-            times.append(time.perf_counter() - begun)
-        ratios.append(times[0] / times[1])
+
+    def seconds(run: Compute) -> float:
+        begun = time.perf_counter()
+        run(ids, mask)
+        return time.perf_counter() - begun
+
+    ratios = [seconds(one) / seconds(other) for _ in range(3 + _ROUNDS)]
     return statistics.median(ratios[3:])

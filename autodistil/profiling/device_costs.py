@@ -26,14 +26,11 @@ from autodistil.space.student import Candidate, StudentConfig
 from autodistil.utils import short
 
 
-def judged_value(entry: LatencyEntry, cost: str) -> float | None:
-    """What a measurement counts as against a budget: of a time the upper end of its interval. None: not measured."""
-    return {"ms": entry.high_ms, "ram_mb": entry.peak_memory_mb, "file_mb": entry.file_mb}[cost]
-
-
-def typical_value(entry: LatencyEntry, cost: str) -> float | None:
-    """What a model is fitted to: of a time the median. None: not measured."""
-    return {"ms": entry.median_ms, "ram_mb": entry.peak_memory_mb, "file_mb": entry.file_mb}[cost]
+def measured_values(entries: Iterable[LatencyEntry], cost: str, upper: bool = False) -> dict[StudentConfig, float]:
+    """What the students took whose cost was measured: the median of a time, or the upper end of its interval."""
+    column = {"ms": "high_ms" if upper else "median_ms", "ram_mb": "peak_memory_mb", "file_mb": "file_mb"}[cost]
+    known = {entry.student: getattr(entry, column) for entry in entries}
+    return {student: value for student, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class DeviceCost:
     @cached_property
     def load(self) -> Workload:
         """All students at this batch and length."""
-        return self._workload([candidate.config for candidate in self.candidates])
+        return self._workload(candidate.config for candidate in self.candidates)
 
     @cached_property
     def model(self) -> CostModel:
@@ -79,18 +76,16 @@ class DeviceCost:
         and `high` are the model's before any finalist was measured; `measured` is NaN where it was not.
         """
         predicted = self.model.predict(self.load).rename(columns={"value": "predicted"})
-        known = {entry.student: judged_value(entry, self.budget.cost) for entry in self.finalists}
-        measured = [known.get(candidate.config) for candidate in self.candidates]
-        values = pd.Series(measured, dtype=float)
+        known = measured_values(self.finalists, self.budget.cost, upper=True)  # what is held against a budget
+        values = pd.Series([known.get(candidate.config) for candidate in self.candidates], dtype=float)
         cost = values.fillna(self.corrected.predict(self.load)["value"])
         table = pd.DataFrame({"cost": cost, **predicted, "measured": values})
         return table.set_index(pd.Index([candidate.id for candidate in self.candidates]))
 
     @property
     def columns(self) -> pd.DataFrame:
-        """As columns of `candidates.csv`: `ms@laptop` (what counts), `ms@laptop predicted`, ..."""
-        names = {name: f"{self.budget.column} {name}" for name in self.table if name != "cost"}
-        return self.table.rename(columns={"cost": self.budget.column, **names})
+        """The table as columns of `candidates.csv`: `ms@laptop` (what counts), `ms@laptop predicted`, ..."""
+        return self.table.add_prefix(f"{self.budget.column} ").rename(columns=lambda name: name.removesuffix(" cost"))
 
     @property
     def shares(self) -> pd.DataFrame:
@@ -110,20 +105,16 @@ class DeviceCost:
     @property
     def on_finalists(self) -> Accuracy | None:
         """How well finalists were predicted before they were measured; None where none was."""
-        known = {entry.student: typical_value(entry, self.budget.cost) for entry in self.unseen}
-        pairs = [
-            (float(self.table.loc[candidate.id, "predicted"]), value)
-            for candidate in self.candidates
-            if (value := known.get(candidate.config)) is not None
-        ]
-        return accuracy(*zip(*pairs, strict=True)) if pairs else None
+        known = measured_values(self.unseen, self.budget.cost)
+        unseen = [candidate for candidate in self.candidates if candidate.config in known]
+        predicted = self.table.loc[[candidate.id for candidate in unseen], "predicted"].to_numpy()
+        return accuracy(predicted, [known[candidate.config] for candidate in unseen]) if unseen else None
 
-    def _fit(self, entries: Sequence[LatencyEntry]) -> CostModel:
-        known = {entry.student: typical_value(entry, self.budget.cost) for entry in entries}
-        values = {student: value for student, value in known.items() if value is not None}
-        return fit_cost_model(self.budget.cost, self._workload(list(values)), list(values.values()))
+    def _fit(self, entries: Iterable[LatencyEntry]) -> CostModel:
+        values = measured_values(entries, self.budget.cost)
+        return fit_cost_model(self.budget.cost, self._workload(values), list(values.values()))
 
-    def _workload(self, students: Sequence[StudentConfig]) -> Workload:
+    def _workload(self, students: Iterable[StudentConfig]) -> Workload:
         return workload(students, self.shape, self.setting.batch, self.setting.seq_len)
 
 

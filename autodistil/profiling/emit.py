@@ -21,14 +21,11 @@ from autodistil.utils import Progress, atomic_path, make_folder, write_text
 
 RUNNER = "profile.pyz"
 _PACKAGE = Path(__file__).parents[1]
+_MEASURING = ("__init__", "fingerprint", "memory", "runner", "session", "stopwatch", "worker")
 RUNNER_MODULES = (
-    "errors.py",
-    "utils.py",
+    *("errors.py", "utils.py"),
     *(f"formats/{path.name}" for path in sorted((_PACKAGE / "formats").glob("*.py"))),
-    *(
-        f"profiling/{name}.py"
-        for name in ("__init__", "fingerprint", "memory", "runner", "session", "stopwatch", "worker")
-    ),
+    *(f"profiling/{name}.py" for name in _MEASURING),
 )
 """What the runner is made of; they import nothing else of this package."""
 
@@ -60,29 +57,16 @@ def emit_set(
 
 def write_set(students: Sequence[Prepared], plan: Plan, header: Mapping[str, Any], to: Path) -> Path:
     """Make a set of students that lie below `to`; returns the path of the runner."""
-    content = {
-        "header": dict(header),
-        "runtime": plan.runtime,
-        "threads": plan.threads,
-        "shapes": plan.shapes,
-        "rounds": plan.rounds,
-        "students": [_row(student, to) for student in students],
-    }
-    runner = write_runner(to / RUNNER)
-    write_text(to / SET, json.dumps(content, indent=1) + "\n")  # last: a set without it is not whole
-    return runner
-
-
-def write_runner(path: Path) -> Path:
-    """Write the runner; returns `path`."""
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    runner = to / RUNNER
+    with atomic_path(runner) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("__main__.py", "from autodistil.profiling.runner import main\n\nmain()\n")
         archive.writestr("autodistil/__init__.py", '"""The measuring part of autodistil."""\n')
         for module in RUNNER_MODULES:
             archive.write(_PACKAGE / module, f"autodistil/{module}")
-    return path
-
-
-def _row(student: Prepared, folder: Path) -> dict[str, Any]:
-    paths = {name: getattr(student, name).relative_to(folder).as_posix() for name in ("path", "cases")}
-    return {"name": student.name, "student": dict(student.student), **paths, "vocab_size": student.vocab_size}
+    content = {
+        "header": dict(header),
+        **{name: getattr(plan, name) for name in ("runtime", "threads", "shapes", "rounds")},
+        "students": [vars(student.moved(to, Path())) for student in students],
+    }
+    write_text(to / SET, json.dumps(content, indent=1, default=Path.as_posix) + "\n")  # last: without it, no set
+    return runner

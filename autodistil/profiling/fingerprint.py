@@ -50,12 +50,9 @@ def this_device(gpu: str | None = None) -> DeviceFingerprint:
     Args:
         gpu: name of the accelerator that is measured, if one is.
     """
-    return DeviceFingerprint(_cpu_model(), _usable_cores(), platform.system() or "unknown", platform.machine(), gpu)
-
-
-def _usable_cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return DeviceFingerprint(_cpu_model(), cores, platform.system() or "unknown", platform.machine(), gpu)
 
 
 _CPU_LINES = re.compile(r"^(?:model name|Hardware|CPU part|Model|cpu model)\s*:\s*(.+)$", re.MULTILINE)

@@ -5,17 +5,15 @@ In this process and by the rules of `profiling.stopwatch`, but in few rounds: en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
 
 from autodistil.data.batch import Batch
 from autodistil.profiling.fingerprint import this_device
-from autodistil.profiling.stopwatch import Call, Stopwatch, Timing, call_of, reference_kernel
+from autodistil.profiling.stopwatch import Stopwatch, Timing, call_of, reference_kernel
 
 ROUNDS = 10
 
@@ -53,34 +51,21 @@ def forward_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: i
         plain = type(teacher)(type(teacher.config).from_dict(teacher.config.to_dict())).eval().to(device)
     if getattr(teacher, "pooler", None) is None and getattr(plain, "pooler", None) is not None:
         plain.pooler = None
-    words, inputs = _INPUTS[student.main_input_name](student, seq_len)
-    calls = [_call(model, {name: value.to(device) for name, value in inputs.items()}) for model in (student, plain)]
-    timed = Stopwatch(reference_kernel(device.type), rounds=ROUNDS).measure(calls).timings
+    words, inputs = _inputs(student, seq_len)
+    calls = [call_of(partial(model, **inputs), events=device.type == "cuda") for model in (student, plain)]
+    with torch.no_grad():
+        timed = Stopwatch(reference_kernel(device.type), rounds=ROUNDS).measure(calls).timings
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     found = this_device(name)
     where = name or f"{found.cpu} ({found.cores} cores, {found.os} {found.arch})"
     return ForwardTimes(timed[0], timed[1], words, where, torch.get_num_threads())
 
 
-def _text(model: PreTrainedModel, seq_len: int) -> tuple[str, Batch]:
-    ids = torch.full((1, seq_len), 10)
+def _inputs(model: PreTrainedModel, seq_len: int) -> tuple[str, Batch]:
+    """One text or image, as a model reads, in words and on the model's device."""
+    if model.main_input_name == "pixel_values":
+        size, channels = model.config.image_size, model.config.num_channels
+        image = torch.zeros(1, channels, size, size, device=model.device)
+        return f"one image of {size} x {size}", {"pixel_values": image}
+    ids = torch.full((1, seq_len), 10, device=model.device)
     return f"1 x {seq_len} tokens", {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def _image(model: PreTrainedModel, seq_len: int) -> tuple[str, Batch]:
-    size, channels = model.config.image_size, model.config.num_channels
-    return f"one image of {size} x {size}", {"pixel_values": torch.zeros(1, channels, size, size)}
-
-
-_INPUTS: Mapping[str, Callable[[PreTrainedModel, int], tuple[str, Batch]]] = MappingProxyType(
-    {"input_ids": _text, "pixel_values": _image}
-)
-"""Name of a model's main input -> what it is in words, and one of it."""
-
-
-def _call(model: PreTrainedModel, inputs: Batch) -> Call:
-    def forward() -> Any:
-        with torch.no_grad():
-            return model(**inputs)
-
-    return call_of(forward, events=model.device.type == "cuda")

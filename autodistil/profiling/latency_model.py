@@ -22,8 +22,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -76,9 +76,7 @@ class Workload:
         """(students, features): amounts whose prices are milliseconds. Columns are (layer type, amount)."""
         a = size_columns(self.students, self.shape)
         tokens, pairs = self.batch * self.seq_len, self.batch * self.seq_len**2
-        hidden, width, inner = (_tiled(values) for values in (a.hidden, a.width, a.intermediate))
-        heads = np.array([student.num_heads for student in self.students])
-        head_size = _tiled(np.array([student.head_size for student in self.students]))
+        hidden, width, inner, head_size = map(_tiled, (a.hidden, a.width, a.intermediate, a.head_size))
         amounts = {
             ("fixed", "calls"): np.ones(len(self.students)),
             ("layer overhead", "layers"): a.layers,
@@ -86,8 +84,8 @@ class Workload:
             ("embeddings", "products"): a.factorised * tokens * _tiled(a.embedding) * hidden + a.pooler * hidden**2,
             ("attention projections", "products"): a.layers * tokens * 4 * hidden * width,
             ("attention projections", "elements"): a.layers * tokens * 4 * a.width,
-            ("attention", "products"): a.layers * pairs * 2 * heads * head_size,
-            ("attention", "softmax"): a.layers * pairs * heads,
+            ("attention", "products"): a.layers * pairs * 2 * a.heads * head_size,
+            ("attention", "softmax"): a.layers * pairs * a.heads,
             ("FFN", "products"): a.layers * tokens * 2 * hidden * inner,
             ("FFN", "elements"): a.layers * tokens * a.intermediate,
             ("norms", "elements"): a.layers * tokens * a.hidden,
@@ -102,8 +100,7 @@ class Workload:
         free what was before.
         """
         a = size_columns(self.students, self.shape)
-        heads = np.array([student.num_heads for student in self.students])
-        tokens, scores = self.batch * self.seq_len, self.batch * self.seq_len**2 * heads
+        tokens, scores = self.batch * self.seq_len, self.batch * self.seq_len**2 * a.heads
         amounts = {
             ("fixed", "runtime"): np.ones(len(self.students)),
             ("weights", "bytes"): 4e-6 * parameters(self.students, self.shape),
@@ -132,7 +129,7 @@ class Workload:
         return {"ms": self.time_features, "ram_mb": self.memory_features, "file_mb": self.file_features}[cost]
 
 
-def workload(students: Sequence[StudentConfig], shape: EncoderShape, batch: int, seq_len: int) -> Workload:
+def workload(students: Iterable[StudentConfig], shape: EncoderShape, batch: int, seq_len: int) -> Workload:
     """A workload of any sequence of students."""
     return Workload(tuple(students), shape, batch, seq_len)
 
@@ -201,8 +198,7 @@ def fit_cost_model(cost: str, load: Workload, values: Sequence[float]) -> CostMo
     if len(known) < FEWEST_MEASURED or not (np.isfinite(known) & (known > 0)).all():
         raise ProfileError(
             f"cost model of {cost}: got {len(known)} measured students; allowed: at least {FEWEST_MEASURED}, "
-            f"each above zero; "
-            "measure more with: autodistil profile"
+            "each above zero; measure more with: autodistil profile"
         )
     prices, residuals = _fit(cost, load, known)
     guesses = _left_out(cost, load, known, residuals.kernel_)
@@ -221,22 +217,19 @@ def accuracy(predicted: Sequence[float] | Floats, measured: Sequence[float] | Fl
 def _left_out(cost: str, load: Workload, known: Floats, kernel: Any) -> Floats:
     """Each student predicted from the others; hyperparameters are those of all."""
     guesses = np.empty_like(known)
-    for i in range(len(known)):
-        rest = np.arange(len(known)) != i
-        prices, residuals = _fit(cost, _part(load, rest), known[rest], kernel)
-        guesses[i] = _predict(prices, residuals, _part(load, ~rest), cost)[0]
+    for i, student in enumerate(load.students):
+        others = replace(load, students=(*load.students[:i], *load.students[i + 1 :]))
+        prices, residuals = _fit(cost, others, np.delete(known, i), kernel)
+        guesses[i] = _predict(prices, residuals, replace(load, students=(student,)), cost)[0]
     return guesses
-
-
-def _part(load: Workload, chosen: NDArray[np.bool_]) -> Workload:
-    students = tuple(student for student, take in zip(load.students, chosen, strict=True) if take)
-    return Workload(students, load.shape, load.batch, load.seq_len)
 
 
 def _fit(cost: str, load: Workload, known: Floats, kernel: Any = None) -> tuple[pd.Series, GaussianProcessRegressor]:
     """Prices, and the process of what they leave over; a given kernel is not fitted again."""
     features = load.features(cost)
-    prices = _prices(features, known)
+    scale = features.max().replace(0, 1)  # amounts differ by many powers of ten
+    rows = (features / scale).to_numpy() / known[:, None]  # relative errors
+    prices = pd.Series(nnls(rows, np.ones(len(known)))[0], index=features.columns) / scale
     left = np.log(known / (features @ prices).to_numpy())
     process = GaussianProcessRegressor(
         kernel or _kernel(), alpha=1e-8, optimizer=None if kernel else "fmin_l_bfgs_b", random_state=0
@@ -245,14 +238,6 @@ def _fit(cost: str, load: Workload, known: Floats, kernel: Any = None) -> tuple[
         warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound is no problem here
         process.fit(_coordinates(load.students), left)
     return prices, process
-
-
-def _prices(features: pd.DataFrame, known: Floats) -> pd.Series:
-    """Non-negative least squares of relative errors; amounts are scaled, since they differ by many powers of ten."""
-    scale = features.max().replace(0, 1)
-    rows = (features / scale).to_numpy() / known[:, None]
-    solution, _ = nnls(rows, np.ones(len(known)))
-    return pd.Series(solution, index=features.columns) / scale
 
 
 def _predict(prices: pd.Series, residuals: GaussianProcessRegressor, load: Workload, cost: str) -> Floats:
@@ -315,6 +300,5 @@ def _points(students: Sequence[StudentConfig]) -> Floats:
 
 def _distances(points: Floats, chosen: Sequence[int]) -> Floats:
     """(students,): distance to the nearest of the chosen."""
-    gaps = points[:, None] - points[list(chosen)]
-    nearest: Floats = np.sqrt((gaps**2).sum(axis=-1)).min(axis=1)
+    nearest: Floats = np.linalg.norm(points[:, None] - points[list(chosen)], axis=-1).min(axis=1)
     return nearest

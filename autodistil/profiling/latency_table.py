@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -77,11 +77,15 @@ class LatencyTable:
         return any(entry.busy for entry in self.entries)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        raw = {field.name: getattr(self, field.name) for field in fields(self)}
-        entries = [{**vars(entry), "student": _student_dict(entry.student)} for entry in self.entries]
+        """The table as plain JSON types."""
+        entries = [{**vars(entry), "student": student_dict(entry.student)} for entry in self.entries]
         device = {**asdict(self.device), "id": self.device.id}
-        return {**raw, "device": device, "versions": dict(self.versions), "entries": entries}
+        return {**vars(self), "device": device, "versions": dict(self.versions), "entries": entries}
+
+
+def student_dict(student: StudentConfig) -> dict[str, int]:
+    """A student as plain JSON types: the sizes that it has."""
+    return {name: size for name, size in asdict(student).items() if size is not None}
 
 
 def read_table(path: Path) -> LatencyTable:
@@ -97,11 +101,10 @@ def read_table(path: Path) -> LatencyTable:
             raise ProfileError(f"it is larger than {_MAX_BYTES // 1_000_000} MB")
         return table_from_dict(json.loads(data.decode("utf-8"), parse_constant=_no_constant))
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ProfileError(f"latency table {str(path)!r}: {reason}; write one with: autodistil profile") from None
+        reason, what = error.strerror or str(error), "one"
     except (ProfileError, ValueError, RecursionError) as error:
-        reason = one_line(error, 300)
-        raise ProfileError(f"latency table {str(path)!r}: {reason}; write it anew with: autodistil profile") from None
+        reason, what = one_line(error, 300), "it anew"
+    raise ProfileError(f"latency table {str(path)!r}: {reason}; write {what} with: autodistil profile")
 
 
 def write_table(table: LatencyTable, path: Path) -> Path:
@@ -142,10 +145,6 @@ def table_from_dict(raw: object) -> LatencyTable:
     return LatencyTable(**_record(raw, "", _TABLE))
 
 
-def _student_dict(student: StudentConfig) -> dict[str, int]:
-    return {name: size for name, size in asdict(student).items() if size is not None}
-
-
 def _no_constant(name: str) -> float:
     raise ValueError(f"got the number {name}; allowed: finite numbers")
 
@@ -156,10 +155,14 @@ Check = Callable[[Any, str], Any]
 """A raw value and where it stands -> the value, or a `ProfileError` that says what is allowed."""
 
 
+def _refusal(raw: Any, where: str, allowed: str) -> ProfileError:
+    return ProfileError(f"{where}: got {short(raw)}; allowed: {allowed}")
+
+
 def _check(allowed: str, holds: Callable[[Any], bool]) -> Check:
     def check(raw: Any, where: str) -> Any:
         if not holds(raw):
-            raise ProfileError(f"{where}: got {short(raw)}; allowed: {allowed}")
+            raise _refusal(raw, where, allowed)
         return raw
 
     return check
@@ -187,7 +190,7 @@ def _record(raw: Any, where: str, checks: Mapping[str, Check], optional: Sequenc
     """An object with all of these keys, but for the optional ones, and no others."""
     place = where or "the table"
     if not isinstance(raw, Mapping):
-        raise ProfileError(f"{place}: got {short(raw)}; allowed: a JSON object with the keys {', '.join(checks)}")
+        raise _refusal(raw, place, f"a JSON object with the keys {', '.join(checks)}")
     missing = [key for key in checks if key not in raw and key not in optional]
     unknown = [key for key in raw if key not in checks]
     if missing or unknown:
@@ -197,7 +200,7 @@ def _record(raw: Any, where: str, checks: Mapping[str, Check], optional: Sequenc
 
 
 def _device(raw: Any, where: str) -> DeviceFingerprint:
-    row = _record(raw, where, _DEVICE, optional=["gpu"])
+    row = _record(raw, where, _DEVICE, optional=("gpu",))
     known, device = row.pop("id"), DeviceFingerprint(**row)
     if known != device.id:
         raise ProfileError(f"{where}: got the id {short(known)}, which its description does not have")
@@ -205,30 +208,23 @@ def _device(raw: Any, where: str) -> DeviceFingerprint:
 
 
 def _versions(raw: Any, where: str) -> dict[str, str]:
-    names = _check(
-        f"a mapping of at most {_MAX_VERSIONS} names to versions",
-        lambda raw: isinstance(raw, Mapping) and len(raw) <= _MAX_VERSIONS,
-    )(raw, where)
-    return {_line(name, where): _line(text, where) for name, text in names.items()}
-
-
-def _student(raw: Any, where: str) -> StudentConfig:
-    return StudentConfig(**_record(raw, where, _STUDENT, optional=OPTIONAL_AXES))
+    if not isinstance(raw, Mapping) or len(raw) > _MAX_VERSIONS:
+        raise _refusal(raw, where, f"a mapping of at most {_MAX_VERSIONS} names to versions")
+    return {_line(name, where): _line(text, where) for name, text in raw.items()}
 
 
 def _entry(raw: Any, where: str) -> LatencyEntry:
     entry = LatencyEntry(**_record(raw, where, _ENTRY))
     if not 0 < entry.low_ms <= entry.median_ms <= entry.high_ms < math.inf:
-        times = {name: getattr(entry, name) for name in ("low_ms", "median_ms", "high_ms")}
+        times = {name: raw[name] for name in ("low_ms", "median_ms", "high_ms")}
         raise ProfileError(f"{where}: got the times {short(times)}; allowed: 0 < low_ms <= median_ms <= high_ms")
     return entry
 
 
 def _entries(raw: Any, where: str) -> tuple[LatencyEntry, ...]:
-    rows = _check(
-        f"a list of at most {_MAX_ENTRIES:,}", lambda raw: isinstance(raw, list) and len(raw) <= _MAX_ENTRIES
-    )(raw, where)
-    entries = tuple(_entry(row, f"{where}[{i}]") for i, row in enumerate(rows))
+    if not isinstance(raw, list) or len(raw) > _MAX_ENTRIES:
+        raise _refusal(raw, where, f"a list of at most {_MAX_ENTRIES:,}")
+    entries = tuple(_entry(row, f"{where}[{i}]") for i, row in enumerate(raw))
     if len({(entry.student, entry.batch, entry.seq_len) for entry in entries}) < len(entries):
         raise ProfileError(f"{where}: got one student twice at one batch and length")
     return entries
@@ -242,7 +238,7 @@ _DEVICE: Mapping[str, Check] = MappingProxyType(
 )
 _ENTRY: Mapping[str, Check] = MappingProxyType(
     {
-        "student": _student,
+        "student": lambda raw, where: StudentConfig(**_record(raw, where, _STUDENT, optional=OPTIONAL_AXES)),
         "batch": _whole(MAX_BATCH),
         "seq_len": _whole(MAX_SEQ_LEN),
         **dict.fromkeys(("median_ms", "low_ms", "high_ms"), _number(_MAX_MS)),

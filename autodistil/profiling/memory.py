@@ -18,21 +18,22 @@ from autodistil.profiling.stopwatch import Call
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
+Load = Callable[[], Callable[[int, int], Call]]
+"""Loads a student, and returns what makes the call of a batch and a length."""
 
-def peak_memory_mb(
-    device: str, load: Callable[[], Callable[[int, int], Call]], shapes: Sequence[tuple[int, int]]
-) -> list[float | None]:
+
+def peak_memory_mb(device: str, load: Load, shapes: Sequence[tuple[int, int]]) -> list[float | None]:
     """Peak memory at each shape, in 1e6 bytes.
 
     Args:
         device: `cpu` or `cuda`.
-        load: loads the student and returns what makes the call of a (batch, length).
+        load: loads the student.
         shapes: (batch, length); a peak is also that of the smaller ones, since memory is seldom given back.
     """
     return _cuda_peaks(load, shapes) if device == "cuda" else _cpu_peaks(load, shapes)
 
 
-def _cpu_peaks(load: Callable[[], Callable[[int, int], Call]], shapes: Sequence[tuple[int, int]]) -> list[float | None]:
+def _cpu_peaks(load: Load, shapes: Sequence[tuple[int, int]]) -> list[float | None]:
     if not _STATUS.is_file():
         return [None for _ in shapes]
     load()(1, 1)()
@@ -55,17 +56,16 @@ def _forget() -> None:
         _CLEAR.write_text("5")
 
 
-def _cuda_peaks(
-    load: Callable[[], Callable[[int, int], Call]], shapes: Sequence[tuple[int, int]]
-) -> list[float | None]:
+def _cuda_peaks(load: Load, shapes: Sequence[tuple[int, int]]) -> list[float | None]:
     import torch
 
-    call_of, peaks = load(), []
+    call_of = load()
+    peaks: list[float | None] = []
     for shape in shapes:
         torch.cuda.reset_peak_memory_stats()
         call_of(*shape)()
         peaks.append(torch.cuda.max_memory_allocated() / 1e6)
-    return [*peaks]
+    return peaks
 
 
 def _status_bytes(name: str) -> int:

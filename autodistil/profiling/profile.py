@@ -1,10 +1,10 @@
-"""From extracted students to a latency table: export what a runtime loads, check it, measure it in fresh processes."""
+"""Extracted students become a latency table: export what a runtime loads, check it, measure it in fresh processes."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from autodistil.errors import ProfileError
 from autodistil.formats import FORMATS
 from autodistil.formats.format import Origin
 from autodistil.formats.parity import parity_cases, save_cases
-from autodistil.profiling.latency_table import FORMAT, LatencyTable, table_from_dict
+from autodistil.profiling.latency_table import FORMAT, LatencyTable, student_dict, table_from_dict
 from autodistil.profiling.session import Plan, Prepared, measure, probe
 from autodistil.space.student import StudentConfig
 from autodistil.utils import Progress, installed_versions
@@ -76,12 +76,8 @@ def profile_students(
 
 def table_header(family: str, vocab_size: int) -> dict[str, Any]:
     """What a table says of the students beside their dimensions."""
-    return {
-        "version": FORMAT,
-        "family": family,
-        "vocab_size": vocab_size,
-        "versions": installed_versions(["autodistil"]),
-    }
+    own = installed_versions(["autodistil"])
+    return {"version": FORMAT, "family": family, "vocab_size": vocab_size, "versions": own}
 
 
 def check_lengths(sources: Sequence[StudentSource], plan: Plan) -> None:
@@ -112,8 +108,7 @@ def prepare_students(
             cases = parity_cases(model)
             with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
                 made.write(Origin(model, cases, Path(scratch)), path)
-            student = {name: size for name, size in asdict(source.config).items() if size is not None}
             saved = save_cases(cases, own / "cases.npz")
-            prepared.append(Prepared(source.name, student, path, saved, source.vocab_size))
+            prepared.append(Prepared(source.name, student_dict(source.config), path, saved, source.vocab_size))
             advance(1, source.name)
     return prepared

@@ -15,6 +15,7 @@ from typing import Any
 
 from autodistil.errors import AutodistilError, IntegrityError, ProfileError
 from autodistil.profiling.session import WORKER, Measurements, Plan, Prepared, measure
+from autodistil.utils import optional_import
 
 Files = Mapping[str, bytes]
 """Path inside a folder -> content."""
@@ -27,13 +28,20 @@ def measure_on(
     header: Mapping[str, Any],
     on_round: Callable[[], None] = lambda: None,
 ) -> Measurements:
-    """As `session.measure`, on the node with the resource `label`; rounds are not reported from there.
+    """Measure as `session.measure` does, on the node with the resource `label`; rounds are not reported from there.
 
     Raises:
         ProfileError: there is no cluster or no such node, or the measuring failed there.
         IntegrityError: a student's outputs differ from PyTorch's there.
     """
-    ray = _connect()
+    ray = optional_import("ray", "device: ray:LABEL", "pip install 'ray'", ProfileError)
+    if not ray.is_initialized():
+        try:
+            ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
+        except ConnectionError as error:
+            raise ProfileError(
+                "device: ray:LABEL found no Ray cluster; start one with: ray start --head, or set RAY_ADDRESS"
+            ) from error
     offered = ray.cluster_resources()
     if offered.get(label, 0) < 1:
         own = sorted(name for name in offered if ":" not in name and not name.islower()) or ["none"]
@@ -48,22 +56,6 @@ def measure_on(
     return Measurements(answer["table"], answer["mean_cosine"])
 
 
-def _connect() -> Any:
-    """Ray, connected to the cluster that this machine is part of or that RAY_ADDRESS names."""
-    try:
-        import ray
-    except ImportError as error:
-        raise ProfileError("device: ray:LABEL needs ray, which is not installed; run: pip install 'ray'") from error
-    if not ray.is_initialized():
-        try:
-            ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
-        except ConnectionError as error:
-            raise ProfileError(
-                "device: ray:LABEL found no Ray cluster; start one with: ray start --head, or set RAY_ADDRESS"
-            ) from error
-    return ray
-
-
 def _read(student: Prepared) -> Files:
     """The files of a student, by their path beside its cases."""
     root = student.cases.parent
@@ -74,7 +66,7 @@ def _read(student: Prepared) -> Files:
 def _measure_here(plan: Plan, students: Sequence[tuple[Prepared, Files]], header: Mapping[str, Any]) -> dict[str, Any]:
     """Runs on the node. Errors travel as data: Ray would wrap them in a trace."""
     with tempfile.TemporaryDirectory(prefix="autodistil-profile-") as folder:
-        landed = [_write(*student, Path(folder) / str(number)) for number, student in enumerate(students)]
+        landed = [_write(*student, Path(folder, str(number))) for number, student in enumerate(students)]
         try:
             return vars(measure(replace(plan, worker=WORKER), landed, header))
         except AutodistilError as error:
@@ -85,6 +77,4 @@ def _write(student: Prepared, files: Files, folder: Path) -> Prepared:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    root = student.cases.parent
-    paths = {name: folder / getattr(student, name).relative_to(root) for name in ("path", "cases")}
-    return replace(student, **paths)
+    return student.moved(student.cases.parent, folder)

@@ -10,9 +10,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from autodistil.errors import AutodistilError, ProfileError
 from autodistil.profiling.session import Plan, Prepared, measure
@@ -33,32 +31,31 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         _run(_parser().parse_args(arguments))
     except AutodistilError as error:
-        sys.stderr.write(f"profile: {error}\n")
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except (ValueError, KeyError, TypeError) as error:
-        sys.stderr.write(f"profile: {SET} is damaged ({error!r}); copy the whole folder again\n")
-        sys.exit(2)
+        _fail(f"{SET} is damaged ({error!r}); copy the whole folder again")
     except OSError as error:
-        sys.stderr.write(
-            f"profile: {error.filename!r}: {error.strerror}; run it beside {SET}, in a folder to write to\n"
-        )
-        sys.exit(2)
+        _fail(f"{error.filename!r}: {error.strerror}; run it beside {SET}, in a folder to write to")
+
+
+def _fail(message: str, status: int = 2) -> None:
+    sys.stderr.write(f"profile: {message}\n")
+    sys.exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("profile", description="Measure an ONNX set and write the device's latency table.")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: as the set says)")
-    parser.add_argument("--rounds", type=int, default=None, help=f"timed rounds, at least {MIN_ROUNDS}")
-    parser.add_argument(
-        "--out", type=Path, default=Path("table.json"), help="where the table goes (default: table.json)"
-    )
+    parser.add_argument("--threads", type=int, help="CPU threads (default: as the set says)")
+    parser.add_argument("--rounds", type=int, help=f"timed rounds, at least {MIN_ROUNDS}")
+    parser.add_argument("--out", type=Path, default="table.json", help="where the table goes (default: table.json)")
     return parser
 
 
 def _run(arguments: argparse.Namespace) -> None:
     folder = Path(sys.argv[0]).resolve().parent
     content = json.loads((folder / SET).read_text(encoding="utf-8"))
-    students = [_prepared(folder, row) for row in content["students"]]
+    rows = [{**row, "path": Path(row["path"]), "cases": Path(row["cases"])} for row in content["students"]]
+    students = [Prepared(**row).moved(Path(), folder) for row in rows]
     missing = [student for student in students if not student.path.is_file()]
     if missing:
         raise ProfileError(f"the set has no {missing[0].path}; copy the whole folder")
@@ -71,18 +68,8 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     if not arguments.out.parent.is_dir():
         raise ProfileError(f"--out: got {str(arguments.out)!r}; allowed: a file in a folder that is there")
-    session = measure(plan, students, content["header"], _dot)
+    session = measure(plan, students, content["header"], lambda: os.write(2, b"."))
     arguments.out.write_text(json.dumps(session.table, indent=1) + "\n", encoding="utf-8")
     busy = sum(entry["busy"] for entry in session.table["entries"])
     words = f"; the machine was busy for {busy}: close other programs and run again" if busy else ""
     sys.stderr.write(f"\n{len(session.table['entries'])} entries in {arguments.out}{words}\n")
-
-
-def _prepared(folder: Path, row: Mapping[str, Any]) -> Prepared:
-    paths = {name: folder / row[name] for name in ("path", "cases")}
-    return Prepared(row["name"], row["student"], paths["path"], paths["cases"], row["vocab_size"])
-
-
-def _dot() -> None:
-    sys.stderr.write(".")
-    sys.stderr.flush()

@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from autodistil.errors import IntegrityError, ProfileError
-from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, check_runtime, check_whole
+from autodistil.formats.setting import RuntimeSetting, check_whole
 from autodistil.profiling.stopwatch import MIN_ROUNDS
 
 WORKER = (sys.executable, "-m", "autodistil.profiling.worker")
@@ -54,12 +54,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Refuse what no process can run."""
-        check_runtime(self.runtime)
-        check_whole("threads", self.threads, MAX_THREADS)
-        check_whole("rounds", self.rounds, MAX_ROUNDS, MIN_ROUNDS)
         for batch, seq_len in self.shapes:
-            check_whole("batch", batch, MAX_BATCH)
-            check_whole("sequence length", seq_len, MAX_SEQ_LEN)
+            RuntimeSetting(self.device, self.runtime, self.threads, batch, seq_len)
+        check_whole("rounds", self.rounds, MAX_ROUNDS, MIN_ROUNDS)
 
 
 @dataclass(frozen=True)
@@ -82,15 +79,9 @@ class Prepared:
         weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
         return weights.stat().st_size / 1e6
 
-    @property
-    def job(self) -> dict[str, Any]:
-        """What a worker has to know."""
-        return {
-            "name": self.name,
-            "path": str(self.path.resolve()),
-            "cases": str(self.cases.resolve()),
-            "vocab_size": self.vocab_size,
-        }
+    def moved(self, old: Path, new: Path) -> Prepared:
+        """The same student where its files lie below another folder."""
+        return replace(self, path=new / self.path.relative_to(old), cases=new / self.cases.relative_to(old))
 
 
 @dataclass(frozen=True)
@@ -131,17 +122,12 @@ def measure(
     facts = probe(plan)
     answers = [_ask(plan, "latency", part, on_round) for part in portions(students)]
     timings = [timing for answer in answers for timing in answer["timings"]]
-    peaks = [peak for student in students for peak in _peaks(plan, student)]
+    nothing = [None for _ in plan.shapes]
+    peaks = [peak for one in students for peak in (_ask(plan, "memory", [one]) if plan.memory else nothing)]
     keys = [(student, shape) for student in students for shape in plan.shapes]
     entries = [
-        {
-            "student": dict(student.student),
-            "batch": batch,
-            "seq_len": seq_len,
-            **timing,
-            "peak_memory_mb": peak,
-            "file_mb": student.file_mb,
-        }
+        {"student": dict(student.student), "batch": batch, "seq_len": seq_len}
+        | {**timing, "peak_memory_mb": peak, "file_mb": student.file_mb}
         for (student, (batch, seq_len)), timing, peak in zip(keys, timings, peaks, strict=True)
     ]
     table = {
@@ -153,7 +139,7 @@ def measure(
         "reference_ms": min(answer["reference_ms"] for answer in answers),
         "entries": entries,
     }
-    return Measurements(table, min(close["mean_cosine"] for answer in answers for close in answer["agreements"]))
+    return Measurements(table, min(answer["mean_cosine"] for answer in answers))
 
 
 def portions(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
@@ -169,30 +155,17 @@ def portions(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
         yield part
 
 
-def _peaks(plan: Plan, student: Prepared) -> list[float | None]:
-    if not plan.memory:
-        return [None for _ in plan.shapes]
-    peaks: list[float | None] = _ask(plan, "memory", [student])
-    return peaks
-
-
 def _ask(plan: Plan, task: str, students: Sequence[Prepared], on_round: Callable[[], None] = lambda: None) -> Any:
     """Start a worker, give it a job, and return its answer."""
-    job = {
-        "task": task,
-        "runtime": plan.runtime,
-        "device": plan.device,
-        "threads": plan.threads,
-        "shapes": plan.shapes,
-        "rounds": plan.rounds,
-        "students": [student.job for student in students],
-    }
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+    scratch = partial(tempfile.TemporaryFile, "w+", encoding="utf-8", errors="replace")
+    with scratch() as job, scratch() as said:
+        json.dump({"task": task, **vars(plan), "students": [vars(one) for one in students]}, job, default=str)
+        job.seek(0)
         worker = subprocess.Popen(
-            plan.worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=_environment(plan), text=True
+            plan.worker, stdin=job, stdout=subprocess.PIPE, stderr=said, env=_environment(plan), text=True
         )
         try:
-            return _answer(worker, json.dumps(job), errors, on_round)
+            return _answer(worker, said, on_round)
         finally:
             worker.kill()
             worker.communicate()
@@ -206,28 +179,21 @@ def _environment(plan: Plan) -> dict[str, str]:
     return {**os.environ, **quiet, **threads, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _answer(worker: subprocess.Popen[str], job: str, errors: IO[str], on_round: Callable[[], None]) -> Any:
-    stdin, stdout = worker.stdin, worker.stdout
-    assert stdin is not None
-    assert stdout is not None
-    with suppress(BrokenPipeError):  # it ended at once; why is read below
-        stdin.write(job)
-        stdin.close()
-    worker.stdin = None
-    for line in stdout:
+def _answer(worker: subprocess.Popen[str], said: IO[str], on_round: Callable[[], None]) -> Any:
+    """The last of a worker's messages, or why it ended without one."""
+    assert worker.stdout is not None
+    for line in worker.stdout:
         message = json.loads(line)
         if "answer" in message:
             return message["answer"]
         if "error" in message:
             raise (IntegrityError if message["exit_code"] == 1 else ProfileError)(message["error"])
         on_round()
-    raise ProfileError(_crash(worker.wait(), errors))
-
-
-def _crash(status: int, errors: IO[str]) -> str:
-    """Why a worker ended without an answer."""
+    status = worker.wait()
     if status == -9:
-        return "the measuring process was killed, perhaps for memory; measure fewer or smaller batches or lengths"
-    errors.seek(0)
-    last = ([line for line in errors.read().splitlines() if line.strip()] or ["nothing"])[-1]
-    return f"the measuring process ended with status {status} and said: {' '.join(last.split())[:300]}"
+        raise ProfileError(
+            "the measuring process was killed, perhaps for memory; measure fewer or smaller batches or lengths"
+        )
+    said.seek(0)
+    last = " ".join((said.read().strip().splitlines() or ["nothing"])[-1].split())
+    raise ProfileError(f"the measuring process ended with status {status} and said: {last[:300]}")

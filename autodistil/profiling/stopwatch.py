@@ -93,11 +93,7 @@ class _Sample:
     reference: _Lap
 
     def disturbed(self, fastest: float) -> bool:
-        return self.lap.waited or _disturbed(self.reference, fastest)
-
-
-def _disturbed(reference: _Lap, fastest: float) -> bool:
-    return reference.waited or reference.seconds > SLOW * fastest
+        return self.lap.waited or self.reference.waited or self.reference.seconds > SLOW * fastest
 
 
 @dataclass
@@ -194,12 +190,11 @@ def median_interval(ordered: Sequence[float], confidence: float = 0.95) -> tuple
         ordered: samples, ascending; at least one.
         confidence: at least this.
     """
-    n, k, below = len(ordered), 0, 0.0
-    while True:
-        below += math.comb(n, k) / 2**n
-        if 2 * below > 1 - confidence or 2 * k >= n:
-            break
+    n, k = len(ordered), 0
+    below = 1 / 2**n
+    while 2 * below <= 1 - confidence and 2 * k < n:
         k += 1
+        below += math.comb(n, k) / 2**n
     k = max(k, 1)
     return ordered[k - 1], ordered[n - k]
 
@@ -210,24 +205,14 @@ _SIZE, _CUDA_SIZE = 256, 2048
 
 def reference_kernel(device: str) -> Call:
     """The kernel for a device. On a CPU, BLAS takes the threads that the environment gave it at the start."""
-    return _cuda_kernel() if device == "cuda" else _cpu_kernel()
+    if device == "cuda":
+        import torch
 
-
-def _cpu_kernel() -> Call:
+        matrix = torch.randn(_CUDA_SIZE, _CUDA_SIZE, device="cuda")
+        return call_of(lambda: matrix @ matrix, events=True)
     left, right = np.random.default_rng(0).standard_normal((2, _SIZE, _SIZE)).astype(np.float32)
     out = np.empty_like(left)
-
-    def call() -> None:
-        np.matmul(left, right, out=out)
-
-    return call
-
-
-def _cuda_kernel() -> Call:
-    import torch
-
-    left = torch.randn(_CUDA_SIZE, _CUDA_SIZE, device="cuda")
-    return call_of(lambda: left @ left, events=True)
+    return call_of(lambda: np.matmul(left, right, out=out))
 
 
 def call_of(work: Callable[[], Any], events: bool = False) -> Call:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import cost_of, significant
-from autodistil.profiling.device_costs import DeviceCost, typical_value
+from autodistil.profiling.device_costs import DeviceCost, measured_values
 from autodistil.profiling.latency_model import accuracy
 from autodistil.report.front import front_figure
 from autodistil.report.rows import ReportData, front_rows, staircase, students
@@ -62,15 +62,16 @@ def guesses(device: DeviceCost) -> list[Guess]:
     """All measured students, those of the design first."""
     names = {candidate.config: candidate.id for candidate in reversed(device.candidates)}
     cost = device.budget.cost
-    known = [entry for entry in device.design if typical_value(entry, cost) is not None]
     of_design = [
-        Guess(names.get(entry.student, entry.student.label), guess, typical_value(entry, cost) or 0.0, False)
-        for entry, guess in zip(known, device.model.left_out, strict=True)
+        Guess(names.get(student, student.label), guess, value, False)
+        for (student, value), guess in zip(
+            measured_values(device.design, cost).items(), device.model.left_out, strict=True
+        )
     ]
     of_finalists = [
-        Guess(names[entry.student], float(device.table.loc[names[entry.student], "predicted"]), value, True)
-        for entry in device.unseen
-        if entry.student in names and (value := typical_value(entry, cost)) is not None
+        Guess(names[student], float(device.table.loc[names[student], "predicted"]), value, True)
+        for student, value in measured_values(device.unseen, cost).items()
+        if student in names
     ]
     return [*of_design, *of_finalists]
 

@@ -14,7 +14,7 @@ def test_a_student_lands_whole_on_the_node(lookup, header, tmp_path):
     files = remote._read(lookup)
     landed = remote._write(lookup, files, tmp_path / "node")
     assert landed.path.read_bytes() == lookup.path.read_bytes()
-    assert landed.job["cases"].startswith(str(tmp_path))
+    assert landed.cases.is_relative_to(tmp_path)
     answer = remote._measure_here(PLAN, [(lookup, files)], header)
     assert len(table_from_dict(answer["table"]).entries) == 1
 

@@ -9,7 +9,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, Json, Resume
-from autodistil.cli.terminal import print_json
+from autodistil.cli.terminal import print_json, print_lines
 
 
 @app.command(epilog="Example: `autodistil certify --run runs/mine --one`")
@@ -35,7 +35,5 @@ def certify(
         return
     from autodistil.student_search.certificate.verdict import sentences, verdict
 
-    for line in (verdict(certified.certificate), *sentences(certified.certificate)):
-        typer.echo(line)
-    for name, path in where.items():
-        typer.echo(f"{name}: {path}")
+    paths = [f"{name}: {path}" for name, path in where.items()]
+    print_lines(verdict(certified.certificate), *sentences(certified.certificate), *paths)

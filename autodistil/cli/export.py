@@ -10,6 +10,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, Pick, with_flags
+from autodistil.cli.terminal import print_lines
 
 
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
@@ -38,13 +39,12 @@ def export(
 
     budgets = options.get("budgets", ())
     student_id, exported = pipeline.export(context, pick, to, budgets, unrefined, tuple(formats or ()))
-    typer.echo(
-        f"exported {student_id} to {exported.path} (model.safetensors {exported.size_mb:.1f} MB; reloaded and compared "
-        f"with the SuperLM's student: largest difference {exported.max_difference:.1e})"
-    )
-    for one in exported.more:
-        typer.echo(f"{one.format}: {one.line}")
     plain = "AutoModelForCausalLM" if exported.decoder else "AutoModel"
     loader = "SentenceTransformer" if exported.sentence_transformers else f"{plain}.from_pretrained"
     trust = ", trust_remote_code=True" if exported.own_architecture else ""
-    typer.echo(f'load it with: {loader}("{exported.path}"{trust})')
+    print_lines(
+        f"exported {student_id} to {exported.path} (model.safetensors {exported.size_mb:.1f} MB; reloaded and compared "
+        f"with the SuperLM's student: largest difference {exported.max_difference:.1e})",
+        *(f"{one.format}: {one.line}" for one in exported.more),
+        f'load it with: {loader}("{exported.path}"{trust})',
+    )

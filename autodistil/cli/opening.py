@@ -1,4 +1,4 @@
-"""From the words of a command to an open run. Heavy imports happen inside, so that help is quick."""
+"""Opens the run that the words of a command mean. Heavy imports happen inside, so that help is quick."""
 
 from __future__ import annotations
 

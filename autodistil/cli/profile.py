@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,11 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import Json
-from autodistil.cli.terminal import print_json, print_table, quiet_libraries
+from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
 
 if TYPE_CHECKING:
-    from autodistil.profiling.latency_table import LatencyEntry, LatencyTable
+    from autodistil.profiling.latency_table import LatencyTable
     from autodistil.profiling.profile import Profile, StudentSource
-    from autodistil.profiling.session import Plan
 
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder: a choice of its students.", metavar="DIR")]
 Students = Annotated[
@@ -62,7 +62,7 @@ def profile(
     """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""
     from autodistil.cli.progress import TerminalProgress
     from autodistil.errors import ProfileError
-    from autodistil.profiling.session import Plan
+    from autodistil.profiling.session import Plan, measure
 
     shapes = tuple((b, s) for b in _numbers("--batch", batch) for s in _numbers("--seq-len", seq_len))
     label, kind = _device(device)
@@ -75,19 +75,23 @@ def profile(
         from autodistil.profiling.emit import emit_set
 
         runner = emit_set(sources, plan, header, emit, progress)
-        typer.echo(f"set: {runner.parent}; copy it to the device, then there, with onnxruntime and numpy:")
-        typer.echo(f"python {runner.name}, which writes table.json to bring back")
+        print_lines(
+            f"set: {runner.parent}; copy it to the device, then there, with onnxruntime and numpy:",
+            f"python {runner.name}, which writes table.json to bring back",
+        )
         return
     from autodistil.profiling.latency_table import write_table
+    from autodistil.profiling.profile import profile_students
+    from autodistil.profiling.remote import measure_on
 
-    profiled = _profile(label, plan, sources, header, progress)
+    run_by = partial(measure_on, label) if label else measure
+    profiled = profile_students(sources, plan, header, progress, run=run_by)
     write_table(profiled.table, out)
     if json:
         print_json({**profiled.table.to_dict(), "mean_cosine": profiled.mean_cosine, "table": str(out)})
         return
     _print_entries(profiled.table)
-    for line in (*notes(profiled), f"table: {out}"):
-        typer.echo(line)
+    print_lines(*notes(profiled), f"table: {out}")
 
 
 def _device(name: str) -> tuple[str | None, str]:
@@ -102,18 +106,6 @@ def _device(name: str) -> tuple[str | None, str]:
             f"device: got {name[:80]!r}; allowed: {', '.join(DEVICES)}, ray:LABEL, ray:LABEL:cuda; choose one"
         )
     return label[0] if label else None, kind[0]
-
-
-def _profile(label: str | None, plan: Plan, sources: list[StudentSource], header: dict[str, Any], progress: Any) -> Any:
-    from functools import partial
-
-    from autodistil.profiling.profile import profile_students
-
-    if label is None:
-        return profile_students(sources, plan, header, progress)
-    from autodistil.profiling.remote import measure_on
-
-    return profile_students(sources, plan, header, progress, run=partial(measure_on, label))
 
 
 def _sources(
@@ -150,37 +142,25 @@ def _numbers(flag: str, text: str) -> list[int]:
 
 def _print_entries(table: LatencyTable) -> None:
     unit = "thread" if table.threads == 1 else "threads"
+    rows = []
+    for entry in table.entries:
+        peak = "-" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.1f}"
+        times = (f"{entry.median_ms:.2f}", f"{entry.low_ms:.2f} - {entry.high_ms:.2f}")
+        what = (entry.student.label, str(entry.batch), str(entry.seq_len))
+        rows.append((*what, *times, peak, f"{entry.file_mb:,.1f}", "busy" if entry.busy else ""))
     right = ("batch", "length", "median ms", "95 % interval", "peak MB", "file MB", "")
-    print_table(
-        f"{table.device}; {table.runtime}, {table.threads} {unit}",
-        ("student", *right),
-        map(_cells, table.entries),
-        right=right,
-        no_wrap=True,
-    )
-
-
-def _cells(entry: LatencyEntry) -> tuple[str, ...]:
-    peak = "-" if entry.peak_memory_mb is None else f"{entry.peak_memory_mb:,.1f}"
-    interval = f"{entry.low_ms:.2f} - {entry.high_ms:.2f}"
-    sizes = (f"{entry.median_ms:.2f}", interval, peak, f"{entry.file_mb:,.1f}")
-    return (entry.student.label, str(entry.batch), str(entry.seq_len), *sizes, "busy" if entry.busy else "")
+    title = f"{table.device}; {table.runtime}, {table.threads} {unit}"
+    print_table(title, ("student", *right), rows, right=right, no_wrap=True)
 
 
 def notes(profile: Profile) -> list[str]:
     """What to say about neighbour load and about quantised outputs."""
-    found = [busy_note(profile.table)] if profile.table.busy else []
-    if profile.table.runtime == "onnx-int8":
+    found, busy, cosine = [], sum(entry.busy for entry in profile.table.entries), profile.mean_cosine
+    if busy:
         found.append(
-            f"cosine of quantised outputs with PyTorch's: {profile.mean_cosine:.3f} (the lowest student's mean)"
+            f"the machine was busy: {busy} of {len(profile.table.entries)} entries were disturbed by other work in spite "
+            "of three repetitions, and their times are too long or scatter; close other programs and profile again"
         )
+    if profile.table.runtime == "onnx-int8":
+        found.append(f"cosine of quantised outputs with PyTorch's: {cosine:.3f} (the lowest student's mean)")
     return found
-
-
-def busy_note(table: LatencyTable) -> str:
-    """That the machine was busy, and what to do."""
-    busy = sum(entry.busy for entry in table.entries)
-    return (
-        f"the machine was busy: {busy} of {len(table.entries)} entries were disturbed by other work in spite of three "
-        "repetitions, and their times are too long or scatter; close other programs and profile again"
-    )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from autodistil.cli.main import app
+from autodistil.cli.terminal import print_lines
 
 
 @app.command(epilog="Example: `autodistil push my-student --repo my-name/my-student --private --dry-run`")
@@ -21,8 +22,7 @@ def push(
     from autodistil.export import hub
 
     pushed = hub.push(folder, repo, private, dry_run)
-    for name, size in pushed.files:
-        typer.echo(f"{size / 1e6:10.3f} MB  {name}")
+    files = [f"{size / 1e6:10.3f} MB  {name}" for name, size in pushed.files]
     total = sum(size for _, size in pushed.files) / 1e6
     done = f"sent to {pushed.repo}: {pushed.url}" if pushed.url else f"would go to {pushed.repo}; nothing was sent"
-    typer.echo(f"{len(pushed.files)} files, {total:.1f} MB, {done}")
+    print_lines(*files, f"{len(files)} files, {total:.1f} MB, {done}")

@@ -9,6 +9,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, Pick, Resume, given
+from autodistil.cli.terminal import print_lines
 
 
 @app.command(epilog="Example: `autodistil refine --run runs/mine --pick knee --steps 2000`")
@@ -29,8 +30,9 @@ def refine(
     from autodistil.stages.reporting import export_command
 
     refinement, report = pipeline.refine(context, pick, resume)
-    typer.echo(f"refined {refinement.student} {refinement}")
-    if not refinement.helped:
-        typer.echo("that is no better: its slice of the SuperLM is what export writes")
-    typer.echo(f"report: {report}")
-    typer.echo(f"export: {export_command(run, refinement.student)}")
+    print_lines(
+        f"refined {refinement.student} {refinement}",
+        *([] if refinement.helped else ["that is no better: its slice of the SuperLM is what export writes"]),
+        f"report: {report}",
+        f"export: {export_command(run, refinement.student)}",
+    )

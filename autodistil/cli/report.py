@@ -9,6 +9,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, ReportDir
+from autodistil.cli.terminal import print_lines
 
 
 @app.command(epilog="Example: `autodistil report --run runs/mine --format pdf --format md`")
@@ -29,5 +30,4 @@ def report(
     from autodistil import pipeline
 
     files = pipeline.report_as(context, form, report_dir) if form else [pipeline.report(context, report_dir)]
-    for file in files:
-        typer.echo(f"report: {file}")
+    print_lines(*(f"report: {file}" for file in files))

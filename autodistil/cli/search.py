@@ -10,7 +10,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, Json, RecipeFile, ReportDir, Resume, with_flags
-from autodistil.cli.terminal import print_json, print_table
+from autodistil.cli.terminal import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from autodistil.pipeline import SearchResult
@@ -56,7 +56,7 @@ def print_search(result: SearchResult) -> None:
     score = "" if best.score is None else f"score {best.score:.4f}, "
     refined = "" if best.refined_loss is None else f" -> {best.refined_loss:.4f} refined alone"
     student = result.student
-    for line in (
+    print_lines(
         f"best: {best.id}: {score}loss {best.loss:.4f}{refined}, {best.costs['flops'] / 1e6:,.1f} MFLOPs, "
         f"{best.costs['params'] / 1e6:.2f} M parameters, {best.costs['size_mb']:.1f} MB",
         f"best student: {student.path} (reloaded and compared with the SuperLM: "
@@ -65,8 +65,7 @@ def print_search(result: SearchResult) -> None:
         f"candidates: {result.run / 'candidates.csv'}",
         f"export another: {result.export_command('knee')}",
         f"export: {result.export_command('best')}",
-    ):
-        typer.echo(line)
+    )
 
 
 def _print_front(result: SearchResult) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autodistil.cli.main import app
-from autodistil.cli.terminal import print_table
+from autodistil.cli.terminal import print_lines, print_table
 
 if TYPE_CHECKING:
     from autodistil.space.space import SearchSpace
@@ -32,7 +32,7 @@ def spaces(
         for shipped, space in loaded.items()
     ]
     print_table("Search spaces", ("name", "sub-spaces", "students", "description"), rows)
-    typer.echo("one in detail: autodistil spaces NAME; derived from a teacher: --space auto")
+    print_lines("one in detail: autodistil spaces NAME; derived from a teacher: --space auto")
 
 
 def _print_space(space: SearchSpace) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from autodistil.cli.main import app
-from autodistil.cli.terminal import print_table, quiet_libraries
+from autodistil.cli.terminal import print_lines, print_table, quiet_libraries
 
 _CAPTION = (
     "Every family passes the same contract on random weights: sliced = extracted = reloaded, FLOPs and parameters in "
@@ -30,7 +30,7 @@ def teachers(
     if convert is not None:
         from autodistil.models import packaged
 
-        typer.echo(f"{convert}: safetensors in {packaged.convert(convert)}; give it as --teacher {convert}")
+        print_lines(f"{convert}: safetensors in {packaged.convert(convert)}; give it as --teacher {convert}")
     if check is not None:
         _check(check)
     if convert is None and check is None:
@@ -43,8 +43,7 @@ def _check(source: str) -> None:
 
     quiet_libraries()
     config = load_config(source)
-    for line in (f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config))):
-        typer.echo(line)
+    print_lines(f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config)))
 
 
 def _print_teachers() -> None:

@@ -1,4 +1,4 @@
-"""What commands share to print: tables and JSON. Lines are `typer.echo`'s, so that nothing in them is markup.
+"""What commands share to print: lines in which nothing is markup, tables and JSON.
 
 Imports stand in the functions, so that help is quick.
 """
@@ -56,8 +56,13 @@ def print_table(
         table.add_row(*map(Text, row))
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=_PLAIN_WIDTH)
+        console.width = _PLAIN_WIDTH
     console.print(table)
+
+
+def print_lines(*lines: str) -> None:
+    """Lines on stdout, taken literally."""
+    typer.echo("\n".join(lines))
 
 
 def print_json(content: Any) -> None:

@@ -10,6 +10,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, RecipeFile, Resume, with_flags
+from autodistil.cli.terminal import print_lines
 from autodistil.config import SEARCH_OPTIONS
 
 
@@ -29,4 +30,4 @@ def train(
     from autodistil import pipeline
 
     pipeline.train(context, resume)
-    typer.echo(f"trained; search it with: autodistil search --run {run} --budget 500MFLOPs")
+    print_lines(f"trained; search it with: autodistil search --run {run} --budget 500MFLOPs")

@@ -10,7 +10,7 @@ import typer
 from autodistil.cli.main import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, Resume, given, with_flags
-from autodistil.cli.terminal import print_table
+from autodistil.cli.terminal import print_lines, print_table
 from autodistil.config import SEARCH_OPTIONS
 
 _FIXED = ("metric", "assistant", "train_steps", "train_minutes", "threads", "layout", "max_failures", "track")
@@ -35,12 +35,8 @@ def tune(
     tuned = tune_recipe(context, samples, resume)
     trials = tuned.trials if tuned.trials["error"].any() else tuned.trials.drop(columns="error")
     names = [name.replace("_", " ") for name in trials.columns]
-    rows = (map(_cell, row) for row in trials.itertuples(index=False))
+    cells = trials.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
     right = set(names) - {"layer map", "error"}
-    print_table("Recipes by held-out loss after equal steps", names, rows, right=right)
-    typer.echo(f"trials: {tuned.trials_path}")
-    typer.echo(f"train with the best: autodistil train --recipe {tuned.recipe_path} --run NEW")
-
-
-def _cell(value: float | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    print_table("Recipes by held-out loss after equal steps", names, cells.itertuples(index=False), right=right)
+    best = f"train with the best: autodistil train --recipe {tuned.recipe_path} --run NEW"
+    print_lines(f"trials: {tuned.trials_path}", best)

@@ -31,7 +31,7 @@ def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
     """
     with quiet("fvcore"):  # neither its loggers nor the deprecations of its tracer say anything about the count
         fvcore = optional_import("fvcore.nn", "counting FLOPs by tracing", "pip install fvcore", ConfigError)
-        encoder: Any = _traceable(model if isinstance(model, PreTrainedModel) else _on_meta(model))
+        encoder: Any = _traceable(model)
         was_training = encoder.training
         try:
             generates = encoder.get_output_embeddings() is not None
@@ -44,11 +44,15 @@ def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
             encoder.train(was_training)
 
 
-def _traceable(model: PreTrainedModel) -> PreTrainedModel:
-    """The model, or a copy with memory for its parameters: the tracer knows no convolution on the meta device."""
-    if model.main_input_name != "pixel_values" or model.device.type != "meta":
-        return model
-    return copy.deepcopy(model).to_empty(device="cpu")
+def _traceable(model: PreTrainedModel | PretrainedConfig) -> PreTrainedModel:
+    """The model, that of a config on the meta device, or a copy with memory where that device knows no convolution."""
+    if isinstance(model, PretrainedConfig):
+        auto_model: Any = AutoModel  # its class methods are not annotated
+        with torch.device("meta"):
+            model = auto_model.from_config(model)
+    if model.main_input_name == "pixel_values" and model.device.type == "meta":
+        return copy.deepcopy(model).to_empty(device="cpu")
+    return model
 
 
 def _one_input(model: Any, seq_len: int) -> torch.Tensor:
@@ -71,13 +75,6 @@ class _Prefill(torch.nn.Module):
         """(1, seq) -> logits (1, 1, vocabulary)."""
         logits: torch.Tensor = self.model(input_ids, use_cache=False, logits_to_keep=1).logits
         return logits
-
-
-def _on_meta(config: PretrainedConfig) -> PreTrainedModel:
-    auto_model: Any = AutoModel  # its class methods are not annotated
-    with torch.device("meta"):
-        model: PreTrainedModel = auto_model.from_config(config)
-    return model
 
 
 def _attention_flops(inputs: list[Any], outputs: list[Any]) -> int:

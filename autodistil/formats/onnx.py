@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Format, Ids, Origin, Runtime, check_cuda
-from autodistil.formats.parity import Agreement, Case, agreement, check_agreement, parity_cases
+from autodistil.formats.parity import Case, Parity, agreement, check_agreement, parity_cases
 from autodistil.utils import atomic_path, copy_file, optional_import, quiet
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ OPSET = 20
 INSTALL = "pip install 'autodistil[onnx]'"
 
 
-def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None = None) -> Agreement:
+def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None = None) -> Parity:
     """Write a model to an ONNX file, whole and checked or not at all.
 
     Args:

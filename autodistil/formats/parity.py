@@ -39,7 +39,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Parity:
     """How close a runtime comes, over the real tokens of all cases."""
 
     max_difference: float
@@ -47,7 +47,7 @@ class Agreement:
     mean_cosine: float
 
 
-def agreement(run: Compute, cases: Sequence[Case]) -> Agreement:
+def agreement(run: Compute, cases: Sequence[Case]) -> Parity:
     """Compare a runtime with PyTorch; padding may hold anything."""
     differences, close = [], []
     for case in cases:
@@ -55,7 +55,7 @@ def agreement(run: Compute, cases: Sequence[Case]) -> Agreement:
         ours, theirs = run(case.input_ids, case.attention_mask)[real], case.expected[real]
         differences.append(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
         close.append(cosines(ours, theirs))
-    return Agreement(float(np.max(differences)), float(np.concatenate(close).mean()))
+    return Parity(float(np.max(differences)), float(np.concatenate(close).mean()))
 
 
 def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[n
     return found
 
 
-def check_agreement(found: Agreement, what: str, min_cosine: float | None = None) -> Agreement:
+def check_agreement(found: Parity, what: str, min_cosine: float | None = None) -> Parity:
     """Return `found` if it is close enough.
 
     Args:

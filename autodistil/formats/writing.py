@@ -21,9 +21,9 @@ from autodistil.formats import FORMATS
 from autodistil.formats.format import Format, Origin
 from autodistil.formats.onnx import OnnxRuntime, onnx_file
 from autodistil.formats.parity import (
-    Agreement,
     Case,
     Compute,
+    Parity,
     agreement,
     check_agreement,
     cosines,
@@ -47,7 +47,7 @@ class Deployable:
     """Within the student's folder."""
     size_mb: float
     """In 1e6 bytes, weights included."""
-    agreement: Agreement
+    agreement: Parity
     """With PyTorch."""
     speed: float | None = None
     """Time of a forward over that of the float32 ONNX file, median of rounds in turns; of the quantised one only."""

@@ -56,6 +56,9 @@ FEWEST_CHOSEN = 8
 MOST_CHOSEN = 64
 """Measured in huge spaces: more would teach the model little."""
 
+_KERNEL = ConstantKernel(1e-3, (1e-6, 1e-1)) * RBF(1.0, (0.5, 8.0)) + WhiteKernel(1e-4, (1e-6, 1e-2))
+"""Deviations of some percent, smooth over half of an octave or more, and noise of a median."""
+
 Floats = NDArray[np.float64]
 
 LAYER_TYPES = ("fixed", "layer overhead", "embeddings", "attention projections", "attention", "FFN", "norms")
@@ -231,9 +234,8 @@ def _fit(cost: str, load: Workload, known: Floats, kernel: Any = None) -> tuple[
     rows = (features / scale).to_numpy() / known[:, None]  # relative errors
     prices = pd.Series(nnls(rows, np.ones(len(known)))[0], index=features.columns) / scale
     left = np.log(known / (features @ prices).to_numpy())
-    process = GaussianProcessRegressor(
-        kernel or _kernel(), alpha=1e-8, optimizer=None if kernel else "fmin_l_bfgs_b", random_state=0
-    )
+    optimizer = None if kernel else "fmin_l_bfgs_b"
+    process = GaussianProcessRegressor(kernel or _KERNEL, alpha=1e-8, optimizer=optimizer, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a hyperparameter at its bound is no problem here
         process.fit(_coordinates(load.students), left)
@@ -250,12 +252,6 @@ def _coordinates(students: Sequence[StudentConfig]) -> Floats:
     """(students, 4): binary logarithms of layers, hidden size, attention width and intermediate size."""
     sizes = [(s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size) for s in students]
     return np.log2(np.array(sizes, dtype=float).reshape(-1, 4))
-
-
-def _kernel() -> Any:
-    """Deviations of some percent, smooth over half of an octave or more, and noise of a median."""
-    smooth = ConstantKernel(1e-3, (1e-6, 1e-1)) * RBF(1.0, (0.5, 8.0))
-    return smooth + WhiteKernel(1e-4, (1e-6, 1e-2))
 
 
 def design_size(total: int) -> int:

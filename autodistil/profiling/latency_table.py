@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from autodistil.errors import ProfileError, one_line
-from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
+from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, check_runtime
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
 from autodistil.utils import short, write_text
@@ -66,15 +66,6 @@ class LatencyTable:
     """Fastest time of the kernel that neighbour load is told by: compare it between tables of one device."""
     entries: tuple[LatencyEntry, ...]
     version: int = FORMAT
-
-    def setting(self, entry: LatencyEntry) -> RuntimeSetting:
-        """How an entry was measured."""
-        return RuntimeSetting(self.device.kind, self.runtime, self.threads, entry.batch, entry.seq_len)
-
-    @property
-    def busy(self) -> bool:
-        """Whether some entry was measured on a busy machine."""
-        return any(entry.busy for entry in self.entries)
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain JSON types."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autodistil.errors import IntegrityError, ProfileError
 from autodistil.formats.onnx import OPSET, OnnxRuntime, export_onnx, require
-from autodistil.formats.parity import Agreement, Case, agreement, check_agreement, load_cases, parity_cases, save_cases
+from autodistil.formats.parity import Case, Parity, agreement, check_agreement, load_cases, parity_cases, save_cases
 from autodistil.models.superlm import SuperLM
 from tests.profiling.conftest import tiny_bert
 
@@ -94,10 +94,10 @@ def test_what_a_runtime_makes_of_padding_does_not_matter_and_nan_does():
     assert agreement(answer(1e9), cases).mean_cosine == pytest.approx(1)
     for least in (None, 0.9):
         with pytest.raises(IntegrityError):
-            check_agreement(Agreement(float("nan"), float("nan")), "it", least)
+            check_agreement(Parity(float("nan"), float("nan")), "it", least)
         with pytest.raises(IntegrityError):
-            check_agreement(Agreement(0.5, 0.5), "it", least)
-    check_agreement(Agreement(0.5, 0.95), "it", min_cosine=0.9)
+            check_agreement(Parity(0.5, 0.5), "it", least)
+    check_agreement(Parity(0.5, 0.95), "it", min_cosine=0.9)
 
 
 def test_a_missing_library_is_named_with_the_line_that_installs_it(monkeypatch):

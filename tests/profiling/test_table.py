@@ -42,8 +42,11 @@ TABLE = LatencyTable(
 def test_a_table_is_the_same_after_a_file(tmp_path):
     path = write_table(TABLE, tmp_path / "table.json")
     assert read_table(path) == TABLE
-    assert TABLE.busy
-    assert str(TABLE.setting(TABLE.entries[1])) == "cpu, onnx, 2 threads, batch 8, length 32"
+    assert [entry.busy for entry in TABLE.entries] == [False, True]
+    assert (
+        str(RuntimeSetting(TABLE.device.kind, TABLE.runtime, TABLE.threads, 8, 32))
+        == "cpu, onnx, 2 threads, batch 8, length 32"
+    )
 
 
 entries = st.builds(

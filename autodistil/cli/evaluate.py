@@ -47,8 +47,7 @@ def evaluate(
     finetune: Annotated[bool, typer.Option("--finetune", help="The same as --method finetune.")] = False,
     seeds: Annotated[int | None, typer.Option(help="Seeds [default: 3 for finetune, else 1].", metavar="N")] = None,
     max_train: Annotated[
-        int | None,
-        typer.Option(help="Training rows at most [default: 10,000 for probe, else all].", metavar="N"),
+        int | None, typer.Option(help="Training rows at most [default: 10,000 for probe, else all].", metavar="N")
     ] = None,
     learning_rate: Annotated[
         list[float] | None,

@@ -155,12 +155,15 @@ def _print_entries(table: LatencyTable) -> None:
 
 def notes(profile: Profile) -> list[str]:
     """What to say about neighbour load and about quantised outputs."""
-    found, busy, cosine = [], sum(entry.busy for entry in profile.table.entries), profile.mean_cosine
+    entries, found = profile.table.entries, []
+    busy = sum(entry.busy for entry in entries)
     if busy:
         found.append(
-            f"the machine was busy: {busy} of {len(profile.table.entries)} entries were disturbed by other work in spite "
-            "of three repetitions, and their times are too long or scatter; close other programs and profile again"
+            f"the machine was busy: {busy} of {len(entries)} entries were disturbed by other work in spite of three "
+            "repetitions, and their times are too long or scatter; close other programs and profile again"
         )
     if profile.table.runtime == "onnx-int8":
-        found.append(f"cosine of quantised outputs with PyTorch's: {cosine:.3f} (the lowest student's mean)")
+        found.append(
+            f"cosine of quantised outputs with PyTorch's: {profile.mean_cosine:.3f} (the lowest student's mean)"
+        )
     return found

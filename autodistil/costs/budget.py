@@ -19,7 +19,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +28,7 @@ from autodistil.errors import BudgetError, ProfileError, suggest
 from autodistil.formats.setting import DEVICES, MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
 from autodistil.utils import short
 
-_PREFIXES = MappingProxyType({"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12})
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
 Unit = tuple[str, float]
@@ -41,18 +40,16 @@ def _spellings(cost: str, units: Sequence[str], prefixes: Sequence[str], per_bas
     return {prefix + unit: (cost, _PREFIXES[prefix] / per_base) for unit in units for prefix in prefixes}
 
 
-_UNITS: Mapping[str, Unit] = MappingProxyType(
-    {
-        **_spellings("flops", ("flops", "flop", "macs", "mac"), ("", *"kmgt"), 1),
-        **_spellings("params", ("params", "param", "parameters", "parameter"), ("", *"kmgt"), 1),
-        **_spellings("size_mb", ("b",), "kmgt", 1e6),  # 7B may mean parameters, so bytes need a prefix
-        **_spellings("kv_bytes", ("bkv",), ("", *"kmgt"), 1),
-        "ms": ("ms", 1.0),
-        "s": ("ms", 1e3),
-        **_spellings("ram_mb", ("bram",), "kmg", 1e6),
-        **_spellings("file_mb", ("bfile",), "kmg", 1e6),
-    }
-)
+_UNITS: Mapping[str, Unit] = {
+    **_spellings("flops", ("flops", "flop", "macs", "mac"), ("", *"kmgt"), 1),
+    **_spellings("params", ("params", "param", "parameters", "parameter"), ("", *"kmgt"), 1),
+    **_spellings("size_mb", ("b",), "kmgt", 1e6),  # 7B may mean parameters, so bytes need a prefix
+    **_spellings("kv_bytes", ("bkv",), ("", *"kmgt"), 1),
+    "ms": ("ms", 1.0),
+    "s": ("ms", 1e3),
+    **_spellings("ram_mb", ("bram",), "kmg", 1e6),
+    **_spellings("file_mb", ("bfile",), "kmg", 1e6),
+}
 
 _DEVICE_COSTS = ("ms", "ram_mb", "file_mb")
 
@@ -66,7 +63,7 @@ _MAX_CHARACTERS = 300  # paths may be long, messages must not; and no pattern ru
 _ALLOWED = "a positive number with a unit, such as 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu"
 _DEVICE_ALLOWED = "such as 8ms@cpu,threads=1,runtime=onnx,seq=128, 8ms@laptop, 200MBram or 25MBfile"
 
-_MOST = MappingProxyType({"threads": MAX_THREADS, "batch": MAX_BATCH, "seq": MAX_SEQ_LEN})
+_MOST = {"threads": MAX_THREADS, "batch": MAX_BATCH, "seq": MAX_SEQ_LEN}
 _SETTINGS = ("runtime", *_MOST)
 
 Value = TypeVar("Value", float, NDArray[np.float64])

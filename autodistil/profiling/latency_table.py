@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from autodistil.errors import ProfileError, one_line
@@ -221,34 +220,31 @@ def _entries(raw: Any, where: str) -> tuple[LatencyEntry, ...]:
     return entries
 
 
-_STUDENT: Mapping[str, Check] = MappingProxyType(
-    {**dict.fromkeys(DIMENSIONS, _whole(_MAX_SIZE)), **dict.fromkeys(OPTIONAL_AXES, _optional(_whole(_MAX_SIZE)))}
-)
-_DEVICE: Mapping[str, Check] = MappingProxyType(
-    {**dict.fromkeys(("id", "cpu", "os", "arch"), _line), "cores": _whole(_MAX_SIZE), "gpu": _optional(_line)}
-)
-_ENTRY: Mapping[str, Check] = MappingProxyType(
-    {
-        "student": lambda raw, where: StudentConfig(**_record(raw, where, _STUDENT, optional=OPTIONAL_AXES)),
-        "batch": _whole(MAX_BATCH),
-        "seq_len": _whole(MAX_SEQ_LEN),
-        **dict.fromkeys(("median_ms", "low_ms", "high_ms"), _number(_MAX_MS)),
-        "rounds": _whole(_MAX_ROUNDS),
-        "busy": _check("true or false", lambda raw: isinstance(raw, bool)),
-        "peak_memory_mb": _optional(_number(_MAX_MB)),
-        "file_mb": _number(_MAX_MB),
-    }
-)
-_TABLE: Mapping[str, Check] = MappingProxyType(
-    {
-        "device": _device,
-        "runtime": lambda raw, where: check_runtime(_line(raw, where)),
-        "threads": _whole(MAX_THREADS),
-        "family": _line,
-        "vocab_size": _whole(_MAX_SIZE),
-        "versions": _versions,
-        "reference_ms": _number(_MAX_MS),
-        "entries": _entries,
-        "version": _whole(FORMAT),
-    }
-)
+_SIZE = _whole(_MAX_SIZE)
+_STUDENT: Mapping[str, Check] = {**dict.fromkeys(DIMENSIONS, _SIZE), **dict.fromkeys(OPTIONAL_AXES, _optional(_SIZE))}
+_DEVICE: Mapping[str, Check] = {
+    **dict.fromkeys(("id", "cpu", "os", "arch"), _line),
+    "cores": _SIZE,
+    "gpu": _optional(_line),
+}
+_ENTRY: Mapping[str, Check] = {
+    "student": lambda raw, where: StudentConfig(**_record(raw, where, _STUDENT, optional=OPTIONAL_AXES)),
+    "batch": _whole(MAX_BATCH),
+    "seq_len": _whole(MAX_SEQ_LEN),
+    **dict.fromkeys(("median_ms", "low_ms", "high_ms"), _number(_MAX_MS)),
+    "rounds": _whole(_MAX_ROUNDS),
+    "busy": _check("true or false", lambda raw: isinstance(raw, bool)),
+    "peak_memory_mb": _optional(_number(_MAX_MB)),
+    "file_mb": _number(_MAX_MB),
+}
+_TABLE: Mapping[str, Check] = {
+    "device": _device,
+    "runtime": lambda raw, where: check_runtime(_line(raw, where)),
+    "threads": _whole(MAX_THREADS),
+    "family": _line,
+    "vocab_size": _SIZE,
+    "versions": _versions,
+    "reference_ms": _number(_MAX_MS),
+    "entries": _entries,
+    "version": _whole(FORMAT),
+}

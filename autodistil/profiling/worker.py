@@ -17,7 +17,6 @@ from dataclasses import asdict
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -83,9 +82,7 @@ def memory(job: Job, send: Send) -> list[float | None]:
     return peak_memory_mb(job["device"], lambda: partial(_call, job, student, _load(job, student)), shapes)
 
 
-TASKS: Mapping[str, Callable[[Job, Send], Any]] = MappingProxyType(
-    {"probe": probe, "latency": latency, "memory": memory}
-)
+TASKS: Mapping[str, Callable[[Job, Send], Any]] = {"probe": probe, "latency": latency, "memory": memory}
 
 
 def _load(job: Job, student: Mapping[str, Any]) -> Runtime:

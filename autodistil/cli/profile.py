@@ -17,46 +17,32 @@ if TYPE_CHECKING:
     from autodistil.profiling.latency_table import LatencyTable
     from autodistil.profiling.profile import Profile, StudentSource
 
-RunFolder = Annotated[Path | None, typer.Option("--run", help="Run folder: a choice of its students.", metavar="DIR")]
-Students = Annotated[
-    list[Path] | None,
-    typer.Option("--student", help="An exported student, or another encoder. Repeatable.", metavar="DIR"),
-]
-Count = Annotated[int, typer.Option("--students", help="Of a run: students to measure at most.", metavar="N")]
-ProfileDevice = Annotated[
-    str, typer.Option("--device", help="cpu, cuda, or ray:LABEL for a node of a Ray cluster.", metavar="NAME")
-]
-RuntimeName = Annotated[
-    str, typer.Option("--runtime", help="torch, torch-compile, onnx, onnx-int8 or openvino.", metavar="NAME")
-]
-ProfileThreads = Annotated[int, typer.Option("--threads", help="CPU threads.", metavar="N")]
-Batches = Annotated[str, typer.Option("--batch", help="Sequences of a batch, separated by commas.", metavar="N,...")]
-Lengths = Annotated[str, typer.Option("--seq-len", help="Tokens of a sequence, separated by commas.", metavar="N,...")]
-Rounds = Annotated[int, typer.Option("--rounds", help="Timed rounds, 30 or more.", metavar="N")]
-Memory = Annotated[bool, typer.Option("--memory/--no-memory", help="Measure peak memory too (a process a student).")]
-Out = Annotated[Path, typer.Option("--out", help="Where the table goes.", metavar="table.json")]
-Emit = Annotated[
-    Path | None,
-    typer.Option(
-        "--emit", help="Measure nothing: write the ONNX set and its one-file runner for another device.", metavar="DIR"
-    ),
-]
-
 
 @app.command(epilog="Example: `autodistil profile --run runs/mine --runtime onnx --threads 1 --seq-len 32,128`")
 def profile(
-    run: RunFolder = None,
-    student: Students = None,
-    students: Count = 12,
-    device: ProfileDevice = "cpu",
-    runtime: RuntimeName = "onnx",
-    threads: ProfileThreads = 1,
-    batch: Batches = "1",
-    seq_len: Lengths = "128",
-    rounds: Rounds = 30,
-    memory: Memory = True,
-    out: Out = Path("table.json"),
-    emit: Emit = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder: a choice of its students.", metavar="DIR")] = None,
+    student: Annotated[
+        list[Path] | None, typer.Option(help="An exported student, or another encoder. Repeatable.", metavar="DIR")
+    ] = None,
+    students: Annotated[int, typer.Option(help="Of a run: students to measure at most.", metavar="N")] = 12,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or ray:LABEL for a node of a Ray cluster.", metavar="NAME")
+    ] = "cpu",
+    runtime: Annotated[
+        str, typer.Option(help="torch, torch-compile, onnx, onnx-int8 or openvino.", metavar="NAME")
+    ] = "onnx",
+    threads: Annotated[int, typer.Option(help="CPU threads.", metavar="N")] = 1,
+    batch: Annotated[str, typer.Option(help="Sequences of a batch, separated by commas.", metavar="N,...")] = "1",
+    seq_len: Annotated[str, typer.Option(help="Tokens of a sequence, separated by commas.", metavar="N,...")] = "128",
+    rounds: Annotated[int, typer.Option(help="Timed rounds, 30 or more.", metavar="N")] = 30,
+    memory: Annotated[bool, typer.Option(help="Measure peak memory too (a process a student).")] = True,
+    out: Annotated[Path, typer.Option(help="Where the table goes.", metavar="table.json")] = Path("table.json"),
+    emit: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measure nothing: write the ONNX set and its one-file runner for another device.", metavar="DIR"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""

@@ -32,18 +32,14 @@ def teachers(
 
         print_lines(f"{convert}: safetensors in {packaged.convert(convert)}; give it as --teacher {convert}")
     if check is not None:
-        _check(check)
+        from autodistil.export.family_contract import check_family
+        from autodistil.models.hf_folder import load_config
+
+        quiet_libraries()
+        config = load_config(check)
+        print_lines(f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config)))
     if convert is None and check is None:
         _print_teachers()
-
-
-def _check(source: str) -> None:
-    from autodistil.export.family_contract import check_family
-    from autodistil.models.hf_folder import load_config
-
-    quiet_libraries()
-    config = load_config(source)
-    print_lines(f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config)))
 
 
 def _print_teachers() -> None:

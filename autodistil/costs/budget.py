@@ -129,9 +129,8 @@ class DeviceBudget(Budget):
         Args:
             seq_len: the run's length, unless the budget has one of its own.
         """
-        return RuntimeSetting(
-            self.device, self.runtime or "onnx", self.threads or 1, self.batch, self.seq_len or seq_len
-        )
+        length = self.seq_len or seq_len
+        return RuntimeSetting(self.device, self.runtime or "onnx", self.threads or 1, self.batch, length)
 
 
 def read_budget(text: str) -> Budget:

@@ -36,10 +36,7 @@ class TokenInputs:
         """Texts cut to the longest of them; with a mask only where there is padding."""
         ids = torch.from_numpy(np.ascontiguousarray(samples))
         real = ids != PADDING
-        ids, real = ids[:, real.any(0)], real[:, real.any(0)]
-        if real.all():
-            return {"input_ids": ids.to(device)}
-        return {"input_ids": ids.where(real, self.padding_id).to(device), "attention_mask": real.long().to(device)}
+        return {name: value.to(device) for name, value in _cut(ids.where(real, self.padding_id), real).items()}
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,13 @@ def take_rows(batch: Batch, rows: slice) -> Batch:
     ids = batch["input_ids"][rows]
     if "attention_mask" not in batch:
         return {"input_ids": ids}
-    mask = batch["attention_mask"][rows]
+    return _cut(ids, batch["attention_mask"][rows])
+
+
+def _cut(ids: Tensor, mask: Tensor) -> Batch:
     used = mask.any(0)
     ids, mask = ids[:, used], mask[:, used]
-    return {"input_ids": ids} if mask.all() else {"input_ids": ids, "attention_mask": mask}
+    return {"input_ids": ids} if mask.all() else {"input_ids": ids, "attention_mask": mask.long()}
 
 
 def real_tokens(batch: Batch) -> Tensor | None:

@@ -30,11 +30,8 @@ class RunImages(RunSamples):
             raise ConfigError(
                 f"text_unit = {self.config.text_unit!r} is for text, this teacher reads images; leave it out"
             )
-
-    @property
-    def unit(self) -> str:
-        """`images`."""
-        return "images"
+        self.unit = "images"
+        self.heldout_limit = (", a quarter at most", "more images, or lower heldout_sequences")
 
     @cached_property
     def corpus(self) -> ImageCorpus:
@@ -58,11 +55,6 @@ class RunImages(RunSamples):
     def heldout(self) -> ImageSubset:
         """Images that are never trained on."""
         return self.corpus.heldout
-
-    @property
-    def heldout_limit(self) -> tuple[str, str]:
-        """Their share of the corpus."""
-        return ", a quarter at most", "more images, or lower heldout_sequences"
 
     @property
     def tokens_a_step(self) -> int:

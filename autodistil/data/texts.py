@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -60,11 +60,10 @@ class RunSamples(ABC):
     inputs: Inputs
     device: torch.device
     progress: Progress
-
-    @property
-    @abstractmethod
-    def unit(self) -> str:
-        """What a sample is called: `sequences`, `sentences` or `images`."""
+    unit: str = field(init=False)
+    """What a sample is called: `sequences`, `sentences` or `images`."""
+    heldout_limit: tuple[str, str] = field(init=False)
+    """What limits the number of held-out samples, and what gives more of them, in words."""
 
     @property
     @abstractmethod
@@ -80,11 +79,6 @@ class RunSamples(ABC):
     @abstractmethod
     def heldout(self) -> Samples:
         """Samples that are never trained on."""
-
-    @property
-    @abstractmethod
-    def heldout_limit(self) -> tuple[str, str]:
-        """What limits the number of held-out samples, and what gives more of them, in words."""
 
     @property
     @abstractmethod
@@ -177,10 +171,10 @@ class RunText(RunSamples):
     tokenizer: PreTrainedTokenizerBase
     sentences: bool
 
-    @property
-    def unit(self) -> str:
-        """`sentences` or `sequences`."""
-        return "sentences" if self.sentences else "sequences"
+    def __post_init__(self) -> None:
+        self.unit = "sentences" if self.sentences else "sequences"
+        more = "more text, or lower heldout_sequences or --seq-len"
+        self.heldout_limit = (f" of {self.config.seq_len} tokens at most", more)
 
     @cached_property
     def corpus(self) -> TokenizedCorpus:
@@ -213,11 +207,6 @@ class RunText(RunSamples):
 
     def _packed(self, stream: TokenStream) -> PackedSequences:
         return PackedSequences(stream, self.config.seq_len, *special_affixes(self.tokenizer))
-
-    @property
-    def heldout_limit(self) -> tuple[str, str]:
-        """Their length."""
-        return f" of {self.config.seq_len} tokens at most", "more text, or lower heldout_sequences or --seq-len"
 
     @cached_property
     def tokens_a_step(self) -> int:

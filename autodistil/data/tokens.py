@@ -34,6 +34,8 @@ FORMAT = 1
 MIN_TOKENS = 1024
 """Smallest corpus: below it there is nothing to learn from and to hold out."""
 
+HELDOUT_SHARE = 0.02
+"""Share of the documents that is held out."""
 MIN_HELDOUT_TOKENS = 8192
 LARGEST_HELDOUT_SHARE = 0.25
 """No more of a small corpus is held out to reach the minimum."""
@@ -146,9 +148,8 @@ def tokenize_corpus(
     tokenizer: PreTrainedTokenizerBase,
     *,
     cache_dir: Path | None = None,
-    heldout_share: float = 0.02,
     min_heldout_tokens: int = MIN_HELDOUT_TOKENS,
-    progress: TokenProgress | None = None,
+    progress: TokenProgress = lambda documents, tokens: None,
 ) -> TokenizedCorpus:
     """Tokenise a corpus, or open it where that was done before.
 
@@ -156,19 +157,17 @@ def tokenize_corpus(
         sources: files, folders, globs, `hf:` data sets or `python-docs`.
         tokenizer: the teacher's.
         cache_dir: root of the cache; `$AUTODISTIL_CACHE` or `~/.cache/autodistil` unless given.
-        heldout_share: share of the documents that is held out.
         min_heldout_tokens: more is held out of a small corpus to reach this, up to a quarter of it.
         progress: called with (documents, tokens) while tokenising, from 0 again where a small corpus is split anew.
 
     Raises:
         CorpusError: a source cannot be read, the corpus is too small, or the cache cannot be written.
     """
-    assert 0 < heldout_share < 1
     resolved = resolve(sources)
-    split = (heldout_share, min_heldout_tokens)
+    split = (HELDOUT_SHARE, min_heldout_tokens)
     fingerprint = _fingerprint([source.identity for source in resolved], tokenizer_fingerprint(tokenizer), split)
     folder = (cache_dir or default_cache_dir()) / "tokens" / fingerprint
-    meta = built_once(folder, partial(_build, resolved, tokenizer, split, progress))
+    meta = built_once(folder, partial(_build, resolved, tokenizer, min_heldout_tokens, progress))
     dtype = np.dtype(meta["dtype"])
     train, heldout = (
         TokenStream(folder / name, dtype.name, meta["files"][name]["bytes"] // dtype.itemsize)
@@ -187,13 +186,13 @@ def _fingerprint(*parts: object) -> str:
 def _build(
     sources: Sequence[CorpusSource],
     tokenizer: PreTrainedTokenizerBase,
-    split: tuple[float, int],
-    progress: TokenProgress | None,
+    min_heldout_tokens: int,
+    progress: TokenProgress,
     folder: Path,
 ) -> dict[str, Any]:
     """Write the two streams into a folder; returns what to remember of them."""
     writer = _Writer(folder, tokenizer, progress)
-    share, min_heldout_tokens = split
+    share = HELDOUT_SHARE
     while True:
         writer.write(chain.from_iterable(map(source_documents, sources)), share)
         tokens, heldout = sum(writer.tokens.values()), writer.tokens[HELDOUT]
@@ -213,12 +212,12 @@ def _build(
 class _Writer:
     """Writes a corpus as `train.bin` and `heldout.bin`, and counts what it has written."""
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: TokenProgress | None) -> None:
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: TokenProgress) -> None:
         self.paths = {side: folder / f"{side}.bin" for side in (TRAIN, HELDOUT)}
         self.tokenizer = tokenizer
         self.separator = separator_ids(tokenizer)
         self.dtype = np.dtype(np.uint16 if vocabulary_size(tokenizer) <= 1 << 16 else np.uint32)
-        self.progress = progress or (lambda documents, tokens: None)
+        self.progress = progress
 
     def write(self, documents: Iterable[str], heldout_share: float) -> None:
         """Write both streams anew, with each document once."""

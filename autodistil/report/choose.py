@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from autodistil.costs.units import COSTS, cost_of
+from autodistil.costs.units import COSTS, Cost, cost_of
 from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import ReportData, by_rank, front_rows
 from autodistil.report.style import Spec, rounded
@@ -26,13 +26,9 @@ _PICK = " --pick best "
 
 
 @dataclass(frozen=True)
-class Dial:
+class Dial(Cost):
     """A cost with a slider of its own."""
 
-    column: str
-    name: str
-    unit: str
-    """What stands behind a number, `{}` being the SI prefix."""
     limit: float | None
     """The tightest budget of the search, None where it had none."""
     teacher: float | None
@@ -42,11 +38,13 @@ class Dial:
 def dials(data: ReportData) -> list[Dial]:
     """The costs to choose by: FLOPs, parameters and size, and what candidates take on devices."""
     known = [column for column in COSTS if column in data.candidates]
-    costs = [cost_of(column) for column in (*known, *data.table.devices)]
-    limits = [min((b.limit for b in data.budgets if b.cost == cost.column), default=None) for cost in costs]
     return [
-        Dial(cost.column, cost.name, cost.unit, limit, data.teacher_costs.get(cost.column))
-        for cost, limit in zip(costs, limits, strict=True)
+        Dial(
+            **asdict(cost_of(column)),
+            limit=min((budget.limit for budget in data.budgets if budget.cost == column), default=None),
+            teacher=data.teacher_costs.get(column),
+        )
+        for column in (*known, *data.table.devices)
     ]
 
 

@@ -115,7 +115,7 @@ def comparison_page(found: Comparison) -> str:
         notes=found.notes,
         measure=found.measure,
         costs={cost: cost_of(cost).name for cost in found.costs},
-        runs=[list(_run_cells(found, number)) for number in range(len(found.runs))],
+        runs=[list(_run_cells(found.measure, run, number)) for number, run in enumerate(found.runs)],
         changes=[
             [Cell("Kind", change.group, kind=TEXT), Cell("Option", change.option, kind=TEXT)]
             + [Cell(run.name, value, kind=TEXT) for run, value in zip(found.runs, change.values, strict=True)]
@@ -190,12 +190,11 @@ def front_over(students: pd.DataFrame, cost: str, sign: int) -> pd.DataFrame:
 # ---- tables
 
 
-def _run_cells(found: Comparison, number: int) -> Iterator[Cell]:
-    run = found.runs[number]
+def _run_cells(measure: str, run: ComparedRun, number: int) -> Iterator[Cell]:
     yield Cell("Run", run.name, run.name, TEXT, number)
     yield Cell("Scored", f"{len(run.students):,} of {run.total:,}", len(run.students))
     yield Cell("Its best student", run.best or "–", run.best or "", TEXT)
-    yield Cell(found.measure.capitalize(), best_value(run, "value", ".4f"), best_value(run, "value", ".9f", ""))
+    yield Cell(measure.capitalize(), best_value(run, "value", ".4f"), best_value(run, "value", ".9f", ""))
     flops = None if run.best is None else run.students.loc[run.best, "flops"]
     yield Cell("MFLOPs", "–" if flops is None else significant(flops / 1e6), or_dash(flops, "f", ""))
     for cost, share in run.hypervolume.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -173,25 +174,22 @@ def _model_figure(device: DeviceCost) -> Spec:
     found, unit = guesses(device), cost_of(device.budget.cost).unit
     values = [value for guess in found for value in (guess.predicted, guess.measured)]
     scale = Scale.over(values, pad_low=0.06, pad_high=0.06)
+    groups = [(finalist, list(group)) for finalist, group in groupby(found, key=lambda guess: guess.finalist)]
     traces = [
-        _guess_points([guess for guess in found if guess.finalist == finalist], series, name, unit)
-        for series, (finalist, name) in enumerate([(False, "by design"), (True, "finalists, as exported")])
+        series_points(
+            [guess.predicted for guess in group],
+            [guess.measured for guess in group],
+            "finalists, as exported" if finalist else "by design",
+            int(finalist),
+            9,
+            customdata=[[as_text(guess.id), f"{100 * guess.error:+.1f} %"] for guess in group],
+            hovertemplate=f"<b>%{{customdata[0]}}</b><br>predicted %{{x:.4g}} {unit} (%{{customdata[1]}}) · "
+            f"measured %{{y:.4g}} {unit}<extra></extra>",
+        )
+        for finalist, group in groups
     ]
     layout = small_layout(scale.axis(f"Predicted, {unit}", nticks=5), scale.axis(f"Measured, {unit}", nticks=5))
-    return {"data": [identity_line(values), *(trace for trace in traces if trace["x"])], "layout": layout}
-
-
-def _guess_points(found: list[Guess], series: int, name: str, unit: str) -> Spec:
-    return series_points(
-        [guess.predicted for guess in found],
-        [guess.measured for guess in found],
-        name,
-        series,
-        9,
-        customdata=[[as_text(guess.id), f"{100 * guess.error:+.1f} %"] for guess in found],
-        hovertemplate=f"<b>%{{customdata[0]}}</b><br>predicted %{{x:.4g}} {unit} (%{{customdata[1]}}) · "
-        f"measured %{{y:.4g}} {unit}<extra></extra>",
-    )
+    return {"data": [identity_line(values), *traces], "layout": layout}
 
 
 def _layer_figure(data: ReportData, device: DeviceCost) -> Spec:

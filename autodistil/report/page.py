@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
@@ -38,6 +37,7 @@ from autodistil.report.style import (
     Spec,
     css_variables,
     or_dash,
+    rounded,
     series_colour,
     series_glyph,
     training_figures,
@@ -194,17 +194,12 @@ def _without_points(figure: Spec) -> Spec:
 
 def _facts(data: ReportData) -> list[list[Any]]:
     """The students, a list of `hover_columns` each, once for all figures."""
-    columns = data.candidates.reindex(columns=list(hover_columns(data))).astype(object)
-    return [[_plain(value) for value in row] for row in columns.itertuples(index=False, name=None)]
-
-
-def _plain(value: Any) -> Any:
-    """A cell as JSON knows it, floats to six digits."""
-    if pd.isna(value):
-        return None
-    if isinstance(value, (float, np.floating)):
-        return float(f"{value:.6g}")
-    return value.item() if isinstance(value, np.generic) else value
+    table = data.candidates.reindex(columns=list(hover_columns(data)))
+    columns = [
+        rounded(column) if column.dtype.kind == "f" else column.astype(object).where(column.notna(), None)
+        for _, column in table.items()
+    ]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 # ---- tables

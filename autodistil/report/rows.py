@@ -13,7 +13,7 @@ import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of, share
 from autodistil.profiling.device_costs import DeviceCost
-from autodistil.student_search.candidates import CandidateTable, Ranking
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate
 
 
@@ -91,6 +91,11 @@ def by_rank(data: ReportData) -> pd.DataFrame:
 def sub_spaces(data: ReportData) -> list[str]:
     """Names of the sub-spaces, in order of appearance."""
     return [str(name) for name in pd.unique(data.candidates["sub_space"])]
+
+
+def series_of(data: ReportData, name: str) -> int:
+    """The number of a sub-space; one more than the last of another name."""
+    return [*sub_spaces(data), name].index(name)
 
 
 def front_rows(data: ReportData) -> pd.DataFrame:
@@ -249,24 +254,23 @@ class SubSpaceRow:
 
 def sub_space_rows(data: ReportData) -> list[SubSpaceRow]:
     """One row a sub-space; losses compare best within one."""
-    groups = students(data).groupby("sub_space", sort=False)
-    return [_sub_space_row(str(name), group, data.table.ranking) for name, group in groups]
-
-
-def _sub_space_row(name: str, group: pd.DataFrame, by: Ranking) -> SubSpaceRow:
-    candidates = group[group["state"].isin(("front", "dominated"))]
-    low, high = (COSTS["flops"].text(group["flops"].agg(end)) for end in ("min", "max"))
-    best = candidates.loc[(by.sign * candidates[by.column]).idxmin()] if len(candidates) else None
-    return SubSpaceRow(
-        int(group["series"].iloc[0]),
-        name,
-        len(group),
-        int(group["feasible"].sum()),
-        int((group["state"] != "unscored").sum()),
-        low if low == high else f"{low} – {high}",
-        "–" if best is None else str(best["id"]),
-        float("nan") if best is None else float(best[by.column]),
-    )
+    by, rows = data.table.ranking, []
+    for series, (name, group) in enumerate(students(data).groupby("sub_space", sort=False)):
+        ranked = group[group["state"].isin(("front", "dominated"))]
+        low, high = (COSTS["flops"].text(group["flops"].agg(end)) for end in ("min", "max"))
+        best = ranked.loc[(by.sign * ranked[by.column]).idxmin()] if len(ranked) else None
+        row = SubSpaceRow(
+            series,
+            str(name),
+            len(group),
+            int(group["feasible"].sum()),
+            int((group["state"] != "unscored").sum()),
+            low if low == high else f"{low} – {high}",
+            "–" if best is None else str(best["id"]),
+            float("nan") if best is None else float(best[by.column]),
+        )
+        rows.append(row)
+    return rows
 
 
 CURVE_POINTS = 400

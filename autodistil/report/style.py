@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from autodistil.report.rows import ReportData, sub_spaces, training_curves
+from autodistil.report.rows import ReportData, series_of, training_curves
 
 Spec = dict[str, Any]
 """A plotly figure, or a part of one."""
@@ -240,12 +240,10 @@ def or_dash(value: float | None, form: str = ".4f", none: str = "–") -> str:
 def training_figures(data: ReportData) -> dict[str, Spec]:
     """Training loss of each SuperLM, all on one scale: mean of the drawn students, band from largest to smallest."""
     curves = training_curves(data)
-    names = sub_spaces(data)
     columns = ["loss", "largest_loss", "smallest_loss"]
     losses = np.concatenate([curve[columns].to_numpy().ravel() for curve in curves.values()]) if curves else ()
     y = Scale.over(losses, pad_low=0.05, pad_high=0.05)
-    series = {name: names.index(name) if name in names else len(names) for name in curves}
-    return {name: _training_figure(curve, series[name], y) for name, curve in curves.items()}
+    return {name: _training_figure(curve, series_of(data, name), y) for name, curve in curves.items()}
 
 
 def _training_figure(curve: pd.DataFrame, series: int, y: Scale) -> Spec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from autodistil.report.rows import ReportData, sub_spaces
+from autodistil.report.rows import ReportData, series_of
 from autodistil.report.style import (
     NAME,
     TEXT,
@@ -43,7 +43,7 @@ def figures(data: ReportData) -> dict[str, Spec]:
             rows["alone"],
             rows["in_superlm"],
             name,
-            _series(data, str(name)),
+            series_of(data, str(name)),
             10,
             customdata=[[as_text(student)] for student in rows["id"]],
             hovertemplate="<b>%{customdata[0]}</b><br>alone %{x:.4g} · in the SuperLM %{y:.4g}<extra></extra>",
@@ -53,11 +53,6 @@ def figures(data: ReportData) -> dict[str, Spec]:
     return {"trust": {"data": [identity_line(losses), *points], "layout": layout}}
 
 
-def _series(data: ReportData, name: str) -> int:
-    names = sub_spaces(data)
-    return names.index(name) if name in names else len(names)
-
-
 # ---- tables
 
 
@@ -65,7 +60,7 @@ def sub_space_table(data: ReportData) -> list[list[Cell]]:
     """How far to trust each sub-space."""
     return [
         [
-            Cell("Sub-space", row.name, kind=TEXT, series=_series(data, row.name)),
+            Cell("Sub-space", row.name, kind=TEXT, series=series_of(data, row.name)),
             Cell("Scored", f"{row.monotonicity.scored:,}"),
             Cell("Nested pairs", f"{row.monotonicity.pairs:,}"),
             Cell("in order", _percent(row.monotonicity.share)),
@@ -87,7 +82,7 @@ def trial_table(data: ReportData) -> list[list[Cell]]:
     ours, alone = (_ranks(found, value) for value in ("in_superlm", "alone"))
     return [
         [
-            Cell("Student", trial.id, trial.id, NAME, _series(data, trial.sub_space)),
+            Cell("Student", trial.id, trial.id, NAME, series_of(data, trial.sub_space)),
             Cell("untrained", or_dash(trial.start), _sortable(trial.start)),
             Cell("in SuperLM", or_dash(trial.in_superlm), trial.in_superlm),
             Cell("alone", or_dash(trial.alone), trial.alone),

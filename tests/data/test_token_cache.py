@@ -111,9 +111,11 @@ def test_one_long_line_is_cut(tmp_path, word_tokenizer, prose, write_text):
     assert [*result.train.tokens, *result.heldout.tokens] == whole
 
 
-def test_more_is_held_out_of_a_larger_share(corpus):
-    small = corpus(heldout_share=0.1, min_heldout_tokens=1)
-    large = corpus(heldout_share=0.4, min_heldout_tokens=1)
+def test_more_is_held_out_of_a_larger_share(corpus, monkeypatch):
+    monkeypatch.setattr(tokens, "HELDOUT_SHARE", 0.1)
+    small = corpus(min_heldout_tokens=1)
+    monkeypatch.setattr(tokens, "HELDOUT_SHARE", 0.4)
+    large = corpus(min_heldout_tokens=1)
     assert len(small.heldout) < len(large.heldout)
     assert small.fingerprint != large.fingerprint
 

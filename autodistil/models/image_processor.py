@@ -86,10 +86,9 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
     probes = [draw.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
     try:
         shapes = {_tried(processor, image, **_RESIZE_ONLY).shape for image in probes}
-        inputs = _pixel_inputs(processor, channels)
-        reader = ImageReader(processor, channels, next(iter(shapes))[-1], inputs)
+        reader = ImageReader(processor, channels, next(iter(shapes))[-1], _pixel_inputs(processor, channels))
         whole = [_tried(processor, image) for image in probes]
-        ours = [inputs.batch(reader.pixels([image]))["pixel_values"].numpy() for image in probes]
+        ours = [reader.inputs.batch(reader.pixels([image]))["pixel_values"].numpy() for image in probes]
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise TeacherError(
             f"image processor of teacher {source!r} cannot read images of {channels} channels: {one_line(error, 200)}; "

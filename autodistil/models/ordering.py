@@ -148,10 +148,12 @@ def energy_scores(teacher: Teacher, batches: Sequence[Batch]) -> Scores:
     for batch in batches:
         with torch.no_grad(), _inputs_of_linears(teacher) as inputs:
             teacher.model(**batch)
+        read = 0
         for name, value in inputs.items():
             tokens = _real_rows(value, real_tokens(batch)).double()
+            read = len(tokens)
             sums[name] = sums.get(name, 0) + torch.stack([tokens.sum(0), tokens.square().sum(0)])
-        count += len(tokens)
+        count += read
     variance = {name: (square - total.square() / count) / count for name, (total, square) in sums.items()}
     return _times_weights(teacher, variance)
 

@@ -24,7 +24,7 @@ from autodistil.data.batch import Batch
 from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.models.factorised import electra_config, factorise
 from autodistil.models.families.bert import ELECTRA
-from autodistil.models.families.family import LM_HEAD, Atoms, Family, leading, split_dimensions
+from autodistil.models.families.family import LM_HEAD, Family, leading, split_dimensions
 from autodistil.models.layer_maps import LayerMap, spread_layers
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
@@ -138,19 +138,15 @@ class SuperLM:
             name: of the new SuperLM, this one's unless given.
         """
         sub_space = SubSpace.of_student(name or self.sub_space.name, student)
-        tied = self._tied_head
-        parameters = {
-            name: self.parameters[own].detach()[index]
-            for name, own, index, _ in self._slices(student)
-            if not (tied and name == LM_HEAD)
-        }
-        return SuperLM(
-            self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary
-        )
+        parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
+        if self._tied_head:
+            del parameters[LM_HEAD]
+        shared = (self.layer_map, self.pooler, self.vocabulary)
+        return SuperLM(self.family, self.base_config, sub_space, parameters, *shared)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return next(iter(self.parameters.values())).device
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -277,29 +273,25 @@ class SuperLM:
 
     def token_rows(self, batch: Batch) -> TokenRows | None:
         """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`; None for images."""
-        if "input_ids" not in batch:
-            return None
-        return TokenRows.of(batch, self.base_config.pad_token_id)
+        return TokenRows.of(batch, self.base_config.pad_token_id) if "input_ids" in batch else None
 
     def _slices(self, student: StudentConfig) -> list[Slice]:
-        """For each parameter of the student: its name, the slice and the shape; cached."""
+        """Name, place and shape of each parameter of the student, cached."""
         student = student.architecture
-        if student not in self._plans:
-            self._plans[student] = self._plan(student)
-        return self._plans[student]
-
-    def _plan(self, student: StudentConfig) -> list[Slice]:
-        slots = self._slots(student.num_layers)
-        rows = []
-        for name, value in self._skeleton(student).named_parameters():
-            layer = self.family.layer_of(name)
-            own = name if layer is None else self.family.rename_layer(name, slots[layer])
-            rows.append((name, own, leading(self._layout(name, value.dim()), student), value.shape))
+        if student in self._plans:
+            return self._plans[student]
+        slots = [self._layers.index(layer) for layer in self.layer_map(student.num_layers, self._teacher_depth)]
+        parameters = {name: (name, value.shape) for name, value in self._skeleton(student).named_parameters()}
         if self.family.causal:
-            own = self.family.word_embeddings if self._tied_head else LM_HEAD
-            shape = next(shape for name, _, _, shape in rows if name == self.family.word_embeddings)
-            rows.append((LM_HEAD, own, leading(self._layout(LM_HEAD, 2), student), shape))
-        return rows
+            words = self.family.word_embeddings
+            parameters[LM_HEAD] = (words if self._tied_head else LM_HEAD, parameters[words][1])
+        plan = self._plans.setdefault(student, [])
+        for name, (own, shape) in parameters.items():
+            layer = self.family.layer_of(name)
+            own = own if layer is None else self.family.rename_layer(name, slots[layer])
+            index = leading(self.family.layout(name, len(shape), self.base_config), student)
+            plan.append((name, own, index, shape))
+        return plan
 
     @property
     def _tied_head(self) -> bool:
@@ -309,13 +301,6 @@ class SuperLM:
     def _whole_class(self) -> Any:
         """What students are outside of a SuperLM."""
         return AutoModelForCausalLM if self.family.causal else AutoModel
-
-    def _slots(self, depth: int) -> tuple[int, ...]:
-        """Which of the SuperLM's layers a student of this depth uses."""
-        return tuple(self._layers.index(layer) for layer in self.layer_map(depth, self._teacher_depth))
-
-    def _layout(self, name: str, ndim: int) -> Atoms:
-        return self.family.layout(name, ndim, self.base_config)
 
     def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
         """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""

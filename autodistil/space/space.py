@@ -237,11 +237,6 @@ class SearchSpace:
         return tuple(Candidate(sub.name, config) for sub in self.sub_spaces for config in sub.students)
 
     @property
-    def attention_widths(self) -> tuple[int, ...]:
-        """Distinct attention widths of the students, ascending: what relation heads have to divide."""
-        return tuple(sorted({candidate.config.attention_width for candidate in self.candidates}))
-
-    @property
     def frees_attention(self) -> bool:
         """Whether some student's attention is wider or narrower than its hidden size."""
         return any(student.free_attention for sub in self.sub_spaces for student in sub.architectures)
@@ -254,6 +249,10 @@ class SearchSpace:
     def largest(self) -> StudentConfig:
         """The largest architecture of all sub-spaces."""
         return max((sub.largest for sub in self.sub_spaces), key=size_key)
+
+    def refusal(self, axis: str, got: str, allowed: str, advice: str = "correct it") -> SpaceError:
+        """What to raise where an axis does not fit a teacher."""
+        return SpaceError(f"search space {self.name!r}: {axis}: got {got}; allowed: {allowed}; {advice}")
 
     def sub_space(self, name: str) -> SubSpace:
         """The sub-space called `name`.

@@ -16,11 +16,12 @@ from types import MappingProxyType
 
 from transformers import PretrainedConfig
 
-from autodistil.errors import SpaceError, TeacherError
+from autodistil.errors import TeacherError
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
+from autodistil.utils import listed
 
 CHANNELS = (1, 3)
 """Grey, RGB."""
@@ -95,17 +96,13 @@ class VisionFamily(Family):
         """
         axis = next((axis for axis in ("vocab_size", "embedding_size") if space.has_axis_of(axis)), None)
         if axis is not None:
-            raise SpaceError(
-                f"search space {space.name!r}: {axis}: got it for {self.model_types[0]}, which reads images and has no "
-                "word embeddings; allowed: spaces without it; leave it out"
-            )
+            got = f"it for {self.model_types[0]}, which reads images and has no word embeddings"
+            raise space.refusal(axis, got, "spaces without it", "leave it out")
         ratios = {ratio for sub in space.sub_spaces for ratio in sub.axes["mlp_ratio"]}
         broken = sorted(ratio for ratio in ratios if not self._writes(ratio))
         if broken:
-            raise SpaceError(
-                f"search space {space.name!r}: mlp_ratio: got {', '.join(f'{ratio:g}' for ratio in broken)}; allowed: "
-                f"whole numbers, as the mlp_ratio in the config of {self.model_types[0]} is one; correct it"
-            )
+            allowed = f"whole numbers, as the mlp_ratio in the config of {self.model_types[0]} is one"
+            raise space.refusal("mlp_ratio", listed(broken), allowed)
         super().check_space(space, config)
 
     def fit_space(self, space: SearchSpace) -> SearchSpace:

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -233,9 +232,11 @@ def importance_by_both(teacher: Teacher, batches: Sequence[Batch]) -> Importance
     return _importance(teacher, batches, saliency_scores(teacher, batches), energy_scores(teacher, batches))
 
 
-ORDERS: Mapping[str, Callable[[Teacher, Sequence[Batch]], Importance]] = MappingProxyType(
-    {"activation": importance_by_activation, "gradient": importance_by_gradient, "both": importance_by_both}
-)
+ORDERS: Mapping[str, Callable[[Teacher, Sequence[Batch]], Importance]] = {
+    "activation": importance_by_activation,
+    "gradient": importance_by_gradient,
+    "both": importance_by_both,
+}
 """Ways to rank; the run option `order` also knows `none`."""
 
 

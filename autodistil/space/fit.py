@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, product
-from types import MappingProxyType
 
 from autodistil.errors import SpaceError
 from autodistil.space.axes import AXES
@@ -56,7 +55,7 @@ def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace
     return replace(space, sub_spaces=tuple(fitted))
 
 
-_NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})
+_NAMES = {1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")}
 
 
 def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> SearchSpace:

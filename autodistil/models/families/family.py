@@ -18,7 +18,6 @@ import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from transformers import PretrainedConfig
@@ -63,14 +62,12 @@ LM_HEAD = "lm_head.weight"
 """Name of a decoder's head, (vocabulary, hidden), beside the parameters of the model without it."""
 WHOLE: Atoms = (None,)
 
-BERT_FIELDS = MappingProxyType(
-    {
-        "num_layers": "num_hidden_layers",
-        "hidden_size": "hidden_size",
-        "num_heads": "num_attention_heads",
-        "intermediate_size": "intermediate_size",
-    }
-)
+BERT_FIELDS = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+}
 """Axis -> config field, as most families call it."""
 
 
@@ -84,7 +81,7 @@ class Family:
     """Dotted path of the `ModuleList` of Transformer layers."""
     linears: Mapping[str, tuple[Atoms, Atoms]]
     """Suffix of a `Linear` module -> (atoms of its outputs, atoms of its inputs); the first match counts."""
-    others: Mapping[str, Atoms] = field(default_factory=lambda: MappingProxyType({}))
+    others: Mapping[str, Atoms] = field(default_factory=dict)
     """Suffix of a parameter of something else than a `Linear` -> its atoms; (..., residual stream) if not listed."""
     value: str = "attention.self.value"
     """Suffix of the `Linear` that makes the values."""

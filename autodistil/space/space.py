@@ -103,8 +103,12 @@ class SubSpace(StudentSet):
         # Without listing what may be a million students: other axes leave none out, or are looked at below.
         attention = {axis: self.axes[axis] for axis in _ATTENTION if axis in self.axes}
         widths = {sizes["hidden_size"] for sizes in _grid(attention) if self._obeys(sizes)}
-        if "num_heads" not in self.axes:  # a grid over num_heads, such as the paper's, is meant to be thinned out
-            self._check_hidden_sizes(widths)
+        stray = sorted(set(self.axes["hidden_size"]) - widths)
+        if stray and "num_heads" not in self.axes:  # a grid over num_heads, as the paper's, is meant to be thinned out
+            raise SpaceError(
+                f"{where}: hidden_size: got {listed(stray)}; "
+                f"allowed: multiples of head_size {listed(self.axes['head_size'])}; change hidden_size or head_size"
+            )
         if not (widths and all(self.axes.values())):
             raise SpaceError(
                 f"{where}: got no student out of {self.num_combinations} combinations; {_SHAPE_RULE}; change these axes"
@@ -115,14 +119,6 @@ class SubSpace(StudentSet):
                     f"{where}: {axis}: got {listed(values)}; "
                     f"allowed: below the hidden size (here up to {max(widths)}); lower it, or leave it out"
                 )
-
-    def _check_hidden_sizes(self, widths: set[int]) -> None:
-        stray = sorted(set(self.axes["hidden_size"]) - widths)
-        if stray:
-            raise SpaceError(
-                f"sub-space {self.name!r}: hidden_size: got {listed(stray)}; "
-                f"allowed: multiples of head_size {listed(self.axes['head_size'])}; change hidden_size or head_size"
-            )
 
     @classmethod
     def of_student(cls, name: str, student: StudentConfig) -> SubSpace:

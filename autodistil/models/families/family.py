@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from transformers import PretrainedConfig
 
 from autodistil.errors import TeacherError
-from autodistil.space.shape import EncoderShape, LayerTerms, LMHead
+from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
 from autodistil.utils import listed
@@ -186,7 +186,7 @@ class Family:
             embedding_size=_factorised_size(config),
             pooler=pooler,
             layer=replace(self.layer_terms(config), queries_per_kv=self.queries_per_kv(config)),
-            head=LMHead(config.tie_word_embeddings) if self.causal else None,
+            tied_head=bool(config.tie_word_embeddings) if self.causal else None,
         )
 
     def layout(self, name: str, ndim: int, config: PretrainedConfig) -> Atoms:

@@ -109,7 +109,7 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     norms = shape.layer.norm_flops * (shape.layer.norms * sizes.layers * sizes.hidden + sizes.embedding)
     projections = sizes.layers * sizes.layer_weights(shape.layer) + sizes.factorised * sizes.embedding * sizes.hidden
     attention = 2 * seq_len**2 * sizes.layers * sizes.width  # Q K^T and P V
-    last_token = sizes.pooler * sizes.hidden**2 + (0 if shape.head is None else sizes.hidden * sizes.vocabulary)
+    last_token = sizes.pooler * sizes.hidden**2 + (0 if shape.tied_head is None else sizes.hidden * sizes.vocabulary)
     total: Ints = seq_len * (projections + norms) + attention + last_token
     return total + shape.patch_flops * sizes.hidden
 
@@ -138,7 +138,7 @@ def _embedding_parameters(sizes: SizeColumns, shape: EncoderShape) -> Ints:
     norm = shape.embedding_norm * shape.layer.norm_vectors
     tables = (sizes.vocabulary + shape.other_embedding_rows + norm) * sizes.embedding
     projection = sizes.factorised * (sizes.embedding + 1) * sizes.hidden
-    own_head = shape.head is not None and not shape.head.tied
+    own_head = shape.tied_head is False
     return tables + projection + own_head * sizes.vocabulary * sizes.hidden
 
 
@@ -183,7 +183,7 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
         "params_no_embeddings": parameters(students, shape, embeddings=False),
         "flops": flops(students, shape, seq_len),
         "size_mb": size_mb(students, shape),
-        **({KV_BYTES: kv_bytes(students, shape)} if shape.head else {}),
+        **({KV_BYTES: kv_bytes(students, shape)} if shape.tied_head is not None else {}),
     }
 
 

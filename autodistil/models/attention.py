@@ -9,7 +9,7 @@ by themselves (MPNet) have forward hooks on their three projections instead, whi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -103,11 +103,11 @@ class _Tap:
         self.calls += 1
 
     def see_part(self, part: Tensor) -> None:
-        """The next of query, key and value, in this order."""
+        """Take the next of query, key and value, in this order."""
         self.parts.append(part)
         if len(self.parts) == 3:
             query, key, value = self.parts
-            self.parts = []
+            self.parts.clear()
             self.see(query, key, value)
 
 
@@ -127,15 +127,6 @@ AttentionInterface.register(TAPPED_SDPA, _tapped_sdpa)
 AttentionMaskInterface.register(TAPPED_SDPA, sdpa_mask)
 
 
-@contextmanager
-def _tapping(tap: _Tap) -> Iterator[None]:
-    token = _active_tap.set(tap)
-    try:
-        yield
-    finally:
-        _active_tap.reset(token)
-
-
 def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: bool = False) -> ModelStates:
     """Run `forward(**batch)` of a model under `TAPPED_SDPA` and return the states of `layer`.
 
@@ -148,7 +139,8 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     """
     tap = _Tap(layer, stop=not output)
     result: Any = None
-    with _tapping(tap), suppress(_Finished):
+    with ExitStack() as stack, suppress(_Finished):
+        stack.callback(_active_tap.reset, _active_tap.set(tap))
         result = forward(**batch, **({"output_hidden_states": True} if hidden else {}))
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     if not output:

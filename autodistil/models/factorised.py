@@ -31,7 +31,7 @@ from autodistil.errors import TeacherError
 from autodistil.models.families.bert import BERT, ELECTRA
 from autodistil.models.families.family import Family
 
-_TABLES = ("word", "position", "token_type")
+_TABLES = tuple(f"embeddings.{name}_embeddings.weight" for name in ("word", "position", "token_type"))
 _CONFIG_FIELDS = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
@@ -72,15 +72,19 @@ def factorise(
         tokens: ids (sequences, seq) whose embeddings are fitted; each word of the vocabulary at some position unless
             given.
     """
-    tables = [parameters[_table(name)].detach().double() for name in _TABLES]
+    words, positions, types = tables = [parameters[name].detach().double() for name in _TABLES]
     gain, shift = (parameters[f"embeddings.LayerNorm.{kind}"].detach().double() for kind in ("weight", "bias"))
-    inputs = _summed(tables, _every_word(tables) if tokens is None else tokens.to(tables[0].device))
+    tokens = _every_word(words, len(positions)) if tokens is None else tokens.to(words.device)
+    inputs = (words[tokens] + positions[: tokens.shape[1]] + types[0]).flatten(0, 1)
     targets = layer_norm(inputs, gain.shape, gain, shift, eps)
-    directions = _leading_directions(targets - shift, max(sizes))
+    rows = targets - shift
+    directions = torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[
+        :, : max(sizes)
+    ]  # (hidden, embedding), leading first
     into = gain[:, None] * directions
     into = into - into.mean(0)
     projection, bias = _fit(inputs @ into, targets, sizes, eps)
-    new = {_table(name): table @ into for name, table in zip(_TABLES, tables, strict=True)}
+    new = {name: table @ into for name, table in zip(_TABLES, tables, strict=True)}
     new |= {"embeddings.LayerNorm.weight": torch.ones_like(into[0]), "embeddings.LayerNorm.bias": 0 * into[0]}
     new |= {"embeddings_project.weight": projection, "embeddings_project.bias": bias}
     others = {name: value for name, value in parameters.items() if not name.startswith(("embeddings.", "pooler."))}
@@ -93,27 +97,10 @@ def unexplained(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).square().sum() / (theirs - theirs.mean(0)).square().sum())
 
 
-def _table(name: str) -> str:
-    return f"embeddings.{name}_embeddings.weight"
-
-
-def _summed(tables: Sequence[Tensor], tokens: Tensor) -> Tensor:
-    """Sums of the rows of words, positions and the first type, (sequences * seq, hidden)."""
-    words, positions, types = tables
-    return (words[tokens] + positions[: tokens.shape[1]] + types[0]).flatten(0, 1)
-
-
-def _every_word(tables: Sequence[Tensor]) -> Tensor:
-    """Each word once, in sequences as long as there are positions; the last one is filled up from the start."""
-    words, positions, _ = tables
-    length = len(positions)
+def _every_word(words: Tensor, length: int) -> Tensor:
+    """Each word once, in sequences of `length`; the last one is filled up from the start."""
     count = -(-len(words) // length)
     return (torch.arange(count * length, device=words.device) % len(words)).reshape(count, length)
-
-
-def _leading_directions(rows: Tensor, count: int) -> Tensor:
-    """Right singular vectors of the rows (rows, hidden) in descending order, (hidden, count)."""
-    return torch.linalg.eigh(rows.T @ rows).eigenvectors.flip(1)[:, :count]
 
 
 def _fit(codes: Tensor, targets: Tensor, sizes: Sequence[int], eps: float) -> tuple[Tensor, Tensor]:

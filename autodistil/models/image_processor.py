@@ -18,6 +18,7 @@ from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 from autodistil.data.batch import PixelInputs
 from autodistil.data.images import INSTALL
 from autodistil.errors import TeacherError, one_line
+from autodistil.models.hf_folder import loading_errors
 
 _PROBES = ((48, 64), (96, 56))
 """Height and width of images on which a processor is tried."""
@@ -64,15 +65,12 @@ def load_image_reader(location: str, source: str, config: PretrainedConfig, trus
         TeacherError: Pillow is missing, or the processor is, or it does something else than is supported.
     """
     auto_processor: Any = AutoImageProcessor
+    advice = "; put its preprocessor_config.json into the folder (save_pretrained of an image processor)"
     try:
-        processor = auto_processor.from_pretrained(location, trust_remote_code=trust_remote_code, backend="pil")
+        with loading_errors(f"teacher {source!r} has no usable image processor", advice):
+            processor = auto_processor.from_pretrained(location, trust_remote_code=trust_remote_code, backend="pil")
     except ImportError as error:
         raise TeacherError(f"teacher {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise TeacherError(
-            f"teacher {source!r} has no usable image processor: {one_line(error, 200)}; "
-            "put its preprocessor_config.json into the folder (save_pretrained of an image processor)"
-        ) from error
     return reader_of(processor, source, int(config.num_channels))
 
 
@@ -86,10 +84,9 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
     probes = [draw.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
     try:
         shapes = {_tried(processor, image, **_RESIZE_ONLY).shape for image in probes}
-        inputs = _pixel_inputs(processor, channels)
-        reader = ImageReader(processor, channels, next(iter(shapes))[-1], inputs)
+        reader = ImageReader(processor, channels, next(iter(shapes))[-1], _pixel_inputs(processor, channels))
         whole = [_tried(processor, image) for image in probes]
-        ours = [inputs.batch(reader.pixels([image]))["pixel_values"].numpy() for image in probes]
+        ours = [reader.inputs.batch(reader.pixels([image]))["pixel_values"].numpy() for image in probes]
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise TeacherError(
             f"image processor of teacher {source!r} cannot read images of {channels} channels: {one_line(error, 200)}; "

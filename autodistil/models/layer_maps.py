@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 LayerMap = Callable[[int, int], tuple[int, ...]]
 """(depth of the student, depth of the teacher) -> the teacher's layers, ascending."""
@@ -26,7 +25,5 @@ def first_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
     return tuple(range(min(depth, teacher_depth)))
 
 
-LAYER_MAPS: Mapping[str, LayerMap] = MappingProxyType(
-    {"spread": spread_layers, "stride": stride_layers, "first": first_layers}
-)
+LAYER_MAPS: Mapping[str, LayerMap] = {"spread": spread_layers, "stride": stride_layers, "first": first_layers}
 """Maps that need no data; the run option `layer_map` also knows `influence` (see `ordering.py`)."""

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -62,7 +62,7 @@ class Importance:
 
 @dataclass(frozen=True)
 class ImportanceOrder:
-    """For each axis the old index of each new position; shapes as in `Importance`."""
+    """The old index of each new position, by axis; shapes as in `Importance`."""
 
     hidden_size: Tensor
     num_heads: Tensor
@@ -103,10 +103,8 @@ class ImportanceOrder:
         try:
             return cls(**load_file(path))
         except (SafetensorError, OSError, TypeError) as error:
-            reason = one_line(error, 100)
-            raise RunError(
-                f"importance order {str(path)!r} is damaged ({reason}); give another --run folder"
-            ) from error
+            reason = f"is damaged ({one_line(error, 100)}); give another --run folder"
+            raise RunError(f"importance order {str(path)!r} {reason}") from error
 
 
 def apply_order(teacher: Teacher, order: ImportanceOrder) -> Teacher:
@@ -164,7 +162,9 @@ def saliency_scores(teacher: Teacher, batches: Sequence[Batch], seed: int = 0) -
     generator = torch.Generator().manual_seed(seed)
     scores: dict[str, Tensor] = {}
     for batch in batches:
-        with _inputs_of_linears(teacher) as inputs, _differentiable_embeddings(teacher):
+        embeddings = teacher.model.get_input_embeddings()
+        differentiable = embeddings.register_forward_hook(lambda _, __, output: output.requires_grad_())
+        with differentiable, _inputs_of_linears(teacher) as inputs:  # gradients reach all of the frozen model
             output = teacher.model(**batch)
         pooled = pool(teacher.pooling, output.last_hidden_state, output.get("pooler_output"), real_tokens(batch))
         embedding = normalize(pooled, dim=-1)
@@ -195,16 +195,15 @@ def block_influence(teacher: Teacher, batches: Sequence[Batch]) -> Tensor:
     return total / len(batches)
 
 
-def _importance(teacher: Teacher, scores: Scores, hidden_scores: Scores, influence: Tensor) -> Importance:
-    """Gather the scores of linear maps by what they read: FFN units, heads, or the residual stream."""
+def _importance(teacher: Teacher, batches: Sequence[Batch], scores: Scores, hidden_scores: Scores) -> Importance:
+    """Gather the scores of linear maps by what they read: FFN units and heads, or the residual stream."""
     dims = teacher.dims
     by_input: dict[object, list[Tensor]] = {"hidden_size": [], "num_heads": [], "intermediate_size": []}
     for name, _ in _linears(teacher):
         atoms = teacher.family.linear_atoms(name)
         assert atoms is not None, f"{name} is in no family table"
-        reads = atoms[1]
-        read = _HEADS if reads[0] == KV_HEADS else reads[0]
-        by_input[read].append((hidden_scores if reads == HIDDEN else scores)[name])
+        read = _HEADS if atoms[1][0] == KV_HEADS else atoms[1][0]
+        by_input[read].append((hidden_scores if atoms[1] == HIDDEN else scores)[name])
     groups = dims.num_heads // teacher.family.queries_per_kv(teacher.model.config)
     contexts = torch.stack(by_input[_HEADS]).reshape(dims.num_layers, groups, -1, dims.head_size)
     values = contexts.sum(2)  # over the query heads that share values
@@ -212,30 +211,32 @@ def _importance(teacher: Teacher, scores: Scores, hidden_scores: Scores, influen
     heads = values.sum(-1)
     if teacher.family.shares_heads:
         heads = (heads / heads.sum(-1, keepdim=True)).sum(0).expand_as(heads).contiguous()
-    return Importance(hidden, heads, values, torch.stack(by_input["intermediate_size"]), influence)
+    ffn = torch.stack(by_input["intermediate_size"])
+    return Importance(hidden, heads, values, ffn, block_influence(teacher, batches))
 
 
 def importance_by_activation(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
     """Energy of everything; forwards only."""
     scores = energy_scores(teacher, batches)
-    return _importance(teacher, scores, scores, block_influence(teacher, batches))
+    return _importance(teacher, batches, scores, scores)
 
 
 def importance_by_gradient(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
     """Saliency of everything."""
     scores = saliency_scores(teacher, batches)
-    return _importance(teacher, scores, scores, block_influence(teacher, batches))
+    return _importance(teacher, batches, scores, scores)
 
 
 def importance_by_both(teacher: Teacher, batches: Sequence[Batch]) -> Importance:
     """Energy of the residual dimensions, saliency of heads and FFN units: the best of these three (LOG.md)."""
-    energy, saliency = energy_scores(teacher, batches), saliency_scores(teacher, batches)
-    return _importance(teacher, saliency, energy, block_influence(teacher, batches))
+    return _importance(teacher, batches, saliency_scores(teacher, batches), energy_scores(teacher, batches))
 
 
-ORDERS: Mapping[str, Callable[[Teacher, Sequence[Batch]], Importance]] = MappingProxyType(
-    {"activation": importance_by_activation, "gradient": importance_by_gradient, "both": importance_by_both}
-)
+ORDERS: Mapping[str, Callable[[Teacher, Sequence[Batch]], Importance]] = {
+    "activation": importance_by_activation,
+    "gradient": importance_by_gradient,
+    "both": importance_by_both,
+}
 """Ways to rank; the run option `order` also knows `none`."""
 
 
@@ -250,26 +251,11 @@ def _linears(teacher: Teacher) -> Iterator[tuple[str, nn.Linear]]:
 def _inputs_of_linears(teacher: Teacher) -> Iterator[dict[str, Tensor]]:
     """Collect the inputs of the linear maps of forwards inside, (batch, seq, inputs) each."""
     inputs: dict[str, Tensor] = {}
-    handles = [
-        module.register_forward_pre_hook(lambda _, arguments, name=name: inputs.__setitem__(name, arguments[0]))
-        for name, module in _linears(teacher)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, module in _linears(teacher):
+            keep = partial(lambda name, _, arguments: inputs.__setitem__(name, arguments[0]), name)
+            hooks.enter_context(module.register_forward_pre_hook(keep))
         yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _differentiable_embeddings(teacher: Teacher) -> Iterator[None]:
-    """Let gradients reach every activation of the frozen model inside."""
-    embeddings = teacher.model.get_input_embeddings()
-    handle = embeddings.register_forward_hook(lambda _, __, output: output.requires_grad_())
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _real_rows(states: Tensor, real: Tensor | None) -> Tensor:

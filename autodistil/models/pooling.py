@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from torch import Tensor
 
@@ -35,7 +34,7 @@ def max_pooling(hidden: Tensor, mask: Tensor | None) -> Tensor:
     return hidden.amax(1)
 
 
-POOLINGS: Mapping[str, Pooling] = MappingProxyType({"mean": mean_pooling, "cls": cls_pooling, "max": max_pooling})
+POOLINGS: Mapping[str, Pooling] = {"mean": mean_pooling, "cls": cls_pooling, "max": max_pooling}
 POOLER = "pooler"
 """The model's own pooled output: a dense layer on the class token, which vision encoders are trained to use."""
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}

@@ -11,7 +11,7 @@ states by themselves (logits.py). Where the head is the word embeddings, both na
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from autodistil.data.batch import Batch
 from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.models.factorised import electra_config, factorise
 from autodistil.models.families.bert import ELECTRA
-from autodistil.models.families.family import LM_HEAD, Atoms, Family, leading, split_dimensions
+from autodistil.models.families.family import LM_HEAD, Family, leading, split_dimensions
 from autodistil.models.layer_maps import LayerMap, spread_layers
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
@@ -62,38 +62,34 @@ Slice = tuple[str, str, tuple[slice, ...], torch.Size]
 """A student's parameter: its name, the SuperLM's name, where it lies there and its own shape."""
 
 
+@dataclass(eq=False, repr=False)
 class SuperLM:
-    """The shared parameters of one sub-space, and its students.
+    """The shared parameters of one sub-space, and its students."""
 
-    Attributes:
-        sub_space: the students.
-        parameters: name -> tensor with one dimension per atom of its layout (`models.families.family`). Layer indices
-            in the names count the SuperLM's own layers: those teacher layers that some student uses.
-        vocabulary: which rows of the word embeddings an extracted student with a pruned vocabulary gets. Everything
-            else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
+    family: Family
+    base_config: PretrainedConfig
+    """The teacher's, or that of an ELECTRA like it where embeddings are factorised."""
+    sub_space: StudentSet
+    """The students."""
+    parameters: Mapping[str, Tensor]
+    """Name -> tensor with one dimension per atom of its layout (`models.families.family`); copied.
+
+    Layer indices in the names count the SuperLM's own layers: those teacher layers that some student uses.
     """
+    layer_map: LayerMap = spread_layers
+    pooler: bool = True
+    vocabulary: Vocabulary | None = None
+    """Which rows of the word embeddings an extracted student with a pruned vocabulary gets.
 
-    def __init__(
-        self,
-        family: Family,
-        base_config: PretrainedConfig,
-        sub_space: StudentSet,
-        parameters: Mapping[str, Tensor],
-        layer_map: LayerMap = spread_layers,
-        pooler: bool = True,
-        vocabulary: Vocabulary | None = None,
-    ) -> None:
-        self.family = family
-        self.base_config = base_config
-        self.sub_space = sub_space
-        self.layer_map = layer_map
-        self.pooler = pooler
-        self.vocabulary = vocabulary
-        self.parameters = {name: nn.Parameter(value.clone()) for name, value in parameters.items()}
-        self._teacher_depth = family.dimensions(base_config).num_layers
-        self._layers = used_layers(sub_space, self._teacher_depth, layer_map)
-        self._skeletons: dict[StudentConfig, PreTrainedModel] = {}
-        self._plans: dict[StudentConfig, list[Slice]] = {}
+    Everything else sees the whole table in the teacher's numbering, whatever the student's vocabulary.
+    """
+    _skeletons: dict[StudentConfig, PreTrainedModel] = field(init=False, default_factory=dict)
+    _plans: dict[StudentConfig, list[Slice]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = {name: nn.Parameter(value.clone()) for name, value in self.parameters.items()}
+        self._teacher_depth = self.family.dimensions(self.base_config).num_layers
+        self._layers = used_layers(self.sub_space, self._teacher_depth, self.layer_map)
 
     @classmethod
     def from_teacher(
@@ -138,19 +134,14 @@ class SuperLM:
             name: of the new SuperLM, this one's unless given.
         """
         sub_space = SubSpace.of_student(name or self.sub_space.name, student)
-        tied = self._tied_head
-        parameters = {
-            name: self.parameters[own].detach()[index]
-            for name, own, index, _ in self._slices(student)
-            if not (tied and name == LM_HEAD)
-        }
-        return SuperLM(
-            self.family, self.base_config, sub_space, parameters, self.layer_map, self.pooler, self.vocabulary
-        )
+        parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
+        if self._tied_head:
+            del parameters[LM_HEAD]
+        return replace(self, sub_space=sub_space, parameters=parameters)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the parameters."""
         return next(iter(self.parameters.values())).device
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -277,29 +268,25 @@ class SuperLM:
 
     def token_rows(self, batch: Batch) -> TokenRows | None:
         """The word-embedding rows of a batch, for `leaf_weights` and `accumulate`; None for images."""
-        if "input_ids" not in batch:
-            return None
-        return TokenRows.of(batch, self.base_config.pad_token_id)
+        return TokenRows.of(batch, self.base_config.pad_token_id) if "input_ids" in batch else None
 
     def _slices(self, student: StudentConfig) -> list[Slice]:
-        """For each parameter of the student: its name, the slice and the shape; cached."""
+        """Name, place and shape of each parameter of the student, cached."""
         student = student.architecture
-        if student not in self._plans:
-            self._plans[student] = self._plan(student)
-        return self._plans[student]
-
-    def _plan(self, student: StudentConfig) -> list[Slice]:
-        slots = self._slots(student.num_layers)
-        rows = []
-        for name, value in self._skeleton(student).named_parameters():
-            layer = self.family.layer_of(name)
-            own = name if layer is None else self.family.rename_layer(name, slots[layer])
-            rows.append((name, own, leading(self._layout(name, value.dim()), student), value.shape))
+        if student in self._plans:
+            return self._plans[student]
+        slots = [self._layers.index(layer) for layer in self.layer_map(student.num_layers, self._teacher_depth)]
+        parameters = {name: (name, value.shape) for name, value in self._skeleton(student).named_parameters()}
         if self.family.causal:
-            own = self.family.word_embeddings if self._tied_head else LM_HEAD
-            shape = next(shape for name, _, _, shape in rows if name == self.family.word_embeddings)
-            rows.append((LM_HEAD, own, leading(self._layout(LM_HEAD, 2), student), shape))
-        return rows
+            words = self.family.word_embeddings
+            parameters[LM_HEAD] = (words if self._tied_head else LM_HEAD, parameters[words][1])
+        plan = self._plans.setdefault(student, [])
+        for name, (own, shape) in parameters.items():
+            layer = self.family.layer_of(name)
+            own = own if layer is None else self.family.rename_layer(name, slots[layer])
+            index = leading(self.family.layout(name, len(shape), self.base_config), student)
+            plan.append((name, own, index, shape))
+        return plan
 
     @property
     def _tied_head(self) -> bool:
@@ -309,13 +296,6 @@ class SuperLM:
     def _whole_class(self) -> Any:
         """What students are outside of a SuperLM."""
         return AutoModelForCausalLM if self.family.causal else AutoModel
-
-    def _slots(self, depth: int) -> tuple[int, ...]:
-        """Which of the SuperLM's layers a student of this depth uses."""
-        return tuple(self._layers.index(layer) for layer in self.layer_map(depth, self._teacher_depth))
-
-    def _layout(self, name: str, ndim: int) -> Atoms:
-        return self.family.layout(name, ndim, self.base_config)
 
     def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
         """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""

@@ -11,13 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch, Inputs, TokenInputs
 from autodistil.errors import ConfigError, TeacherError
@@ -146,15 +140,14 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
     model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
-    images = None
+    images, tokenizer = None, None
     if isinstance(family, VisionFamily):
         images = load_image_reader(location, source, config, trust_remote_code)
         fit_positions(model, images.size, family.special_tokens)
-    model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
-    tokenizer: Any = None
-    if images is None:
+    else:
         with loading_errors(f"teacher {source!r} has no usable tokenizer"):
             tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
+    model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
     teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
     if family.causal:
         check_causal(teacher)
@@ -203,9 +196,8 @@ def check_causal(teacher: Teacher) -> None:
 def _load_model(location: str, source: str, trust_remote_code: bool, causal: bool) -> tuple[PreTrainedModel, bool]:
     """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
     advice = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
-    model: Any
+    kind = AutoModelForCausalLM if causal else AutoModel
     with loading_errors(f"weights of teacher {source!r} cannot be read", advice):
-        kind = AutoModelForCausalLM if causal else AutoModel
         model, missing = load_weights(kind, location, f"teacher {source!r}", trust_remote_code)
     pooler = any(name.startswith("pooler.") for name, _ in model.named_parameters())
     if pooler and missing:

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 24
 """Tokens counted at a time."""
+_KINDS = ("WordPiece", "BPE", "Unigram")
+"""Types of a tokenizer model that can be pruned."""
 Model = Mapping[str, Any]
 """`model` of a tokenizer.json."""
 
@@ -108,14 +111,10 @@ def order_vocabulary(
         counts: how often the corpus has each id, (num_rows,); equal ones are ordered by id.
     """
     first = sorted(required)
-    by_frequency = np.argsort(-counts, kind="stable")
     tokens = set(tokenizer.get_vocab().values())
-    known = [int(i) for i in by_frequency if i in tokens]
-    ordered = dict.fromkeys(first)
-    for token in _parts_first(known, _parts(_specification(tokenizer)["model"])):
-        ordered.setdefault(token)
-    for row in range(num_rows):
-        ordered.setdefault(row)
+    by_frequency = [i for i in np.argsort(-counts, kind="stable").tolist() if i in tokens]
+    parts = _parts(_specification(tokenizer)["model"])
+    ordered = dict.fromkeys(chain(first, _parts_first(by_frequency, parts), range(num_rows)))
     return Vocabulary(np.fromiter(ordered, dtype=np.int64), len(first))
 
 
@@ -176,30 +175,21 @@ def _specification(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     model = specification["model"]
     kind = model.get("type", type(tokenizer).__name__)
     affixed = kind == "BPE" and (model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"))
-    if kind not in _SPELLINGS or affixed:
+    if kind not in _KINDS or affixed:
         what = f"{kind} with affixes" if affixed else kind
         raise TeacherError(
             f"the vocabulary of a {what} tokenizer cannot be pruned; allowed: fast tokenizers of the kinds "
-            f"{', '.join(_SPELLINGS)} without affixes; leave the axis vocab_size out"
+            f"{', '.join(_KINDS)} without affixes; leave the axis vocab_size out"
         )
     return specification
 
 
-def _spell_word_piece(piece: str, model: Model) -> list[str]:
-    prefix = model["continuing_subword_prefix"]
+def _spelling(piece: str, model: Model) -> list[str]:
+    """The pieces of one character that spell a piece; behind the start of a word WordPiece marks them by a prefix."""
+    prefix = model.get("continuing_subword_prefix") or ""
     inner = piece.startswith(prefix) and piece != prefix
     characters = [prefix + character for character in (piece.removeprefix(prefix) if inner else piece)]
     return characters if inner else [piece[0], *characters[1:]]
-
-
-_SPELLINGS: Mapping[str, Callable[[str, Model], list[str]]] = MappingProxyType(
-    {
-        "WordPiece": _spell_word_piece,
-        "BPE": lambda piece, model: list(piece),
-        "Unigram": lambda piece, model: list(piece),
-    }
-)
-"""Kind of tokenizer model -> the pieces of one character that spell a piece."""
 
 
 def _fallback(model: Model) -> Iterator[int]:
@@ -208,17 +198,13 @@ def _fallback(model: Model) -> Iterator[int]:
     has_bytes = bool(model.get("byte_fallback"))
     stray = 0
     for piece, number in pieces.items():
-        spelling = _SPELLINGS[model["type"]](piece, model) if piece else [piece]
-        spelled = has_bytes or all(character in pieces for character in spelling)
-        if len(spelling) == 1 or not spelled or (has_bytes and _is_byte(piece)):
+        spelling = _spelling(piece, model) if piece else [piece]
+        spelled = has_bytes or pieces.keys() >= set(spelling)
+        if len(spelling) == 1 or not spelled or (has_bytes and re.fullmatch("<0x..>", piece, re.DOTALL)):
             yield number
         stray += not spelled
     if stray:
         logger.info("%d pieces have a character without a piece of its own and are always kept", stray)
-
-
-def _is_byte(piece: str) -> bool:
-    return len(piece) == len("<0x00>") and piece.startswith("<0x") and piece.endswith(">")
 
 
 def _parts(model: Model) -> dict[int, list[int]]:
@@ -296,7 +282,7 @@ def pruned_content(content: Mapping[str, Any], new_ids: Mapping[int, int]) -> di
         ),
         "padding": padding and {**padding, "pad_id": new_ids[padding["pad_id"]]},
         "post_processor": content["post_processor"] and _renumbered(content["post_processor"], new_ids),
-        "model": {**model, **_PRUNED[model["type"]](model, new_ids)},
+        "model": _pruned_model(model, new_ids),
     }
 
 
@@ -317,34 +303,22 @@ def _renumbered(processor: Mapping[str, Any], new_ids: Mapping[int, int]) -> dic
     return result
 
 
-def _pruned_pieces(model: Model, new_ids: Mapping[int, int]) -> Model:
-    kept = {piece: new_ids[number] for piece, number in model_pieces(model).items() if number in new_ids}
-    return {"vocab": dict(sorted(kept.items(), key=lambda item: item[1]))}
-
-
-def _pruned_merges(model: Model, new_ids: Mapping[int, int]) -> Model:
-    pieces = _pruned_pieces(model, new_ids)
-    known = pieces["vocab"]
-    merges = [pair for pair in model_merges(model) if {*pair, "".join(pair)} <= known.keys()]
-    return {**pieces, "merges": [list(pair) for pair in merges]}
-
-
-def _pruned_unigram(model: Model, new_ids: Mapping[int, int]) -> Model:
-    kept = [entry for number, entry in enumerate(model["vocab"]) if number in new_ids]
-    unknown = model.get("unk_id")
-    return {"vocab": kept, "unk_id": None if unknown is None else new_ids[unknown]}
-
-
-_PRUNED: Mapping[str, Callable[[Model, Mapping[int, int]], Model]] = MappingProxyType(
-    {"WordPiece": _pruned_pieces, "BPE": _pruned_merges, "Unigram": _pruned_unigram}
-)
-"""Kind of tokenizer model -> what changes in it."""
+def _pruned_model(model: Model, new_ids: Mapping[int, int]) -> Model:
+    if model["type"] == "Unigram":
+        kept = [entry for number, entry in enumerate(model["vocab"]) if number in new_ids]
+        unknown = model.get("unk_id")
+        return {**model, "vocab": kept, "unk_id": None if unknown is None else new_ids[unknown]}
+    pieces = {piece: new_ids[number] for piece, number in model_pieces(model).items() if number in new_ids}
+    pruned = {**model, "vocab": dict(sorted(pieces.items(), key=lambda item: item[1]))}
+    if "merges" in model:
+        pruned["merges"] = [list(pair) for pair in model_merges(model) if {*pair, "".join(pair)} <= pieces.keys()]
+    return pruned
 
 
 def spellings(
     tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary, size: int, ids: Iterable[int]
 ) -> dict[int, list[int]]:
-    """For each dropped token among `ids`: the kept tokens that stand for it, in the teacher's numbering.
+    """The kept tokens that stand for each dropped one among `ids`, in the teacher's numbering.
 
     Departure from what the pruned tokenizer makes of a text: each token is spelled by itself, while there a piece may
     reach from a dropped token into the next one of the same word. Of all-MiniLM-L6-v2's tokenizer on documentation that

@@ -1,7 +1,6 @@
 """Distillation objectives: what a student's states are compared with the teacher's by, a file a term."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from autodistil.objectives import (
     embedding_cosine,
@@ -17,18 +16,16 @@ from autodistil.objectives import (
 )
 from autodistil.objectives.term import Term
 
-TERMS: Mapping[str, Term] = MappingProxyType(
-    {
-        "relation-kl": relation_kl.TERM,
-        "relation-mse": relation_mse.TERM,
-        "scores-mse": scores_mse.TERM,
-        "minilm": minilm.TERM,
-        "embedding-similarity": embedding_similarity.TERM,
-        "embedding-cosine": embedding_cosine.TERM,
-        "last-hidden": last_hidden.TERM,
-        "hidden": hidden.TERM,
-        "logits-kl": logits_kl.TERM,
-        next_token.NAME: next_token.TERM,
-    }
-)
+TERMS: Mapping[str, Term] = {
+    "relation-kl": relation_kl.TERM,
+    "relation-mse": relation_mse.TERM,
+    "scores-mse": scores_mse.TERM,
+    "minilm": minilm.TERM,
+    "embedding-similarity": embedding_similarity.TERM,
+    "embedding-cosine": embedding_cosine.TERM,
+    "last-hidden": last_hidden.TERM,
+    "hidden": hidden.TERM,
+    "logits-kl": logits_kl.TERM,
+    next_token.NAME: next_token.TERM,
+}
 """Name in an objective -> term."""

@@ -12,7 +12,6 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -57,15 +56,13 @@ WHOLE = Share()
 """Of the one worker that there is."""
 
 
-_TEXT_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {
-        "tokens": torch.clone,
-        "pairs": torch.square,
-        "texts": torch.ones_like,
-        "predictions": lambda tokens: tokens - 1,
-        "batch": torch.ones_like,
-    }
-)
+_TEXT_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "tokens": torch.clone,
+    "pairs": torch.square,
+    "texts": torch.ones_like,
+    "predictions": lambda tokens: tokens - 1,
+    "batch": torch.ones_like,
+}
 """By what a text counts in a term's mean, made of its number of tokens."""
 
 
@@ -79,7 +76,7 @@ class Objective:
 
     @property
     def name(self) -> str:
-        """As it is written: `relation-kl+2*embedding-cosine`."""
+        """The objective as it is written, such as `relation-kl+2*embedding-cosine`."""
         return "+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in self.terms)
 
     @property

@@ -67,7 +67,7 @@ def texts(block: Block, options: TermOptions) -> Tensor:
 
 
 def _whole_relations(teacher: ModelStates, part: int, mask: Mask, options: TermOptions) -> tuple[Tensor, Tensor]:
-    """Of Q, K or V by number: R (batch, heads, seq, seq), rows of padding zero, and the sum of R log R, (batch,)."""
+    """R (batch, heads, seq, seq) of Q, K or V by number, zero in rows of padding, and the sum of R log R, (batch,)."""
     shared, key = teacher.shared, ("relation-kl by text", options.relation_heads, part)
     if shared is not None and key in shared:
         return shared[key]

@@ -127,7 +127,7 @@ def _backward_kernel(
 
 
 def relation_kl_triton(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
-    """As `relation_kl.relation_kl`, on a CUDA device (or any under Triton's interpreter)."""
+    """The loss `relation_kl.relation_kl` on a CUDA device (or any under Triton's interpreter)."""
     return _TritonRelationKL.apply(student, teacher, mask)
 
 
@@ -174,7 +174,7 @@ def _block(width: int) -> int:
 
 
 def _precision(states: Tensor) -> str:
-    """As exact as PyTorch's own products of this type are told to be."""
+    """The precision of a product: that which PyTorch's own products of this type are told to have."""
     allowed = states.dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32
     return "tf32" if allowed else "ieee"
 

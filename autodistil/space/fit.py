@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise, product
-from types import MappingProxyType
 
 from autodistil.errors import SpaceError
 from autodistil.space.axes import AXES
@@ -49,16 +48,14 @@ def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace
     sizes = {size for sub in space.sub_spaces for size in sub.axes.get("vocab_size", ()) if size is not None}
     stray = sorted(size for size in sizes if not smallest <= size <= whole)
     if stray:
-        raise SpaceError(
-            f"search space {space.name!r}: vocab_size: got {listed(stray)}; allowed: {smallest} (special tokens and "
-            f"the pieces that keep the tokenizer lossless) to the teacher's {whole}; change it"
-        )
+        lossless = f"{smallest} (special tokens and the pieces that keep the tokenizer lossless)"
+        raise space.refusal("vocab_size", listed(stray), f"{lossless} to the teacher's {whole}", "change it")
     own = (dict.fromkeys(None if n == whole else n for n in sub.axes.get("vocab_size", ())) for sub in space.sub_spaces)
     fitted = (sub.with_axes(vocab_size=n or None) for sub, n in zip(space.sub_spaces, own, strict=True))
     return replace(space, sub_spaces=tuple(fitted))
 
 
-_NAMES = MappingProxyType({1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")})
+_NAMES = {1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")}
 
 
 def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> SearchSpace:

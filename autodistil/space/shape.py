@@ -61,14 +61,6 @@ class LayerTerms:
 
 
 @dataclass(frozen=True)
-class LMHead:
-    """The language-model head of a decoder: as many rows as the word embeddings, as wide as the hidden size."""
-
-    tied: bool
-    """It is the word embeddings."""
-
-
-@dataclass(frozen=True)
 class EncoderShape:
     """What the closed forms need beside a student's axes; the same for all students of a teacher."""
 
@@ -94,5 +86,5 @@ class EncoderShape:
     """A norm ends the embeddings; where not, one follows the last layer."""
     fixed_length: int | None = None
     """Tokens of every image of a vision encoder; None where texts may have any length."""
-    head: LMHead | None = None
-    """Of a decoder; None: an encoder."""
+    tied_head: bool | None = None
+    """Whether a decoder's language-model head is the word embeddings, else as large as these; None: an encoder."""

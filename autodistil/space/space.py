@@ -103,8 +103,12 @@ class SubSpace(StudentSet):
         # Without listing what may be a million students: other axes leave none out, or are looked at below.
         attention = {axis: self.axes[axis] for axis in _ATTENTION if axis in self.axes}
         widths = {sizes["hidden_size"] for sizes in _grid(attention) if self._obeys(sizes)}
-        if "num_heads" not in self.axes:  # a grid over num_heads, such as the paper's, is meant to be thinned out
-            self._check_hidden_sizes(widths)
+        stray = sorted(set(self.axes["hidden_size"]) - widths)
+        if stray and "num_heads" not in self.axes:  # a grid over num_heads, as the paper's, is meant to be thinned out
+            raise SpaceError(
+                f"{where}: hidden_size: got {listed(stray)}; "
+                f"allowed: multiples of head_size {listed(self.axes['head_size'])}; change hidden_size or head_size"
+            )
         if not (widths and all(self.axes.values())):
             raise SpaceError(
                 f"{where}: got no student out of {self.num_combinations} combinations; {_SHAPE_RULE}; change these axes"
@@ -115,14 +119,6 @@ class SubSpace(StudentSet):
                     f"{where}: {axis}: got {listed(values)}; "
                     f"allowed: below the hidden size (here up to {max(widths)}); lower it, or leave it out"
                 )
-
-    def _check_hidden_sizes(self, widths: set[int]) -> None:
-        stray = sorted(set(self.axes["hidden_size"]) - widths)
-        if stray:
-            raise SpaceError(
-                f"sub-space {self.name!r}: hidden_size: got {listed(stray)}; "
-                f"allowed: multiples of head_size {listed(self.axes['head_size'])}; change hidden_size or head_size"
-            )
 
     @classmethod
     def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
@@ -237,11 +233,6 @@ class SearchSpace:
         return tuple(Candidate(sub.name, config) for sub in self.sub_spaces for config in sub.students)
 
     @property
-    def attention_widths(self) -> tuple[int, ...]:
-        """Distinct attention widths of the students, ascending: what relation heads have to divide."""
-        return tuple(sorted({candidate.config.attention_width for candidate in self.candidates}))
-
-    @property
     def frees_attention(self) -> bool:
         """Whether some student's attention is wider or narrower than its hidden size."""
         return any(student.free_attention for sub in self.sub_spaces for student in sub.architectures)
@@ -254,6 +245,10 @@ class SearchSpace:
     def largest(self) -> StudentConfig:
         """The largest architecture of all sub-spaces."""
         return max((sub.largest for sub in self.sub_spaces), key=size_key)
+
+    def refusal(self, axis: str, got: str, allowed: str, advice: str = "correct it") -> SpaceError:
+        """What to raise where an axis does not fit a teacher."""
+        return SpaceError(f"search space {self.name!r}: {axis}: got {got}; allowed: {allowed}; {advice}")
 
     def sub_space(self, name: str) -> SubSpace:
         """The sub-space called `name`.

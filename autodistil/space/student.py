@@ -75,7 +75,7 @@ class StudentConfig:
 
     @property
     def label(self) -> str:
-        """Such as `L3-H192-A6-F576`: letters of axes, sizes.
+        """Letters of axes and sizes, such as `L3-H192-A6-F576`.
 
         `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
         factorised, `...-V8000` where the vocabulary is pruned.

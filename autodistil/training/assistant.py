@@ -81,7 +81,12 @@ def load_assistant(source: str, teacher: Teacher, seq_len: int, trust_remote_cod
     """
     assistant = load_teacher(source, str(teacher.model.device), trust_remote_code)
     if teacher.images is not None or assistant.images is not None:
-        _check_images(source, assistant, teacher)
+        ours, theirs = ((one.images and one.images.fingerprint, one.max_length) for one in (assistant, teacher))
+        if ours != theirs:  # relations compare token by token: both must see the same patches of the same pixels
+            raise ConfigError(
+                f"assistant {source!r} reads images otherwise than the teacher; give one with the teacher's image "
+                f"processor and {teacher.max_length} tokens an image"
+            )
         return assistant
     if assistant.tokenizer.get_vocab() != teacher.tokenizer.get_vocab():
         raise ConfigError(
@@ -94,16 +99,6 @@ def load_assistant(source: str, teacher: Teacher, seq_len: int, trust_remote_cod
             "another, or lower --seq-len"
         )
     return assistant
-
-
-def _check_images(source: str, assistant: Teacher, teacher: Teacher) -> None:
-    """Relations compare token by token, so both must see the same patches of the same pixels."""
-    ours, theirs = ((one.images and one.images.fingerprint, one.max_length) for one in (assistant, teacher))
-    if ours != theirs:
-        raise ConfigError(
-            f"assistant {source!r} reads images otherwise than the teacher; give one with the teacher's image "
-            f"processor and {teacher.max_length} tokens an image"
-        )
 
 
 def taught_by_sub_space(name: str, space: SearchSpace) -> tuple[SubSpace, ...]:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,9 +20,10 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
 from autodistil.space.student import StudentConfig
+from autodistil.training.assistant import StudentAssistant
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
-from autodistil.training.workers import ALONE, Workers
+from autodistil.training.workers import ALONE, TrainingWorkers
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,8 @@ class StepMetrics:
     """Spent on this SuperLM in this step, its share of the teacher left out."""
 
 
-class Targets(Protocol):
-    """What a SuperLM may be distilled from instead of the run's teacher."""
-
-    def states(self, batch: Batch, layer: int | None, output: bool, hidden: bool) -> ModelStates:
-        """As `Teacher.states`; `layer` is None, the last."""
+Targets = Teacher | StudentAssistant
+"""What a SuperLM may be distilled from; from an assistant by its last layer."""
 
 
 @dataclass
@@ -70,7 +66,8 @@ class SuperLMTrainer:
         matrices: list[Tensor] = []
         vectors: list[Tensor] = []
         for name, parameter in self.superlm.parameters.items():
-            (vectors if _is_vector(name) else matrices).append(parameter)
+            vector = name.endswith("bias") or "norm" in name.lower()
+            (vectors if vector else matrices).append(parameter)
         groups = [
             {"params": matrices, "weight_decay": self.recipe.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
@@ -85,7 +82,7 @@ class SuperLMTrainer:
 
     @property
     def finished(self) -> bool:
-        """All steps are done."""
+        """Whether all steps are done."""
         return self.steps_done >= self.recipe.steps
 
     def add_gradients(self, batch: Batch, teacher_states: ModelStates, share: Share = WHOLE) -> Tensor:
@@ -145,7 +142,7 @@ def train(
     on_step: Callable[[list[StepMetrics]], None],
     layer: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    workers: Workers = ALONE,
+    workers: TrainingWorkers = ALONE,
 ) -> None:
     """Train until every trainer is finished or `should_stop()`.
 
@@ -171,7 +168,7 @@ def train_step(
     teacher: Teacher,
     batches: Iterator[Batch],
     layer: int | None,
-    workers: Workers = ALONE,
+    workers: TrainingWorkers = ALONE,
 ) -> list[StepMetrics]:
     """One step of each trainer on the same micro-batches, and on the same states where they have one teacher.
 
@@ -205,7 +202,7 @@ class _Step:
     """One step of one SuperLM: gradients of all micro-batches, their sum over the workers, the update."""
 
     trainer: SuperLMTrainer
-    workers: Workers
+    workers: TrainingWorkers
     losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
     wait: Callable[[], Tensor] = field(init=False)
@@ -253,14 +250,10 @@ def _target_states(
     return [states[id(source)] for source in sources]
 
 
-DTYPES: Mapping[str, torch.dtype] = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16})
+DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Precision -> what students compute in. Shared weights, their gradients and the optimiser stay in fp32."""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
-    """For teachers: bfloat16 autocast for `bf16`, nothing for `fp32`."""
+    """What teachers compute under: bfloat16 autocast for `bf16`, nothing for `fp32`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def _is_vector(name: str) -> bool:
-    return name.endswith("bias") or "norm" in name.lower()

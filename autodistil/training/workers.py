@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -28,33 +26,23 @@ from autodistil.errors import ConfigError
 from autodistil.objectives.objective import WHOLE, Share
 
 
-class Workers(Protocol):
-    """This process among those that train together. Every worker makes the same calls in the same order."""
+class TrainingWorkers:
+    """Those that train together, each making the same calls in the same order; here this process alone."""
 
     def take(self, batch: Batch) -> tuple[Batch, Share]:
         """This worker's part of a micro-batch, and what share of it that is."""
-
-    def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:
-        """Begin to sum gradients (in place) and losses over the workers; the result waits and returns the losses."""
-
-
-class Alone:
-    """One worker: the whole micro-batch, nothing to sum."""
-
-    def take(self, batch: Batch) -> tuple[Batch, Share]:
-        """The batch itself."""
         return batch, WHOLE
 
     def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:
-        """The losses themselves."""
+        """Begin to sum gradients (in place) and losses over the workers; the result waits and returns the losses."""
         return lambda: losses
 
 
-ALONE = Alone()
+ALONE = TrainingWorkers()
 
 
 @dataclass(frozen=True)
-class DistributedWorkers:
+class DistributedWorkers(TrainingWorkers):
     """A worker of the default process group of torch.distributed, which must be open."""
 
     rank: int
@@ -67,15 +55,20 @@ class DistributedWorkers:
 
     def take(self, batch: Batch) -> tuple[Batch, Share]:
         """This worker's rows of a micro-batch; shares are of its real tokens, pairs, texts and next tokens."""
-        texts = count_samples(batch)
-        rows = shard(texts, self.rank, self.size)
-        part = take_rows(batch, rows)
+        samples = count_samples(batch)
+        rows = shard(samples, self.rank, self.size)
+        part, own = take_rows(batch, rows), rows.stop - rows.start
         (tokens, pairs), (all_tokens, all_pairs) = _counts(part), _counts(batch)
-        own = rows.stop - rows.start
-        gather = partial(self._gather, rows=rows, texts=texts)
-        following = (tokens - own) / max(1, all_tokens - texts)
-        share = Share(tokens / all_tokens, pairs / all_pairs, own / texts, 1 / self.size, gather, following)
-        return part, share
+        following = (tokens - own) / max(1, all_tokens - samples)
+
+        def gather(ours: Tensor) -> Tensor:
+            """Rows of all workers (samples, dim) from this worker's, of which alone gradients come."""
+            everyone = ours.new_zeros((samples, *ours.shape[1:]))
+            everyone[rows] = ours.detach()
+            dist.all_reduce(everyone)
+            return torch.cat([everyone[: rows.start], ours, everyone[rows.stop :]])
+
+        return part, Share(tokens / all_tokens, pairs / all_pairs, own / samples, 1 / self.size, gather, following)
 
     def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:
         """One flat all-reduce of gradients and losses."""
@@ -97,17 +90,10 @@ class DistributedWorkers:
             dist.broadcast(tensor.detach(), src=0)
 
     def agree(self, flags: Sequence[bool], device: torch.device) -> list[bool]:
-        """For each flag whether any worker raised it."""
+        """Whether any worker raised it, of each flag."""
         raised = torch.tensor([float(flag) for flag in flags], device=device)
         dist.all_reduce(raised, op=dist.ReduceOp.MAX)
         return [flag > 0 for flag in raised.tolist()]
-
-    def _gather(self, own: Tensor, rows: slice, texts: int) -> Tensor:
-        """Rows of all workers (texts, dim) from this worker's, of which alone gradients come."""
-        everyone = own.new_zeros((texts, *own.shape[1:]))
-        everyone[rows] = own.detach()
-        dist.all_reduce(everyone)
-        return torch.cat([everyone[: rows.start], own, everyone[rows.stop :]])
 
 
 def shard(total: int, rank: int, size: int) -> slice:
@@ -120,15 +106,15 @@ def shard(total: int, rank: int, size: int) -> slice:
     return slice(total * rank // size, total * (rank + 1) // size)
 
 
-def check_batch(texts: int, workers: int) -> None:
+def check_batch(samples: int, workers: int) -> None:
     """Make sure that each worker has something to do.
 
     Raises:
-        ConfigError: there are more workers than texts in a micro-batch.
+        ConfigError: there are more workers than texts or images in a micro-batch.
     """
-    if workers > texts:
+    if workers > samples:
         raise ConfigError(
-            f"{workers} workers are more than the {texts} texts of a micro-batch; allowed: {texts} or fewer, or a "
+            f"{workers} workers are more than the {samples} texts of a micro-batch; allowed: {samples} or fewer, or a "
             "larger --batch-size in a new run"
         )
 
@@ -137,7 +123,7 @@ def _counts(batch: Batch) -> tuple[int, int]:
     """Real tokens, and pairs of these within a text; an image counts as one token, as all have the same number."""
     real = real_tokens(batch)
     if real is None:
-        texts, seq = count_samples(batch), batch["input_ids"].shape[1] if "input_ids" in batch else 1
-        return texts * seq, texts * seq * seq
+        samples, seq = count_samples(batch), batch["input_ids"].shape[1] if "input_ids" in batch else 1
+        return samples * seq, samples * seq * seq
     lengths = real.sum(1)
     return int(lengths.sum()), int(lengths.square().sum())

@@ -1,21 +1,17 @@
 """BERT (arXiv 1810.04805) and the encoders that keep its layer: RoBERTa, ELECTRA, DistilBERT."""
 
-from types import MappingProxyType
-
 from autodistil.models.architectures import wide_bert_config
 from autodistil.models.families.family import EMBEDDING, FFN, HEADS, HIDDEN, Family
 
-_LINEARS = MappingProxyType(
-    {
-        "attention.self.query": (HEADS, HIDDEN),
-        "attention.self.key": (HEADS, HIDDEN),
-        "attention.self.value": (HEADS, HIDDEN),
-        "attention.output.dense": (HIDDEN, HEADS),
-        "intermediate.dense": (FFN, HIDDEN),
-        "output.dense": (HIDDEN, FFN),
-        "pooler.dense": (HIDDEN, HIDDEN),
-    }
-)
+_LINEARS = {
+    "attention.self.query": (HEADS, HIDDEN),
+    "attention.self.key": (HEADS, HIDDEN),
+    "attention.self.value": (HEADS, HIDDEN),
+    "attention.output.dense": (HIDDEN, HEADS),
+    "intermediate.dense": (FFN, HIDDEN),
+    "output.dense": (HIDDEN, FFN),
+    "pooler.dense": (HIDDEN, HIDDEN),
+}
 
 BERT = Family(
     model_types=("bert",),
@@ -33,23 +29,19 @@ ROBERTA = Family(
 ELECTRA = Family(
     model_types=("electra",),
     layers="encoder.layer",
-    linears=MappingProxyType({**_LINEARS, "embeddings_project": (HIDDEN, EMBEDDING)}),
+    linears={**_LINEARS, "embeddings_project": (HIDDEN, EMBEDDING)},
 )
 DISTILBERT = Family(
     model_types=("distilbert",),
     layers="transformer.layer",
     value="attention.v_lin",
-    linears=MappingProxyType(
-        {
-            "attention.q_lin": (HEADS, HIDDEN),
-            "attention.k_lin": (HEADS, HIDDEN),
-            "attention.v_lin": (HEADS, HIDDEN),
-            "attention.out_lin": (HIDDEN, HEADS),
-            "ffn.lin1": (FFN, HIDDEN),
-            "ffn.lin2": (HIDDEN, FFN),
-        }
-    ),
-    fields=MappingProxyType(
-        {"num_layers": "n_layers", "hidden_size": "dim", "num_heads": "n_heads", "intermediate_size": "hidden_dim"}
-    ),
+    linears={
+        "attention.q_lin": (HEADS, HIDDEN),
+        "attention.k_lin": (HEADS, HIDDEN),
+        "attention.v_lin": (HEADS, HIDDEN),
+        "attention.out_lin": (HIDDEN, HEADS),
+        "ffn.lin1": (FFN, HIDDEN),
+        "ffn.lin2": (HIDDEN, FFN),
+    },
+    fields={"num_layers": "n_layers", "hidden_size": "dim", "num_heads": "n_heads", "intermediate_size": "hidden_dim"},
 )

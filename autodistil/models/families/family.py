@@ -18,15 +18,15 @@ import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from transformers import PretrainedConfig
 
-from autodistil.errors import SpaceError, TeacherError
-from autodistil.space.shape import EncoderShape, LayerTerms, LMHead
+from autodistil.errors import TeacherError
+from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
+from autodistil.utils import listed
 
 if TYPE_CHECKING:
     import torch
@@ -62,14 +62,12 @@ LM_HEAD = "lm_head.weight"
 """Name of a decoder's head, (vocabulary, hidden), beside the parameters of the model without it."""
 WHOLE: Atoms = (None,)
 
-BERT_FIELDS = MappingProxyType(
-    {
-        "num_layers": "num_hidden_layers",
-        "hidden_size": "hidden_size",
-        "num_heads": "num_attention_heads",
-        "intermediate_size": "intermediate_size",
-    }
-)
+BERT_FIELDS = {
+    "num_layers": "num_hidden_layers",
+    "hidden_size": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+}
 """Axis -> config field, as most families call it."""
 
 
@@ -83,7 +81,7 @@ class Family:
     """Dotted path of the `ModuleList` of Transformer layers."""
     linears: Mapping[str, tuple[Atoms, Atoms]]
     """Suffix of a `Linear` module -> (atoms of its outputs, atoms of its inputs); the first match counts."""
-    others: Mapping[str, Atoms] = field(default_factory=lambda: MappingProxyType({}))
+    others: Mapping[str, Atoms] = field(default_factory=dict)
     """Suffix of a parameter of something else than a `Linear` -> its atoms; (..., residual stream) if not listed."""
     value: str = "attention.self.value"
     """Suffix of the `Linear` that makes the values."""
@@ -171,7 +169,7 @@ class Family:
             setattr(result, self.kv_heads, student.num_heads // self.queries_per_kv(config))
         if self.causal:
             result.use_cache = True  # which the teacher does without, as it only reads (attention.py)
-        if _embedding_follows_hidden(config):
+        if hasattr(config, "embedding_size") and _factorised_size(config) is None:
             result.embedding_size = student.hidden_size
         if student.embedding_size is not None:
             result.embedding_size = student.embedding_size
@@ -181,15 +179,14 @@ class Family:
 
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
         """The constants that the closed-form costs need beside the axes."""
-        factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
         positions = config.max_position_embeddings if self.position_table else 0
         return EncoderShape(
             vocab_size=config.vocab_size,
             other_embedding_rows=positions + (getattr(config, "type_vocab_size", 0) or 0),
-            embedding_size=config.embedding_size if factorised else None,
+            embedding_size=_factorised_size(config),
             pooler=pooler,
             layer=replace(self.layer_terms(config), queries_per_kv=self.queries_per_kv(config)),
-            head=LMHead(config.tie_word_embeddings) if self.causal else None,
+            tied_head=bool(config.tie_word_embeddings) if self.causal else None,
         )
 
     def layout(self, name: str, ndim: int, config: PretrainedConfig) -> Atoms:
@@ -200,12 +197,11 @@ class Family:
             queries = self.queries_per_kv(config)
             known: Mapping[object, HeadGroups | int] = {KV_HEADS: HeadGroups(queries), QUERIES: queries}
             return tuple(known.get(atom, atom) for atom in (atoms[0] + atoms[1] if kind == "weight" else atoms[0]))
-        for suffix, listed in self.others.items():
+        for suffix, others in self.others.items():
             if name.endswith(suffix):
-                return listed
-        factorised = hasattr(config, "embedding_size") and not _embedding_follows_hidden(config)
-        last = EMBEDDING if factorised and name.startswith("embeddings.") else HIDDEN
-        return WHOLE * (ndim - 1) + last
+                return others
+        factorised = _factorised_size(config) is not None and name.startswith("embeddings.")
+        return WHOLE * (ndim - 1) + (EMBEDDING if factorised else HIDDEN)
 
     def linear_atoms(self, module: str) -> tuple[Atoms, Atoms] | None:
         """Atoms of the outputs and the inputs of the `Linear` called `module`, None where it is none of the table's."""
@@ -233,31 +229,20 @@ class Family:
                 split a group, or a pruned vocabulary of a decoder.
         """
         self._check_attention(space)
-        if config is not None:
-            self._check_groups(space, self.queries_per_kv(config))
+        queries = 1 if config is None else self.queries_per_kv(config)
+        if split := {c.config.num_heads for c in space.candidates if c.config.num_heads % queries}:
+            allowed = f"multiples of {queries}, the query heads that share keys and values in this teacher"
+            raise space.refusal("num_heads", listed(sorted(split)), allowed)
         if self.causal and space.has_axis_of("vocab_size"):
-            raise SpaceError(
-                f"search space {space.name!r}: vocab_size: got it for {self.model_types[0]}; allowed: encoders, as "
-                "decoders predict every token of the teacher; leave it out"
-            )
-        odd = sorted({c.config.head_size for c in space.candidates if self.rotary and c.config.head_size % 2})
-        if odd:
-            raise SpaceError(
-                f"search space {space.name!r}: head_size: got {', '.join(map(str, odd))}; allowed: even numbers, as "
-                f"{self.model_types[0]} turns pairs of dimensions by their position; correct it"
-            )
+            allowed = "encoders, as decoders predict every token of the teacher"
+            raise space.refusal("vocab_size", f"it for {self.model_types[0]}", allowed, "leave it out")
+        if odd := {c.config.head_size for c in space.candidates if self.rotary and c.config.head_size % 2}:
+            allowed = f"even numbers, as {self.model_types[0]} turns pairs of dimensions by their position"
+            raise space.refusal("head_size", listed(sorted(odd)), allowed)
 
     def fit_space(self, space: SearchSpace) -> SearchSpace:
         """A space that was not made for this family, without the students that it cannot have."""
         return space
-
-    def _check_groups(self, space: SearchSpace, queries: int) -> None:
-        split = sorted({c.config.num_heads for c in space.candidates if c.config.num_heads % queries})
-        if split:
-            raise SpaceError(
-                f"search space {space.name!r}: num_heads: got {', '.join(map(str, split))}; allowed: multiples of "
-                f"{queries}, the query heads that share keys and values in this teacher; correct it"
-            )
 
     def _check_attention(self, space: SearchSpace) -> None:
         if not space.frees_attention:
@@ -266,18 +251,14 @@ class Family:
         factorised = space.has_axis_of("embedding_size")
         if not own and (self.wide_config is None or factorised):
             what = "students with an embedding_size" if factorised else self.model_types[0]
-            raise SpaceError(
-                f"search space {space.name!r}: free_attention: got it for {what}; allowed: bert teachers, without "
-                "embedding_size, and those with a head size in their config; leave it out"
-            )
+            allowed = "bert teachers, without embedding_size, and those with a head size in their config"
+            raise space.refusal("free_attention", f"it for {what}", allowed, "leave it out")
         students = [candidate.config for candidate in space.candidates]
         uneven = sorted({(s.hidden_size, s.num_heads) for s in students if own and s.hidden_size % s.num_heads})
         if uneven:
             hidden, heads = uneven[0]
-            raise SpaceError(
-                f"search space {space.name!r}: hidden_size: got {hidden} with {heads} heads; allowed: a multiple of "
-                f"the heads, which {self.model_types[0]} asks for; correct it"
-            )
+            allowed = f"a multiple of the heads, which {self.model_types[0]} asks for"
+            raise space.refusal("hidden_size", f"{hidden} with {heads} heads", allowed)
 
     def carries_values(self, name: str) -> bool:
         """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""
@@ -295,9 +276,10 @@ class Family:
         return re.sub(rf"^({re.escape(self.layers)}\.)\d+\.", rf"\g<1>{layer}.", name)
 
 
-def _embedding_follows_hidden(config: PretrainedConfig) -> bool:
-    """ELECTRA-base ties its embedding size to the hidden size; ELECTRA-small projects a fixed one."""
-    return getattr(config, "embedding_size", None) == config.hidden_size
+def _factorised_size(config: PretrainedConfig) -> int | None:
+    """Embedding size where it is one of its own, as in ELECTRA-small; ELECTRA-base's is its hidden size."""
+    size: int | None = getattr(config, "embedding_size", None)
+    return None if size == config.hidden_size else size
 
 
 def split_dimensions(tensor: torch.Tensor, layout: Atoms, dims: StudentConfig) -> torch.Tensor:

@@ -6,7 +6,6 @@ teacher's keeps rotary pairs together, but changes their frequencies: such stude
 """
 
 from dataclasses import replace
-from types import MappingProxyType
 
 from transformers import PretrainedConfig
 
@@ -34,20 +33,18 @@ def _terms(config: PretrainedConfig) -> LayerTerms:
 LLAMA = Family(
     model_types=("llama",),
     layers="layers",
-    linears=MappingProxyType(
-        {
-            "self_attn.q_proj": (GROUPED_QUERIES, HIDDEN),
-            "self_attn.k_proj": (GROUPED_KEYS, HIDDEN),
-            "self_attn.v_proj": (GROUPED_VALUES, HIDDEN),
-            "self_attn.o_proj": (HIDDEN, GROUPED_CONTEXT),
-            "mlp.gate_proj": (FFN, HIDDEN),
-            "mlp.up_proj": (FFN, HIDDEN),
-            "mlp.down_proj": (HIDDEN, FFN),
-        }
-    ),
+    linears={
+        "self_attn.q_proj": (GROUPED_QUERIES, HIDDEN),
+        "self_attn.k_proj": (GROUPED_KEYS, HIDDEN),
+        "self_attn.v_proj": (GROUPED_VALUES, HIDDEN),
+        "self_attn.o_proj": (HIDDEN, GROUPED_CONTEXT),
+        "mlp.gate_proj": (FFN, HIDDEN),
+        "mlp.up_proj": (FFN, HIDDEN),
+        "mlp.down_proj": (HIDDEN, FFN),
+    },
     value="self_attn.v_proj",
     word_embeddings="embed_tokens.weight",
-    fields=MappingProxyType({**BERT_FIELDS, "head_size": "head_dim"}),
+    fields={**BERT_FIELDS, "head_size": "head_dim"},
     kv_heads="num_key_value_heads",
     layer_terms=_terms,
     position_table=False,
@@ -65,9 +62,7 @@ QWEN2 = replace(
 QWEN3 = replace(
     LLAMA,
     model_types=("qwen3",),
-    others=MappingProxyType(
-        {name: (2, "rotary_pairs") for name in ("self_attn.q_norm.weight", "self_attn.k_norm.weight")}
-    ),
+    others={name: (2, "rotary_pairs") for name in ("self_attn.q_norm.weight", "self_attn.k_norm.weight")},
     layer_fields=("layer_types",),
     layer_terms=lambda config: replace(_terms(config), head_vectors=2),
     tried_on=(),

@@ -5,8 +5,6 @@ masks the far ones, which is what its FLOPs count. A head size below the teacher
 Hugging Face spreads the frequencies over what pairs there are: such students start farther from the teacher.
 """
 
-from types import MappingProxyType
-
 from transformers import PretrainedConfig
 
 from autodistil.models.families.family import FFN, HIDDEN, ROTARY_HEADS, Family
@@ -27,14 +25,12 @@ def _terms(config: PretrainedConfig) -> LayerTerms:
 MODERNBERT = Family(
     model_types=("modernbert",),
     layers="layers",
-    linears=MappingProxyType(
-        {
-            "attn.Wqkv": ((3, *ROTARY_HEADS), HIDDEN),
-            "attn.Wo": (HIDDEN, ROTARY_HEADS),
-            "mlp.Wi": ((2, *FFN), HIDDEN),
-            "mlp.Wo": (HIDDEN, FFN),
-        }
-    ),
+    linears={
+        "attn.Wqkv": ((3, *ROTARY_HEADS), HIDDEN),
+        "attn.Wo": (HIDDEN, ROTARY_HEADS),
+        "mlp.Wi": ((2, *FFN), HIDDEN),
+        "mlp.Wo": (HIDDEN, FFN),
+    },
     value="attn.Wqkv",
     word_embeddings="embeddings.tok_embeddings.weight",
     layer_fields=("layer_types",),

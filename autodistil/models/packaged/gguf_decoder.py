@@ -17,54 +17,30 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
 from autodistil.errors import TeacherError, one_line
-from autodistil.models.packaged.package import Packages, check_sha256
-
-_MODEL = "model"
+from autodistil.models.packaged.package import CachedModel, Packages, check_sha256
 
 
 @dataclass(frozen=True)
-class QuantisedDecoder:
-    """A decoder with its tokenizer in a GGUF file inside a package."""
+class QuantisedDecoder(CachedModel):
+    """A decoder with its tokenizer in a GGUF file inside a package; 540 MB in float32 for SmolLM2."""
 
-    packages: Packages
     file: str
     """Inside the package."""
-    sha256: str
-    """Of the file."""
+    waits = "written out into {cache} when first used"
 
-    def folder(self, name: str) -> Path:
-        """The folder in the cache, in float32, made when it is not there; 540 MB for SmolLM2.
+    def write(self, name: str, folder: Path) -> None:
+        """Check the file and write it out.
 
         Raises:
             TeacherError: its package, `gguf` or `accelerate` is not installed, or the file is not the expected one.
-            CorpusError: the cache cannot be written.
         """
-        entry = self._entry(name)
-        if read_entry(entry) is None:
-            (package,) = self.packages.folders(name)
-            path = package / self.file
-            self._check(name, path)
-            with new_entry(entry) as building:
-                _write_out(name, path, building / _MODEL)
-                seal(building, {"sha256": self.sha256})
-        return entry / _MODEL
-
-    def status(self, name: str) -> str:
-        """Whether its package is installed and its weights are written out."""
-        status = self.packages.status()
-        waits = status == "installed" and not self._entry(name).is_dir()
-        return f"{status}; written out into {default_cache_dir()} when first used" if waits else status
-
-    def _entry(self, name: str) -> Path:
-        return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
-
-    def _check(self, name: str, path: Path) -> None:
+        (package,) = self.packages.folders(name)
         missing = [module for module in ("gguf", "accelerate") if importlib.util.find_spec(module) is None]
         if missing:
             raise TeacherError(f"teacher {name!r} needs the package {missing[0]} to read it; {self.packages.install}")
-        check_sha256(name, path, self.sha256, self.packages.install)
+        check_sha256(name, package / self.file, self.sha256, self.packages.install)
+        _write_out(name, package / self.file, folder)
 
 
 def _write_out(name: str, path: Path, folder: Path) -> None:

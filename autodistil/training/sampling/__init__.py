@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -12,14 +11,12 @@ from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import inverse_cost, progressive, sandwich, uniform
 from autodistil.training.sampling.draw import Draw, Sampling
 
-SAMPLINGS: Mapping[str, Sampling] = MappingProxyType(
-    {
-        "sandwich": sandwich.sample,
-        "uniform": uniform.sample,
-        "inverse-cost": inverse_cost.sample,
-        "progressive": progressive.sample,
-    }
-)
+SAMPLINGS: Mapping[str, Sampling] = {
+    "sandwich": sandwich.sample,
+    "uniform": uniform.sample,
+    "inverse-cost": inverse_cost.sample,
+    "progressive": progressive.sample,
+}
 
 
 def draw_students(students: StudentSet, recipe: Recipe, step: int) -> list[StudentConfig]:

@@ -256,7 +256,7 @@ class CandidateTable:
 
     @property
     def ids(self) -> list[str]:
-        """Of all students, in the order of the rows."""
+        """Ids of all students, in the order of the rows."""
         return [str(student_id) for student_id in self.frame.index]
 
     def known(self, column: str) -> dict[str, Any]:
@@ -292,13 +292,13 @@ class CandidateTable:
 
     @property
     def best_first(self) -> CandidateTable:
-        """In the order of ranks, the cheaper of equals first; those without a task score by loss, behind the others."""
+        """The order of ranks, the cheaper of equals first; those without a task score by loss, behind the others."""
         first = self.minimised
         return self._sorted(first, self.frame["loss"].where(first.isna()), self.frame["flops"])
 
     @property
     def cheapest_first(self) -> CandidateTable:
-        """From the fewest FLOPs up, the lower loss of equals first."""
+        """The students from the fewest FLOPs up, the lower loss of equals first."""
         return self._sorted(self.frame["flops"], self.frame["loss"])
 
     @property
@@ -329,7 +329,7 @@ class CandidateTable:
         return table._sorted(group, turn, table.frame["loss"], table.frame["flops"]).ids[: top or None]
 
     def _sorted(self, *keys: pd.Series) -> CandidateTable:
-        """By the first key, equals by the next; NaN last, and what is equal in all of them in its order."""
+        """The table by the first key, equals by the next; NaN last, and what is equal in all of them in its order."""
         order = pd.concat([key.reset_index(drop=True) for key in keys], axis=1, ignore_index=True)
         return replace(self, frame=self.frame.iloc[order.sort_values([*order.columns], kind="stable").index])
 

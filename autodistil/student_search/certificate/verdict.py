@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autodistil.student_search.certificate.assess import (
-    Agreement,
     Certificate,
     Interference,
     Monotonicity,
+    RankAgreement,
     SubSpaceFindings,
 )
 
@@ -35,7 +35,7 @@ def level(certificate: Certificate) -> str:
     return grade(found.agreement) if found else NOT_CERTIFIED
 
 
-def grade(agreement: Agreement) -> str:
+def grade(agreement: RankAgreement) -> str:
     """The same for one agreement. A tau that may be chance is fair at best."""
     if agreement.tau is None:
         return NOT_CERTIFIED
@@ -44,7 +44,7 @@ def grade(agreement: Agreement) -> str:
     return "good" if agreement.tau >= GOOD_TAU and not by_chance(agreement) else "fair"
 
 
-def by_chance(agreement: Agreement) -> bool:
+def by_chance(agreement: RankAgreement) -> bool:
     """Whether unrelated orders could easily agree (or disagree) as much."""
     return agreement.p_value is None or agreement.p_value > CHANCE
 
@@ -55,7 +55,17 @@ def verdict(certificate: Certificate) -> str:
         return "There is no pick to trust."
     found, words = certificate.of(certificate.best_sub_space), level(certificate)
     if found is None or words == NOT_CERTIFIED:
-        return _not_certified(found) + _beside_task(certificate)
+        if found is None or found.agreement.n == 0:
+            reason = (
+                "no student of the pick’s sub-space was trained alone, so nothing shows that the SuperLM "
+                "ranks students as their own training would; run autodistil certify."
+            )
+        else:
+            reason = (
+                f"a sample of {found.agreement.n} trained alone gives no ranks to compare; "
+                "run autodistil certify with a larger --sample."
+            )
+        return f"Not certified: {reason}{_beside_task(certificate)}"
     return _certified(certificate, found, words) + _beside_task(certificate)
 
 
@@ -67,18 +77,6 @@ def _beside_task(certificate: Certificate) -> str:
     return (
         f" The pick itself was chosen by its score on {name} among those of low loss; loss and score: "
         f"{tau_words(certificate.task)}."
-    )
-
-
-def _not_certified(found: SubSpaceFindings | None) -> str:
-    if found is None or found.agreement.n == 0:
-        return (
-            "Not certified: no student of the pick’s sub-space was trained alone, so nothing shows that the SuperLM "
-            "ranks students as their own training would; run autodistil certify."
-        )
-    return (
-        f"Not certified: a sample of {found.agreement.n} trained alone gives no ranks to compare; "
-        "run autodistil certify with a larger --sample."
     )
 
 
@@ -120,7 +118,7 @@ def _beside_baselines(found: SubSpaceFindings) -> str:
     )
 
 
-def tau_words(agreement: Agreement) -> str:
+def tau_words(agreement: RankAgreement) -> str:
     """`Kendall tau 0.80, n = 5, p = 0.08: may be chance`."""
     if agreement.tau is None:
         return f"Kendall tau undefined, n = {agreement.n}"
@@ -170,7 +168,7 @@ def _largest(found: Monotonicity) -> str:
     return f"{excess}, which is little of the spread of {found.spread:.2g}."
 
 
-def _swaps(agreement: Agreement) -> str:
+def _swaps(agreement: RankAgreement) -> str:
     pairs = agreement.n * (agreement.n - 1) // 2
     if not agreement.swapped:
         return (
@@ -239,7 +237,7 @@ def _task(certificate: Certificate) -> str:
 
 
 def _percent(share: float) -> str:
-    """Such as `27 %`; never rounded to nothing or to all."""
+    """A share such as `27 %`; never rounded to nothing or to all."""
     digits = 0 if share in (0, 1) or 0.0995 <= share < 0.995 else 1
     return f"{100 * share:.{digits}f} %"
 

@@ -49,7 +49,7 @@ class ScoredModel(Protocol):
 
     @property
     def device(self) -> torch.device | str:
-        """Where to compute."""
+        """The device to compute on."""
 
     def encoder(self) -> Encoder:
         """Its sentence embeddings."""
@@ -93,7 +93,7 @@ class Outcome:
 
 
 def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    """Without training and without chance: one value, whatever the number of seeds."""
+    """Score without training and without chance: one value, whatever the number of seeds."""
     return Outcome([embedding_similarity(data, model.encoder())], 0, settings.of("max_length"))
 
 
@@ -175,7 +175,10 @@ def evaluate(
     for data, name in planned:
         progress.say(f"{data.task.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
         results.append(_result(name, data, METHODS[name](model, data, settings, progress), folder.fingerprint))
-        path = _keep(folder.folder, results) if keep else None
+        if keep:
+            merged = merge(read_results(folder.folder), results)
+            path = write_results(folder.folder, merged)
+            update_card(folder.folder, merged)
     return results, path
 
 
@@ -213,10 +216,3 @@ def _result(method: str, data: TaskData, outcome: Outcome, fingerprint: str) -> 
         settings=outcome.settings,
         details=outcome.details,
     )
-
-
-def _keep(folder: Path, results: Sequence[TaskResult]) -> Path:
-    merged = merge(read_results(folder), results)
-    path = write_results(folder, merged)
-    update_card(folder, merged)
-    return path

@@ -90,7 +90,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def mean_and_spread(values: Sequence[float], scale: float = 1.0, digits: int = 4) -> str:
-    """Such as `0.8672`, or of several seeds `0.8672 ± 0.0021`."""
+    """A mean such as `0.8672`, or of several seeds `0.8672 ± 0.0021`."""
     figures = summary(values)
     spread = "" if figures["std"] is None else f" ± {scale * figures['std']:.{digits}f}"
     return f"{scale * figures['mean']:.{digits}f}{spread}"

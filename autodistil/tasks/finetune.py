@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from autodistil.errors import ConfigError
@@ -50,7 +51,7 @@ class EvaluationSettings:
     learning_rates: tuple[float, ...] = DEFAULT_RATES
     """Peak learning rates of fine-tuning; the best by the mean over seeds counts."""
     epochs: int | None = None
-    """Of fine-tuning; 3 to 5, more for small sets."""
+    """Epochs of fine-tuning; 3 to 5, more for small sets."""
     batch_size: int = 32
     """Rows a step of fine-tuning."""
     max_length: int = 128
@@ -171,9 +172,8 @@ class _Tuner:
         """Load the model under a new head, and tokenise."""
         device = torch.device(settings.device)
         network = model.classifier(len(data.classes) or 1, device)
-        tokenizer = model.tokenizer()
+        tokenizer, train = model.tokenizer(), data.train(settings.max_train)
         length = usable_length(network, tokenizer, settings.max_length)
-        train = data.train(settings.max_train)
         parts = {"train": train, "evaluated": data.evaluated}
         rows = {name: TokenizedRows.of(tokenizer, part.text_a, part.text_b, length) for name, part in parts.items()}
         if "token_type_ids" not in signature(network.forward).parameters:
@@ -189,28 +189,21 @@ class _Tuner:
         groups = [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=rate)
         schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
-        targets = self._targets()
+        labels, scores = self.train.labels, self.data.task.regression
+        if scores:  # standardised: no metric of scores sees the difference
+            labels = ((labels - labels.mean()) / labels.std()).astype(np.float32)
+        targets = torch.from_numpy(labels).to(self.device)
         for _ in range(epochs):
             self.network.train()
             for batch in shuffled_batches(lengths, self.settings.batch_size, random):
-                self._loss(self._logits("train", batch), targets[batch]).backward()
+                logits = self._logits("train", batch)
+                loss = mse_loss(logits[:, 0], targets[batch]) if scores else cross_entropy(logits, targets[batch])
+                loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
             yield self._evaluate()
-
-    def _targets(self) -> Tensor:
-        """Class indices, or scores standardised on the training rows (no metric of scores sees the difference)."""
-        labels = self.train.labels
-        if self.data.task.regression:
-            labels = ((labels - labels.mean()) / labels.std()).astype(np.float32)
-        return torch.from_numpy(labels).to(self.device)
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if self.data.task.regression:
-            return torch.nn.functional.mse_loss(logits[:, 0], targets)
-        return torch.nn.functional.cross_entropy(logits, targets)
 
     def _logits(self, part: str, batch: np.ndarray) -> Tensor:
         return self.network(**self.rows[part].batch(batch, self.device)).logits

@@ -64,12 +64,13 @@ class PooledEncoder:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (texts, dim) of float32, in the order of `texts`."""
-        made, parts = self.batches(texts), []
-        for batch in made.batches:
+        batches, places = self.batches(texts)
+        parts = []
+        for batch in batches:
             pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
             pooled = torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
             parts.append(pooled.float().cpu().numpy())
-        return made.restore(parts)
+        return np.concatenate(parts)[places]
 
 
 def folder_encoder(

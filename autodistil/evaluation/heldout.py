@@ -74,12 +74,6 @@ class HeldOut:
         readings = [] if spellings is None else [read(batch, spellings, teacher.padding_id) for batch in batches]
         return cls(batches, states, objective, rows, readings)
 
-    @cached_property
-    def _blocks(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the batches of each block."""
-        blocks = [int(rows.min()) // BLOCK_SIZE for rows in self.rows]
-        return tuple(tuple(i for i, block in enumerate(blocks) if block == number) for number in sorted(set(blocks)))
-
     @torch.no_grad()
     def losses_of(self, forward: Callable[[Batch], ModelStates], block: int) -> NDArray[np.float64]:
         """Losses of the texts of a block, (texts,), in their order; their mean is the loss of the block.
@@ -88,7 +82,7 @@ class HeldOut:
             forward: a batch, in the teacher's numbering of tokens -> a model's states.
             block: number of the block.
         """
-        numbers = self._blocks[block]
+        numbers = [number for number, rows in enumerate(self.rows) if rows.min() // BLOCK_SIZE == block]
         parts = []
         for number in numbers:
             batch, reading = self.batches[number], self.readings[number] if self.readings else None
@@ -99,7 +93,8 @@ class HeldOut:
 
     def mean_of(self, forward: Callable[[Batch], ModelStates]) -> float:
         """Mean loss of a model over all held-out texts; see `losses_of`."""
-        return float(np.concatenate([self.losses_of(forward, block) for block in range(len(self._blocks))]).mean())
+        blocks = range(1 + int(self.rows[-1].min()) // BLOCK_SIZE)
+        return float(np.concatenate([self.losses_of(forward, block) for block in blocks]).mean())
 
     def loss(self, superlm: SuperLM, student: StudentConfig) -> float:
         """Mean loss of a student over all held-out texts."""

@@ -74,21 +74,6 @@ def shuffled_batches(lengths: np.ndarray, batch_size: int, random: np.random.Gen
 
 
 @dataclass(frozen=True)
-class TextBatches:
-    """Texts as padded batches, each distinct one once."""
-
-    batches: tuple[Batch, ...]
-    order: np.ndarray
-    """Where each distinct text stands in the batches put together, (distinct texts,)."""
-    index: np.ndarray
-    """Which distinct text each text is, (texts,)."""
-
-    def restore(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Rows (texts, dim) in the order of the texts, from those of each batch."""
-        return np.concatenate(parts)[self.order][self.index]
-
-
-@dataclass(frozen=True)
 class TextBatcher:
     """Tokenises and batches texts. What it made of texts it keeps, for the many students that read the same ones."""
 
@@ -96,16 +81,17 @@ class TextBatcher:
     max_length: int
     device: torch.device
     batch_size: int = BATCH_SIZE
-    _made: dict[tuple[str, ...], TextBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[tuple[str, ...], tuple[list[Batch], np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def __call__(self, texts: Sequence[str]) -> TextBatches:
-        """The batches of some texts, made once."""
+    def __call__(self, texts: Sequence[str]) -> tuple[list[Batch], np.ndarray]:
+        """Batches of some texts, each distinct one once, and where each text stands in all of them, (texts,)."""
         key = tuple(texts)
         if key not in self._made:
             unique = {text: i for i, text in enumerate(dict.fromkeys(key))}
             rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
             places = list(sorted_batches(rows.lengths, self.batch_size))
-            batches = tuple(rows.batch(place, self.device) for place in places)
-            index = np.array([unique[text] for text in key])
-            self._made[key] = TextBatches(batches, np.argsort(np.concatenate(places)), index)
+            batches = [rows.batch(place, self.device) for place in places]
+            self._made[key] = batches, np.argsort(np.concatenate(places))[[unique[text] for text in key]]
         return self._made[key]

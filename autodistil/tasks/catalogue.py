@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -268,7 +268,9 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted
     splits = {
         split: Split(part.text_a, part.text_b, _labels(task, classes, split, part)) for split, part in rows.items()
     }
-    data = TaskData(task, MappingProxyType(splits), classes, origin, _fingerprint(rows))
+    text = "".join(json.dumps([split, *astuple(part)]) for split, part in sorted(rows.items()))
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    data = TaskData(task, MappingProxyType(splits), classes, origin, fingerprint)
     if evaluated and len(np.unique(data.evaluated.labels)) < 2:
         raise TaskError(f"{data.evaluated_name} of task {task.name!r} ({origin}) has one label only; give others too")
     return data
@@ -296,10 +298,3 @@ def _labels(task: Task, classes: tuple[str, ...], split: str, part: LabelledRows
     if task.regression:
         return np.array([float(label) for label in part.labels])
     return np.array([numbers[label] for label in part.labels], dtype=np.int64)
-
-
-def _fingerprint(rows: Mapping[str, LabelledRows]) -> str:
-    digest = hashlib.sha256()
-    for split, part in sorted(rows.items()):
-        digest.update(json.dumps([split, part.text_a, part.text_b, part.labels]).encode())
-    return digest.hexdigest()[:16]

@@ -296,6 +296,8 @@ def assess(candidates: CandidateTable, measured: CertificateLosses, best: str | 
     ranks = next((sub.agreement for sub in found if sub.name == sub_space), RankAgreement(0))
     tested = ranks.tau is not None and ranks.finest is not None
     margin = max(ranks.margin, ranks.finest or 0.0) if tested else None
+    others = table[(table["sub_space"] == sub_space) & table["feasible"] & (table["id"] != best)]
+    rivals = int((others["loss"] <= losses[best] + margin).sum()) if pick and margin is not None else 0
     return Certificate(
         sub_spaces=found,
         trials=trials,
@@ -305,7 +307,7 @@ def assess(candidates: CandidateTable, measured: CertificateLosses, best: str | 
         best=best if pick else None,
         best_sub_space=sub_space,
         margin=margin,
-        rivals=_rivals(table, best, sub_space, margin),
+        rivals=rivals,
         tokens=measured.tokens,
         task_name=measured.task,
         by_task=best in scores,
@@ -353,15 +355,6 @@ def _interference(trials: list[Trial]) -> Interference | None:
     alone = sum(trial.alone for trial in trials) / len(trials)
     worst = max(trials, key=lambda trial: (trial.interference, trial.id))
     return Interference(mean, mean / alone if alone > 0 else None, worst.interference, worst.id)
-
-
-def _rivals(table: pd.DataFrame, best: str | None, sub_space: str | None, margin: float | None) -> int:
-    """Feasible students of the pick's sub-space, beside itself, whose loss is within the margin of its own."""
-    if sub_space is None or margin is None:
-        return 0
-    is_best = table["id"] == best
-    others = table[(table["sub_space"] == sub_space) & table["feasible"] & ~is_best]
-    return int((others["loss"] <= table.loc[is_best, "loss"].iloc[0] + margin).sum())
 
 
 def _one(trials: Iterable[Trial], measured: CertificateLosses, groups: Mapping[str, pd.DataFrame]) -> OneSuperLM | None:

@@ -51,8 +51,7 @@ class CertificateLosses:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, ids in order; NaN and infinity become null."""
-        tables = {name: dict(sorted(getattr(self, name).items())) for name in _TABLES}
-        return {item.name: _to_json(tables.get(item.name, getattr(self, item.name))) for item in fields(self)}
+        return dict(_to_json({**vars(self), **{name: dict(sorted(vars(self)[name].items())) for name in _TABLES}}))
 
     @classmethod
     def from_dict(cls, raw: object) -> CertificateLosses:

@@ -64,12 +64,13 @@ class PooledEncoder:
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings (texts, dim) of float32, in the order of `texts`."""
-        made = self.batches(texts)
-        return made.restore([self._embed(batch) for batch in made.batches])
-
-    def _embed(self, batch: Batch) -> np.ndarray:
-        pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
-        return (torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled).float().cpu().numpy()
+        batches, places = self.batches(texts)
+        parts = []
+        for batch in batches:
+            pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
+            pooled = torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
+            parts.append(pooled.float().cpu().numpy())
+        return np.concatenate(parts)[places]
 
 
 def folder_encoder(
@@ -135,8 +136,23 @@ def student_encoder(
 
 
 def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_length: int) -> Encoder:
-    """A pipeline with further modules (a dense layer, say), run by sentence-transformers itself."""
-    _check_modules(model)
+    """A pipeline with further modules (a dense layer, say), run by sentence-transformers itself.
+
+    Raises:
+        TeacherError: it has code of other origin or a pickle, or sentence-transformers is not installed.
+    """
+    foreign = [kind for kind in read_modules(model.folder) if not kind.startswith("sentence_transformers.")]
+    if foreign:
+        raise TeacherError(
+            f"model {model.source!r} has the module {foreign[0]!r}; allowed: those of sentence_transformers, "
+            "no code of other origin is run"
+        )
+    pickles = sorted(path for path in model.folder.glob("*/*.bin") if not list(path.parent.glob("*.safetensors")))
+    if pickles:
+        raise TeacherError(
+            f"model {model.source!r} has weights in {pickles[0].parent.name}/{pickles[0].name}, which is a pickle; "
+            "allowed: safetensors; save it again with a current sentence-transformers"
+        )
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
@@ -150,26 +166,7 @@ def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_leng
         )
     pipeline.max_seq_length = min(max_length, pipeline.max_seq_length or max_length)
 
-    def encode(texts: Sequence[str]) -> np.ndarray:
-        return np.asarray(pipeline.encode(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
-
-    return encode
-
-
-def _check_modules(model: EvaluatedModel) -> None:
-    """No code but the library's own, and no pickle."""
-    foreign = [kind for kind in read_modules(model.folder) if not kind.startswith("sentence_transformers.")]
-    if foreign:
-        raise TeacherError(
-            f"model {model.source!r} has the module {foreign[0]!r}; allowed: those of sentence_transformers, "
-            "no code of other origin is run"
-        )
-    pickles = sorted(path for path in model.folder.glob("*/*.bin") if not list(path.parent.glob("*.safetensors")))
-    if pickles:
-        raise TeacherError(
-            f"model {model.source!r} has weights in {pickles[0].parent.name}/{pickles[0].name}, which is a pickle; "
-            "allowed: safetensors; save it again with a current sentence-transformers"
-        )
+    return lambda texts: np.asarray(pipeline.encode(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
 
 
 # ---- similarity
@@ -233,8 +230,7 @@ def linear_probe(
     """
     train = data.train(max_train, seed)
     features, labels = _features(train, encode), train.labels
-    strength = _choose_strength(data, features, labels)
-    model = _fit(data, features, labels, strength)
+    model = _fit(data, features, labels, _choose_strength(data, features, labels))
     return score(data.task.metrics, data.evaluated.labels, model.predict(_features(data.evaluated, encode)))
 
 

@@ -9,10 +9,11 @@ A proxy task (`proxy_task`) scores students by the same methods.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -30,7 +31,6 @@ from autodistil.evaluation.embedding import (
 )
 from autodistil.evaluation.results import (
     TaskResult,
-    check_writable,
     merge,
     read_card,
     read_results,
@@ -49,7 +49,7 @@ class ScoredModel(Protocol):
 
     @property
     def device(self) -> torch.device | str:
-        """Where to compute."""
+        """The device to compute on."""
 
     def encoder(self) -> Encoder:
         """Its sentence embeddings."""
@@ -60,19 +60,12 @@ class ScoredModel(Protocol):
 
 @dataclass(frozen=True)
 class FolderModel:
-    """A model folder; its encoder is loaded once for all tasks."""
+    """A model folder."""
 
     folder: EvaluatedModel
     device: str
-    max_length: int
-
-    @cached_property
-    def _encoder(self) -> Encoder:
-        return folder_encoder(self.folder, self.device, self.max_length)
-
-    def encoder(self) -> Encoder:
-        """Its sentence embeddings."""
-        return self._encoder
+    encoder: Callable[[], Encoder]
+    """Gives its sentence embeddings, loaded once for all tasks."""
 
     def exported(self) -> AbstractContextManager[EvaluatedModel]:
         """The folder itself."""
@@ -93,7 +86,7 @@ class Outcome:
 
 
 def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    """Without training and without chance: one value, whatever the number of seeds."""
+    """Score without training and without chance: one value, whatever the number of seeds."""
     return Outcome([embedding_similarity(data, model.encoder())], 0, settings.of("max_length"))
 
 
@@ -169,13 +162,17 @@ def evaluate(
     folder = EvaluatedModel.open(source, file)
     keep = file is None and _keeps(folder, write)
     planned = [_plan(load_task(name, data_dir), method, settings) for name in dict.fromkeys(tasks)]
-    model = FolderModel(folder, settings.device, settings.max_length)
+    encoder = cache(partial(folder_encoder, folder, settings.device, settings.max_length))
+    model = FolderModel(folder, settings.device, encoder)
     results: list[TaskResult] = []
     path = None
     for data, name in planned:
         progress.say(f"{data.task.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
         results.append(_result(name, data, METHODS[name](model, data, settings, progress), folder.fingerprint))
-        path = _keep(folder.folder, results) if keep else None
+        if keep:
+            merged = merge(read_results(folder.folder), results)
+            path = write_results(folder.folder, merged)
+            update_card(folder.folder, merged)
     return results, path
 
 
@@ -190,12 +187,19 @@ def _plan(data: TaskData, method: str | None, settings: EvaluationSettings) -> t
 
 
 def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
-    """Whether results go into the model's folder, which is checked before any work."""
+    """Whether results go into the model's folder; that it can keep them is checked before hours of work.
+
+    Raises:
+        RunError: the folder is not the user's, cannot be written to, or holds damaged results or a damaged card.
+    """
     if write and not model.users_own:
         raise RunError(f"model {model.source!r} is no folder of yours; leave --write out, or evaluate a copy")
     keep = model.users_own and model.exported if write is None else write
     if keep:
-        check_writable(model.folder)
+        if not os.access(model.folder, os.W_OK | os.X_OK):
+            where = str(model.folder)
+            raise RunError(f"cannot write to {where!r}: permission denied; use --no-write, or a copy of the folder")
+        read_results(model.folder)
         read_card(model.folder)
     return keep
 
@@ -213,10 +217,3 @@ def _result(method: str, data: TaskData, outcome: Outcome, fingerprint: str) -> 
         settings=outcome.settings,
         details=outcome.details,
     )
-
-
-def _keep(folder: Path, results: Sequence[TaskResult]) -> Path:
-    merged = merge(read_results(folder), results)
-    path = write_results(folder, merged)
-    update_card(folder, merged)
-    return path

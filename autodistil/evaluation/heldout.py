@@ -32,12 +32,6 @@ def block_sizes(texts: np.ndarray) -> list[int]:
     return [min(BLOCK_SIZE, len(texts) - start) for start in starts]
 
 
-def _batches_of(texts: np.ndarray, block: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The texts of a block (rows of `texts`) in batches by length."""
-    rows = block[np.argsort(lengths(texts[block]), kind="stable")]
-    return np.split(rows, range(BATCH_SIZE, len(rows), BATCH_SIZE))
-
-
 @dataclass(frozen=True)
 class HeldOut:
     """Held-out batches with the teacher's states, computed once for all students of one vocabulary."""
@@ -72,19 +66,13 @@ class HeldOut:
         if spellings is not None:
             texts = texts[:, : fitting_length(texts, spellings, teacher.max_length)]
         blocks = np.split(np.arange(len(texts)), np.cumsum(block_sizes(texts))[:-1])
-        rows = [part for block in blocks for part in _batches_of(texts, block)]
+        by_length = [block[np.argsort(lengths(texts[block]), kind="stable")] for block in blocks]
+        rows = [part for block in by_length for part in np.split(block, range(BATCH_SIZE, len(block), BATCH_SIZE))]
         batches = [teacher.inputs.batch(texts[part], teacher.model.device) for part in rows]
         output, hidden = objective.needs_output, objective.needs_hidden
         states = [teacher.states(batch, layer, output, hidden).for_many() for batch in batches]
-        if spellings is None:
-            return cls(batches, states, objective, rows)
-        return cls(batches, states, objective, rows, [read(batch, spellings, teacher.padding_id) for batch in batches])
-
-    @cached_property
-    def _blocks(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the batches of each block."""
-        blocks = [int(rows.min()) // BLOCK_SIZE for rows in self.rows]
-        return tuple(tuple(i for i, block in enumerate(blocks) if block == number) for number in sorted(set(blocks)))
+        readings = [] if spellings is None else [read(batch, spellings, teacher.padding_id) for batch in batches]
+        return cls(batches, states, objective, rows, readings)
 
     @torch.no_grad()
     def losses_of(self, forward: Callable[[Batch], ModelStates], block: int) -> NDArray[np.float64]:
@@ -94,7 +82,7 @@ class HeldOut:
             forward: a batch, in the teacher's numbering of tokens -> a model's states.
             block: number of the block.
         """
-        numbers = self._blocks[block]
+        numbers = [number for number, rows in enumerate(self.rows) if rows.min() // BLOCK_SIZE == block]
         parts = []
         for number in numbers:
             batch, reading = self.batches[number], self.readings[number] if self.readings else None
@@ -105,7 +93,8 @@ class HeldOut:
 
     def mean_of(self, forward: Callable[[Batch], ModelStates]) -> float:
         """Mean loss of a model over all held-out texts; see `losses_of`."""
-        return float(np.concatenate([self.losses_of(forward, block) for block in range(len(self._blocks))]).mean())
+        blocks = range(1 + int(self.rows[-1].min()) // BLOCK_SIZE)
+        return float(np.concatenate([self.losses_of(forward, block) for block in blocks]).mean())
 
     def loss(self, superlm: SuperLM, student: StudentConfig) -> float:
         """Mean loss of a student over all held-out texts."""
@@ -152,7 +141,7 @@ class HeldOutScorer:
 
     @cached_property
     def teacher_perplexity(self) -> float:
-        """That of a decoder, where the loss is that of the next token."""
+        """The perplexity of a decoder, where the loss is that of the next token."""
         heldout = self.heldout()
         states = dict(zip(map(id, heldout.batches), heldout.teacher_states, strict=True))
         return math.exp(heldout.mean_of(lambda batch: states[id(batch)]))

@@ -134,14 +134,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return [_checked(table) for table in json.loads(path.read_text(encoding="utf-8"))["proxies"]]
+        tables = json.loads(path.read_text(encoding="utf-8"))["proxies"]
+        for table in tables:
+            table["scores"] = {str(student_id): float(score) for student_id, score in table["scores"].items()}
+            if not all(map(math.isfinite, table["scores"].values())):
+                raise ValueError("a score is not finite")
+        return [{"protocol": dict(table["protocol"]), "scores": table["scores"]} for table in tables]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = one_line_named(error, 120)
         raise RunError(f"{str(path)!r} is damaged ({reason}); remove it to score students again") from error
-
-
-def _checked(table: Mapping[str, Any]) -> dict[str, Any]:
-    scores = {str(student_id): float(score) for student_id, score in table["scores"].items()}
-    if not all(map(math.isfinite, scores.values())):
-        raise ValueError("a score is not finite")
-    return {"protocol": dict(table["protocol"]), "scores": scores}

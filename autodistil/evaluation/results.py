@@ -8,7 +8,6 @@ it are kept.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +89,7 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def mean_and_spread(values: Sequence[float], scale: float = 1.0, digits: int = 4) -> str:
-    """Such as `0.8672`, or of several seeds `0.8672 ± 0.0021`."""
+    """A mean such as `0.8672`, or of several seeds `0.8672 ± 0.0021`."""
     figures = summary(values)
     spread = "" if figures["std"] is None else f" ± {scale * figures['std']:.{digits}f}"
     return f"{scale * figures['mean']:.{digits}f}{spread}"
@@ -129,23 +128,23 @@ def write_results(folder: Path, results: Sequence[TaskResult]) -> Path:
     return write_text(folder / RESULTS, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def check_writable(folder: Path) -> None:
-    """Make sure, before hours of work, that the results can be kept.
-
-    Raises:
-        RunError: the folder cannot be written to, or holds damaged results.
-    """
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise RunError(f"cannot write to {str(folder)!r}: permission denied; use --no-write, or a copy of the folder")
-    read_results(folder)
-
-
 # ---- in the model card
 
 _BEGIN, _END = "<!-- autodistil evaluate: begin -->", "<!-- autodistil evaluate: end -->"
 
 _SECTION = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
 
+_HEAD = (
+    "## Task results",
+    "",
+    "| task | method | split | rows | trained on | metric | value | seeds |",
+    "|---|---|---|---|---|---|---|---|",
+)
+_FOOT = (
+    "",
+    "Values are fractions, mean ± sample standard deviation over seeds. The best epoch and the learning rate of "
+    "fine-tuning are chosen on the scored split itself, which flatters; last epochs are in `evaluation.json`.",
+)
 _BEFORE = "\n## Limits\n"
 """A heading that the section goes before, where the card has it."""
 
@@ -199,34 +198,18 @@ def read_card(folder: Path) -> ModelCard | None:
 
 def with_section(text: str, results: Sequence[TaskResult]) -> str:
     """The text of a card with the section of task results, in the place of an earlier one."""
-    section = "\n".join([_BEGIN, *section_lines(results), _END, ""])
+    rows = [
+        f"| {result.task} | {METHOD_NAMES[result.method]} | {result.split} | {result.rows:,} | "
+        f"{f'{result.train_rows:,}' if result.train_rows else '-'} | {metric} | "
+        f"{mean_and_spread(values)} | {len(values)} |"
+        for result in results
+        for metric, values in result.metrics.items()
+    ]
+    section = "\n".join([_BEGIN, *_HEAD, *rows, *_FOOT, _END, ""])
     if _SECTION.search(text):
         return _SECTION.sub(lambda _: section, text, count=1)
     before, heading, after = text.partition(_BEFORE)
     return f"{before.rstrip()}\n\n{section}{heading}{after}"
-
-
-def section_lines(results: Sequence[TaskResult]) -> list[str]:
-    """The section as Markdown."""
-    return [
-        "## Task results",
-        "",
-        "| task | method | split | rows | trained on | metric | value | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_row(result, metric) for result in results for metric in result.metrics),
-        "",
-        "Values are fractions, mean ± sample standard deviation over seeds. The best epoch and the learning rate of "
-        "fine-tuning are chosen on the scored split itself, which flatters; last epochs are in `evaluation.json`.",
-    ]
-
-
-def _row(result: TaskResult, metric: str) -> str:
-    train = f"{result.train_rows:,}" if result.train_rows else "-"
-    cells = (
-        *(result.task, METHOD_NAMES[result.method], result.split, f"{result.rows:,}", train),
-        *(metric, mean_and_spread(result.metrics[metric]), str(result.seeds)),
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 def _index_entries(result: TaskResult) -> list[EvalResult]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from autodistil.data.batch import Batch, real_tokens
 from autodistil.models.attention import AttentionStates, ModelStates
@@ -44,13 +45,15 @@ def read(batch: Batch, spellings: Spellings, padding: int) -> Reading:
     tokens, mask = batch["input_ids"], real_tokens(batch)
     mask = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
     rows = [row[real].tolist() for row, real in zip(tokens, mask, strict=True)]
-    pieces, owners = zip(*(_spelled(row, spellings) for row in rows), strict=True)
+    spelled = [[spellings.get(token, (token,)) for token in row] for row in rows]
+    pieces = [torch.tensor([piece for parts in row for piece in parts], dtype=torch.long) for row in spelled]
     sizes = torch.tensor([len(row) for row in pieces])
     width = int(sizes.max())
-    ids = torch.tensor([row + [padding] * (width - len(row)) for row in pieces])
+    ids = pad_sequence(pieces, batch_first=True, padding_value=padding)
     means = torch.zeros(len(pieces), tokens.shape[1], width)
-    for i, row in enumerate(owners):
-        means[i, torch.tensor(row), torch.arange(len(row))] = 1.0
+    for i, row in enumerate(spelled):
+        owners = torch.repeat_interleave(torch.tensor([len(parts) for parts in row], dtype=torch.long))
+        means[i, owners, torch.arange(len(owners))] = 1.0
     means /= means.sum(-1, keepdim=True).clamp(min=1)  # padding has no pieces
     padded = (torch.arange(width) < sizes[:, None]).long()
     inputs = {"input_ids": ids, "attention_mask": padded} if int(padded.min()) == 0 else {"input_ids": ids}
@@ -63,10 +66,3 @@ def fitting_length(texts: np.ndarray, spellings: Spellings, limit: int) -> int:
     for token in set(np.unique(texts).tolist()) & spellings.keys():
         sizes[texts == token] = len(spellings[token])
     return int((sizes.cumsum(1).max(0) <= limit).sum())
-
-
-def _spelled(tokens: Sequence[int], spellings: Spellings) -> tuple[list[int], list[int]]:
-    """Pieces of a sequence, and for each the place of its token."""
-    spelled = [spellings.get(token, (token,)) for token in tokens]
-    pieces = [piece for parts in spelled for piece in parts]
-    return pieces, [place for place, parts in enumerate(spelled) for _ in parts]

@@ -84,20 +84,20 @@ class CandidateRow:
     """On the devices of budgets, such as `ms@laptop` (what counts) and `ms@laptop measured`."""
     feasible: bool
     """Within every budget."""
-    loss: float | None
+    loss: float | None = None
     """Held-out, in its SuperLM."""
-    texts: int | None
+    texts: int | None = None
     """Held-out texts that `loss` was measured on; where not all, it is an estimate."""
-    score: float | None
+    score: float | None = None
     """On the proxy task, higher is better."""
-    refined_loss: float | None
+    refined_loss: float | None = None
     """Held-out, after training on alone."""
-    finalist: bool
-    pareto: bool
+    finalist: bool = False
+    pareto: bool = False
     """On the front."""
-    rank: int | None
+    rank: int | None = None
     """1 is best, across sub-spaces."""
-    rank_in_sub_space: int | None
+    rank_in_sub_space: int | None = None
 
     @property
     def exported_loss(self) -> float:
@@ -228,35 +228,25 @@ class CandidateTable:
         return self[student_id] if student_id is not None and student_id in self else None
 
     def __getitem__(self, student_id: str) -> CandidateRow:
-        row = self.frame.loc[student_id]
+        known = self.frame.loc[student_id].dropna()
 
-        def real(name: str) -> float | None:
-            return None if pd.isna(value := row.get(name)) else float(value)
+        def of(kind: type, *names: str) -> dict[str, Any]:
+            return {name: kind(known[name]) for name in names if name in known}
 
-        def whole(name: str) -> int | None:
-            return None if pd.isna(value := row.get(name)) else int(value)
-
-        costs = [name for name in (*COST_COLUMNS, KV_BYTES) if name in row]
         return CandidateRow(
             id=str(student_id),
-            sub_space=str(row["sub_space"]),
-            axes={name: int(row[name]) for name in SIZES if name in row},
-            costs={name: float(row[name]) if name == "size_mb" else int(row[name]) for name in costs},
-            devices={name: real(name) for name in self.devices},
-            feasible=bool(row["feasible"]),
-            loss=real("loss"),
-            texts=whole("texts"),
-            score=real("score"),
-            refined_loss=real("refined_loss"),
-            finalist=bool(row.get("finalist", False)),
-            pareto=bool(row.get("pareto", False)),
-            rank=whole("rank"),
-            rank_in_sub_space=whole("rank_in_sub_space"),
+            sub_space=str(known["sub_space"]),
+            axes=of(int, *SIZES),
+            costs={**of(int, *COST_COLUMNS, KV_BYTES), **of(float, "size_mb")},
+            devices={**dict.fromkeys(self.devices), **of(float, *self.devices)},
+            **of(float, "loss", "score", "refined_loss"),
+            **of(int, "texts", "rank", "rank_in_sub_space"),
+            **of(bool, "feasible", "finalist", "pareto"),
         )
 
     @property
     def ids(self) -> list[str]:
-        """Of all students, in the order of the rows."""
+        """Ids of all students, in the order of the rows."""
         return [str(student_id) for student_id in self.frame.index]
 
     def known(self, column: str) -> dict[str, Any]:
@@ -292,13 +282,13 @@ class CandidateTable:
 
     @property
     def best_first(self) -> CandidateTable:
-        """In the order of ranks, the cheaper of equals first; those without a task score by loss, behind the others."""
+        """The order of ranks, the cheaper of equals first; those without a task score by loss, behind the others."""
         first = self.minimised
         return self._sorted(first, self.frame["loss"].where(first.isna()), self.frame["flops"])
 
     @property
     def cheapest_first(self) -> CandidateTable:
-        """From the fewest FLOPs up, the lower loss of equals first."""
+        """The students from the fewest FLOPs up, the lower loss of equals first."""
         return self._sorted(self.frame["flops"], self.frame["loss"])
 
     @property
@@ -329,7 +319,7 @@ class CandidateTable:
         return table._sorted(group, turn, table.frame["loss"], table.frame["flops"]).ids[: top or None]
 
     def _sorted(self, *keys: pd.Series) -> CandidateTable:
-        """By the first key, equals by the next; NaN last, and what is equal in all of them in its order."""
+        """The table by the first key, equals by the next; NaN last, and what is equal in all of them in its order."""
         order = pd.concat([key.reset_index(drop=True) for key in keys], axis=1, ignore_index=True)
         return replace(self, frame=self.frame.iloc[order.sort_values([*order.columns], kind="stable").index])
 

@@ -44,6 +44,12 @@ def staircase(points: np.ndarray) -> np.ndarray:
     return order[values < before]
 
 
+def scaled(values: np.ndarray) -> np.ndarray:
+    """Columns brought to between 0 and 1; constant ones to 0."""
+    spread = np.ptp(values, axis=0)
+    return np.asarray((values - values.min(axis=0)) / np.where(spread > 0, spread, 1.0))
+
+
 def knee_index(points: np.ndarray) -> int:
     """Index of the knee of a two-objective front: farthest below the line between its two ends.
 
@@ -52,10 +58,7 @@ def knee_index(points: np.ndarray) -> int:
     Args:
         points: (points, 2), at least one row.
     """
-    points = np.asarray(points, dtype=float)
-    spread = np.ptp(points, axis=0)
-    scaled = (points - points.min(axis=0)) / np.where(spread > 0, spread, 1.0)
-    return int(np.argmin(scaled.sum(axis=1)))
+    return int(np.argmin(scaled(np.asarray(points, dtype=float)).sum(axis=1)))
 
 
 REFERENCE = 1.1
@@ -86,10 +89,9 @@ def hypervolumes(fronts: Sequence[np.ndarray]) -> list[float]:
     Args:
         fronts: arrays (points, 2) without NaN; an empty one has 0.
     """
-    together = np.vstack([np.asarray(front, dtype=float).reshape(-1, 2) for front in fronts])
+    parts = [np.asarray(front, dtype=float).reshape(-1, 2) for front in fronts]
+    together = np.vstack(parts)
     if not len(together):
         return [0.0] * len(fronts)
-    low, spread = together.min(axis=0), np.ptp(together, axis=0)
-    scale = np.where(spread > 0, spread, 1.0)
-    reference = np.array([REFERENCE, REFERENCE])
-    return [hypervolume((np.reshape(front, (-1, 2)) - low) / scale, reference) / REFERENCE**2 for front in fronts]
+    reference, ends = np.array([REFERENCE, REFERENCE]), np.cumsum([len(part) for part in parts])[:-1]
+    return [hypervolume(part, reference) / REFERENCE**2 for part in np.split(scaled(together), ends)]

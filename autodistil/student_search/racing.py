@@ -90,14 +90,10 @@ class Race:
             known: losses of the first texts, whole blocks, where it was scored on them before.
         """
         losses = np.asarray(known, dtype=float)
-        ends = np.cumsum(self.blocks)
-        estimate = self._stopped(losses)
-        for number, end in enumerate(ends):
-            if estimate is not None:
-                break
-            if end > len(losses):
+        for number, end in enumerate(np.cumsum(self.blocks)):
+            if end > len(losses) and self.goes_on(losses):
                 losses = np.concatenate([losses, np.asarray(block(number), dtype=float)])
-                estimate = self._stopped(losses)
+        estimate = self._stopped(losses)
         score = Score(float(losses.mean()) if estimate is None else estimate, tuple(losses.tolist()))
         self.add(score)
         return score
@@ -128,7 +124,7 @@ Place = tuple[int, int]
 """(place of the student in its batch, number of the block): what comes first in this order is needed first."""
 
 
-class Workers(Protocol):
+class BlockScorers(Protocol):
     """Those who score blocks, side by side."""
 
     @property
@@ -155,12 +151,14 @@ class _Blocks:
     done: dict[int, Losses] = field(default_factory=dict)
 
     def losses(self, first: int) -> Losses:
-        """Of all texts so far; `first` is the first block that was not known."""
+        """Losses of all texts so far; `first` is the first block that was not known."""
         parts = [self.done[number] for number in range(first, first + len(self.done))]
         return np.concatenate([np.asarray(self.known, dtype=float), *parts])
 
 
-def score_ahead(race: Race, workers: Workers, students: Sequence[tuple[Candidate, Score | None]]) -> Iterator[Score]:
+def score_ahead(
+    race: Race, workers: BlockScorers, students: Sequence[tuple[Candidate, Score | None]]
+) -> Iterator[Score]:
     """Scores of the students, in order, as `race` gives them when its blocks are scored one after the other."""
     blocks = [_Blocks(candidate, known.texts if known else ()) for candidate, known in students]
     ends = np.cumsum(race.blocks)

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import optuna
@@ -164,7 +164,10 @@ class Search:
             batch = mine + self._ask(sampler, claimed, begun=bool(mine))
             if batch or not running:
                 return batch or None
-            return [self._take(claim) for claim in running if self.watch.gone(self.study, claim.driver)]
+            dead = [claim for claim in running if self.watch.gone(self.study, claim.driver)]
+            for claim in dead:  # its student gets a trial of this driver's
+                self.study.tell(claim.trial.number, state=TrialState.FAIL)
+            return [self._claim(claim.student_id) for claim in dead]
 
     def _read(self) -> list[_Claim]:
         """Read the scores of the study; returns what is being scored, by whomever. Trials of no student fail.
@@ -180,11 +183,6 @@ class Search:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         named = [trial for trial in unfinished if _STUDENT in trial.user_attrs]
         return [_Claim(trial, trial.user_attrs[_STUDENT], trial.user_attrs[_DRIVER]) for trial in named]
-
-    def _take(self, claim: _Claim) -> _Claim:
-        """Score a student in the place of a driver that is gone: its trial fails, and another one has its student."""
-        self.study.tell(claim.trial.number, state=TrialState.FAIL)
-        return self._claim(claim.student_id)
 
     def _ask(self, sampler: Sampler, claimed: set[str], begun: bool) -> list[_Claim]:
         """Ask for a batch, or for the rest of one that was begun; students that are claimed are not asked again.
@@ -207,40 +205,11 @@ class Search:
         return batch
 
     def _draw(self, sampler: BaseSampler) -> list[str]:
-        """As `View.draw`; what is infeasible is told to the study."""
-        self.study.sampler = sampler
-        trial = self.study.ask()
-        candidate = suggest_student(trial, self.problem.space)
-        if candidate is None or not self.problem.feasible[candidate.id]:
-            self._refuse(trial, candidate)
-            return []
-        self._drawn[candidate.id] = trial
-        return [candidate.id]
-
-    def _claim(self, student_id: str) -> _Claim:
-        """Say in the study that this driver scores a student; with the student's name, which comes last, it holds."""
-        trial = self._drawn.pop(student_id, None) or self._enqueue(student_id)
-        self._constrain(trial, student_id)
-        trial.set_user_attr(_DRIVER, self.driver)
-        trial.set_user_attr(_STUDENT, student_id)
-        return _Claim(trial, student_id, self.driver)
-
-    def _enqueue(self, student_id: str) -> Trial:
-        """A trial of a given student."""
-        self.study.enqueue_trial(self._parameters[student_id])
-        self.study.sampler = RandomSampler()  # has nothing to draw
-        trial = self.study.ask()
-        candidate = suggest_student(trial, self.problem.space)
-        assert candidate is not None
-        assert candidate.id == student_id
-        return trial
-
-    @cached_property
-    def _parameters(self) -> dict[str, dict[str, str | int]]:
-        return grid_parameters(self.problem.space)
-
-    def _refuse(self, trial: Trial, candidate: Candidate | None) -> None:
-        """Tell the violation and infinite loss of what is not run."""
+        """Ask for a trial as `View.draw` does; what is infeasible is told to the study, with an infinite loss."""
+        trial, candidate = self._suggested(sampler)
+        if candidate is not None and self.problem.feasible[candidate.id]:
+            self._drawn[candidate.id] = trial
+            return [candidate.id]
         costs = [math.inf] * (len(self.study.directions) - 1)
         if candidate is None:
             trial.set_constraint("shape rule", 1.0)
@@ -248,6 +217,29 @@ class Search:
             self._constrain(trial, candidate.id)
             costs = self.problem.budget_costs.loc[candidate.id].tolist()
         self.study.tell(trial, [math.inf, *costs])
+        return []
+
+    def _suggested(self, sampler: BaseSampler) -> tuple[Trial, Candidate | None]:
+        """A new trial, and the student in it: one that was enqueued, or else that the sampler draws."""
+        self.study.sampler = sampler
+        trial = self.study.ask()
+        return trial, suggest_student(trial, self.problem.space)
+
+    def _claim(self, student_id: str) -> _Claim:
+        """Say in the study that this driver scores a student; with the student's name, which comes last, it holds."""
+        trial = self._drawn.pop(student_id, None)
+        if trial is None:
+            self.study.enqueue_trial(self._parameters[student_id])
+            trial, candidate = self._suggested(RandomSampler())  # has nothing to draw
+            assert candidate == self.problem.candidates[student_id]
+        self._constrain(trial, student_id)
+        trial.set_user_attr(_DRIVER, self.driver)
+        trial.set_user_attr(_STUDENT, student_id)
+        return _Claim(trial, student_id, self.driver)
+
+    @cached_property
+    def _parameters(self) -> dict[str, dict[str, str | int]]:
+        return grid_parameters(self.problem.space)
 
     def _constrain(self, trial: Trial, student_id: str) -> None:
         for text, excess in self.problem.excess.loc[student_id].items():
@@ -268,15 +260,11 @@ class Search:
 
     def _tell(self, claim: _Claim, score: Score) -> None:
         """Report a student's loss and costs. What another driver told that took this one for dead stays."""
-        if isinstance(claim.trial, FrozenTrial):
-            self.study.sampler = RandomSampler()  # has nothing to draw
-            claim = replace(claim, trial=Trial(self.study, claim.trial._trial_id))
-        assert isinstance(claim.trial, Trial)
         loss = math.inf if math.isnan(score.loss) else score.loss  # Optuna takes no NaN
         with suppress(UpdateFinishedTrialError):
-            claim.trial.set_user_attr(_TEXTS, score.texts)
+            self.study._storage.set_trial_user_attr(claim.trial._trial_id, _TEXTS, score.texts)
             costs = self.problem.budget_costs.loc[claim.student_id].tolist()
-            self.study.tell(claim.trial, [loss, *costs], skip_if_finished=True)
+            self.study.tell(claim.trial.number, [loss, *costs], skip_if_finished=True)
 
 
 @dataclass(frozen=True)

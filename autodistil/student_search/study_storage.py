@@ -13,12 +13,12 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -31,6 +31,7 @@ from sqlalchemy.pool import NullPool
 
 from autodistil.errors import ConfigError, RunError, one_line
 
+_DATABASES = ("sqlite", "postgresql")
 _EXAMPLE = "postgresql+psycopg://user@host/database"
 _SQLITE_PATIENCE_S = 60
 """Seconds that SQLite waits for another process that writes."""
@@ -70,7 +71,12 @@ def study_storage(where: str) -> StudyStorage:
     """
     if "://" in where:
         url = _checked_url(where)
-        return _DATABASES[url.get_backend_name()](url)
+        if url.get_backend_name() == "sqlite":
+            options: dict[str, Any] = {"connect_args": {"timeout": _SQLITE_PATIENCE_S}}
+            lock: Lock = partial(_file_lock, Path(url.database or "study.db"))
+        else:  # searches may be idle for longer than a server or firewall keeps a connection
+            options, lock = {"pool_pre_ping": True}, partial(_advisory_lock, url)
+        return StudyStorage(partial(RDBStorage, str(url), engine_kwargs=options), lock)
     path = Path(where)
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(
@@ -108,23 +114,6 @@ def _checked_url(where: str) -> URL:
             f"allowed: {', '.join(_DATABASES)}, or a journal file; give one such as {_EXAMPLE}"
         )
     return url
-
-
-def _sqlite(url: URL) -> StudyStorage:
-    options = {"connect_args": {"timeout": _SQLITE_PATIENCE_S}}
-    open_ = partial(RDBStorage, str(url), engine_kwargs=options)
-    return StudyStorage(open_, partial(_file_lock, Path(url.database or "study.db")))
-
-
-def _postgresql(url: URL) -> StudyStorage:
-    # Searches may be idle for longer than a server or firewall keeps a connection.
-    open_ = partial(RDBStorage, str(url), engine_kwargs={"pool_pre_ping": True})
-    return StudyStorage(open_, partial(_advisory_lock, url))
-
-
-_DATABASES: Mapping[str, Callable[[URL], StudyStorage]] = MappingProxyType(
-    {"sqlite": _sqlite, "postgresql": _postgresql}
-)
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch
@@ -47,14 +49,14 @@ class TokenizedRows:
 
     def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
         """The inputs of the rows at some indices, each (indices, longest)."""
-        longest = max(len(self.ids[row]) for row in rows)
-        inputs = {
-            "input_ids": [[*self.ids[r], *[self.padding] * (longest - len(self.ids[r]))] for r in rows],
-            "attention_mask": [[1] * len(self.ids[r]) + [0] * (longest - len(self.ids[r])) for r in rows],
-        }
-        if self.types is not None:
-            inputs["token_type_ids"] = [[*self.types[r], *[0] * (longest - len(self.ids[r]))] for r in rows]
-        return {name: torch.tensor(values, device=device) for name, values in inputs.items()}
+
+        def padded(values: Iterable[Sequence[int]], padding: int = 0) -> Tensor:
+            parts = [torch.tensor(part, dtype=torch.long) for part in values]
+            return pad_sequence(parts, batch_first=True, padding_value=padding).to(device)
+
+        ids = [self.ids[row] for row in rows]
+        batch = {"input_ids": padded(ids, self.padding), "attention_mask": padded([1] * len(row) for row in ids)}
+        return batch if self.types is None else {**batch, "token_type_ids": padded(self.types[row] for row in rows)}
 
 
 def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
@@ -72,21 +74,6 @@ def shuffled_batches(lengths: np.ndarray, batch_size: int, random: np.random.Gen
 
 
 @dataclass(frozen=True)
-class TextBatches:
-    """Texts as padded batches, each distinct one once."""
-
-    batches: tuple[Batch, ...]
-    order: np.ndarray
-    """Where each distinct text stands in the batches put together, (distinct texts,)."""
-    index: np.ndarray
-    """Which distinct text each text is, (texts,)."""
-
-    def restore(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Rows (texts, dim) in the order of the texts, from those of each batch."""
-        return np.concatenate(parts)[self.order][self.index]
-
-
-@dataclass(frozen=True)
 class TextBatcher:
     """Tokenises and batches texts. What it made of texts it keeps, for the many students that read the same ones."""
 
@@ -94,21 +81,17 @@ class TextBatcher:
     max_length: int
     device: torch.device
     batch_size: int = BATCH_SIZE
-    _made: dict[tuple[str, ...], TextBatches] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _made: dict[tuple[str, ...], tuple[list[Batch], np.ndarray]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    def __call__(self, texts: Sequence[str]) -> TextBatches:
-        """The batches of some texts, made once."""
+    def __call__(self, texts: Sequence[str]) -> tuple[list[Batch], np.ndarray]:
+        """Batches of some texts, each distinct one once, and where each text stands in all of them, (texts,)."""
         key = tuple(texts)
         if key not in self._made:
-            self._made[key] = self._make(key)
+            unique = {text: i for i, text in enumerate(dict.fromkeys(key))}
+            rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
+            places = list(sorted_batches(rows.lengths, self.batch_size))
+            batches = [rows.batch(place, self.device) for place in places]
+            self._made[key] = batches, np.argsort(np.concatenate(places))[[unique[text] for text in key]]
         return self._made[key]
-
-    def _make(self, texts: tuple[str, ...]) -> TextBatches:
-        unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        rows = TokenizedRows.of(self.tokenizer, list(unique), None, self.max_length)
-        batches = list(sorted_batches(rows.lengths, self.batch_size))
-        return TextBatches(
-            tuple(rows.batch(batch, self.device) for batch in batches),
-            np.argsort(np.concatenate(batches)),
-            np.array([unique[text] for text in texts]),
-        )

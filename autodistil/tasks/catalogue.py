@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -163,11 +163,7 @@ def _glue(config: str, columns: str, dev: str = "validation") -> HubTable:
     return HubTable("nyu-mll/glue", config, tuple(columns.split()), "label", splits)
 
 
-def _sts(year: int) -> Task:
-    splits = MappingProxyType({"test": "test"})
-    table = HubTable(f"mteb/sts{year}-sts", None, ("sentence1", "sentence2"), "score", splits)
-    return Task(f"sts{year}", pairs=True, regression=True, metrics=_SIMILARITY, hub=table)
-
+_STS = HubTable("", None, ("sentence1", "sentence2"), "score", MappingProxyType({"test": "test"}))
 
 _TABLE = (
     Task("cola", metrics=("matthews", "accuracy"), hub=_glue("cola", "sentence")),
@@ -180,7 +176,16 @@ _TABLE = (
     Task("qnli", pairs=True, hub=_glue("qnli", "question sentence")),
     Task("rte", pairs=True, hub=_glue("rte", "sentence1 sentence2")),
     Task("wnli", pairs=True, hub=_glue("wnli", "sentence1 sentence2")),
-    *(_sts(year) for year in range(12, 17)),
+    *(
+        Task(
+            f"sts{year}",
+            pairs=True,
+            regression=True,
+            metrics=_SIMILARITY,
+            hub=replace(_STS, name=f"mteb/sts{year}-sts"),
+        )
+        for year in range(12, 17)
+    ),
     Task("qnli_devsplit", pairs=True),
     Task("qqp_small", pairs=True, metrics=("f1", "accuracy")),
     Task("snli_small", pairs=True),
@@ -206,13 +211,14 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     """
     folder = _find_folder(name, data_dir)
     task = TASKS.get(name)
-    if folder is not None:
+    if folder is not None and data_dir is not None:
         rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
-        assert data_dir is not None
-        origin = f"{folder.relative_to(data_dir)} (local)"
-        return _interpret(task or _guess_task(name, rows), rows, origin, splits)
+        return _interpret(task or _guess_task(name, rows), rows, f"{folder.relative_to(data_dir)} (local)", splits)
     if task is None or task.hub is None:
-        raise _not_found(name, data_dir)
+        what = "is not on the Hub" if task else f"is unknown{suggest(name, TASKS)}; allowed: {', '.join(TASKS)}"
+        place = f"no folder of --data {str(data_dir)!r} holds it" if data_dir else "give --data a folder that holds it"
+        place = f"{place} (train.tsv, dev.tsv or test.tsv)" if task else f"otherwise {place}"
+        raise TaskError(f"task {name!r} {what}; {place}")
     table = replace(task.hub, splits={ours: theirs for ours, theirs in task.hub.splits.items() if ours in splits})
     origin = f"hf:{table.name}" + f":{table.config}" * bool(table.config)
     return _interpret(task, hub_rows(table), origin, splits)
@@ -228,13 +234,6 @@ def _find_folder(name: str, data_dir: Path | None) -> Path | None:
         raise TaskError(f"data folder {str(data_dir)!r} does not exist; give --data a folder of tasks")
     folders = [data_dir / group / name for group in _FOLDERS]
     return next((f for f in folders if any((f / f"{split}.tsv").is_file() for split in SPLITS)), None)
-
-
-def _not_found(name: str, data_dir: Path | None) -> TaskError:
-    place = f"no folder of --data {str(data_dir)!r} holds it" if data_dir else "give --data a folder that holds it"
-    if name in TASKS:
-        return TaskError(f"task {name!r} is not on the Hub; {place} (train.tsv, dev.tsv or test.tsv)")
-    return TaskError(f"task {name!r} is unknown{suggest(name, TASKS)}; allowed: {', '.join(TASKS)}; otherwise {place}")
 
 
 def _guess_task(name: str, rows: Mapping[str, LabelledRows]) -> Task:
@@ -269,7 +268,9 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted
     splits = {
         split: Split(part.text_a, part.text_b, _labels(task, classes, split, part)) for split, part in rows.items()
     }
-    data = TaskData(task, MappingProxyType(splits), classes, origin, _fingerprint(rows))
+    text = "".join(json.dumps([split, *astuple(part)]) for split, part in sorted(rows.items()))
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    data = TaskData(task, MappingProxyType(splits), classes, origin, fingerprint)
     if evaluated and len(np.unique(data.evaluated.labels)) < 2:
         raise TaskError(f"{data.evaluated_name} of task {task.name!r} ({origin}) has one label only; give others too")
     return data
@@ -297,10 +298,3 @@ def _labels(task: Task, classes: tuple[str, ...], split: str, part: LabelledRows
     if task.regression:
         return np.array([float(label) for label in part.labels])
     return np.array([numbers[label] for label in part.labels], dtype=np.int64)
-
-
-def _fingerprint(rows: Mapping[str, LabelledRows]) -> str:
-    digest = hashlib.sha256()
-    for split, part in sorted(rows.items()):
-        digest.update(json.dumps([split, part.text_a, part.text_b, part.labels]).encode())
-    return digest.hexdigest()[:16]

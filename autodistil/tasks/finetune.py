@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from torch.nn.functional import cross_entropy, mse_loss
+from transformers import get_linear_schedule_with_warmup
 
 from autodistil.errors import ConfigError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, shuffled_batches, sorted_batches
-from autodistil.tasks.catalogue import Split, TaskData, score
-from autodistil.utils import Advance, Progress
+from autodistil.tasks.catalogue import TaskData, score
+from autodistil.utils import Progress
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 """Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
@@ -50,7 +50,7 @@ class EvaluationSettings:
     learning_rates: tuple[float, ...] = DEFAULT_RATES
     """Peak learning rates of fine-tuning; the best by the mean over seeds counts."""
     epochs: int | None = None
-    """Of fine-tuning; 3 to 5, more for small sets."""
+    """Epochs of fine-tuning; 3 to 5, more for small sets."""
     batch_size: int = 32
     """Rows a step of fine-tuning."""
     max_length: int = 128
@@ -89,7 +89,8 @@ class FineTuned:
     @property
     def best_epochs(self) -> tuple[int, ...]:
         """The best epoch of each seed on the evaluated split, from 1; the earliest of equal ones."""
-        return tuple(1 + _best(run, self.headline) for run in self.epochs)
+        scores = ([result[self.headline] for result in run] for run in self.epochs)
+        return tuple(1 + of_run.index(max(of_run)) for of_run in scores)
 
     @property
     def best(self) -> tuple[Scores, ...]:
@@ -112,17 +113,19 @@ def fine_tune(
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
     train = data.train(settings.max_train)
-    epochs = settings.epochs or default_epochs(len(train))
+    epochs, headline = settings.epochs or default_epochs(len(train)), data.task.headline
     runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
     with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
         for seed, rate in product(seeds, runs):
-            runs[rate].append(_one_run(model, data, settings, epochs, rate, seed, advance))
-    grid = {
-        rate: float(np.mean([run[_best(run, data.task.headline)][data.task.headline] for run in of_rate]))
-        for rate, of_rate in runs.items()
-    }
+            run = []
+            with torch.random.fork_rng():  # torch's own generator is left as it was
+                for result in _after_each_epoch(model, data, settings, epochs, rate, seed):
+                    run.append(result)
+                    advance(1, f"learning rate {rate:g}, seed {seed}: {headline} {result[headline]:.3f}")
+            runs[rate].append(tuple(run))
+    grid = {rate: float(np.mean([max(s[headline] for s in run) for run in of_rate])) for rate, of_rate in runs.items()}
     rate = max(grid, key=lambda rate: grid[rate])
-    return FineTuned(rate, tuple(runs[rate]), grid, len(train), data.task.headline)
+    return FineTuned(rate, tuple(runs[rate]), grid, len(train), headline)
 
 
 def default_epochs(train_rows: int) -> int:
@@ -130,97 +133,42 @@ def default_epochs(train_rows: int) -> int:
     return 5 if train_rows < 10_000 else 4 if train_rows < 50_000 else 3
 
 
-def _best(run: Sequence[Scores], headline: str) -> int:
-    return max(range(len(run)), key=lambda epoch: run[epoch][headline])
-
-
-def _one_run(
-    model: EvaluatedModel,
-    data: TaskData,
-    settings: EvaluationSettings,
-    epochs: int,
-    rate: float,
-    seed: int,
-    advance: Advance,
-) -> tuple[Scores, ...]:
-    """Scores after each epoch of one learning rate and seed; torch's own generator is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        tuner = _Tuner.of(model, data, settings)
-        scores = []
-        for result in tuner.epochs(epochs, rate, np.random.default_rng(seed)):
-            scores.append(result)
-            advance(1, f"learning rate {rate:g}, seed {seed}: {data.task.headline} {result[data.task.headline]:.3f}")
-    return tuple(scores)
-
-
-@dataclass(frozen=True)
-class _Tuner:
-    """A classifier with its tokenised data."""
-
-    network: PreTrainedModel
-    data: TaskData
-    train: Split
-    rows: Mapping[str, TokenizedRows]
-    """`train` and `evaluated`."""
-    settings: EvaluationSettings
-    device: torch.device
-
-    @classmethod
-    def of(cls, model: EvaluatedModel, data: TaskData, settings: EvaluationSettings) -> _Tuner:
-        """Load the model under a new head, and tokenise."""
-        device = torch.device(settings.device)
-        network = model.classifier(len(data.classes) or 1, device)
-        tokenizer = model.tokenizer()
-        length = usable_length(network, tokenizer, settings.max_length)
-        train = data.train(settings.max_train)
-        parts = {"train": train, "evaluated": data.evaluated}
-        rows = {name: TokenizedRows.of(tokenizer, part.text_a, part.text_b, length) for name, part in parts.items()}
-        if "token_type_ids" not in signature(network.forward).parameters:
-            rows = {name: TokenizedRows(part.ids, None, part.padding) for name, part in rows.items()}
-        return cls(network, data, train, rows, settings, device)
-
-    def epochs(self, epochs: int, rate: float, random: np.random.Generator) -> Iterator[Scores]:
-        """Train; yields the scores after each epoch."""
-        lengths = self.rows["train"].lengths
-        steps = epochs * -(-len(lengths) // self.settings.batch_size)
-        parameters = list(self.network.parameters())
-        matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-        groups = [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=rate)
-        schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
-        targets = self._targets()
-        for _ in range(epochs):
-            self.network.train()
-            for batch in shuffled_batches(lengths, self.settings.batch_size, random):
-                self._loss(self._logits("train", batch), targets[batch]).backward()
-                torch.nn.utils.clip_grad_norm_(self.network.parameters(), _CLIP)
-                optimizer.step()
-                schedule.step()
-                optimizer.zero_grad()
-            yield self._evaluate()
-
-    def _targets(self) -> Tensor:
-        """Class indices, or scores standardised on the training rows (no metric of scores sees the difference)."""
-        labels = self.train.labels
-        if self.data.task.regression:
-            labels = ((labels - labels.mean()) / labels.std()).astype(np.float32)
-        return torch.from_numpy(labels).to(self.device)
-
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        if self.data.task.regression:
-            return torch.nn.functional.mse_loss(logits[:, 0], targets)
-        return torch.nn.functional.cross_entropy(logits, targets)
-
-    def _logits(self, part: str, batch: np.ndarray) -> Tensor:
-        return self.network(**self.rows[part].batch(batch, self.device)).logits
-
-    @torch.no_grad()
-    def _evaluate(self) -> Scores:
-        self.network.eval()
-        labels, outputs = self.data.evaluated.labels, len(self.data.classes) or 1
-        logits = np.empty((len(labels), outputs), dtype=np.float32)
-        for batch in sorted_batches(self.rows["evaluated"].lengths, BATCH_SIZE):
-            logits[batch] = self._logits("evaluated", batch).cpu().numpy()
-        predictions = logits[:, 0] if self.data.task.regression else logits.argmax(1)
-        return score(self.data.task.metrics, labels, predictions)
+def _after_each_epoch(
+    model: EvaluatedModel, data: TaskData, settings: EvaluationSettings, epochs: int, rate: float, seed: int
+) -> Iterator[Scores]:
+    """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
+    torch.manual_seed(seed)
+    random, regression = np.random.default_rng(seed), data.task.regression
+    device, outputs = torch.device(settings.device), len(data.classes) or 1
+    network, tokenizer = model.classifier(outputs, device), model.tokenizer()
+    length = usable_length(network, tokenizer, settings.max_length)
+    train, evaluated = data.train(settings.max_train), data.evaluated
+    rows, tested = (TokenizedRows.of(tokenizer, part.text_a, part.text_b, length) for part in (train, evaluated))
+    if "token_type_ids" not in signature(network.forward).parameters:
+        rows, tested = replace(rows, types=None), replace(tested, types=None)
+    parameters = list(network.parameters())
+    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=rate)
+    steps = epochs * -(-len(train) // settings.batch_size)
+    schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
+    labels = train.labels
+    if regression:  # standardised: no metric of scores sees the difference
+        labels = ((labels - labels.mean()) / labels.std()).astype(np.float32)
+    targets = torch.from_numpy(labels).to(device)
+    for _ in range(epochs):
+        network.train()
+        for batch in shuffled_batches(rows.lengths, settings.batch_size, random):
+            logits = network(**rows.batch(batch, device)).logits
+            loss = mse_loss(logits[:, 0], targets[batch]) if regression else cross_entropy(logits, targets[batch])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        network.eval()
+        found = np.empty((len(evaluated), outputs), dtype=np.float32)
+        for batch in sorted_batches(tested.lengths, BATCH_SIZE):
+            with torch.no_grad():
+                found[batch] = network(**tested.batch(batch, device)).logits.cpu().numpy()
+        yield score(data.task.metrics, evaluated.labels, found[:, 0] if regression else found.argmax(1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autodistil.data.sources import dataset_errors
 from autodistil.errors import CorpusError, TaskError
@@ -30,7 +29,7 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class HubTable:
-    """Where a labelled set lives on the Hub."""
+    """A labelled set on the Hub."""
 
     name: str
     config: str | None
@@ -81,18 +80,14 @@ def hub_rows(table: HubTable) -> dict[str, LabelledRows]:
         TaskError: `datasets` is not installed, or the set cannot be had.
     """
     where = f"Hugging Face data set {table.name!r}" + (f" ({table.config})" if table.config else "")
+    found = {}
     try:
         datasets = optional_import("datasets", where)
         with dataset_errors(where):
-            return {
-                split: _rows(datasets.load_dataset(table.name, table.config, split=theirs), table)
-                for split, theirs in table.splits.items()
-            }
+            for split, theirs in table.splits.items():
+                records = datasets.load_dataset(table.name, table.config, split=theirs)
+                first, *second, labels = (tuple(map(str, records[name])) for name in (*table.columns, table.label))
+                found[split] = LabelledRows(first, second[0] if second else None, labels)
     except CorpusError as error:
         raise TaskError(f"{error}; or give --data a folder that holds the task") from error
-
-
-def _rows(records: Any, table: HubTable) -> LabelledRows:
-    texts = [tuple(str(text) for text in records[column]) for column in table.columns]
-    labels = tuple(str(label) for label in records[table.label])
-    return LabelledRows(texts[0], texts[1] if len(texts) > 1 else None, labels)
+    return found

@@ -18,9 +18,10 @@ to prevent that), and its ranks mean little.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ _BLOCK_PAIRS = 1 << 22
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """Agreement of two rankings of the same students."""
 
     n: int
@@ -56,19 +57,23 @@ class Agreement:
     """Smallest difference of any pair, in the first value: nothing finer was tested."""
 
 
-def kendall(ours: Mapping[str, float], theirs: Mapping[str, float]) -> Agreement:
+def kendall(ours: Mapping[str, float], theirs: Mapping[str, float]) -> RankAgreement:
     """Agreement over the students that have a finite value in both."""
-    pairs = [(value, theirs[key]) for key, value in sorted(ours.items()) if _finite(value, theirs.get(key))]
+    pairs = [
+        (value, theirs[key])
+        for key, value in sorted(ours.items())
+        if key in theirs and np.isfinite([value, theirs[key]]).all()
+    ]
     if len(pairs) < 2:
-        return Agreement(len(pairs))
+        return RankAgreement(len(pairs))
     result = kendalltau(*zip(*pairs, strict=True))
     gaps = [(abs(a[0] - b[0]), (a[0] - b[0]) * (a[1] - b[1]) < 0) for a, b in combinations(pairs, 2)]
     swapped = [gap for gap, discordant in gaps if discordant]
     tau, p_value = (float(x) if math.isfinite(x) else None for x in (result.statistic, result.pvalue))
-    return Agreement(len(pairs), tau, p_value, len(swapped), max(swapped, default=0.0), min(gap for gap, _ in gaps))
+    return RankAgreement(len(pairs), tau, p_value, len(swapped), max(swapped, default=0.0), min(gap for gap, _ in gaps))
 
 
-def rank_agreement(losses: Mapping[str, float], scores: Mapping[str, float]) -> Agreement:
+def rank_agreement(losses: Mapping[str, float], scores: Mapping[str, float]) -> RankAgreement:
     """Agreement of a proxy with a task: 1 where the student of lower loss always has the higher score.
 
     Args:
@@ -76,10 +81,6 @@ def rank_agreement(losses: Mapping[str, float], scores: Mapping[str, float]) -> 
         scores: student id -> task score, higher is better.
     """
     return kendall(losses, {key: -score for key, score in scores.items()})
-
-
-def _finite(value: float, other: float | None) -> bool:
-    return other is not None and math.isfinite(value) and math.isfinite(other)
 
 
 # ---- monotonicity
@@ -126,36 +127,29 @@ def monotonicity(table: pd.DataFrame) -> Monotonicity:
 
     Args:
         table: all of its students, with `id`, `loss` (NaN where not scored) and a column for each of
-            `spaces.DIMENSIONS`; at least one row.
+            `student.DIMENSIONS`; at least one row.
     """
     losses = table["loss"].to_numpy(dtype=float, na_value=np.nan)
-    largest = _largest(table)
+    configs = [StudentConfig(*map(int, row)) for row in table[list(DIMENSIONS)].itertuples(index=False)]
+    largest = str(table["id"].iloc[configs.index(by_size(configs)[-1])])
     scored = table[np.isfinite(losses)]
     values, ids = losses[np.isfinite(losses)], scored["id"].astype(str).to_numpy()
-    pairs, ordered, worst = 0, 0, None
+    pairs, ordered = 0, 0
+    violations: list[tuple[float, str, str]] = []
     for larger, smaller in _nested_pairs(scored[list(DIMENSIONS)].to_numpy(dtype=np.int64)):
         excess = values[larger] - values[smaller]
         pairs += len(excess)
         ordered += int((excess <= 0).sum())
-        worst = _worse(worst, excess, ids[larger], ids[smaller])
-    best = _best(scored)
+        for pair in np.flatnonzero((excess > 0) & (excess == excess.max(initial=0.0))):
+            violations.append((-float(excess[pair]), ids[larger[pair]], ids[smaller[pair]]))
+    first = min(violations, default=None)  # of equals the first by name, whatever the order of the students
+    worst = Violation(first[1], first[2], -first[0]) if first else None
+    order = scored.sort_values(["loss", *DIMENSIONS], ascending=[True] + [False] * len(DIMENSIONS), kind="stable")
+    best = str(order["id"].iloc[0]) if len(order) else None
     excess_of = dict(zip(ids, values - values.min(initial=np.inf), strict=True))
     largest_excess = float(excess_of[largest]) if largest in excess_of else None
     spread = float(np.ptp(values)) if len(values) else 0.0
     return Monotonicity(len(scored), pairs, ordered, spread, best, largest, largest_excess, worst)
-
-
-def _largest(table: pd.DataFrame) -> str:
-    configs = [StudentConfig(*map(int, row)) for row in table[list(DIMENSIONS)].itertuples(index=False)]
-    return str(table["id"].iloc[configs.index(by_size(configs)[-1])])
-
-
-def _best(scored: pd.DataFrame) -> str | None:
-    """The lowest loss; of equals the one with the most parameters in its dimensions."""
-    if not len(scored):
-        return None
-    order = scored.sort_values(["loss", *DIMENSIONS], ascending=[True] + [False] * len(DIMENSIONS), kind="stable")
-    return str(order["id"].iloc[0])
 
 
 def _nested_pairs(dims: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -169,16 +163,6 @@ def _nested_pairs(dims: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         block = dims[start : start + step, None]
         larger, smaller = np.nonzero((block >= dims).all(-1) & (block > dims).any(-1))
         yield larger + start, smaller
-
-
-def _worse(worst: Violation | None, excess: np.ndarray, larger: np.ndarray, smaller: np.ndarray) -> Violation | None:
-    """The worst violation so far; of equals the first by name, whatever the order of the students."""
-    highest = excess.max(initial=0.0)
-    if highest <= 0.0:
-        return worst
-    first = min((str(larger[i]), str(smaller[i])) for i in np.nonzero(excess == highest)[0])
-    found = [Violation(*first, float(highest)), *([worst] if worst else [])]
-    return min(found, key=lambda violation: (-violation.excess, violation.larger, violation.smaller))
 
 
 # ---- certificate
@@ -227,10 +211,10 @@ class SubSpaceFindings:
 
     name: str
     monotonicity: Monotonicity
-    agreement: Agreement
-    by_flops: Agreement
+    agreement: RankAgreement
+    by_flops: RankAgreement
     """What ranking by FLOPs alone would reach on the same students: the more, the better."""
-    untrained: Agreement
+    untrained: RankAgreement
     """What ranking by the loss before any training would reach."""
     spoiled_alone: tuple[str, ...]
     """Students that training alone made worse."""
@@ -247,9 +231,9 @@ class OneSuperLM:
     n: int
     mean_difference: float
     """Mean loss in the one less loss in the K: positive where K are better."""
-    in_k: Agreement
+    in_k: RankAgreement
     """Of losses in the K SuperLMs with losses alone."""
-    in_one: Agreement
+    in_one: RankAgreement
     """Of losses in the single SuperLM with losses alone."""
     compute: float | None
     """Student-tokens of the single SuperLM over those of the K."""
@@ -262,10 +246,10 @@ class Certificate:
     sub_spaces: tuple[SubSpaceFindings, ...]
     """Those with a scored student."""
     trials: tuple[Trial, ...]
-    pooled: Agreement
+    pooled: RankAgreement
     """Over all sub-spaces."""
     one: OneSuperLM | None
-    task: Agreement
+    task: RankAgreement
     """Held-out loss in the SuperLM against task score, over all students that have both."""
     best: str | None
     """Id of the pick."""
@@ -298,74 +282,70 @@ def assess(candidates: CandidateTable, measured: CertificateLosses, best: str | 
         measured: what else is known.
         best: id of the pick.
     """
-    table = _with_measured(candidates.frame, measured)
+    table = candidates.frame.reset_index(drop=True)
+    beside = table["id"].map(dict(measured.in_superlm)).astype(float)
+    loss = table["loss"].where(np.isfinite(table["loss"]), beside)
+    table = table.assign(loss=loss.where(np.isfinite(loss)))
     losses = dict(zip(table["id"], table["loss"], strict=True))
     scores = {student_id: score for student_id, score in candidates.known("score").items() if math.isfinite(score)}
     trials = _trials(table, measured)
     groups = {str(name): rows for name, rows in table.groupby("sub_space", sort=False) if rows["loss"].notna().any()}
     found = tuple(_findings(name, rows, trials, measured) for name, rows in groups.items())
-    sub_space = next((str(row.sub_space) for row in table.itertuples() if row.id == best), None)
-    margin = _margin(next((sub.agreement for sub in found if sub.name == sub_space), Agreement(0)))
+    pick = candidates.get(best)
+    sub_space = pick.sub_space if pick else None
+    ranks = next((sub.agreement for sub in found if sub.name == sub_space), RankAgreement(0))
+    tested = ranks.tau is not None and ranks.finest is not None
+    margin = max(ranks.margin, ranks.finest or 0.0) if tested else None
+    others = table[(table["sub_space"] == sub_space) & table["feasible"] & (table["id"] != best)]
+    rivals = int((others["loss"] <= losses[best] + margin).sum()) if pick and margin is not None else 0
     return Certificate(
         sub_spaces=found,
         trials=trials,
-        pooled=_agreement(trials),
+        pooled=_against_alone(trials, lambda trial: trial.in_superlm),
         one=_one(trials, measured, groups),
         task=rank_agreement(losses, {**scores, **measured.task_scores}),
-        best=best if sub_space is not None else None,
+        best=best if pick else None,
         best_sub_space=sub_space,
         margin=margin,
-        rivals=_rivals(table, best, sub_space, margin),
+        rivals=rivals,
         tokens=measured.tokens,
         task_name=measured.task,
         by_task=best in scores,
     )
 
 
-def _with_measured(candidates: pd.DataFrame, measured: CertificateLosses) -> pd.DataFrame:
-    """The candidates with finite losses only, the search's own or those measured beside it."""
-    table = candidates.reset_index(drop=True)
-    beside = table["id"].map(dict(measured.in_superlm)).astype(float)
-    loss = table["loss"].where(np.isfinite(table["loss"]), beside)
-    return table.assign(loss=loss.where(np.isfinite(loss)))
-
-
 def _trials(table: pd.DataFrame, measured: CertificateLosses) -> tuple[Trial, ...]:
     """Students with a finite loss both in their SuperLM and alone, in the order of the table."""
-    rows = table[table["id"].isin(measured.alone) & table["loss"].notna()]
-    trials = (
-        Trial(row.id, row.sub_space, row.loss, measured.alone[row.id], *_known(row.id, measured))
-        for row in rows[["id", "sub_space", "loss"]].itertuples(index=False)
+    alone, start, one, draws = (
+        {student_id: value for student_id, value in values.items() if math.isfinite(value)}
+        for values in (measured.alone, measured.start, measured.in_one, measured.draws)
     )
-    return tuple(trial for trial in trials if math.isfinite(trial.alone))
-
-
-def _known(student_id: str, measured: CertificateLosses) -> Iterator[float | None]:
-    """Loss at the start and in the one SuperLM and share of draws, None where not known or not finite."""
-    for values in (measured.start, measured.in_one, measured.draws):
-        value = values.get(student_id, math.nan)
-        yield value if math.isfinite(value) else None
+    rows = table.loc[table["id"].isin(alone) & table["loss"].notna(), ["id", "sub_space", "loss"]]
+    return tuple(
+        Trial(key, sub_space, loss, alone[key], start.get(key), one.get(key), draws.get(key))
+        for key, sub_space, loss in rows.itertuples(index=False)
+    )
 
 
 def _findings(name: str, rows: pd.DataFrame, trials: Iterable[Trial], measured: CertificateLosses) -> SubSpaceFindings:
     own = [trial for trial in trials if trial.sub_space == name]
     flops = rows.set_index("id")["flops"].astype(float)
-    alone = {trial.id: trial.alone for trial in own}
     return SubSpaceFindings(
         name,
         monotonicity(rows),
-        agreement=_agreement(own),
-        by_flops=kendall({trial.id: -flops[trial.id] for trial in own}, alone),
-        untrained=kendall({trial.id: trial.start for trial in own if trial.start is not None}, alone),
+        agreement=_against_alone(own, lambda trial: trial.in_superlm),
+        by_flops=_against_alone(own, lambda trial: -flops[trial.id]),
+        untrained=_against_alone(own, lambda trial: trial.start),
         spoiled_alone=tuple(trial.id for trial in own if trial.spoiled_alone),
         interference=_interference(own),
         students_a_step=measured.students_a_step.get(name),
     )
 
 
-def _agreement(trials: Iterable[Trial]) -> Agreement:
-    trials = tuple(trials)
-    return kendall({trial.id: trial.in_superlm for trial in trials}, {trial.id: trial.alone for trial in trials})
+def _against_alone(trials: Sequence[Trial], value: Callable[[Trial], float | None]) -> RankAgreement:
+    """Agreement of a value of students, where they have it, with their losses alone."""
+    known = {trial.id: found for trial in trials if (found := value(trial)) is not None}
+    return kendall(known, {trial.id: trial.alone for trial in trials})
 
 
 def _interference(trials: list[Trial]) -> Interference | None:
@@ -377,31 +357,13 @@ def _interference(trials: list[Trial]) -> Interference | None:
     return Interference(mean, mean / alone if alone > 0 else None, worst.interference, worst.id)
 
 
-def _margin(agreement: Agreement) -> float | None:
-    """Up to where ranks are open: the largest difference seen swapped, at least the smallest that was tested."""
-    if agreement.tau is None or agreement.finest is None:
-        return None
-    return max(agreement.margin, agreement.finest)
-
-
-def _rivals(table: pd.DataFrame, best: str | None, sub_space: str | None, margin: float | None) -> int:
-    """Feasible students of the pick's sub-space, beside itself, whose loss is within the margin of its own."""
-    if sub_space is None or margin is None:
-        return 0
-    is_best = table["id"] == best
-    others = table[(table["sub_space"] == sub_space) & table["feasible"].fillna(False).astype(bool) & ~is_best]
-    return int((others["loss"] <= table.loc[is_best, "loss"].iloc[0] + margin).sum())
-
-
 def _one(trials: Iterable[Trial], measured: CertificateLosses, groups: Mapping[str, pd.DataFrame]) -> OneSuperLM | None:
     both = [trial for trial in trials if trial.in_one is not None]
     if not both:
         return None
-    alone = {trial.id: trial.alone for trial in both}
-    in_k = {trial.id: trial.in_superlm for trial in both}
-    in_one = {trial.id: trial.in_one for trial in both if trial.in_one is not None}
-    difference = sum(in_one[key] - in_k[key] for key in in_k) / len(both)
+    difference = sum(trial.in_one - trial.in_superlm for trial in both if trial.in_one is not None) / len(both)
+    in_k, in_one = (_against_alone(both, attrgetter(name)) for name in ("in_superlm", "in_one"))
     shared = sum(measured.students_a_step.get(name, math.nan) for name in groups)
     compute = measured.students_a_step.get("", math.nan) / shared if shared else math.nan
     of_all = compute if math.isfinite(compute) else None
-    return OneSuperLM(len(both), difference, kendall(in_k, alone), kendall(in_one, alone), of_all)
+    return OneSuperLM(len(both), difference, in_k, in_one, of_all)

@@ -45,14 +45,13 @@ class CertificateLosses:
     """Tokens that each student trained alone has seen, and each drawn student of a SuperLM."""
 
     def merged(self, **measured: Any) -> CertificateLosses:
-        """With further values; those of a table are added to what it holds."""
+        """The losses with further values; those of a table are added to what it holds."""
         tables = {key: {**getattr(self, key), **value} for key, value in measured.items() if key in _TABLES}
         return replace(self, **{**measured, **tables})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, ids in order; NaN and infinity become null."""
-        tables = {name: dict(sorted(getattr(self, name).items())) for name in _TABLES}
-        return {item.name: _to_json(tables.get(item.name, getattr(self, item.name))) for item in fields(self)}
+        return dict(_to_json({**vars(self), **{name: dict(sorted(vars(self)[name].items())) for name in _TABLES}}))
 
     @classmethod
     def from_dict(cls, raw: object) -> CertificateLosses:
@@ -63,9 +62,11 @@ class CertificateLosses:
         """
         if not isinstance(raw, dict) or not set(raw) <= {item.name for item in fields(cls)}:
             raise ValueError("'measured' is not a mapping of known tables")
-        readers = {**dict.fromkeys(_TABLES, _table), "tokens": _number, "task": _text}
-        read: dict[str, Any] = {key: readers[key](key, value) for key, value in raw.items()}
-        return cls(**read)
+        tables = {key: _table(key, value) for key, value in raw.items() if key in _TABLES}
+        task, tokens = raw.get("task", ""), _number("tokens", raw.get("tokens", 0.0))
+        if not isinstance(task, str):
+            raise ValueError(f"task = {task!r} is not a text")
+        return cls(**tables, task=task, tokens=tokens)
 
 
 _TABLES = frozenset(item.name for item in fields(CertificateLosses)) - {"tokens", "task"}
@@ -112,12 +113,6 @@ def _table(name: str, raw: object) -> dict[str, float]:
     if not isinstance(raw, dict):
         raise ValueError(f"{name!r} is not a mapping")
     return {key: _number(f"{name}.{key}", value) for key, value in raw.items()}
-
-
-def _text(name: str, raw: object) -> str:
-    if not isinstance(raw, str):
-        raise ValueError(f"{name} = {raw!r} is not a text")
-    return raw
 
 
 def _number(name: str, raw: object) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from autodistil.student_search.certificate.assess import (
-    Agreement,
     Certificate,
     Interference,
     Monotonicity,
+    OneSuperLM,
+    RankAgreement,
     SubSpaceFindings,
 )
 
@@ -35,7 +34,7 @@ def level(certificate: Certificate) -> str:
     return grade(found.agreement) if found else NOT_CERTIFIED
 
 
-def grade(agreement: Agreement) -> str:
+def grade(agreement: RankAgreement) -> str:
     """The same for one agreement. A tau that may be chance is fair at best."""
     if agreement.tau is None:
         return NOT_CERTIFIED
@@ -44,7 +43,7 @@ def grade(agreement: Agreement) -> str:
     return "good" if agreement.tau >= GOOD_TAU and not by_chance(agreement) else "fair"
 
 
-def by_chance(agreement: Agreement) -> bool:
+def by_chance(agreement: RankAgreement) -> bool:
     """Whether unrelated orders could easily agree (or disagree) as much."""
     return agreement.p_value is None or agreement.p_value > CHANCE
 
@@ -54,32 +53,24 @@ def verdict(certificate: Certificate) -> str:
     if certificate.best_sub_space is None:
         return "There is no pick to trust."
     found, words = certificate.of(certificate.best_sub_space), level(certificate)
-    if found is None or words == NOT_CERTIFIED:
-        return _not_certified(found) + _beside_task(certificate)
-    return _certified(certificate, found, words) + _beside_task(certificate)
-
-
-def _beside_task(certificate: Certificate) -> str:
-    """A pick by a task stands on scores of the task; ranks by loss say how it came among those that were scored."""
-    if not certificate.by_task:
-        return ""
-    name = certificate.task_name or "a task"
-    return (
-        f" The pick itself was chosen by its score on {name} among those of low loss; loss and score: "
-        f"{tau_words(certificate.task)}."
-    )
-
-
-def _not_certified(found: SubSpaceFindings | None) -> str:
     if found is None or found.agreement.n == 0:
-        return (
+        text = (
             "Not certified: no student of the pick’s sub-space was trained alone, so nothing shows that the SuperLM "
             "ranks students as their own training would; run autodistil certify."
         )
-    return (
-        f"Not certified: a sample of {found.agreement.n} trained alone gives no ranks to compare; "
-        "run autodistil certify with a larger --sample."
-    )
+    elif words == NOT_CERTIFIED:
+        text = (
+            f"Not certified: a sample of {found.agreement.n} trained alone gives no ranks to compare; "
+            "run autodistil certify with a larger --sample."
+        )
+    else:
+        text = _certified(certificate, found, words)
+    if certificate.by_task:  # ranks by loss then say only how the pick came among those that were scored
+        text += (
+            f" The pick itself was chosen by its score on {certificate.task_name or 'a task'} among those of low loss; "
+            f"loss and score: {tau_words(certificate.task)}."
+        )
+    return text
 
 
 def _certified(certificate: Certificate, found: SubSpaceFindings, words: str) -> str:
@@ -90,20 +81,13 @@ def _certified(certificate: Certificate, found: SubSpaceFindings, words: str) ->
             f"Do not trust {pick}: ranks in the SuperLM do not agree with those of students trained alone ({tau}); "
             f"train longer, use narrower sub-spaces, or train the finalists alone and choose among them.{weak}"
         )
-    trust = {
-        "good": f"Trust {pick}: the SuperLM ranks students as training them alone does ({tau}).",
-        "fair": f"Trust {pick} with care: ranks in the SuperLM mostly agree with those of students trained alone "
-        f"({tau}).",
-    }
-    return f"{trust[words]} {_margin(certificate)}{_beside_baselines(found)}"
-
-
-def _margin(certificate: Certificate) -> str:
-    if certificate.margin is None:
-        return ""
+    care, ranks = "", "the SuperLM ranks students as training them alone does"
+    if words == "fair":
+        care, ranks = " with care", "ranks in the SuperLM mostly agree with those of students trained alone"
     return (
-        f"As far as so small a sample tells, it is the best of its sub-space or within {certificate.margin:.2g} of "
-        f"loss of it; others in budget that close: {certificate.rivals:,}."
+        f"Trust {pick}{care}: {ranks} ({tau}). As far as so small a sample tells, it is the best of its sub-space or "
+        f"within {certificate.margin:.2g} of loss of it; others in budget that close: {certificate.rivals:,}."
+        f"{_beside_baselines(found)}"
     )
 
 
@@ -120,7 +104,7 @@ def _beside_baselines(found: SubSpaceFindings) -> str:
     )
 
 
-def tau_words(agreement: Agreement) -> str:
+def tau_words(agreement: RankAgreement) -> str:
     """`Kendall tau 0.80, n = 5, p = 0.08: may be chance`."""
     if agreement.tau is None:
         return f"Kendall tau undefined, n = {agreement.n}"
@@ -131,20 +115,28 @@ def tau_words(agreement: Agreement) -> str:
 
 def sentences(certificate: Certificate) -> tuple[str, ...]:
     """What else the certificate says, one thought each."""
-    alone = [*_across(certificate), _effort(certificate)] if certificate.trials else []
-    return (*map(sub_space_words, certificate.sub_spaces), *alone, *_one(certificate), _task(certificate))
+    said = list(map(sub_space_words, certificate.sub_spaces))
+    if sum(found.agreement.n > 0 for found in certificate.sub_spaces) > 1:
+        said.append(
+            f"Across sub-spaces: {tau_words(certificate.pooled)}; their students differ much in size, which makes this "
+            "agreement easy."
+        )
+    if certificate.trials:
+        said.append(_effort(certificate))
+    if certificate.one is not None:
+        said.append(_one(certificate.one))
+    return (*said, _task(certificate))
 
 
 def sub_space_words(found: SubSpaceFindings) -> str:
     """Order, agreement and interference of one sub-space."""
-    parts = [_monotonicity(found.monotonicity)]
-    if found.agreement.tau is not None:
-        parts.append(_swaps(found.agreement))
-    if found.interference is not None:
-        parts.append(_interference(found.interference))
-    if found.spoiled_alone:
-        parts.append(_spoiled_alone(found.spoiled_alone))
-    return f"{found.name}: {' '.join(parts)}"
+    parts = [
+        _monotonicity(found.monotonicity),
+        _swaps(found.agreement) if found.agreement.tau is not None else "",
+        _interference(found.interference) if found.interference else "",
+        _spoiled_alone(found.spoiled_alone) if found.spoiled_alone else "",
+    ]
+    return f"{found.name}: {' '.join(filter(None, parts))}"
 
 
 def _monotonicity(found: Monotonicity) -> str:
@@ -170,7 +162,7 @@ def _largest(found: Monotonicity) -> str:
     return f"{excess}, which is little of the spread of {found.spread:.2g}."
 
 
-def _swaps(agreement: Agreement) -> str:
+def _swaps(agreement: RankAgreement) -> str:
     pairs = agreement.n * (agreement.n - 1) // 2
     if not agreement.swapped:
         return (
@@ -201,14 +193,6 @@ def _spoiled_alone(students: tuple[str, ...]) -> str:
     )
 
 
-def _across(certificate: Certificate) -> Iterator[str]:
-    if sum(found.agreement.n > 0 for found in certificate.sub_spaces) > 1:
-        yield (
-            f"Across sub-spaces: {tau_words(certificate.pooled)}; their students differ much in size, which makes this "
-            "agreement easy."
-        )
-
-
 def _effort(certificate: Certificate) -> str:
     shared = [f"{sub.name} {sub.students_a_step:g} students" for sub in certificate.sub_spaces if sub.students_a_step]
     told = f", as many as a SuperLM gives to each student that it draws a step ({', '.join(shared)})" if shared else ""
@@ -218,13 +202,10 @@ def _effort(certificate: Certificate) -> str:
     return f"Each student trained alone took {certificate.tokens:,.0f} tokens{told}."
 
 
-def _one(certificate: Certificate) -> Iterator[str]:
-    one = certificate.one
-    if one is None:
-        return
+def _one(one: OneSuperLM) -> str:
     better = "lower" if one.mean_difference >= 0 else "higher"
     compute = "" if one.compute is None else f" The one took {_percent(one.compute)} of the student-tokens of all."
-    yield (
+    return (
         f"A SuperLM each against one for all sub-spaces, equal steps: {_count(one.n, 'student')} "
         f"{'has' if one.n == 1 else 'have'} a {abs(one.mean_difference):.2g} {better} mean loss in their own. Ranks "
         f"against training alone: {tau_words(one.in_k)} in their own, {tau_words(one.in_one)} in the one.{compute}"
@@ -239,7 +220,7 @@ def _task(certificate: Certificate) -> str:
 
 
 def _percent(share: float) -> str:
-    """Such as `27 %`; never rounded to nothing or to all."""
+    """A share such as `27 %`; never rounded to nothing or to all."""
     digits = 0 if share in (0, 1) or 0.0995 <= share < 0.995 else 1
     return f"{100 * share:.{digits}f} %"
 

@@ -9,9 +9,8 @@ the seed and the trial's number.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from itertools import product
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import Trial
@@ -42,7 +41,7 @@ class Random(OptunaSampler):
     batch: ClassVar[int] = POPULATION
 
     def make(self, seed: int) -> BaseSampler:
-        """Without a state."""
+        """The sampler, which has no state."""
         return RandomSampler(seed=seed)
 
 
@@ -52,7 +51,7 @@ class Tpe(OptunaSampler):
     batch: ClassVar[int] = 10
 
     def make(self, seed: int) -> BaseSampler:
-        """With Optuna's defaults."""
+        """The sampler with Optuna's defaults."""
         return TPESampler(seed=seed)
 
 
@@ -62,7 +61,7 @@ class Nsga2(OptunaSampler):
     batch: ClassVar[int] = POPULATION
 
     def make(self, seed: int) -> BaseSampler:
-        """With a population of a batch."""
+        """The sampler with a population of a batch."""
         return NSGAIISampler(seed=seed, population_size=POPULATION)
 
 
@@ -70,14 +69,11 @@ def suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:
     """Draw a sub-space and its axes; None where the shape rule keeps the combination out."""
     name = trial.suggest_categorical("sub_space", [sub.name for sub in space.sub_spaces])
     sub_space = space.sub_space(name)
-    point = {axis: _suggest(trial, f"{name}/{axis}", values) for axis, values in sub_space.axes.items()}
+    point = {
+        axis: values[trial.suggest_int(f"{name}/{axis}", 0, len(values) - 1)] for axis, values in sub_space.axes.items()
+    }
     config = sub_space.student(**point)
     return Candidate(name, config) if config else None
-
-
-def _suggest(trial: Trial, name: str, values: Sequence[Any]) -> Any:
-    """Draw one of the ordered `values`."""
-    return values[trial.suggest_int(name, 0, len(values) - 1)]
 
 
 def grid_parameters(space: SearchSpace) -> dict[str, dict[str, str | int]]:

@@ -29,7 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, WhiteKernel
 
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES
+from autodistil.space.student import SIZES
+from autodistil.student_search.pareto import scaled
 from autodistil.student_search.samplers.sampler import Sampler, View
 
 Floats = NDArray[np.float64]
@@ -81,19 +82,14 @@ class Surrogate:
         fresh = [row for row in self.first if row not in set(known)]
         if fresh:
             return fresh[0]
-        pool = self._pool(known)
+        pool = np.setdiff1d(np.arange(len(self.features)), np.asarray(known))
+        if len(pool) > POOL:
+            pool = np.sort(np.random.default_rng([self.seed, len(known)]).choice(pool, POOL, replace=False))
         values, done = np.asarray(losses, dtype=float), np.asarray(known)
         values = np.where(np.isfinite(values), values, np.nanmax(values[np.isfinite(values)], initial=0.0))
         process = GaussianProcessRegressor(self._kernel(done, values), alpha=1e-8, optimizer=None, normalize_y=True)
         mean, deviation = process.fit(self.features[done], values).predict(self.features[pool], return_std=True)
         return int(pool[np.argmax(self._gain(pool, mean, deviation, done, values))])
-
-    def _pool(self, known: Sequence[int]) -> NDArray[np.int64]:
-        """Students not evaluated yet."""
-        rest = np.setdiff1d(np.arange(len(self.features)), np.asarray(known))
-        if len(rest) <= POOL:
-            return rest
-        return np.sort(np.random.default_rng([self.seed, len(known)]).choice(rest, POOL, replace=False))
 
     def _gain(
         self, pool: NDArray[np.int64], mean: Floats, deviation: Floats, done: NDArray[np.int64], values: Floats
@@ -109,17 +105,11 @@ class Surrogate:
         return np.asarray((gain * allowed).mean(1))
 
     def _kernel(self, done: NDArray[np.int64], values: Floats) -> Kernel:
-        """The kernel fitted to the students known at the last size of the schedule."""
-        size = next(size for size in reversed(_schedule(len(done))) if size <= len(done))
+        """The kernel fitted to the students known when their number last grew by a quarter."""
+        size = min(FIRST, len(done))
+        while (larger := max(size + 2, int(size * 1.25))) <= len(done):
+            size = larger
         return _fitted(self.features[done[:size]].tobytes(), values[:size].tobytes(), self.features.shape[1])
-
-
-def _schedule(up_to: int) -> list[int]:
-    """Numbers of known students at which the kernel is fitted."""
-    sizes = [min(FIRST, up_to)]
-    while sizes[-1] < up_to:
-        sizes.append(max(sizes[-1] + 2, int(sizes[-1] * 1.25)))
-    return sizes
 
 
 @lru_cache(maxsize=2)
@@ -134,12 +124,6 @@ def _fitted(features: bytes, losses: bytes, width: int) -> Kernel:
         return process.fit(x, y).kernel_
 
 
-def scaled(values: Floats) -> Floats:
-    """Columns brought to between 0 and 1; constant ones to 0."""
-    spread = np.ptp(values, axis=0)
-    return np.asarray((values - values.min(axis=0)) / np.where(spread > 0, spread, 1.0))
-
-
 def student_features(table: pd.DataFrame) -> Floats:
     """What losses are predicted from: logarithms of the dimensions, and which sub-space.
 
@@ -147,9 +131,8 @@ def student_features(table: pd.DataFrame) -> Floats:
         table: one row a student: `sub_space` and numeric columns.
     """
     numbers = np.log(table.drop(columns="sub_space").to_numpy(dtype=float))
-    names = sorted(set(table["sub_space"]))
-    which = np.array([[name == other for other in names] for name in table["sub_space"]], dtype=float)
-    columns = np.concatenate([scaled(numbers), which if len(names) > 1 else which[:, :0]], axis=1)
+    which = pd.get_dummies(table["sub_space"], dtype=float).to_numpy()
+    columns = np.concatenate([scaled(numbers), which], axis=1)
     return columns[:, np.ptp(columns, axis=0) > 0]
 
 
@@ -163,9 +146,9 @@ class GaussianProcess(Sampler):
 
     @cached_property
     def surrogate(self) -> Surrogate:
-        """Of the feasible students."""
+        """The surrogate of the feasible students."""
         table = self.problem.table[self.problem.feasible]
-        axes = [axis for axis in (*DIMENSIONS, *OPTIONAL_AXES) if axis in table]
+        axes = [size for size in SIZES if size in table]
         costs = self.problem.budget_costs.loc[table.index].to_numpy(dtype=float)
         return Surrogate(student_features(table[["sub_space", *axes]]), costs, self.seed)
 

@@ -243,22 +243,12 @@ def listed(values: Sequence[float]) -> str:
     return ", ".join([*shown, "..."] if len(values) > 8 else shown)
 
 
-_PACKAGES = (
-    "autodistil",
-    "torch",
-    "transformers",
-    "optuna",
-    "numpy",
-    "pandas",
-    "ray",
-    "fvcore",
-    "plotly",
-    "safetensors",
-)
+_STACK = ("autodistil", "torch", "transformers", "optuna", "numpy", "pandas", "ray", "fvcore", "plotly", "safetensors")
+"""Packages whose versions may decide a run's numbers."""
 
 
-def installed_versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """Versions of packages, those that decide a run's numbers unless given."""
+def installed_versions(packages: Iterable[str] = _STACK) -> dict[str, str]:
+    """Versions of packages, those of the stack unless given."""
     from importlib.metadata import PackageNotFoundError, version  # `--help` is quicker without
 
     versions = {}

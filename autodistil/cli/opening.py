@@ -20,8 +20,7 @@ def open_run(
     from autodistil.cli.progress import TerminalProgress
     from autodistil.run.folder import RunFolder
 
-    layers = [read_config(config)] if config else []
-    layers += [read_recipe(recipe)] if recipe else []
+    layers = [read(path) for read, path in ((read_config, config), (read_recipe, recipe)) if path]
     if run is not None:
         RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
     quiet_libraries()

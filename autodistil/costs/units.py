@@ -48,10 +48,9 @@ def cost_of(column: str) -> Cost:
 
 def scaled(value: float) -> tuple[float, str]:
     """The value over its SI prefix, and the prefix; rounding never yields 1000 of the smaller one."""
-    for power, prefix in _PREFIXES:
-        if abs(value) >= 0.9995 * power:
-            return value / power, prefix
-    return value, ""
+    fitting = (entry for entry in _PREFIXES if abs(value) >= 0.9995 * entry[0])
+    power, prefix = next(fitting, (1.0, ""))
+    return value / power, prefix
 
 
 def significant(value: float, digits: int = 3) -> str:

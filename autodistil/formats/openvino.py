@@ -40,12 +40,5 @@ def write_openvino(origin: Origin, path: Path) -> None:
     openvino.save_model(openvino.convert_model(onnx_file(origin)), path, compress_to_fp16=False)
 
 
-OPENVINO = Format(
-    write_openvino,
-    OpenVinoRuntime,
-    ("openvino",),
-    INSTALL,
-    file="openvino/openvino_model.xml",
-    measured=ONNX,
-    devices=("cpu",),
-)
+_FILE = "openvino/openvino_model.xml"
+OPENVINO = Format(write_openvino, OpenVinoRuntime, ("openvino",), INSTALL, file=_FILE, measured=ONNX, devices=("cpu",))

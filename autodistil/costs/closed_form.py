@@ -90,7 +90,7 @@ def size_columns(students: Sequence[StudentConfig], shape: EncoderShape) -> Size
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     factorised = columns[7] != columns[1]
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
-    return SizeColumns(*columns, factorised, pooler)
+    return SizeColumns._make([*columns, factorised, pooler])
 
 
 def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Ints:

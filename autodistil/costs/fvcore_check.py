@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from autodistil.errors import ConfigError
-from autodistil.utils import optional_import, quiet
+from autodistil.utils import quiet
 
 
 def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
@@ -30,13 +30,16 @@ def count_flops(model: PreTrainedModel | PretrainedConfig, seq_len: int) -> int:
         ConfigError: fvcore is not installed.
     """
     with quiet("fvcore"):  # neither its loggers nor the deprecations of its tracer say anything about the count
-        fvcore = optional_import("fvcore.nn", "counting FLOPs by tracing", "pip install fvcore", ConfigError)
+        try:
+            from fvcore.nn import FlopCountAnalysis
+        except ImportError as error:
+            raise ConfigError(f"counting FLOPs by tracing needs fvcore ({error}); run: pip install fvcore") from None
         encoder: Any = _traceable(model)
         was_training = encoder.training
         try:
             generates = encoder.get_output_embeddings() is not None
             traced = _Prefill(encoder).eval() if generates else encoder.eval()
-            analysis = fvcore.FlopCountAnalysis(traced, (_one_input(encoder, seq_len),))
+            analysis = FlopCountAnalysis(traced, (_one_input(encoder, seq_len),))
             analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_flops)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             return int(analysis.total())
@@ -49,7 +52,7 @@ def _traceable(model: PreTrainedModel | PretrainedConfig) -> PreTrainedModel:
     if isinstance(model, PretrainedConfig):
         auto_model: Any = AutoModel  # its class methods are not annotated
         with torch.device("meta"):
-            model = auto_model.from_config(model)
+            return _traceable(auto_model.from_config(model))
     if model.main_input_name == "pixel_values" and model.device.type == "meta":
         return copy.deepcopy(model).to_empty(device="cpu")
     return model

@@ -105,7 +105,7 @@ def probe(plan: Plan) -> dict[str, Any]:
 
 
 def measure(
-    plan: Plan, students: Sequence[Prepared], header: Mapping[str, Any], on_round: Callable[[], None] = lambda: None
+    plan: Plan, students: Sequence[Prepared], header: Mapping[str, Any], on_round: Callable[[], object] = lambda: None
 ) -> Measurements:
     """Measure students in fresh processes.
 
@@ -155,7 +155,7 @@ def portions(students: Sequence[Prepared]) -> Iterator[list[Prepared]]:
         yield part
 
 
-def _ask(plan: Plan, task: str, students: Sequence[Prepared], on_round: Callable[[], None] = lambda: None) -> Any:
+def _ask(plan: Plan, task: str, students: Sequence[Prepared], on_round: Callable[[], object] = lambda: None) -> Any:
     """Start a worker, give it a job, and return its answer."""
     scratch = partial(tempfile.TemporaryFile, "w+", encoding="utf-8", errors="replace")
     with scratch() as job, scratch() as said:
@@ -179,7 +179,7 @@ def _environment(plan: Plan) -> dict[str, str]:
     return {**os.environ, **quiet, **threads, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _answer(worker: subprocess.Popen[str], said: IO[str], on_round: Callable[[], None]) -> Any:
+def _answer(worker: subprocess.Popen[str], said: IO[str], on_round: Callable[[], object]) -> Any:
     """The last of a worker's messages, or why it ended without one."""
     assert worker.stdout is not None
     for line in worker.stdout:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from autodistil.costs.budget import Budget
 from autodistil.costs.closed_form import cost_table
-from autodistil.report.rows import BudgetLine, ReportData
+from autodistil.report.rows import ReportData
 from autodistil.space.files import load_space
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import Candidate, StudentConfig
@@ -42,7 +43,7 @@ def report_of(candidates, limit=5e8, training=True, scored=True, tasked=(), loss
         title="teacher · space",
         table=ranked,
         training=pd.DataFrame(steps if training else [], columns=columns),
-        budgets=(BudgetLine("500MFLOPs", "flops", limit), BudgetLine("20Mparams", "params", 2e7)),
+        budgets=(Budget("flops", limit, None, "500MFLOPs"), Budget("params", 2e7, None, "20Mparams")),
         best=best_id(ranked) if some else None,
         knee=knee_id(ranked) if some else None,
         teacher_costs=TEACHER,
@@ -73,7 +74,7 @@ def hostile_report(usual=None):
         notes=(EVIL,),
         provenance={EVIL: EVIL},
         export_command=EVIL,
-        budgets=(BudgetLine(EVIL, "flops", 5e8),),
+        budgets=(Budget("flops", 5e8, None, EVIL),),
         objective=EVIL,
     )
 

@@ -18,11 +18,12 @@ from run_helpers import one_line
 from autodistil import cli
 from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, RunError
-from autodistil.report.comparison import comparison_page, front_over, headline, overlay_figure, write_comparison
+from autodistil.report.comparison import comparison_page, front_over, headline, overlay_figure
 from autodistil.report.style import DARK, LIGHT, resolve
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.stages.comparing import compare_runs
 from autodistil.student_search.pareto import hypervolume, hypervolumes
+from autodistil.utils import write_text
 
 fronts = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=8)
 
@@ -236,7 +237,7 @@ def test_the_joint_front_is_over_flops():
 @needs_browser
 @pytest.mark.slow
 def test_a_browser_draws_the_page_without_errors(two, tmp_path):
-    path = write_comparison(compare_runs(two), tmp_path / "compare.html")
+    path = write_text(tmp_path / "compare.html", comparison_page(compare_runs(two)))
     with browser() as driver:
         opened(driver, path)
         assert driver.execute_script("return document.documentElement.dataset.drawn") == "3"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
 from report_helpers import EVIL, TEACHER, hostile_report, many, report_of, usual_report, with_candidates
 
+from autodistil.costs.budget import Budget
 from autodistil.costs.units import COSTS, scaled, share
 from autodistil.errors import RunError
 from autodistil.report import picture
@@ -25,7 +26,6 @@ from autodistil.report.page import page, write_html
 from autodistil.report.picture import find_chrome, write_png
 from autodistil.report.rows import (
     CURVE_POINTS,
-    BudgetLine,
     budget_rows,
     by_rank,
     front_rows,
@@ -174,7 +174,7 @@ def test_with_task_scores_the_rest_is_told_apart_by_having_a_loss(tasked):
     table = students(tasked)
     has_score, has_loss = tasked.candidates["score"].notna(), tasked.candidates["loss"].notna()
     assert set(table[has_score]["state"]) <= {"front", "dominated"}
-    assert set(table[~has_score & has_loss]["state"]) == {"untasked"}
+    assert set(table[~has_score & has_loss]["state"]) == {"loss_only"}
     assert set(table[~has_loss]["state"]) == {"unscored"}
     assert list(by_rank(tasked)["rank"]) == sorted(tasked.candidates["rank"].dropna())
 
@@ -233,7 +233,7 @@ def test_budget_and_teacher_lines_are_where_they_belong(usual):
 
 
 def test_a_far_budget_does_not_squeeze_the_students(usual):
-    far = replace(usual, budgets=(BudgetLine("9PFLOPs", "flops", 9e15), BudgetLine("1FLOPs", "flops", 1)))
+    far = replace(usual, budgets=(Budget("flops", 9e15, None, "9PFLOPs"), Budget("flops", 1, None, "1FLOPs")))
     figure = front_figure(far, "flops")
     texts = [note["text"] for note in figure["layout"]["annotations"]]
     assert {"budget 9PFLOPs →", "← budget 1FLOPs"} <= set(texts)
@@ -244,7 +244,7 @@ def test_a_far_budget_does_not_squeeze_the_students(usual):
 
 
 def test_labels_above_the_plot_have_a_row_each(usual):
-    close = tuple(BudgetLine(f"{n}MFLOPs", "flops", n * 1e6) for n in range(400, 406))
+    close = tuple(Budget("flops", n * 1e6, None, f"{n}MFLOPs") for n in range(400, 406))
     notes = front_figure(replace(usual, budgets=close), "flops")["layout"]["annotations"]
     rows = [note["yshift"] for note in notes if "yshift" in note]
     assert len(rows) == len(set(rows)) == 7
@@ -403,13 +403,13 @@ def test_a_chrome_that_hangs_gives_no_picture(usual, tmp_path, monkeypatch, capl
 
 
 def test_a_picture_that_cannot_be_written_is_left_out(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "drawn", lambda figure: b"png")
+    monkeypatch.setattr(picture, "drawn", lambda figure, form: form.encode())
     (tmp_path / "file").touch()
     assert write_png(usual, tmp_path / "file" / "x.png") is None
 
 
 def test_a_written_picture_is_whole(usual, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture, "drawn", lambda figure: b"png")
+    monkeypatch.setattr(picture, "drawn", lambda figure, form: form.encode())
     path = tmp_path / "x.png"
     assert write_png(usual, path) == path
     assert path.read_bytes() == b"png"

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_helpers import EVIL, hostile_report, many, noisy, report_of, usual_report, with_candidates
 
+from autodistil.costs.budget import Budget
 from autodistil.report import choose
 from autodistil.report.front import front_figure
 from autodistil.report.page import page, write_html
-from autodistil.report.rows import BudgetLine, by_rank
+from autodistil.report.rows import by_rank
 from autodistil.space.files import load_space
 
 
@@ -54,7 +55,7 @@ def test_scores_decide_where_a_task_ranks(usual):
 
 @given(st.lists(st.integers(1, 10**9), max_size=4))
 def test_a_dial_starts_at_the_tightest_budget_of_its_cost(limits):
-    budgets = tuple(BudgetLine(str(limit), "flops", limit) for limit in limits)
+    budgets = tuple(Budget("flops", limit, None, str(limit)) for limit in limits)
     flops, params, _ = choose.dials(replace(report_of(many(1)), budgets=budgets))
     assert flops.limit == (min(limits) if limits else None)
     assert params.limit is None

@@ -17,7 +17,7 @@ from autodistil.profiling.latency_model import choose_students
 from autodistil.profiling.latency_table import LatencyEntry
 from autodistil.report.devices import advice, figures, flops_spread, guesses, layer_shares, sections, sentences
 from autodistil.report.page import page
-from autodistil.report.rows import BudgetLine, ReportData
+from autodistil.report.rows import ReportData
 from autodistil.space.files import load_space
 from autodistil.space.shape import EncoderShape
 from autodistil.student_search.candidates import CandidateTable
@@ -46,7 +46,7 @@ def report_of(device):
     ranked = CandidateTable(table, table[[device.budget.column]]).scored(losses)
     training = pd.DataFrame(columns=["sub_space", "step", "loss", "largest_loss", "smallest_loss"])
     return ReportData(
-        "title", ranked, training, (BudgetLine(BUDGET.text, BUDGET.column, BUDGET.limit),),
+        "title", ranked, training, (BUDGET,),
         best_id(ranked), knee_id(ranked), {"flops": 1e9}, 128, "relation-kl", {}, (), "export", devices=(device,),
     )  # fmt: skip
 

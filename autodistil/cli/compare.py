@@ -23,11 +23,12 @@ def compare(
 ) -> None:
     """Lay the fronts of runs over one another and say what differs."""
     quiet_libraries()
-    from autodistil.report.comparison import headline, write_comparison
+    from autodistil.report.comparison import comparison_page, headline
     from autodistil.stages.comparing import compare_runs
+    from autodistil.utils import write_text
 
     found = compare_runs(runs)
-    page = write_comparison(found, to)
+    page = write_text(to, comparison_page(found))
     if json:
         print_json({**found.to_dict(), "page": str(page)})
         return

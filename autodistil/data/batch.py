@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,13 +15,6 @@ Batch = Mapping[str, Tensor]
 
 PADDING = -1
 """Fills up the shorter of several texts in an array."""
-
-
-class Inputs(Protocol):
-    """How samples become inputs of a model."""
-
-    def batch(self, samples: np.ndarray, device: torch.device | str = "cpu") -> Batch:
-        """Inputs for some samples, the first dimension of the array."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,10 @@ class PixelInputs:
         pixels = torch.from_numpy(np.ascontiguousarray(samples)).to(device, torch.float32)
         scale, shift = (pixels.new_tensor(x).view(-1, 1, 1) for x in (self.scale, self.shift))
         return {"pixel_values": pixels * scale + shift}
+
+
+Inputs = TokenInputs | PixelInputs
+"""How samples become inputs of a model: `batch` takes some of them, the first dimension of the array."""
 
 
 def lengths(samples: np.ndarray) -> np.ndarray:

@@ -45,7 +45,7 @@ from autodistil.utils import optional_import
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the cache; another number makes old entries unused."""
+"""Number of the cache's format; another makes old entries unused."""
 
 HELDOUT_SHARE, LARGEST_HELDOUT_SHARE = 0.02, 0.25
 """Share of the images that is held out; no more of few images to reach what a run asks for."""

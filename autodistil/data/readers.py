@@ -44,7 +44,7 @@ HEAD_RECORDS = 50
 """Records that are looked at to find the text column."""
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Of files that are taken for images (`images.py`)."""
+"""Endings of files that are taken for images (`images.py`)."""
 
 _EMPTY_LINES = re.compile(r"\n[ \t]*\n[ \t\n]*")
 _BLANK = " \t\n"

@@ -38,7 +38,7 @@ _BLOCK = 1 << 22
 _POOL_STEPS = 16
 """Steps whose sentences are sorted by length together, so that a batch needs little padding."""
 _ROUNDS = 8
-"""Of the Feistel network."""
+"""Rounds of the Feistel network."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from autodistil.utils import grouped
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the cache; another number makes old entries unused."""
+"""Number of the cache's format; another makes old entries unused."""
 
 MIN_TOKENS = 1024
 """Smallest corpus: below it there is nothing to learn from and to hold out."""

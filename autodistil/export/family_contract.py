@@ -119,19 +119,17 @@ def _message(config: PretrainedConfig, clause: str, problem: str) -> str:
 def _sliced_is_extracted(subject: _Subject) -> str | None:
     for student in subject.superlm.sub_space.students:
         sliced, model = subject.superlm.forward(student, subject.batch, output=True), subject.superlm.extract(student)
-        difference = _difference(sliced.output, model.base_model(**subject.batch).last_hidden_state)
+        problem = _difference(sliced.output, model.base_model(**subject.batch).last_hidden_state)
         if sliced.output is not None and sliced.head is not None:
-            ours = sliced.output @ sliced.head.T
-            difference = max(difference, _difference(ours, model(**subject.batch).logits))
-        if difference > TOLERANCE:
-            return f"{student.label} differs by {difference:.1e}"
+            problem = problem or _difference(sliced.output @ sliced.head.T, model(**subject.batch).logits)
+        if problem:
+            return f"{student.label} {problem}"
     return None
 
 
 def _full_size_is_the_teacher(subject: _Subject) -> str | None:
     ours = subject.superlm.forward(subject.teacher.dims, subject.batch, output=True).output
-    difference = _difference(ours, subject.teacher.states(subject.batch, output=True).output)
-    return f"differs by {difference:.1e}" if difference > TOLERANCE else None
+    return _difference(ours, subject.teacher.states(subject.batch, output=True).output)
 
 
 def _order_keeps_the_function(subject: _Subject) -> str | None:
@@ -139,8 +137,7 @@ def _order_keeps_the_function(subject: _Subject) -> str | None:
     ours = apply_order(subject.teacher, order).states(subject.batch, output=True).output
     theirs = subject.teacher.states(subject.batch, output=True).output
     assert theirs is not None
-    difference = _difference(ours, theirs[..., order.hidden_size])
-    return f"differs by {difference:.1e}" if difference > TOLERANCE else None
+    return _difference(ours, theirs[..., order.hidden_size])
 
 
 def _parameters_are_counted(subject: _Subject) -> str | None:
@@ -180,10 +177,11 @@ def _trains_in_bfloat16(subject: _Subject) -> str | None:
     return None
 
 
-def _difference(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> float:
+def _difference(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> str | None:
     assert ours is not None
     assert theirs is not None
-    return (ours - theirs).abs().max().item()
+    difference = (ours - theirs).abs().max().item()
+    return f"differs by {difference:.1e}" if difference > TOLERANCE else None
 
 
 CLAUSES: Mapping[str, Callable[[_Subject], str | None]] = MappingProxyType(

@@ -15,7 +15,7 @@ _SENT = (".json", ".txt", ".md", ".py", ".safetensors", ".model", ".onnx", ".xml
 """Endings of the files of an export; a `.bin` only beside the `.xml` of OpenVINO, as any other may be a pickle."""
 
 LICENCES = ("LICENSE", "LICENCE", "NOTICE")
-"""Of the teacher; with an ending they are among the others."""
+"""Licence files of the teacher; with an ending they are among the others."""
 
 
 @dataclass(frozen=True)

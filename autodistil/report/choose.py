@@ -22,7 +22,7 @@ from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 _MORE = (*OPTIONAL_AXES, "refined_loss")
 """Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""
 _PICK = " --pick best "
-"""In the export command: what another choice replaces."""
+"""The part of the export command that another choice replaces."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def dials(data: ReportData) -> list[Dial]:
     return [
         Dial(
             **asdict(cost_of(column)),
-            limit=min((budget.limit for budget in data.budgets if budget.cost == column), default=None),
+            limit=min((budget.limit for budget in data.budgets if budget.column == column), default=None),
             teacher=data.teacher_costs.get(column),
         )
         for column in (*known, *data.table.devices)

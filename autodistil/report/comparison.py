@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +23,6 @@ from autodistil.report.style import (
     series_colour,
 )
 from autodistil.student_search.pareto import staircase
-from autodistil.utils import write_text
 
 
 @dataclass(frozen=True)
@@ -94,15 +92,6 @@ def _run_dict(run: ComparedRun, measure: str) -> dict[str, object]:
         "hypervolume": {cost: round(share, 6) for cost, share in run.hypervolume.items()},
         "on_joint_front": run.on_joint_front,
     }
-
-
-def write_comparison(found: Comparison, path: Path) -> Path:
-    """Write the page, whole or not at all. Returns `path`.
-
-    Raises:
-        RunError: the disk refuses; an older page is untouched.
-    """
-    return write_text(path, comparison_page(found))
 
 
 def comparison_page(found: Comparison) -> str:

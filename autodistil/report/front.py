@@ -52,7 +52,7 @@ _HOVER = {
     "front": f"{_CONFIG}{_RANKED} · on the front<extra></extra>",
     "dominated": f"{_CONFIG}{_RANKED}<extra></extra>",
     "over": f"{_CONFIG}loss %{{customdata[11]:.4f}} · over budget<extra></extra>",
-    "untasked": f"{_CONFIG}{_RANKED} · not scored on the task<extra></extra>",
+    "loss_only": f"{_CONFIG}{_RANKED} · not scored on the task<extra></extra>",
     "unscored": f"{_CONFIG}not scored<extra></extra>",
 }
 
@@ -140,8 +140,8 @@ def _student_traces(data: ReportData, table: pd.DataFrame, column: str) -> list[
     return sorted(traces, key=lambda trace: STATES.index(trace["meta"]["state"]), reverse=True)
 
 
-_LABELS = {"over": "over budget", "untasked": "by loss only", "unscored": "not scored"}
-"""In the legend, of states that are not told apart by sub-space."""
+_LABELS = {"over": "over budget", "loss_only": "by loss only", "unscored": "not scored"}
+"""Names in the legend of the states that are not told apart by sub-space."""
 
 
 def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, series: int) -> Spec:
@@ -156,7 +156,7 @@ def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, serie
         "y": rounded(rows[value]) if placed else [0] * len(rows),
         "name": _LABELS.get(state, as_text(name, 28)),
         "legendgroup": state if state in _LABELS else f"series-{series}",
-        "legendrank": {"over": 1001, "untasked": 1002, "unscored": 1003}.get(state, 100 + series),
+        "legendrank": {"over": 1001, "loss_only": 1002, "unscored": 1003}.get(state, 100 + series),
         "marker": _marker(state, series, small=len(data.candidates) >= _CROWD),
         "hovertemplate": hover,
         "meta": {
@@ -175,7 +175,7 @@ def _marker(state: str, series: int, small: bool) -> Spec:
         "front": {"symbol": symbol, "size": 8 if small else 11, "color": series_colour(series), "line": ring},
         "dominated": {"symbol": symbol, "size": 5 if small else 8, "color": series_colour(series), "opacity": 0.42},
         "over": {"symbol": f"{symbol}-open", "size": 5 if small else 7, "color": "var(--faint)"},
-        "untasked": {"symbol": "line-ns-open", "size": 9, "color": "var(--dim)", "opacity": 0.8},
+        "loss_only": {"symbol": "line-ns-open", "size": 9, "color": "var(--dim)", "opacity": 0.8},
         "unscored": {"symbol": "line-ns-open", "size": 9, "color": "var(--faint)", "opacity": 0.7},
     }
     return styles[state]
@@ -224,7 +224,7 @@ def marked_picks(data: ReportData, column: str, x: Scale, y: Scale) -> tuple[lis
 
 
 def _pixels(points: Iterable[Sequence[float]], x: Scale, y: Scale) -> np.ndarray:
-    """Where points of costs and values are drawn, (points, 2), from the upper left."""
+    """Pixels (points, 2) from the upper left at which points of costs and values are drawn."""
     places = [(x.share(cost) * _PLOT_PX[0], (1 - y.share(value)) * _PLOT_PX[1]) for cost, value in points]
     return np.array(places).reshape(-1, 2)
 
@@ -304,7 +304,7 @@ def limits_on(data: ReportData, column: str) -> list[Limit]:
     """Budgets on this cost and the teacher's cost, cheapest first."""
     costs = data.candidates[column].astype(float)
     low, high = (min(costs) / _FAR, max(costs) * _FAR) if len(costs) else (0.0, math.inf)
-    lines = [(f"budget {as_text(b.text)}", b.limit, "var(--limit)", "dash") for b in data.budgets if b.cost == column]
+    lines = [(f"budget {as_text(b.text)}", b.limit, "var(--limit)", "dash") for b in data.budgets if b.column == column]
     teacher = data.teacher_costs.get(column, math.nan)
     if teacher > 0:
         lines.append((f"teacher {cost_of(column).text(teacher)}", teacher, "var(--dim)", "dot"))

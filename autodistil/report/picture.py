@@ -36,11 +36,10 @@ def write_png(data: ReportData, path: Path) -> Path | None:
         `path`, or None where there is no Chrome or kaleido or they fail; the reason is logged.
     """
     try:
-        _write(drawn(picture_figure(data)), path)
+        return _write(data, path)
     except Exception as error:  # a page without a picture is still a report
         logger.info("no picture of the front: %s", error)
         return None
-    return path
 
 
 def write_picture(data: ReportData, path: Path) -> Path:
@@ -50,12 +49,13 @@ def write_picture(data: ReportData, path: Path) -> Path:
         RunError: there is no Chrome or kaleido, they fail, or the disk refuses; an older picture is untouched.
     """
     try:
-        return _write(drawn(picture_figure(data), path.suffix[1:]), path)
+        return _write(data, path)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         raise RunError(f"cannot draw {str(path)!r}: {error}; --format html and md need no browser") from error
 
 
-def _write(picture: bytes, path: Path) -> Path:
+def _write(data: ReportData, path: Path) -> Path:
+    picture = drawn(picture_figure(data), path.suffix[1:])
     with atomic_path(path) as temporary:
         temporary.write_bytes(picture)
     return path

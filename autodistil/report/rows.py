@@ -11,22 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from autodistil.costs.budget import Budget
 from autodistil.costs.units import COSTS, cost_of, share
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate
-
-
-@dataclass(frozen=True)
-class BudgetLine:
-    """A budget: students that cost more than `limit` are out."""
-
-    text: str
-    """As typed."""
-    cost: str
-    """Column of the candidates: `flops`, `params`, `size_mb`, or one of a device such as `ms@laptop`."""
-    limit: float
-    """Multiply-adds, parameters, MB of 1e6 bytes, or milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +26,7 @@ class ReportData:
     table: CandidateTable
     training: pd.DataFrame
     """One row a step of a SuperLM: `sub_space`, `step`, `loss`, `largest_loss`, `smallest_loss`; may be empty."""
-    budgets: tuple[BudgetLine, ...]
+    budgets: tuple[Budget, ...]
     best: str | None
     """Id of the best student."""
     knee: str | None
@@ -65,11 +54,11 @@ class ReportData:
 
 # ---- students
 
-STATES = ("front", "dominated", "over", "untasked", "unscored")
-"""Of students: on the Pareto front; feasible and scored; scored though over a budget; scored by loss but not by the
-task that ranks; never scored."""
+STATES = ("front", "dominated", "over", "loss_only", "unscored")
+"""States of students: on the Pareto front; feasible and scored; scored though over a budget; scored by loss but not by
+the task that ranks; never scored."""
 
-UNPLACED = ("untasked", "unscored")
+UNPLACED = ("loss_only", "unscored")
 """States of students that have no value of what ranks."""
 
 
@@ -137,22 +126,22 @@ def budget_rows(data: ReportData) -> list[BudgetRow]:
     best = data.table.get(data.best)
     rows = []
     for budget in data.budgets:
-        cost, spent = cost_of(budget.cost), None if best is None else best.value(budget.cost)
+        cost, spent = cost_of(budget.column), None if best is None else best.value(budget.column)
         words = "–" if spent is None else f"{cost.text(spent)} ({share(spent, budget.limit)})"
-        over = int((data.candidates[budget.cost] > budget.limit).sum())
+        over = int((data.candidates[budget.column] > budget.limit).sum())
         rows.append(BudgetRow(budget.text, cost.text(budget.limit), words, over, len(data.table)))
     return rows
 
 
 def _nearest_miss(data: ReportData) -> str:
     """The student that exceeds its worst budget least."""
-    excess = pd.DataFrame({i: data.candidates[b.cost] / b.limit - 1 for i, b in enumerate(data.budgets)})
+    excess = pd.DataFrame({i: b.excess(data.candidates[b.column]) for i, b in enumerate(data.budgets)})
     worst = excess.max(axis="columns")
     row = int(worst.to_numpy().argmin())
     budget = data.budgets[int(excess.iloc[row].to_numpy().argmax())]
     nearest = data.candidates.iloc[row]
     return (
-        f"The nearest is {nearest['id']} with {cost_of(budget.cost).text(nearest[budget.cost])}, "
+        f"The nearest is {nearest['id']} with {cost_of(budget.column).text(nearest[budget.column])}, "
         f"{share(worst.iloc[row], 1)} over {budget.text}."
     )
 

@@ -211,7 +211,7 @@ def rounded(values: Iterable[float]) -> list[float]:
 TEXT = "text"
 """Kind of a cell that is aligned left and sorted as text."""
 NAME = "text id"
-"""And that holds the long name of a student, to be kept on one line where there is room."""
+"""Kind of such a cell with the long name of a student, to be kept on one line where there is room."""
 
 
 class Cell(NamedTuple):

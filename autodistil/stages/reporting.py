@@ -12,7 +12,7 @@ import pandas as pd
 from autodistil.errors import ConfigError, suggest
 from autodistil.report.page import write_html, write_markdown
 from autodistil.report.picture import write_picture, write_png
-from autodistil.report.rows import BudgetLine, ReportData
+from autodistil.report.rows import ReportData
 from autodistil.run.facts import provenance, score_name, teacher_costs
 from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of
@@ -79,7 +79,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         title=f"{run.config.teacher} · {inputs.space.name}",
         table=table,
         training=pd.DataFrame(rows, columns=list(StepMetrics.__dataclass_fields__)),
-        budgets=tuple(BudgetLine(budget.text, budget.column, budget.limit) for budget in lines),
+        budgets=tuple(lines),
         best=best,
         knee=knee_id(table),
         teacher_costs=teacher_costs(inputs),

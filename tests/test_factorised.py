@@ -16,7 +16,7 @@ from autodistil.costs.closed_form import cost_table, flops, parameters, size_mb
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import SpaceError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.models.factorised import check_factorisable, factorise, unexplained
+from autodistil.models.factorised import check_factorisable, factorise
 from autodistil.models.superlm import SuperLM
 from autodistil.models.vocabulary import Vocabulary
 from autodistil.space.files import space_from_dict, space_to_dict
@@ -36,6 +36,12 @@ def factorised_superlm(kind):
 
 
 # ---- the fit
+
+
+def unexplained(ours, theirs):
+    """Share of the variance of embeddings (..., hidden) that another model's do not have, 0 where they are equal."""
+    ours, theirs = ours.flatten(0, -2), theirs.flatten(0, -2)
+    return float((ours - theirs).square().sum() / (theirs - theirs.mean(0)).square().sum())
 
 
 def embeddings(rank, hidden=48, words=200, positions=20):

@@ -22,12 +22,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 import autodistil.models.architectures  # noqa: F401  our own are known without remote code
 from autodistil.errors import TeacherError, one_line
 from autodistil.models.families import known_families
 from autodistil.models.packaged import PACKAGED
+from autodistil.utils import quiet
 
 CARD = "README.md"
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)
@@ -204,7 +204,7 @@ class EvaluatedModel:
         return self._load(AutoModelForSequenceClassification, new_head=True, num_labels=outputs).to(device)
 
     def _load(self, kind: Any, **options: Any) -> Any:
-        with model_errors(self.source), _quiet():
+        with model_errors(self.source), quiet("transformers"):  # it tells of new heads and poolers, which are meant
             return load_weights(kind, self.folder, f"model {self.source!r}", **options)[0]
 
 
@@ -215,14 +215,3 @@ def usable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions -= module.padding_idx + 1  # RoBERTa counts positions from there
     return min(wanted, positions, tokenizer.model_max_length)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No report of new heads and poolers: they are meant."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)

@@ -205,7 +205,7 @@ class SuperLM:
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
-        model = self._new_model(self.student_config(student), torch.device("cpu"), self._whole_class)
+        model = self._new_model(student, torch.device("cpu"), whole=True)
         state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
         kept = self.kept_tokens(student)
         if kept is not None:
@@ -219,7 +219,7 @@ class SuperLM:
 
     def meta_model(self, student: StudentConfig) -> PreTrainedModel:
         """The student's Hugging Face model without memory for its parameters, for tracing."""
-        return self._new_model(self.student_config(student), torch.device("meta"), self._whole_class).eval()
+        return self._new_model(student, torch.device("meta"), whole=True).eval()
 
     def leaf_weights(
         self, student: StudentConfig, rows: TokenRows | None, dtype: torch.dtype = torch.float32, head: bool = False
@@ -292,27 +292,27 @@ class SuperLM:
     def _tied_head(self) -> bool:
         return self.family.causal and bool(self.base_config.tie_word_embeddings)
 
-    @property
-    def _whole_class(self) -> Any:
-        """What students are outside of a SuperLM."""
-        return AutoModelForCausalLM if self.family.causal else AutoModel
-
     def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
         """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""
         student = student.architecture
         if student not in self._skeletons:
-            model = self._new_model(self.student_config(student), self.device).eval()
+            model = self._new_model(student, self.device).eval()
             use_tapped_attention(model, self.family.projections, student.num_heads)
             self._skeletons[student] = model
         return self._skeletons[student]
 
-    def _new_model(self, config: PretrainedConfig, device: torch.device, kind: Any = AutoModel) -> PreTrainedModel:
-        """A model with buffers on `device` and parameters on the meta device."""
+    def _new_model(self, student: StudentConfig, device: torch.device, whole: bool = False) -> PreTrainedModel:
+        """A student's model, `whole` with the head of a decoder: buffers on `device`, parameters on the meta device."""
+        kind: Any = AutoModelForCausalLM if whole and self.family.causal else AutoModel
         with torch.device("meta"):
-            model: Any = kind.from_config(config)
+            model = kind.from_config(self.student_config(student))
         if not self.pooler and hasattr(model, "pooler"):
             model.pooler = None
-        _materialise_buffers(model, device)
+        for module in model.modules():  # buffers, such as positions, get their values as by `from_pretrained`
+            buffers = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
+            module._buffers.update({n: torch.empty_like(buffer, device=device) for n, buffer in buffers.items()})
+            if buffers:
+                model._init_weights(module)
         return cast(PreTrainedModel, model)
 
 
@@ -320,13 +320,3 @@ def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) 
     """The teacher layers that some student of the sub-space uses, in order."""
     depths = {student.num_layers for student in sub_space.architectures}
     return tuple(sorted({layer for depth in depths for layer in layer_map(depth, teacher_depth)}))
-
-
-def _materialise_buffers(model: PreTrainedModel, device: torch.device) -> None:
-    """Give the buffers of a model on the meta device their values (positions, ...), as `from_pretrained` does."""
-    for module in model.modules():
-        buffers = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
-        for name, buffer in buffers.items():
-            module._buffers[name] = torch.empty_like(buffer, device=device)
-        if buffers:
-            model._init_weights(module)

@@ -38,14 +38,10 @@ def _divergences(ours: Tensor, theirs: Tensor) -> Tensor:
 
 def _log_similarities(embeddings: Tensor) -> Tensor:
     """Log distribution over the other texts, (texts, texts - 1)."""
-    unit = normalize(embeddings, dim=-1)
-    return (_off_diagonal(unit @ unit.T) / TEMPERATURE).log_softmax(-1)
-
-
-def _off_diagonal(square: Tensor) -> Tensor:
-    """(n, n) -> (n, n - 1) without the diagonal: behind its first entry, each row of n + 1 ends with one of it."""
-    n = len(square)
-    return square.flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+    unit, n = normalize(embeddings, dim=-1), len(embeddings)
+    # Without the diagonal: behind its first entry, each row of n + 1 ends with one of it.
+    others = (unit @ unit.T).flatten()[1:].view(n - 1, n + 1)[:, :-1].reshape(n, n - 1)
+    return (others / TEMPERATURE).log_softmax(-1)
 
 
 TERM = Term(loss, texts, mean_over="batch", needs="output")

@@ -149,24 +149,22 @@ def parse_objective(text: str) -> tuple[tuple[float, str], ...]:
     Raises:
         ConfigError: an unknown term, one given twice, or a weight that is not above zero.
     """
-    terms = tuple(_parse_term(part.strip()) for part in text.split("+"))
+    terms = []
+    for part in text.split("+"):
+        before, _, behind = part.rpartition("*")
+        name, weight = behind.strip(), before.strip() or "1"
+        if name not in TERMS:
+            raise ConfigError(
+                f"objective {name!r}{suggest(name, TERMS)} is unknown; allowed: {AUTO}, {', '.join(TERMS)}, "
+                "or a weighted sum such as relation-kl+2*embedding-cosine"
+            )
+        if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", weight) or not 0 < float(weight) < math.inf:
+            raise ConfigError(f"weight {weight!r} of objective {name!r} is no number above 0; give such as 2*{name}")
+        terms.append((float(weight), name))
     names = [name for _, name in terms]
     if len(set(names)) < len(names):
         raise ConfigError(f"objective {text!r} has a term twice; give each once, with a weight such as 2*{names[0]}")
-    return terms
-
-
-def _parse_term(part: str) -> tuple[float, str]:
-    weight_text, _, name = part.rpartition("*")
-    name, weight_text = name.strip(), weight_text.strip() or "1"
-    if name not in TERMS:
-        raise ConfigError(
-            f"objective {name!r}{suggest(name, TERMS)} is unknown; allowed: {AUTO}, {', '.join(TERMS)}, "
-            "or a weighted sum such as relation-kl+2*embedding-cosine"
-        )
-    if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", weight_text) or not 0 < float(weight_text) < math.inf:
-        raise ConfigError(f"weight {weight_text!r} of objective {name!r} is no number above 0; give such as 2*{name}")
-    return float(weight_text), name
+    return tuple(terms)
 
 
 def resolve_objective(

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from autodistil.errors import SpaceError, suggest
-from autodistil.space.axes import AXES
+from autodistil.space.axes import AXES, read_axes
 from autodistil.space.axes.axis import WHOLE, read_mapping, read_text
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.utils import short
@@ -111,9 +111,7 @@ def _sub_space(name: object, raw: object) -> SubSpace:
             "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
         )
     where = f"sub-space {name!r}"
-    required = [axis.name for axis in AXES.values() if axis.required]
-    optional = [axis for axis in AXES if axis not in required]
-    given = read_mapping(raw, where, required, (*optional, "free_attention"))
+    given = read_axes(raw, where, "free_attention")
     axes = {name: axis.read(given[name], f"{where}: {name}") for name, axis in AXES.items() if name in given}
     free = given.get("free_attention", False)
     if not isinstance(free, bool):

@@ -24,8 +24,8 @@ from operator import attrgetter
 from typing import Any
 
 from autodistil.errors import SpaceError, suggest
-from autodistil.space.axes import AXES
-from autodistil.space.axes.axis import Sizes, check_grid_size, read_mapping
+from autodistil.space.axes import AXES, read_axes
+from autodistil.space.axes.axis import Sizes, check_grid_size
 from autodistil.space.student import DIMENSIONS, Candidate, StudentConfig, size_key
 from autodistil.utils import listed, short
 
@@ -93,9 +93,7 @@ class SubSpace(StudentSet):
     def __post_init__(self) -> None:
         """Refuse a grid without students."""
         where = f"sub-space {self.name!r}"
-        given = {axis: values for axis, values in self.axes.items() if values is not None}
-        required = [name for name, axis in AXES.items() if axis.required]
-        read_mapping(given, where, required, [name for name in AXES if name not in required])
+        given = read_axes({axis: values for axis, values in self.axes.items() if values is not None}, where)
         object.__setattr__(self, "axes", {axis: tuple(given[axis]) for axis in AXES if axis in given})
         if not self.axes.keys() & {"num_heads", "head_size"}:
             raise SpaceError(f"{where}: got neither num_heads nor head_size; give one of them or both")

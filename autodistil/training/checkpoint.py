@@ -6,6 +6,7 @@ after a crash; the trainer takes each on from its own.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,8 +52,17 @@ def restore_checkpoint(trainer: SuperLMTrainer, folder: Path) -> int:
         trainer.steps_done = load_weights(trainer.superlm, folder)
     elif (folder / CHECKPOINT).is_file():
         tensors, trainer.steps_done = _load(folder / CHECKPOINT)
-        _restore_weights(trainer.superlm, _with_prefix(tensors, "weights"), folder / CHECKPOINT)
-        _restore_moments(trainer, tensors)
+        parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
+        for path, value in tensors.items():
+            part, _, name = path.partition("/")
+            parts[part][name] = value
+        _restore_weights(trainer.superlm, parts["weights"], folder / CHECKPOINT)
+        fused = trainer.optimizer.defaults["fused"]  # only then AdamW wants its step count beside the parameter
+        for name, parameter in trainer.superlm.parameters.items():
+            if name in parts["exp_avg"]:
+                devices = {key: parameter.device if key != "step" or fused else "cpu" for key in _MOMENTS}
+                moments = {key: parts[key][name].to(device) for key, device in devices.items()}
+                trainer.optimizer.state[parameter] = moments
     return trainer.steps_done
 
 
@@ -79,26 +89,11 @@ def load_weights(superlm: SuperLM, folder: Path) -> int:
     return steps
 
 
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix + "/"): value for name, value in tensors.items() if name.startswith(prefix + "/")}
-
-
 def _restore_weights(superlm: SuperLM, weights: Mapping[str, Tensor], path: Path) -> None:
     expected = {name: value.shape for name, value in superlm.parameters.items()}
     if {name: value.shape for name, value in weights.items()} != expected:
         raise RunError(f"{str(path)!r} belongs to another SuperLM; use another --run folder or remove this one")
     superlm.load_state_dict(weights)
-
-
-def _restore_moments(trainer: SuperLMTrainer, tensors: Mapping[str, Tensor]) -> None:
-    moments = {key: _with_prefix(tensors, key) for key in _MOMENTS}
-    fused = trainer.optimizer.defaults["fused"]  # only then AdamW wants its step count beside the parameter
-    for name, parameter in trainer.superlm.parameters.items():
-        if name in moments["exp_avg"]:
-            trainer.optimizer.state[parameter] = {
-                key: values[name].to(parameter.device if key != "step" or fused else "cpu")
-                for key, values in moments.items()
-            }
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], steps: int) -> None:

@@ -3,15 +3,8 @@
 The bias is a table (buckets, heads) that all layers share, so their heads have one order.
 """
 
-from transformers import PretrainedConfig
-
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
 from autodistil.space.shape import LayerTerms
-
-
-def _terms(config: PretrainedConfig) -> LayerTerms:
-    return LayerTerms(position_buckets=config.relative_attention_num_buckets)
-
 
 MPNET = Family(
     model_types=("mpnet",),
@@ -28,7 +21,7 @@ MPNET = Family(
     others={"relative_attention_bias.weight": (None, "num_heads")},
     value="attention.attn.v",
     projections=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
-    layer_terms=_terms,
+    layer_terms=lambda config: LayerTerms(position_buckets=config.relative_attention_num_buckets),
     positions_after_padding=True,
     tried_on=("mpnet-base",),
 )

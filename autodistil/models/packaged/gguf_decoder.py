@@ -7,9 +7,6 @@ They are written out as safetensors, once. GGUF holds tensors and plain values, 
 from __future__ import annotations
 
 import importlib.util
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from autodistil.errors import TeacherError, one_line
 from autodistil.models.packaged.package import CachedModel, Packages, check_sha256
+from autodistil.utils import quiet
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def _write_out(name: str, path: Path, folder: Path) -> None:
     """Write a GGUF file as a Hugging Face folder."""
     kinds: Any = (AutoModelForCausalLM, AutoTokenizer)  # their class methods are not annotated
     try:
-        with _quiet():
+        with quiet("transformers.modeling_gguf_pytorch_utils"):  # it tells that weights are converted
             read = kinds[0].from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
             tokenizer = kinds[1].from_pretrained(path.parent, gguf_file=path.name)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
@@ -60,18 +58,6 @@ def _write_out(name: str, path: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n", encoding="utf-8")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the word that weights are converted."""
-    log = logging.getLogger("transformers.modeling_gguf_pytorch_utils")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 SMOLLM2_135M = QuantisedDecoder(

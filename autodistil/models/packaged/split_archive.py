@@ -17,18 +17,10 @@ from autodistil.errors import TeacherError
 from autodistil.models.packaged.package import CachedModel, Packages, chunks
 
 FILES = (
-    "1_Pooling/config.json",
-    "README.md",
-    "config.json",
-    "config_sentence_transformers.json",
-    "model.safetensors",
-    "modules.json",
-    "sentence_bert_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
+    "1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json", "model.safetensors",
+    "modules.json", "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     "vocab.txt",
-)
+)  # fmt: skip
 """What is unpacked."""
 
 

@@ -5,7 +5,10 @@ Adding one is a file with an `Axis` and its line below. Where it sets a size tha
 page and card follow.
 """
 
-from autodistil.space.axes.axis import Axis
+from collections.abc import Mapping
+from typing import Any
+
+from autodistil.space.axes.axis import Axis, read_mapping
 from autodistil.space.axes.depth import NUM_LAYERS
 from autodistil.space.axes.embedding import EMBEDDING_SIZE
 from autodistil.space.axes.ffn import MLP_RATIO
@@ -26,6 +29,16 @@ AXES: dict[str, Axis] = {
     )
 }
 """Name -> axis. Sizes that later axes start from come before them."""
+
+
+def read_axes(raw: object, where: str, *also: str) -> Mapping[Any, Any]:
+    """`raw` as a mapping by axes, all required ones among them, and what `also` may stand beside them.
+
+    Raises:
+        SpaceError: a key is unknown or missing.
+    """
+    required = [axis.name for axis in AXES.values() if axis.required]
+    return read_mapping(raw, where, required, [*(axis for axis in AXES if axis not in required), *also])
 
 
 def axis_of(size: str) -> Axis:

@@ -20,13 +20,15 @@ CONTRACTS = tuple(dict.fromkeys(re.findall(r"`(tests/\S+\.py)`", PAGE.split("## 
 
 
 def patched(source, diff):
-    """The source with the lines that `+` adds between those that stand around them."""
+    """The source with the lines that `+` adds between those that stand around them, as far indented as those are."""
+    rows = source.splitlines()
     for hunk in diff.split("@@\n"):
-        lines = hunk.splitlines(keepends=True)
-        old = "".join(line[1:] for line in lines if line[0] == " ")
-        assert source.count(old) == 1, old
-        source = source.replace(old, "".join(line[1:] for line in lines))
-    return source
+        lines = hunk.splitlines()
+        old = [line.strip() for line in lines if line[0] == " "]
+        (start,) = [i for i in range(len(rows)) if [row.strip() for row in rows[i : i + len(old)]] == old]
+        indent = rows[start][: len(rows[start]) - len(rows[start].lstrip())]
+        rows[start : start + len(old)] = [indent + line[1:].strip() for line in lines]
+    return "\n".join([*rows, ""])
 
 
 @pytest.fixture(scope="module")

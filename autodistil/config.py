@@ -1,5 +1,6 @@
 """The configuration of a run: typed, frozen, strict about names and values, layered from files and flags."""
 
+import importlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,21 @@ class Above(float):
     """The number that an option must be above."""
 
 
+class KeyOf(NamedTuple):
+    """The dict whose keys an option may be.
+
+    It is imported for values that are none of the `known` ones, so that neither `--help` nor a default waits for it.
+    """
+
+    module: str
+    name: str
+    known: tuple[str, ...]
+
+    def allowed(self) -> tuple[str, ...]:
+        """Every value, the known ones first."""
+        return tuple(dict.fromkeys((*self.known, *getattr(importlib.import_module(self.module), self.name))))
+
+
 class Option(NamedTuple):
     """What the annotation of a field says about its values."""
 
@@ -28,6 +44,8 @@ class Option(NamedTuple):
     """`bool`, `int`, `float`, `str`, or `tuple` of strings."""
     choices: tuple[str, ...]
     """All values that it may have; empty for any."""
+    keys: KeyOf | None
+    """Where the values stand, if not here."""
     bounds: tuple[AtLeast | Above, ...]
     optional: bool
     """Whether it may be None."""
@@ -39,7 +57,9 @@ class Option(NamedTuple):
         optional = NoneType in get_args(hint)
         hint = get_args(hint)[0] if optional else hint
         choices = get_args(hint) if get_origin(hint) is Literal else ()
-        return cls(str if choices else get_origin(hint) or hint, choices, tuple(bounds), optional)
+        keys = next((bound for bound in bounds if isinstance(bound, KeyOf)), None)
+        limits = tuple(bound for bound in bounds if bound is not keys)
+        return cls(str if choices else get_origin(hint) or hint, choices, keys, limits, optional)
 
     def checked(self, name: str, value: Any) -> Any:
         """The value of the option called `name`; ints pass as floats, a string and lists as tuples.
@@ -56,9 +76,10 @@ class Option(NamedTuple):
         if not isinstance(value, self.kind) or isinstance(value, bool) != (self.kind is bool):
             got = type(value).__name__
             raise ConfigError(f"option {name} = {value!r} is of type {got}; expected {self.kind.__name__}")
-        if self.choices and value not in self.choices:
-            hint = suggest(value, self.choices)
-            raise ConfigError(f"option {name} = {value!r}{hint}; allowed: {', '.join(self.choices)}")
+        choices = self.choices if self.keys is None or value in self.keys.known else self.keys.allowed()
+        if choices and value not in choices:
+            hint = suggest(value, choices)
+            raise ConfigError(f"option {name} = {value!r}{hint}; allowed: {', '.join(choices)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"option {name} = {value} is not a finite number")
         for bound in self.bounds:
@@ -123,8 +144,8 @@ class RunConfig:
     """Decoupled weight decay of matrices."""
     clip: Annotated[float, Above(0)] = 1.0
     """Largest gradient norm of a SuperLM."""
-    sampling: Literal["sandwich", "uniform", "inverse-cost", "progressive"] = "sandwich"
-    """How students are drawn (`training.sampling.SAMPLINGS`)."""
+    sampling: Annotated[str, KeyOf("autodistil.training.sampling", "SAMPLINGS", ("sandwich",))] = "sandwich"
+    """How students are drawn: `sandwich`, `uniform`, `inverse-cost` or `progressive`."""
     random_students: Annotated[int, AtLeast(0)] = 2
     """Random students a step, beside the largest and the smallest."""
     in_place: bool = False
@@ -146,8 +167,8 @@ class RunConfig:
     """Latency tables by name, such as `laptop=table.json`, for budgets such as `8ms@laptop`."""
     force_table: bool = False
     """Also take latency tables of other devices; students are then not measured again."""
-    sampler: Literal["auto", "exhaustive", "gp", "nsga2", "tpe", "random"] = "auto"
-    """Search algorithm (`student_search.samplers.SAMPLERS`)."""
+    sampler: Annotated[str, KeyOf("autodistil.student_search.samplers", "SAMPLERS", ("auto",))] = "auto"
+    """Search algorithm: `auto`, `exhaustive`, `gp`, `nsga2`, `tpe` or `random`."""
     trials: Annotated[int | None, AtLeast(1)] = None
     """Students to evaluate; all of a small space, 200 of a large one, unless given."""
     study_storage: str | None = None

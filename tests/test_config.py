@@ -14,9 +14,9 @@ from autodistil.training.sampling import SAMPLINGS
 def test_choices_are_what_the_modules_offer():
     assert set(OPTIONS["layer_map"].choices) == {*LAYER_MAPS, "influence"}
     assert set(OPTIONS["order"].choices) == {"none", *ORDERS}
-    assert set(OPTIONS["sampling"].choices) == set(SAMPLINGS)
+    assert set(OPTIONS["sampling"].keys.allowed()) == set(SAMPLINGS)
     assert set(OPTIONS["racing"].choices) == set(RACES)
-    assert set(OPTIONS["sampler"].choices) == {"auto", *SAMPLERS}
+    assert set(OPTIONS["sampler"].keys.allowed()) == {"auto", *SAMPLERS}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,8 @@ def test_choices_are_what_the_modules_offer():
         ({"in_place": 1}, "option in_place = 1 is of type int; expected bool"),
         ({"seed": None}, "option seed = None is of type NoneType; expected int"),
         ({"corpus": 3}, "option corpus = 3 is not a list of strings"),
+        ({"sampling": "uniforn"}, "option sampling = 'uniforn' (did you mean 'uniform'?); allowed: sandwich, unif"),
+        ({"sampler": "tpes"}, "option sampler = 'tpes' (did you mean 'tpe'?); allowed: auto, exhaustive, gp, nsga2, "),
         ({"layout": "join"}, "option layout = 'join' (did you mean 'joint'?); allowed: joint, split"),
         ({"teachr": "x"}, "unknown option 'teachr' (did you mean 'teacher'?); allowed: teacher, corpus, space, "),
     ],

@@ -141,6 +141,8 @@ def _print_entries(table: LatencyTable) -> None:
 
 def notes(profile: Profile) -> list[str]:
     """What to say about neighbour load and about quantised outputs."""
+    from autodistil.formats import FORMATS
+
     entries, found = profile.table.entries, []
     busy = sum(entry.busy for entry in entries)
     if busy:
@@ -148,7 +150,7 @@ def notes(profile: Profile) -> list[str]:
             f"the machine was busy: {busy} of {len(entries)} entries were disturbed by other work in spite of three "
             "repetitions, and their times are too long or scatter; close other programs and profile again"
         )
-    if profile.table.runtime == "onnx-int8":
+    if FORMATS[profile.table.runtime].min_cosine is not None:
         found.append(
             f"cosine of quantised outputs with PyTorch's: {profile.mean_cosine:.3f} (the lowest student's mean)"
         )

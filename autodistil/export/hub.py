@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import ExportError, one_line
+from autodistil.formats import FORMATS
 
 _NEEDED = ("config.json", "model.safetensors", "README.md")
 """What every exported student has."""
-_SENT = (".json", ".txt", ".md", ".py", ".safetensors", ".model", ".onnx", ".xml", ".bin")
-"""Endings of the files of an export; a `.bin` only beside the `.xml` of OpenVINO, as any other may be a pickle."""
+_SENT = {".json", ".txt", ".md", ".py", ".safetensors", ".model", ".bin"}
+"""Endings of the files of an export, beside those of formats; a `.bin` only beside the `.xml` of OpenVINO, as any other
+may be a pickle."""
 
 LICENCES = ("LICENSE", "LICENCE", "NOTICE")
 """Licence files of the teacher; with an ending they are among the others."""
@@ -71,7 +73,8 @@ def files_of(folder: Path) -> list[str]:
 
 
 def _belongs(folder: Path, path: Path) -> bool:
-    if any(part.startswith(".") for part in path.parts) or (path.suffix not in _SENT and path.name not in LICENCES):
+    endings = _SENT | {Path(entry.file).suffix for entry in FORMATS.values() if entry.file}
+    if any(part.startswith(".") for part in path.parts) or (path.suffix not in endings and path.name not in LICENCES):
         return False
     return path.suffix != ".bin" or (folder / path).with_suffix(".xml").is_file()
 

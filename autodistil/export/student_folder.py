@@ -20,7 +20,7 @@ from autodistil.export.sentence_pipeline import (
     is_plain_pipeline,
     write_sentence_pipeline,
 )
-from autodistil.formats.writing import Deployable, check_formats, write_formats
+from autodistil.formats.writing import Deployable, check_formats, format_files, write_formats
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import prune_tokenizer
@@ -124,7 +124,7 @@ def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
     if "sentence-transformers" in formats and not is_plain_pipeline(teacher.folder):
         raise ExportError(
             f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
-            "so its students have none; allowed: hf, onnx, onnx-int8, openvino"
+            f"so its students have none; allowed: {', '.join(('hf', *format_files()))}"
         )
 
 

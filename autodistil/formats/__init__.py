@@ -16,6 +16,12 @@ from autodistil.formats.openvino import OPENVINO
 from autodistil.formats.pytorch import TORCH, TORCH_COMPILE
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {"torch": TORCH, "torch-compile": TORCH_COMPILE, "onnx": ONNX, "onnx-int8": ONNX_INT8, "openvino": OPENVINO}
+    {
+        "torch": TORCH,
+        "torch-compile": TORCH_COMPILE,
+        "onnx": ONNX,
+        "onnx-int8": ONNX_INT8,
+        "openvino": OPENVINO,
+    }
 )
 """What `--runtime` measures in; those with a file of their own are what `--format` writes."""

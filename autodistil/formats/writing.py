@@ -70,13 +70,18 @@ class Deployable:
         )
 
 
+def format_files() -> tuple[str, ...]:
+    """Formats with a file of their own."""
+    return tuple(name for name, entry in FORMATS.items() if entry.file)
+
+
 def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     """The formats, each once.
 
     Raises:
         ExportError: one is unknown.
     """
-    allowed = (*FOLDERS, *(name for name, entry in FORMATS.items() if entry.file))
+    allowed = (*FOLDERS, *format_files())
     for name in formats:
         if name not in allowed:
             raise ExportError(f"format {name!r}{suggest(name, allowed)} is unknown; allowed: {', '.join(allowed)}")

@@ -9,5 +9,11 @@ from autodistil.student_search.samplers.sampler import Sampler
 from autodistil.student_search.samplers.surrogate import GaussianProcess
 
 SAMPLERS: Mapping[str, type[Sampler]] = MappingProxyType(
-    {"exhaustive": Exhaustive, "gp": GaussianProcess, "nsga2": Nsga2, "tpe": Tpe, "random": Random}
+    {
+        "exhaustive": Exhaustive,
+        "gp": GaussianProcess,
+        "nsga2": Nsga2,
+        "tpe": Tpe,
+        "random": Random,
+    }
 )

@@ -121,17 +121,13 @@ def _init(ray: ModuleType, address: str | None) -> None:
         )
     _knock(address)
     try:
-        # "local" also where RAY_ADDRESS is set: a cluster is only used when asked for.
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **_dashboard(address))
+        # "local" also where RAY_ADDRESS is set: a cluster is only used when asked for. One that is started here has a
+        # dashboard where that is installed; without, its server is a waste.
+        here = (address or "local") == "local"
+        dashboard = {"include_dashboard": importlib.util.find_spec("aiohttp_cors") is not None} if here else {}
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **dashboard)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
-
-
-def _dashboard(address: str | None) -> dict[str, bool]:
-    """A cluster that is started here has a dashboard where that is installed; without, its server is a waste."""
-    if (address or "local") != "local":
-        return {}
-    return {"include_dashboard": importlib.util.find_spec("aiohttp_cors") is not None}
 
 
 def _knock(address: str | None) -> None:

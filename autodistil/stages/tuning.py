@@ -142,12 +142,10 @@ def train_trial(
 
 def reference_loss(heldout: HeldOut, trainers: list[SuperLMTrainer]) -> float:
     """Mean held-out loss over `reference_students` of all SuperLMs."""
-    losses = [
-        heldout.loss(trainer.superlm, student)
-        for trainer in trainers
-        for student in reference_students(trainer.superlm.sub_space)
-    ]
-    return float(np.mean(losses))
+    superlms = [trainer.superlm for trainer in trainers]
+    return float(
+        np.mean([heldout.loss(one, student) for one in superlms for student in reference_students(one.sub_space)])
+    )
 
 
 def reference_students(sub_space: StudentSet) -> list[StudentConfig]:
@@ -161,14 +159,11 @@ def _keep(table: pd.DataFrame, settings: TuneSettings, folder: RunFolder) -> Tun
     with atomic_path(folder.trials_path) as temporary:
         table.to_csv(temporary, index=False)
     winner = table[table["step"] == table["step"].max()].iloc[0]
-    recipe = {option: _plain(winner[option]) for option in sorted(RECIPE_OPTIONS & set(table.columns))}
+    recipe = {option: winner[option] for option in sorted(RECIPE_OPTIONS & set(table.columns))}
+    recipe = {option: value.item() if isinstance(value, np.generic) else value for option, value in recipe.items()}
     text = (
         f"# The best of {len(table)} recipes: held-out loss {winner['loss']:.6g} after {int(winner['step'])} steps.\n"
         "# Train with it: autodistil train --recipe recipe.yaml --run NEW, or search --recipe recipe.yaml\n"
     )
     write_text(folder.recipe_path, text + yaml.safe_dump(recipe, sort_keys=True))
     return Tuned(recipe, table, folder.recipe_path, folder.trials_path)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -25,11 +25,11 @@ from autodistil.cluster.ray_tune import Report, TuneSettings, run_trials
 from autodistil.config import RECIPE_OPTIONS, layered
 from autodistil.errors import ConfigError
 from autodistil.evaluation.heldout import HeldOut
+from autodistil.models.superlm import SuperLM
 from autodistil.objectives.objective import Objective
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
-from autodistil.space.space import StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.stages.training import recipe_of
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
@@ -142,15 +142,13 @@ def train_trial(
 
 def reference_loss(heldout: HeldOut, trainers: list[SuperLMTrainer]) -> float:
     """Mean held-out loss over `reference_students` of all SuperLMs."""
-    superlms = [trainer.superlm for trainer in trainers]
-    return float(
-        np.mean([heldout.loss(one, student) for one in superlms for student in reference_students(one.sub_space)])
-    )
+    losses = [heldout.loss(one.superlm, student) for one in trainers for student in reference_students(one.superlm)]
+    return float(np.mean(losses))
 
 
-def reference_students(sub_space: StudentSet) -> list[StudentConfig]:
+def reference_students(superlm: SuperLM) -> list[StudentConfig]:
     """The smallest, the median and the largest student by parameters of the encoder."""
-    order = sorted(sub_space.architectures, key=lambda student: student.encoder_weights)
+    order = sorted(superlm.sub_space.architectures, key=lambda student: student.encoder_weights)
     return [order[0], order[len(order) // 2], order[-1]]
 
 

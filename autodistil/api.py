@@ -105,31 +105,8 @@ def search(
     Raises:
         AutodistilError: wrong input, in one line; what was done before is kept.
     """
-    named = {
-        "budgets": budgets,
-        "teacher": teacher,
-        "corpus": corpus,
-        "space": space,
-        "objective": objective,
-        "train_steps": train_steps,
-        "train_minutes": train_minutes,
-        "batch_size": batch_size,
-        "seq_len": seq_len,
-        "learning_rate": learning_rate,
-        "precision": precision,
-        "seed": seed,
-        "sampler": sampler,
-        "trials": trials,
-        "proxy": proxy,
-        "data": data,
-        "refine_top": refine_top,
-        "latency_tables": latency_tables,
-        "threads": threads,
-        "device": device,
-        "workers": workers,
-        "trust_remote_code": trust_remote_code,
-    }
-    given = {name: value for name, value in named.items() if value is not None}
+    own = {"run", "resume", "report_dir", "progress", "options"}  # all other parameters are fields of RunConfig
+    given = {name: value for name, value in locals().items() if name not in {"own", *own} and value is not None}
     opened = Run.open(Path(run) if run is not None else None, {**options, **given}, progress=progress)
     return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None)
 

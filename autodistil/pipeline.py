@@ -1,15 +1,23 @@
 """The method on one page: teacher and text -> K SuperLMs -> search under budgets -> report and students.
 
-inputs     a frozen teacher, a search space of K sub-spaces, text with a held-out share
-profile    for budgets of a device: some students measured on it by design, all others predicted
-train      each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them all, and each
-           distils its largest, smallest and some random students from it
-search     held-out loss of the feasible students, then, with a proxy task, its score of those still in question;
-           Pareto front over loss or score and budgeted costs; under budgets of a device finalists are measured, and
-           the search goes on until a measured one holds
-refine     if asked, the best students of the front go on distilling alone and are ranked again
-report     the front to look at
-export     the picked student as an ordinary Hugging Face model
+`search` below takes these steps in this order; each names the file that does it.
+
+run/inputs.py              what a run starts from: a frozen teacher, a search space of K sub-spaces, text with a
+                           held-out share
+stages/costing.py          closed-form costs and budgets; for those of a device some students are measured on it by
+                           design, all others predicted
+stages/training.py         each SuperLM starts as leading slices of the teacher; one teacher forward a step serves them
+                           all, and each distils its largest, smallest and some random students from it
+stages/searching.py        held-out loss of the feasible students; Pareto front over loss and budgeted costs
+stages/ranking_by_task.py  with a proxy task: its score of the students still in question ranks them
+stages/measuring.py        under budgets of a device: finalists are measured, and the search goes on until one holds
+stages/refining.py         if asked: the best students of the front go on distilling alone and are ranked again
+stages/certifying.py       the ends of each SuperLM are scored; `certify` trains a sample of students alone as well
+stages/exporting.py        the best student as an ordinary Hugging Face model
+stages/reporting.py        the front to look at
+
+Beside a search: `stages/tuning.py` tries recipes, `stages/profiling.py` chooses students to measure, and
+`stages/comparing.py` sets runs beside each other. A `Run` (`run/run.py`) is what stages share.
 """
 
 from __future__ import annotations
@@ -135,17 +143,8 @@ def search(
         report = write_report(run, problem, table, [*held, *skipped], report_dir)
         budgets = tuple(budget.text for budget in problem.budgets)
         run.tracker.log_found(Found.of(budgets, table))
-    return SearchResult(
-        run.folder.path,
-        budgets,
-        best,
-        knee,
-        table,
-        report,
-        student,
-        (*notes, *held),
-        time.perf_counter() - start,
-    )
+    seconds = time.perf_counter() - start
+    return SearchResult(run.folder.path, budgets, best, knee, table, report, student, (*notes, *held), seconds)
 
 
 def _say(progress: Progress, notes: list[str]) -> list[str]:
@@ -232,12 +231,7 @@ def report_as(run: Run, formats: Sequence[str], report_dir: Path | None = None) 
 
 
 def export(
-    run: Run,
-    pick: str,
-    to: Path,
-    budgets: Sequence[str] = (),
-    unrefined: bool = False,
-    formats: Sequence[str] = (),
+    run: Run, pick: str, to: Path, budgets: Sequence[str] = (), unrefined: bool = False, formats: Sequence[str] = ()
 ) -> tuple[str, ExportedStudent]:
     """Export a student of the last search.
 
@@ -259,9 +253,8 @@ def export(
     problem, table = last_search(run.inputs, budgets)
     if not len(table.front):
         raise BudgetError(
-            f"no evaluated student of run {str(run.folder.path)!r} "
-            f"meets {' and '.join(problem.budget_costs.columns)}; "
-            "search with these budgets first"
+            f"no evaluated student of run {str(run.folder.path)!r} meets "
+            f"{' and '.join(problem.budget_costs.columns)}; search with these budgets first"
         )
     student_id = pick_student(table, pick)
     return student_id, export_candidate(run, problem, table, student_id, to, unrefined=unrefined, formats=formats)

@@ -83,32 +83,32 @@ def measured(options: Mapping[str, Any], context_options: Mapping[str, Any], wor
     name = "-".join(
         f"{key}={value}" for key, value in sorted({**options, **context_options}.items()) if key != "corpus"
     )
-    context = Run.open(work / name, given, progress=TerminalProgress())
-    pipeline.train(context, resume=True)
-    return context
+    run = Run.open(work / name, given, progress=TerminalProgress())
+    pipeline.train(run, resume=True)
+    return run
 
 
-def equal_steps(context: Run, options: Mapping[str, Any], steps: int) -> int:
+def equal_steps(run: Run, options: Mapping[str, Any], steps: int) -> int:
     """Steps of a variant that cost what `steps` of the defaults cost."""
 
     def cost(**changed: Any) -> float:
-        recipe = recipe_of(type(context.config)(**{**context.config.to_dict(), **changed, "train_steps": 100}), 100)
-        texts, shares = 4 * context.config.batch_size, draw_shares(SPACE, recipe)
-        return step_cost(context.inputs.teacher, texts, _MEAN_TOKENS, shares)
+        recipe = recipe_of(type(run.config)(**{**run.config.to_dict(), **changed, "train_steps": 100}), 100)
+        texts, shares = 4 * run.config.batch_size, draw_shares(SPACE, recipe)
+        return step_cost(run.inputs.teacher, texts, _MEAN_TOKENS, shares)
 
     return max(1, round(steps * cost() / cost(**options)))
 
 
-def scores(context: Run, data: Path | None) -> dict[str, float]:
+def scores(run: Run, data: Path | None) -> dict[str, float]:
     """Held-out loss and, with labelled data, STS-B dev (Spearman x 100) of the scored students."""
-    superlm = context.superlms.trained(SPACE.name)
-    found = {f"loss {s.label}": context.scorer.loss(superlm, s) for s in scored_students()}
+    superlm = run.superlms.trained(SPACE.name)
+    found = {f"loss {s.label}": run.scorer.loss(superlm, s) for s in scored_students()}
     if data is None:
         return found
-    batches = TextBatcher(context.inputs.teacher.tokenizer, 128, context.inputs.device)
+    batches = TextBatcher(run.inputs.teacher.tokenizer, 128, run.inputs.device)
     task = load_task("stsb", data)
     for student in scored_students():
-        encode = student_encoder(superlm, student, batches, context.inputs.teacher.pooling or "mean", True)
+        encode = student_encoder(superlm, student, batches, run.inputs.teacher.pooling or "mean", True)
         found[f"stsb {student.label}"] = 100 * embedding_similarity(task, encode)["spearman"]
     return found
 
@@ -124,8 +124,8 @@ def rows(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
         for name in names:
             steps = equal_steps(plain, VARIANTS[name], options.steps)
             common = {"corpus": [corpus], "train_steps": steps, "seed": seed}
-            context = measured(VARIANTS[name], common, options.work)
-            yield {"variant": name, "seed": seed, "steps": steps, **scores(context, options.data)}
+            run = measured(VARIANTS[name], common, options.work)
+            yield {"variant": name, "seed": seed, "steps": steps, **scores(run, options.data)}
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

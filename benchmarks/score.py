@@ -107,20 +107,20 @@ def _replayed(table: TextTable, feasible: Rows, way: Replay, orders: int) -> dic
     return {"times fewer tokens": Spread.of(shares), "same pick": f"{picks} of {orders}"}
 
 
-def speed_row(context: Run, students: int, rounds: int) -> dict[str, Any]:
+def speed_row(run: Run, students: int, rounds: int) -> dict[str, Any]:
     """All text for some students, in turns, with and without what is kept of the teacher."""
     random = np.random.default_rng(0)
-    candidates = context.inputs.space.candidates
+    candidates = run.inputs.space.candidates
     chosen = [candidates[i] for i in random.choice(len(candidates), students, replace=False)]
-    states = _plain_states(context)
+    states = _plain_states(run)
 
     def ours() -> None:
         for candidate in chosen:
-            context.scorer.loss(context.superlms.of(candidate), candidate.config)
+            run.scorer.loss(run.superlms.of(candidate), candidate.config)
 
     def plain() -> None:
         for candidate in chosen:
-            _plain_loss(context, candidate, states)
+            _plain_loss(run, candidate, states)
 
     seconds = take_turns({"ours": ours, "plain": plain}, rounds)
     return {
@@ -132,30 +132,30 @@ def speed_row(context: Run, students: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def _plain_states(context: Run) -> list[tuple[Any, Any]]:
-    texts, teacher = context.inputs.heldout_texts, context.inputs.ordered_teacher
+def _plain_states(run: Run) -> list[tuple[Any, Any]]:
+    texts, teacher = run.inputs.heldout_texts, run.inputs.ordered_teacher
     parts = np.split(texts, range(PLAIN_BATCH, len(texts), PLAIN_BATCH))
     batches = [teacher.inputs.batch(part) for part in parts]
-    return [(batch, teacher.states(batch, None, context.inputs.objective.needs_output)) for batch in batches]
+    return [(batch, teacher.states(batch, None, run.inputs.objective.needs_output)) for batch in batches]
 
 
 @torch.no_grad()
-def _plain_loss(context: Run, candidate: Candidate, states: list[tuple[Any, Any]]) -> float:
-    superlm, total = context.superlms.of(candidate), 0.0
+def _plain_loss(run: Run, candidate: Candidate, states: list[tuple[Any, Any]]) -> float:
+    superlm, total = run.superlms.of(candidate), 0.0
     weights = superlm.weights(candidate.config)
     for batch, theirs in states:
-        ours = superlm.forward(candidate.config, batch, weights, context.inputs.objective.needs_output)
-        total += len(batch["input_ids"]) * float(context.inputs.objective(ours, theirs, real_tokens(batch)))
+        ours = superlm.forward(candidate.config, batch, weights, run.inputs.objective.needs_output)
+        total += len(batch["input_ids"]) * float(run.inputs.objective(ours, theirs, real_tokens(batch)))
     return total
 
 
-def sharing_rows(context: Run) -> Iterator[dict[str, Any]]:
+def sharing_rows(run: Run) -> Iterator[dict[str, Any]]:
     """Times fewer multiply-adds of layers if students of one shape shared the layers that they begin with."""
-    depth = context.inputs.teacher.dims.num_layers
+    depth = run.inputs.teacher.dims.num_layers
     shape = lambda c: (c.sub_space, *(getattr(c.config, d) for d in ("hidden_size", "num_heads", "intermediate_size")))  # noqa: E731
     for name, layer_map in LAYER_MAPS.items():
         alone = shared = 0
-        for _, group in groupby(sorted(context.inputs.space.candidates, key=shape), key=shape):
+        for _, group in groupby(sorted(run.inputs.space.candidates, key=shape), key=shape):
             students = [candidate.config for candidate in group]
             layer = students[0].encoder_weights // students[0].num_layers
             prefixes = {layer_map(s.num_layers, depth)[: i + 1] for s in students for i in range(s.num_layers)}
@@ -163,7 +163,7 @@ def sharing_rows(context: Run) -> Iterator[dict[str, Any]]:
             shared += layer * len(prefixes)
         yield {
             "what": f"prefixes shared, layer map {name}",
-            "students": len(context.inputs.space.candidates),
+            "students": len(run.inputs.space.candidates),
             "times fewer multiply-adds": alone / shared,
         }
 
@@ -176,12 +176,12 @@ def main() -> None:
     real = options.size == "real"
     steps = options.steps or (24 if real else 2)
     budgets = MFLOPS[options.size]
-    context = trained_run(HOME, steps, options.threads, f"{budgets[-1]}MFLOPs", not real)
-    table = text_table(context, context.folder.path / "texts.npz")
+    run = trained_run(HOME, steps, options.threads, f"{budgets[-1]}MFLOPs", not real)
+    table = text_table(run, run.folder.path / "texts.npz")
     rows = [
         *race_rows(table, budgets, 100 if real else 20),
-        speed_row(context, 12 if real else 3, options.rounds),
-        *sharing_rows(context),
+        speed_row(run, 12 if real else 3, options.rounds),
+        *sharing_rows(run),
     ]
     print_table(rows)
     path = record_path(options, "score")

@@ -268,11 +268,11 @@ def test_the_assistant_is_trained_first(assisted, plain):
 
 
 def test_students_alone_have_the_teacher_of_their_superlm(assisted):
-    context = Run.open(assisted)
-    assistant = context.superlms.targets_for("tiny")
-    assert context.superlms.targets_for(f"tiny-{context.inputs.space.sub_space('tiny').largest.label}") is assistant
-    assert context.superlms.targets_for("small") is context.superlms.targets_for("base") is None
-    assert assistant.student == context.inputs.space.sub_space("small").largest
+    run = Run.open(assisted)
+    assistant = run.superlms.targets_for("tiny")
+    assert run.superlms.targets_for(f"tiny-{run.inputs.space.sub_space('tiny').largest.label}") is assistant
+    assert run.superlms.targets_for("small") is run.superlms.targets_for("base") is None
+    assert assistant.student == run.inputs.space.sub_space("small").largest
     assert same(assistant.superlm.state_dict(), weights_of(assisted, "small"))
 
 
@@ -311,15 +311,15 @@ def test_a_search_trains_the_assistant_though_no_budget_admits_it(assisted, opti
 def test_an_exported_assistant_teaches_as_its_sub_space_did(assisted, options, tmp_path):
     """A folder teaches every sub-space that is no larger: to the same bits, and found changed when it is."""
     shutil.copytree(assisted, tmp_path / "searched")
-    context = Run.open(tmp_path / "searched", {"budgets": ["1GFLOPs"]})
-    pipeline.search(context)
-    student = f"small-{context.inputs.space.sub_space('small').largest.label}"
-    pipeline.export(context, student, tmp_path / "student")
+    run = Run.open(tmp_path / "searched", {"budgets": ["1GFLOPs"]})
+    pipeline.search(run)
+    student = f"small-{run.inputs.space.sub_space('small').largest.label}"
+    pipeline.export(run, student, tmp_path / "student")
     folder = trained_run(tmp_path / "run", options, assistant=str(tmp_path / "student"))
     assert Run.open(folder).superlms.taught == {"tiny", "small"}
     assert same(weights_of(folder, "tiny"), weights_of(assisted, "tiny"))
     shutil.rmtree(tmp_path / "student")
-    pipeline.export(context, f"base-{context.inputs.space.sub_space('base').largest.label}", tmp_path / "student")
+    pipeline.export(run, f"base-{run.inputs.space.sub_space('base').largest.label}", tmp_path / "student")
     with pytest.raises(RunError, match="was made with another assistant"):
         _ = Run.open(folder).superlms.taught
 
@@ -359,9 +359,9 @@ def test_relation_heads_are_chosen_to_divide_the_assistant_too(options, tmp_path
     BertModel(BertConfig(**size, max_position_embeddings=128)).save_pretrained(tmp_path / "sixty")
     AutoTokenizer.from_pretrained(options["teacher"]).save_pretrained(tmp_path / "sixty")
     layers = {**options, "assistant": str(tmp_path / "sixty")}
-    context = Run.open(tmp_path / "run", layers)
-    assert 60 % context.inputs.objective.options.relation_heads == 0
-    assert context.superlms.taught == {"tiny", "small", "base"}
+    run = Run.open(tmp_path / "run", layers)
+    assert 60 % run.inputs.objective.options.relation_heads == 0
+    assert run.superlms.taught == {"tiny", "small", "base"}
     with pytest.raises(ConfigError, match="8 relation heads do not divide all attention widths"):
         _ = Run.open(tmp_path / "run", {**layers, "relation_heads": 8}).inputs.objective
 
@@ -373,9 +373,9 @@ def test_a_middle_layer_is_distilled_by_the_command_line_option(options, plain, 
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "--run", str(folder), *inputs, *shape, "--objective", options["objective"]])
     assert caught.value.code == 0
-    context = Run.open(folder)
-    assert context.config.teacher_layer == 2
+    run = Run.open(folder)
+    assert run.config.teacher_layer == 2
     assert not same(weights_of(folder, "tiny"), weights_of(plain, "tiny"))
-    batch, states = context.scorer.heldout().batches[0], context.scorer.heldout().teacher_states[0]
-    assert torch.equal(states.attention.query, context.inputs.ordered_teacher.states(batch, 2).attention.query)
-    assert torch.equal(states.output, context.inputs.ordered_teacher.states(batch, output=True).output)
+    batch, states = run.scorer.heldout().batches[0], run.scorer.heldout().teacher_states[0]
+    assert torch.equal(states.attention.query, run.inputs.ordered_teacher.states(batch, 2).attention.query)
+    assert torch.equal(states.output, run.inputs.ordered_teacher.states(batch, output=True).output)

@@ -86,9 +86,9 @@ def test_the_cache_budget_is_kept_and_perplexity_ranks(result):
 @torch.no_grad()
 def teachers(result):
     """The teacher's perplexity by Hugging Face's own loss."""
-    context = Run.open(result.run)
-    model = AutoModelForCausalLM.from_pretrained(context.config.teacher).eval()
-    ids = torch.from_numpy(context.inputs.heldout_texts).long()
+    run = Run.open(result.run)
+    model = AutoModelForCausalLM.from_pretrained(run.config.teacher).eval()
+    ids = torch.from_numpy(run.inputs.heldout_texts).long()
     return float(model(input_ids=ids, labels=ids).loss.exp())
 
 
@@ -105,28 +105,28 @@ def test_the_student_generates_and_says_so(result):
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(options, result, tmp_path, monkeypatch):
-    context = Run.open(tmp_path / "run", options)
+    run = Run.open(tmp_path / "run", options)
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.train(context)
-    context = Run.open(tmp_path / "run")
-    pipeline.train(context, resume=True)
-    sub = context.inputs.space.sub_spaces[0]
-    ours, theirs = (opened.superlms.trained(sub.name).state_dict() for opened in (context, Run.open(result.run)))
+            pipeline.train(run)
+    run = Run.open(tmp_path / "run")
+    pipeline.train(run, resume=True)
+    sub = run.inputs.space.sub_spaces[0]
+    ours, theirs = (opened.superlms.trained(sub.name).state_dict() for opened in (run, Run.open(result.run)))
     for name, value in theirs.items():
         assert torch.equal(ours[name], value), name
 
 
 def test_other_formats_are_refused(result, tmp_path):
-    context = Run.open(result.run)
-    sub = context.inputs.space.sub_spaces[0]
+    run = Run.open(result.run)
+    sub = run.inputs.space.sub_spaces[0]
     candidate = Candidate(sub.name, sub.smallest)
     with pytest.raises(ExportError, match="format 'onnx' holds hidden states, which is not for decoders"):
         export_student(
-            context.superlms.trained(sub.name),
+            run.superlms.trained(sub.name),
             candidate,
-            context.inputs.teacher,
+            run.inputs.teacher,
             {},
             {},
             tmp_path / "to",
@@ -135,20 +135,20 @@ def test_other_formats_are_refused(result, tmp_path):
 
 
 def test_the_distillation_loss_ranks_if_asked(options, tmp_path):
-    context = Run.open(tmp_path / "run", {**options, "metric": "objective"})
-    assert context.inputs.measure is context.inputs.objective
-    assert context.inputs.objective.name == "relation-kl+logits-kl"
-    assert context.inputs.objective.options.relation_heads == 2
-    assert context.inputs.objective.options.causal
+    run = Run.open(tmp_path / "run", {**options, "metric": "objective"})
+    assert run.inputs.measure is run.inputs.objective
+    assert run.inputs.objective.name == "relation-kl+logits-kl"
+    assert run.inputs.objective.options.relation_heads == 2
+    assert run.inputs.objective.options.causal
 
 
 def test_encoders_have_no_perplexity(tmp_path, options):
     encoder = {**options, "teacher": str(tmp_path / "bert")}
     BertModel(BertConfig(hidden_size=64, num_attention_heads=4, num_hidden_layers=4)).save_pretrained(tmp_path / "bert")
     AutoTokenizer.from_pretrained(options["teacher"]).save_pretrained(tmp_path / "bert")
-    context = Run.open(tmp_path / "run", {**encoder, "space": "auto", "metric": "perplexity"})
+    run = Run.open(tmp_path / "run", {**encoder, "space": "auto", "metric": "perplexity"})
     with pytest.raises(ConfigError, match="metric = perplexity is for decoders"):
-        _ = context.inputs.measure
+        _ = run.inputs.measure
 
 
 # ---- bad input on the command line

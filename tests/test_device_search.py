@@ -153,9 +153,9 @@ def test_a_busy_machine_alone_puts_no_student_over_a_budget():
 def table_elsewhere(tmp_path, options, device, batch=1):
     """A table of the design's students, as `autodistil profile` writes it, on another device."""
     watch = FakeStopwatch()
-    context = opened(tmp_path / "elsewhere", options, f"9ms@cpu,batch={batch}")
-    pipeline.search(context, measure=watch)
-    design = read_table(next(path for path in context.folder.latency_path.glob("*.json") if "final" not in path.name))
+    run = opened(tmp_path / "elsewhere", options, f"9ms@cpu,batch={batch}")
+    pipeline.search(run, measure=watch)
+    design = read_table(next(path for path in run.folder.latency_path.glob("*.json") if "final" not in path.name))
     return write_table(replace(design, device=device), tmp_path / "table.json")
 
 
@@ -168,8 +168,8 @@ def test_a_table_of_another_device_prunes_only_where_forced_and_nothing_there_is
     with pytest.raises(Exception, match="another device"):
         pipeline.search(opened(tmp_path, options, "1ms@laptop", **named), measure=FakeStopwatch())
     watch = FakeStopwatch()
-    context = opened(tmp_path, options, "1ms@laptop", "0.9ms@cpu", **named, force_table=True)
-    result = pipeline.search(context, measure=watch)
+    run = opened(tmp_path, options, "1ms@laptop", "0.9ms@cpu", **named, force_table=True)
+    result = pipeline.search(run, measure=watch)
     assert (result.candidates.loc[result.candidates["feasible"], "ms@laptop"] <= 1.0).all()
     assert result.candidates.loc[result.best, "ms@cpu measured"] <= 0.9
     if pd.isna(result.candidates.loc[result.best, "ms@laptop measured"]):
@@ -179,8 +179,8 @@ def test_a_table_of_another_device_prunes_only_where_forced_and_nothing_there_is
 def test_a_table_of_this_device_is_used_and_its_finalists_are_measured_here(tmp_path, options):
     table = table_elsewhere(tmp_path, options, this_device())
     watch = FakeStopwatch()
-    context = opened(tmp_path, options, "1ms@laptop", latency_tables=[f"laptop={table}"])
-    result = pipeline.search(context, measure=watch)
+    run = opened(tmp_path, options, "1ms@laptop", latency_tables=[f"laptop={table}"])
+    result = pipeline.search(run, measure=watch)
     assert len(watch.calls[0]) < 8
     assert result.candidates.loc[result.best, "ms@laptop measured"] <= 1.0
 

@@ -1,4 +1,4 @@
-"""Where every node of a cluster finds checkpoints: a folder, or any URI that pyarrow or fsspec knows."""
+"""The storage in which every node of a cluster finds checkpoints: a folder, or a URI that pyarrow or fsspec knows."""
 
 from __future__ import annotations
 

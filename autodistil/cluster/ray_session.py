@@ -52,7 +52,10 @@ def ray_session(address: str | None = None, progress: Progress | None = None) ->
     Raises:
         ClusterError: Ray is not installed, or there is no cluster at the address.
     """
-    ray = _import_ray()
+    if importlib.util.find_spec("ray") is None:
+        raise ClusterError("ray is not installed; install it with: pip install 'ray[tune]', or leave --workers out")
+    import ray
+
     opened_here = not ray.is_initialized()
     embedded = opened_here and (address or "local") == "local"
     if opened_here:
@@ -68,37 +71,24 @@ def ray_session(address: str | None = None, progress: Progress | None = None) ->
             ray.shutdown()
 
 
-def check_resources(session: Session, config: RunConfig, at_once: int = 1) -> None:
+def check_resources(session: Session, config: RunConfig) -> None:
     """Make sure that the workers of a run fit into the cluster together.
 
     Args:
         session: an open session.
         config: says how many workers there are and what each needs.
-        at_once: groups of so many workers side by side.
 
     Raises:
         ClusterError: they need more CPUs or GPUs than there are.
     """
-    count = config.workers * at_once
-    for name, each, there in (
-        ("CPUs", config.cpus_per_worker, session.cpus),
-        ("GPUs", config.gpus_per_worker, session.gpus),
-    ):
+    count = config.workers
+    needs = {"CPUs": (config.cpus_per_worker, session.cpus), "GPUs": (config.gpus_per_worker, session.gpus)}
+    for name, (each, there) in needs.items():
         if count * each > there:
-            fitting = int(there / each / at_once)
-            unit = name.lower()
             raise ClusterError(
                 f"{count} workers of {each:g} {name} are more than the {there:g} {name} of the cluster; allowed here: "
-                f"--workers {fitting} or fewer, or a smaller --{unit}-per-worker"
+                f"--workers {int(there / each)} or fewer, or a smaller --{name.lower()}-per-worker"
             )
-
-
-def _import_ray() -> ModuleType:
-    if importlib.util.find_spec("ray") is None:
-        raise ClusterError("ray is not installed; install it with: pip install 'ray[tune]', or leave --workers out")
-    import ray
-
-    return ray
 
 
 @contextmanager
@@ -121,17 +111,13 @@ def _init(ray: ModuleType, address: str | None) -> None:
         )
     _knock(address)
     try:
-        # "local" also where RAY_ADDRESS is set: a cluster is only used when asked for.
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **_dashboard(address))
+        # "local" also where RAY_ADDRESS is set: a cluster is only used when asked for. One that is started here has a
+        # dashboard where that is installed; without, its server is a waste.
+        here = (address or "local") == "local"
+        dashboard = {"include_dashboard": importlib.util.find_spec("aiohttp_cors") is not None} if here else {}
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **dashboard)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _unreachable(address, error) from error
-
-
-def _dashboard(address: str | None) -> dict[str, bool]:
-    """A cluster that is started here has a dashboard where that is installed; without, its server is a waste."""
-    if (address or "local") != "local":
-        return {}
-    return {"include_dashboard": importlib.util.find_spec("aiohttp_cors") is not None}
 
 
 def _knock(address: str | None) -> None:

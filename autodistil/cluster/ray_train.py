@@ -39,7 +39,7 @@ _NEXT_TO_NOTHING = {"node:__internal_head__": 0.001}
 
 
 class Ledger(Protocol):
-    """Where the driver keeps what its workers did."""
+    """The book in which the driver keeps what its workers did. A run has one; the cluster knows no run."""
 
     done: dict[str, int]
     """SuperLM -> steps entered so far."""
@@ -112,9 +112,7 @@ def _fit(job: TrainJob, more_callbacks: Sequence[Any] = ()) -> None:
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if config.gpus_per_worker else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers,
-            use_gpu=bool(config.gpus_per_worker),
-            resources_per_worker=resources,
+            num_workers=workers, use_gpu=bool(config.gpus_per_worker), resources_per_worker=resources
         ),
         run_config=ray.train.RunConfig(
             name="-".join(job.names)[:100],
@@ -211,15 +209,17 @@ class NewsDesk:
         self._ledger, self._storage, self._progress = ledger, storage, progress
         self._speeds: dict[tuple[str, int], Stepped] = {}
         self._losses: dict[str, float] = {}
-        self._entries: dict[type, Callable[[Any, Advance], None]] = {
-            Begun: self._begin,
-            Stepped: self._step,
-            Saved: self._save,
-        }
 
     def enter(self, news: News, advance: Advance) -> None:
         """Enter one piece of news."""
-        self._entries[type(news)](news, advance)
+        match news:
+            case Begun():
+                self._begin(news, advance)
+            case Stepped():
+                self._step(news, advance)
+            case Saved():
+                with suppress(FileNotFoundError):  # Ray removed it meanwhile, so it has a successor
+                    self._ledger.save(ray.train.Checkpoint(news.path, self._storage.filesystem).to_directory)
 
     def _begin(self, news: Begun, advance: Advance) -> None:
         """Take back the steps that were done after the checkpoint that it goes on from."""
@@ -235,19 +235,10 @@ class NewsDesk:
         if news.rows:
             self._ledger.step(news.rows)
             self._losses.update({row.sub_space: row.loss for row in news.rows})
-            advance(len(news.rows), self._status())
-
-    def _status(self) -> str:
-        losses = "  ".join(f"{name} {loss:.3f}" for name, loss in self._losses.items())
-        slowest = max(self._speeds.values(), key=lambda news: news.seconds)
-        return (
-            f"{losses}  {len(self._speeds)} workers, slowest {slowest.rank} on {slowest.host}: "
-            f"{slowest.seconds:.2f} s a step"
-        )
-
-    def _save(self, news: Saved, advance: Advance) -> None:
-        with suppress(FileNotFoundError):  # Ray removed it meanwhile, so it has a successor
-            self._ledger.save(ray.train.Checkpoint(news.path, self._storage.filesystem).to_directory)
+            losses = "  ".join(f"{name} {loss:.3f}" for name, loss in self._losses.items())
+            slowest = max(self._speeds.values(), key=lambda news: news.seconds)
+            where = f"{len(self._speeds)} workers, slowest {slowest.rank} on {slowest.host}"
+            advance(len(news.rows), f"{losses}  {where}: {slowest.seconds:.2f} s a step")
 
 
 def _failed(error: Exception, job: TrainJob) -> AutodistilError:

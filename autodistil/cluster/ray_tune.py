@@ -132,7 +132,10 @@ def _new_tuner(
     )
     return tune.Tuner(
         trainable,
-        param_space={option: _domain(value) for option, value in choices.items()},
+        param_space={
+            option: tune.choice(values) if isinstance(values, list) else tune.loguniform(*values)
+            for option, values in choices.items()
+        },
         tune_config=tune.TuneConfig(
             metric="loss", mode="min", num_samples=settings.samples, search_alg=search, scheduler=scheduler
         ),
@@ -140,26 +143,13 @@ def _new_tuner(
     )
 
 
-def _domain(values: Any) -> Any:
-    from ray import tune
-
-    return tune.choice(values) if isinstance(values, list) else tune.loguniform(*values)
-
-
 def _table(results: tune.ResultGrid) -> pd.DataFrame:
-    ended = [results[i] for i in range(len(results))]
-    rows = [
-        {**(result.config or {}), **_measures(result.metrics or {}), "error": _line(result.error)} for result in ended
-    ]
+    rows = []
+    for result in (results[i] for i in range(len(results))):
+        measured = {name: (result.metrics or {}).get(name) for name in ("step", "loss", "seconds")}
+        error = " ".join(str(result.error).split())[-200:] if result.error else ""
+        rows.append({**(result.config or {}), **measured, "error": error})
     table = pd.DataFrame(rows)
     if table["step"].isna().all():
         raise ClusterError(f"all {len(table)} trials failed: {table['error'].iloc[0]}; mend it and go on with --resume")
     return table.sort_values(["step", "loss"], ascending=[False, True], kind="stable", ignore_index=True)
-
-
-def _measures(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: metrics.get(name) for name in ("step", "loss", "seconds")}
-
-
-def _line(error: BaseException | None) -> str:
-    return " ".join(str(error).split())[-200:] if error else ""

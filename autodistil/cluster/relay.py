@@ -113,19 +113,18 @@ class Reporter:
         """Send what was not sent, and wait until it is there."""
         if self._steps:
             self._send()
-        if self._answer is not None:
-            self.stop_wanted = bool(ray.get(self._answer)) or self.stop_wanted
-            self._answer = None
+        self._listen(timeout=None)
 
     def _send(self) -> None:
-        self._listen()
+        self._listen(timeout=0)
         now = time.monotonic()
         host = ray.util.get_node_ip_address()
         news = Stepped(self._training, self._rank, host, (now - self._since) / self._steps, tuple(self._rows))
         self._answer = self._relay.post.remote(news)
         self._rows, self._steps, self._since = [], 0, now
 
-    def _listen(self) -> None:
-        """The answer to the last message, if it is there."""
-        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+    def _listen(self, timeout: float | None) -> None:
+        """Take the answer to the last message; with a timeout of 0 only if it is there, with None it is waited for."""
+        if self._answer is not None and ray.wait([self._answer], timeout=timeout)[0]:
             self.stop_wanted = bool(ray.get(self._answer)) or self.stop_wanted
+            self._answer = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -60,10 +60,11 @@ def train_worker(config: Mapping[str, TrainJob]) -> None:
             (Path(folder) / name).write_bytes(content)
         own = replace(job.config, device=_device(job.config))
         torch.set_num_threads(own.threads or own.cpus_per_worker)
-        with _opened(job, job.start) as start:
+        begun = ray.train.Checkpoint(job.start, Storage.of(job.storage).filesystem) if job.start else None
+        with _opened(begun) as start:
             opened = job.open(Path(folder), own, job.names, job.recipe, start)
         workers = DistributedWorkers.current()
-        with _last_checkpoint(job) as checkpoint:
+        with _opened(ray.train.get_checkpoint() or begun) as checkpoint:  # what was saved last, else what was begun
             for trainer in opened[0]:
                 if checkpoint is not None:
                     restore_checkpoint(trainer, checkpoint / trainer.name)
@@ -126,21 +127,7 @@ def _device(config: RunConfig) -> Literal["cpu", "cuda"]:
 
 
 @contextmanager
-def _last_checkpoint(job: TrainJob) -> Iterator[Path | None]:
-    """Folder of what this training saved last, else of what it was begun with; None where there is neither."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        with _opened(job, job.start) as folder:
-            yield folder
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
-
-
-@contextmanager
-def _opened(job: TrainJob, path: str | None) -> Iterator[Path | None]:
-    if path is None:
-        yield None
-        return
-    with ray.train.Checkpoint(path, Storage.of(job.storage).filesystem).as_directory() as folder:
-        yield Path(folder)
+def _opened(checkpoint: ray.train.Checkpoint | None) -> Iterator[Path | None]:
+    """The folder of a checkpoint while the block runs; None where there is no checkpoint."""
+    with nullcontext() if checkpoint is None else checkpoint.as_directory() as folder:
+        yield None if folder is None else Path(folder)

@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from, in words for reports and model cards."""
+"""Facts of a run in words, for reports and model cards: where its numbers come from."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def perplexity_facts(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> d
 
 
 def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
-    """Where a run's numbers come from, for people."""
+    """What a run's numbers come from, by heading: teacher, space, text, training, measure, seed and versions."""
     config, text, space, resolved = inputs.config, inputs.text, inputs.space, inputs.folder.resolved()
     steps = resolved.get("train_steps", 0)
     return {
@@ -103,6 +103,6 @@ def proxy_words(folder: RunFolder) -> str | None:
 
 
 def score_name(folder: RunFolder) -> str | None:
-    """Such as `stsb spearman`; None where the held-out loss ranked."""
+    """The name of the score that ranked, such as `stsb spearman`; None where the held-out loss did."""
     record = folder.resolved().get(PROXY)
     return f"{record['task']} {record['metric']}" if record else None

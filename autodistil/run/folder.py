@@ -206,19 +206,14 @@ def merge_with_run(folder: RunFolder, *layers: Mapping[str, Any]) -> RunConfig:
     asked = layered(stored.to_dict(), *layers)
     for option in sorted(RUN_OPTIONS):
         ours, theirs = getattr(asked, option), getattr(stored, option)
-        if ours != theirs and not _same_length(option, ours, record):
+        # Steps as resolved are the same training, however its length was asked for: minutes are judged by them.
+        same_length = {"train_minutes": [None], "train_steps": [None, record.resolved.get("train_steps")]}
+        if ours != theirs and ours not in same_length.get(option, []):
             raise RunError(
                 f"run folder {str(folder.path)!r} was made with {option} = {_show(theirs)}, not {_show(ours)}; "
                 "give another --run folder, or leave the option out"
             )
     return layered(asked.to_dict(), {option: getattr(stored, option) for option in RUN_OPTIONS})
-
-
-def _same_length(option: str, value: Any, record: RunRecord) -> bool:
-    """Steps as resolved are the same training, however its length was asked for."""
-    if option == "train_minutes" and value is None:
-        return True  # judged by train_steps
-    return option == "train_steps" and value in (None, record.resolved.get("train_steps"))
 
 
 def _show(value: Any) -> str:

@@ -39,7 +39,7 @@ from autodistil.objectives.objective import Objective, resolve_objective
 from autodistil.run.folder import RunFolder
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
-from autodistil.space.space import SearchSpace
+from autodistil.space.space import SearchSpace, StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.training.assistant import is_sub_space, load_assistant
 from autodistil.utils import Progress, resolve_device
@@ -108,7 +108,7 @@ class RunInputs:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where to compute.
+        """The device to compute on.
 
         Raises:
             ConfigError: the accelerator is not there.
@@ -125,20 +125,14 @@ class RunInputs:
         layer, depth = self.config.teacher_layer, teacher.dims.num_layers
         if layer is not None and layer >= depth:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
-        positions = teacher.max_length
-        if teacher.images is not None:
-            self._check_image_length(positions)
-        elif self.config.seq_len > positions:
-            raise ConfigError(f"seq_len = {self.config.seq_len} is longer than the teacher's {positions} positions")
-        return teacher
-
-    def _check_image_length(self, tokens: int) -> None:
-        """Refuse another length than an image has; the default is that of texts."""
-        if self.config.seq_len not in (RunConfig.seq_len, tokens):
+        asked, positions = self.config.seq_len, teacher.max_length
+        if teacher.images is None and asked > positions:
+            raise ConfigError(f"seq_len = {asked} is longer than the teacher's {positions} positions")
+        if teacher.images is not None and asked not in (RunConfig.seq_len, positions):
             raise ConfigError(
-                f"seq_len = {self.config.seq_len} is for text, this teacher reads every image as {tokens} tokens; "
-                "leave it out"
+                f"seq_len = {asked} is for text, this teacher reads every image as {positions} tokens; leave it out"
             )
+        return teacher
 
     @property
     def seq_len(self) -> int:
@@ -240,6 +234,10 @@ class RunInputs:
         if self.config.layer_map == "influence":
             return self.importance_order.influential_layers
         return LAYER_MAPS[self.config.layer_map]
+
+    def vocabulary_of(self, students: StudentSet) -> Vocabulary | None:
+        """The vocabulary that a SuperLM needs where its students' sizes differ in it; None where they do not."""
+        return self.vocabulary if students.has_axis_of("vocab_size") else None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

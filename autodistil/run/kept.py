@@ -56,7 +56,9 @@ def _has_weights(folder: Path) -> bool:
 
 def write_refinement(refinement: Refinement, folder: Path) -> None:
     """Write `result.json` atomically."""
-    content = {key: _to_json(value) for key, value in asdict(refinement).items()}
+    losses = {"loss_before": refinement.loss_before, "loss_after": refinement.loss_after}
+    known = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
+    content = {**asdict(refinement), **known}
     write_text(folder / RESULT, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
@@ -81,7 +83,3 @@ def _read(path: Path) -> Refinement:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line_named(error, 120)
         raise RunError(f"{str(path)!r} is damaged ({reason}); remove it to score the refined student again") from error
-
-
-def _to_json(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -40,7 +40,7 @@ class SuperLMs:
         """The SuperLM of a sub-space with its trained weights, read once."""
         if name not in self._trained:
             sub_space = self.inputs.space.sub_space(name)
-            superlm = self.new(sub_space, self.inputs.vocabulary if sub_space.has_axis_of("vocab_size") else None)
+            superlm = self.new(sub_space, self.inputs.vocabulary_of(sub_space))
             load_weights(superlm, self.inputs.folder.superlm_folder(name))
             self._trained[name] = superlm
         return self._trained[name]

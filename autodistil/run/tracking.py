@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +18,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import pandas as pd
+import numpy as np
 
 from autodistil.errors import ConfigError, one_line_named
-from autodistil.student_search.candidates import CandidateRow, CandidateTable
+from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 
 PROJECT = "autodistil"
@@ -63,27 +62,16 @@ class Found:
     @classmethod
     def of(cls, budgets: Sequence[str], table: CandidateTable) -> Found:
         """The front and the picks of a search."""
-        picks = {"best": best_id(table), "knee": knee_id(table)}
-        front = table.front.cheapest_first.frame
-        columns = ["id", *(name for name in _FIGURES if name in front)]
+        names = {"best": best_id(table), "knee": knee_id(table)}
+        front = table.front.cheapest_first
+        figures = front.frame[[name for name in _FIGURES if name in front.frame]].astype(float)
+        columns = figures.astype(object).where(figures.notna(), None)
         return cls(
             budgets=" and ".join(budgets),
-            picks={pick: _figures(table[student_id]) for pick, student_id in picks.items()},
-            names=picks,
-            front={name: [_plain(value) for value in front[name]] for name in columns},
+            picks={pick: figures.loc[name][np.isfinite(figures.loc[name])].to_dict() for pick, name in names.items()},
+            names=names,
+            front={"id": front.ids, **{name: list(values) for name, values in columns.items()}},
         )
-
-
-def _figures(row: CandidateRow) -> dict[str, float]:
-    known = {**row.costs, "loss": row.loss, "refined_loss": row.refined_loss, "score": row.score}
-    found = {name: known.get(name) for name in _FIGURES}
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    return None if pd.isna(value) else float(value)
 
 
 class Tracker(Protocol):
@@ -107,14 +95,12 @@ class MLflowTracker:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of its tables
         self._client = MlflowClient()
-        experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT))
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        found = self._client.get_experiment_by_name(name)
+        experiment = str(found.experiment_id if found else self._client.create_experiment(name))
         self._id = self._open(experiment, run)
         self._waiting: list[Any] = []
         self._sent = time.monotonic()
-
-    def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
 
     def _open(self, experiment: str, run: TrackedRun) -> str:
         known = self._client.search_runs([experiment], f"tags.`{_IDENTITY}` = '{run.identity}'", max_results=1)

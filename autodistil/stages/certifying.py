@@ -26,7 +26,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
-from autodistil.space.space import JoinedSubSpaces, SearchSpace, StudentSet, SubSpace, by_size
+from autodistil.space.space import JoinedSubSpaces, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.searching import last_search
 from autodistil.stages.training import check_interrupted, recipe_of, train_kept
@@ -73,8 +73,8 @@ def sample_students(
     strata = np.array_split(np.arange(1, len(ordered) - 1), size - 2) if size > MIN_SAMPLE else []
     inner = [[ordered[i] for i in stratum] for stratum in strata]
     drawn = [stratum[int(generator.integers(len(stratum)))] for stratum in inner]
-    chosen = [pick if pick in stratum else one for stratum, one in zip(inner, drawn, strict=True)]
-    return (ordered[0], *(student for student in chosen if student is not None), ordered[-1])
+    chosen = [pick if pick and pick in stratum else one for stratum, one in zip(inner, drawn, strict=True)]
+    return (ordered[0], *chosen, ordered[-1])
 
 
 def score_ends(run: Run, sub_spaces: Sequence[SubSpace], table: CandidateTable) -> None:
@@ -131,12 +131,15 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     def folder_of(name: str) -> Path:
         return folder.one_folder if name == ONE else folder.alone_folder(name)
 
-    _, table = last_search(run.inputs)
+    problem, table = last_search(run.inputs)
     measured = read_measured(folder.certificate_path)
     sub_spaces = _trained_sub_spaces(run.superlms, one)
-    chosen = _sample(sub_spaces, sample, run.config.seed, _pick(run.inputs.space, table))
+    chosen = _sample(sub_spaces, sample, run.config.seed, problem.candidates[best_id(table)])
     joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
-    missing = _missing(chosen, joined, measured)
+    # What has to be trained (or read) to measure what is not known yet, the one SuperLM first.
+    missing: list[StudentSet] = [SubSpace.of_student(c.id, c.config) for c in chosen if c.id not in measured.alone]
+    if joined is not None and not all(candidate.id in measured.in_one for candidate in chosen):
+        missing.insert(0, joined)
     check_interrupted(folder, [students.name for students in missing], folder_of, resume)
     recipe = recipe_of(run.config, resolved["train_steps"])
     measured = measured.merged(
@@ -147,7 +150,11 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     )
     found = write_certificate(folder.certificate_path, table, measured)
     for superlm in _trained(run.inputs, run.superlms, missing, recipe, folder_of):
-        measured = measured.merged(**_scores(run.scorer, superlm, chosen))
+        students = superlm.sub_space
+        if students.name == ONE:
+            measured = measured.merged(in_one={c.id: run.scorer.loss(superlm, c.config) for c in chosen})
+        else:
+            measured = measured.merged(alone={students.name: run.scorer.loss(superlm, students.largest)})
         found = write_certificate(folder.certificate_path, table, measured)
     return found
 
@@ -169,32 +176,13 @@ def _trained_sub_spaces(superlms: SuperLMs, all_of_them: bool) -> tuple[SubSpace
     return trained
 
 
-def _pick(space: SearchSpace, table: CandidateTable) -> Candidate:
-    best = best_id(table)
-    return next(candidate for candidate in space.candidates if candidate.id == best)
-
-
 def _sample(sub_spaces: Sequence[SubSpace], size: int, seed: int, pick: Candidate) -> tuple[Candidate, ...]:
     """The students to train alone; the pick is one of them."""
-    return tuple(
-        Candidate(sub.name, student)
-        for sub in sub_spaces
-        for student in sample_students(
-            sub, size, seed, pick.config.architecture if pick.sub_space == sub.name else None
-        )
-    )
-
-
-# ---- training
-
-
-def _missing(
-    chosen: Sequence[Candidate], joined: JoinedSubSpaces | None, measured: CertificateLosses
-) -> list[StudentSet]:
-    """What has to be trained (or read) to measure what is not known yet, the one SuperLM first."""
-    alone = [SubSpace.of_student(c.id, c.config) for c in chosen if c.id not in measured.alone]
-    all_known = all(candidate.id in measured.in_one for candidate in chosen)
-    return [*alone] if joined is None or all_known else [joined, *alone]
+    chosen: list[Candidate] = []
+    for sub in sub_spaces:
+        own = pick.config.architecture if pick.sub_space == sub.name else None
+        chosen += [Candidate(sub.name, student) for student in sample_students(sub, size, seed, own)]
+    return tuple(chosen)
 
 
 def _trained(
@@ -213,27 +201,15 @@ def _trained(
     return train_kept(inputs, superlms, trainers, folder_of, ("training to compare with", f"{recipe.steps} steps each"))
 
 
-# ---- measuring
-
-
-def _scores(scorer: HeldOutScorer, superlm: SuperLM, chosen: Sequence[Candidate]) -> dict[str, dict[str, float]]:
-    """Held-out losses of a SuperLM's students, under the table of `CertificateLosses` where they belong."""
-    students = superlm.sub_space
-    if students.name != ONE:
-        return {"alone": {students.name: scorer.loss(superlm, students.largest)}}
-    return {"in_one": {c.id: scorer.loss(superlm, c.config) for c in chosen}}
-
-
 def _starts(
     superlms: SuperLMs, scorer: HeldOutScorer, sub_spaces: Sequence[SubSpace], candidates: Sequence[Candidate]
 ) -> dict[str, float]:
     """Held-out losses before any training."""
+    needed = {candidate.sub_space for candidate in candidates}
     losses: dict[str, float] = {}
-    for sub in sub_spaces:
-        own = [candidate for candidate in candidates if candidate.sub_space == sub.name]
-        if own:
-            untrained = superlms.new(sub)
-            losses |= {candidate.id: scorer.loss(untrained, candidate.config) for candidate in own}
+    for sub in (sub for sub in sub_spaces if sub.name in needed):
+        untrained = superlms.new(sub)
+        losses |= {c.id: scorer.loss(untrained, c.config) for c in candidates if c.sub_space == sub.name}
     return losses
 
 

@@ -18,19 +18,19 @@ import pandas as pd
 from autodistil.config import MACHINE_OPTIONS, RUN_OPTIONS, SEARCH_OPTIONS
 from autodistil.errors import ConfigError
 from autodistil.report.comparison import Change, ComparedRun, Comparison
-from autodistil.run.folder import RunFolder, RunRecord
+from autodistil.run.folder import RunFolder
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
 from autodistil.student_search.pick import best_id
 
-_TEACHER = (
+_TEACHER = {
     "teacher",
     "teacher_fingerprint",
     "teacher_layer",
     "assistant",
     "assistant_fingerprint",
     "trust_remote_code",
-)
+}
 _TEXT = ("corpus", "corpus_content", "text_unit", "seq_len", "heldout_sequences")
 _SCORED_BY = ("teacher_fingerprint", "objective", "relation_heads", "teacher_layer", *_TEXT[1:])
 """What must be equal for losses to compare."""
@@ -72,12 +72,14 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
     """
     runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
     by_score = all(run.table.ranking == BY_SCORE for run in runs) and not _differing(runs, ["proxy", "proxy_method"])
-    costs = _common_costs(runs)
+    on_devices = [name for name in runs[0].table.devices if all(name in run.table.devices for run in runs)]
+    costs = ["flops", "params", "size_mb", *on_devices]
     volumes = pd.DataFrame({cost: hypervolumes([run.front(cost, by_score) for run in runs]) for cost in costs})
-    joint = _joint_front([run.points("flops", by_score) for run in runs])
-    compared = zip(runs, volumes.to_dict("records"), joint, strict=True)
+    points = [run.points("flops", by_score) for run in runs]
+    on_joint_front = np.split(pareto_mask(np.vstack(points)), np.cumsum([len(own) for own in points])[:-1])
+    compared = zip(runs, volumes.to_dict("records"), on_joint_front, strict=True)
     return Comparison(
-        tuple(_compared(run, by_score, shares, count) for run, shares, count in compared),
+        tuple(_compared(run, by_score, shares, int(mask.sum())) for run, shares, mask in compared),
         "score" if by_score else "loss",
         by_score or not _differing(runs, _SCORED_BY),
         tuple(costs),
@@ -100,35 +102,14 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> _Run:
     folder = RunFolder(path)
-    facts = _facts(folder.record())
+    record = folder.record()
+    facts = {**record.config.to_dict(), **record.resolved}
+    space = record.resolved.get("space", {})
+    facts["space"] = space.get("name", record.config.space)
+    for sub_space, axes in space.get("sub_spaces", {}).items():
+        facts[f"space.{sub_space}"] = "; ".join(f"{axis} {_text(values)}" for axis, values in axes.items())
+    facts |= {f"version of {package}": number for package, number in record.versions.items()}
     return _Run(name, path, facts, CandidateTable.read(folder.candidates_path))
-
-
-def _facts(record: RunRecord) -> dict[str, Any]:
-    resolved = dict(record.resolved)
-    space = resolved.pop("space", {})
-    axes = {f"space.{name}": _axes_text(sub) for name, sub in space.get("sub_spaces", {}).items()}
-    versions = {f"version of {name}": number for name, number in record.versions.items()}
-    return {**record.config.to_dict(), **resolved, "space": space.get("name", record.config.space), **axes, **versions}
-
-
-def _axes_text(axes: Mapping[str, Sequence[Any]]) -> str:
-    return "; ".join(f"{axis} {', '.join(map(str, values))}" for axis, values in axes.items())
-
-
-# ---- fronts
-
-
-def _common_costs(runs: Sequence[_Run]) -> list[str]:
-    """FLOPs first; those on devices where all runs have them."""
-    on_devices = [name for name in runs[0].table.devices if all(name in run.table.devices for run in runs)]
-    return ["flops", "params", "size_mb", *on_devices]
-
-
-def _joint_front(points: Sequence[np.ndarray]) -> list[int]:
-    """How many students of each run are on the front of all runs together."""
-    ends = np.cumsum([len(run) for run in points])[:-1]
-    return [int(part.sum()) for part in np.split(pareto_mask(np.vstack(points)), ends)]
 
 
 def _compared(run: _Run, by_score: bool, hypervolume: Mapping[str, float], on_joint_front: int) -> ComparedRun:
@@ -148,10 +129,11 @@ def _compared(run: _Run, by_score: bool, hypervolume: Mapping[str, float], on_jo
 
 
 def _changes(runs: Sequence[_Run]) -> list[Change]:
-    names = list(dict.fromkeys(name for run in runs for name in run.facts))
-    differing = set(_differing(runs, names))
-    grouped = [(group, name) for group in _GROUPS for name in names if name in differing and _group(name) == group]
-    return [Change(group, name, tuple(_text(run.facts.get(name)) for run in runs)) for group, name in grouped]
+    names, changes = list(dict.fromkeys(name for run in runs for name in run.facts)), []
+    for name in _differing(runs, names):
+        group = next(group for group, holds in _GROUPS.items() if holds(name))
+        changes.append(Change(group, name, tuple(_text(run.facts.get(name)) for run in runs)))
+    return sorted(changes, key=lambda change: list(_GROUPS).index(change.group))
 
 
 def _differing(runs: Sequence[_Run], names: Sequence[str]) -> list[str]:
@@ -170,10 +152,6 @@ _GROUPS: Mapping[str, Callable[[str], bool]] = {
     "resolved": lambda name: True,
 }
 """Kinds of options, the first that holds."""
-
-
-def _group(name: str) -> str:
-    return next(group for group, holds in _GROUPS.items() if holds(name))
 
 
 def _text(value: Any) -> str:

@@ -50,13 +50,9 @@ def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
     for text in budgets:
         budget = read_budget(text)
         parsed.setdefault(budget.text, budget)
-    problem = SearchProblem(
-        inputs.space,
-        inputs.teacher.encoder_shape,
-        tuple(parsed.values()),
-        inputs.seq_len,
-        device_costs(inputs, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)]),
-    )
+    on_devices = device_costs(inputs, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)])
+    shape = inputs.teacher.encoder_shape
+    problem = SearchProblem(inputs.space, shape, tuple(parsed.values()), inputs.seq_len, on_devices)
     problem.check_feasible()
     return problem
 
@@ -141,8 +137,7 @@ def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[Stu
     superlms: dict[str, SuperLM] = {}
     for name in dict.fromkeys(homes[student].sub_space for student in students):
         sub_space = inputs.space.sub_space(name)
-        vocabulary = inputs.vocabulary if sub_space.has_axis_of("vocab_size") else None
-        superlms[name] = SuperLM.from_teacher(inputs.teacher, sub_space, vocabulary=vocabulary)
+        superlms[name] = SuperLM.from_teacher(inputs.teacher, sub_space, vocabulary=inputs.vocabulary_of(sub_space))
     return [source_of(inputs.teacher, superlms[homes[one].sub_space], homes[one]) for one in students]
 
 

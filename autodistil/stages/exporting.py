@@ -29,6 +29,8 @@ from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 
+_AS_SLICE = "no, this is the slice of its SuperLM"
+
 
 def export_candidate(
     run: Run,
@@ -55,7 +57,7 @@ def export_candidate(
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
         **perplexity_facts(inputs, run.scorer, loss),
-        **_refinement_facts(refinement, refined),
+        **({"refined": str(refinement) if refined else f"{_AS_SLICE} (refined {refinement})"} if refinement else {}),
         **_task_facts(score_name(folder), table, student_id),
         **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),
         "how far to trust it": trust,
@@ -96,24 +98,12 @@ def card_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int)
 
 def repeat_of(config: RunConfig, train_steps: int | None, student_id: str, refinement: Refinement | None) -> Repeat:
     """What makes a student again: the run's options that are not the defaults, its steps as they were resolved."""
-    default = RunConfig().to_dict()
-    asked = {**config.to_dict(), "train_minutes": None, "train_steps": train_steps}
-    kept = {"teacher", "seed", "threads"}
-    known = {**asked, "threads": torch.get_num_threads()}
-    options = {
-        name: value
-        for name, value in known.items()
-        if name in kept or (value != default[name] and name not in MACHINE_OPTIONS)
-    }
+    default, kept = RunConfig().to_dict(), {"teacher", "seed", "threads"}
+    used = {"train_minutes": None, "train_steps": train_steps, "threads": torch.get_num_threads()}
+    asked = {name: value for name, value in {**config.to_dict(), **used}.items() if name not in MACHINE_OPTIONS - kept}
+    options = {name: value for name, value in asked.items() if name in kept or value != default[name]}
     refined = None if refinement is None else {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
     return Repeat(student_id, options, refined)
-
-
-def _refinement_facts(refinement: Refinement | None, refined: bool) -> dict[str, str]:
-    """Which weights these are; nothing where the student was never refined."""
-    if refinement is None:
-        return {}
-    return {"refined": str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"}
 
 
 def _task_facts(score_name: str | None, table: CandidateTable, student_id: str) -> dict[str, str]:

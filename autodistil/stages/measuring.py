@@ -108,15 +108,11 @@ def undisturbed(
         doubtful = {entry.student for entry in table.entries if entry.busy and entry.low_ms <= limit < entry.high_ms}
         if not doubtful:
             break
-        table = _faster(table, measure([source for source in sources if source.config in doubtful]))
+        again = measure([source for source in sources if source.config in doubtful])
+        second = {entry.student: entry for entry in again.entries}
+        entries = (min(entry, second.get(entry.student, entry), key=lambda one: one.high_ms) for entry in table.entries)
+        table = replace(table, entries=tuple(entries))
     return table
-
-
-def _faster(table: LatencyTable, again: LatencyTable) -> LatencyTable:
-    """The figures of `table`, or those of `again` where they are lower."""
-    second = {entry.student: entry for entry in again.entries}
-    entries = (min(entry, second.get(entry.student, entry), key=lambda one: one.high_ms) for entry in table.entries)
-    return replace(table, entries=tuple(entries))
 
 
 def _measured_only(
@@ -127,19 +123,14 @@ def _measured_only(
         return problem, table
     held = problem.measured_only()
     if held is problem:
-        raise BudgetError(_none_holds(problem))
+        over = problem.excess.drop(index=list(problem.unmeasured), errors="ignore").max(axis=1)
+        raise BudgetError(
+            f"none of {len(over)} measured students holds {' and '.join(problem.excess.columns)}; the nearest is "
+            f"{over.idxmin()}, {100 * over.min():.1f} % over; raise the budget, or search with --resume while the "
+            "machine does nothing else"
+        )
     progress.say(f"measured {ROUNDS} rounds of finalists; only measured students are left in")
     return held, rank(held)
-
-
-def _none_holds(problem: SearchProblem) -> str:
-    measured = [student_id for student_id in problem.excess.index if student_id not in problem.unmeasured]
-    nearest = problem.excess.loc[measured].max(axis=1).idxmin()
-    return (
-        f"none of {len(measured)} measured students holds {' and '.join(problem.excess.columns)}; the nearest is "
-        f"{nearest}, {100 * problem.excess.loc[nearest].max():.1f} % over; raise the budget, or search with --resume "
-        "while the machine does nothing else"
-    )
 
 
 def device_notes(problem: SearchProblem, student_id: str) -> list[str]:

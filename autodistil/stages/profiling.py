@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,29 +44,24 @@ def choose(candidates: Sequence[Candidate], front: Iterable[str], count: int) ->
         front: ids of the front, cheapest first; spread evenly where there are too many.
         count: at least one.
     """
-    distinct = {one.config: one for one in _distinct(candidates)}
+    distinct: dict[StudentConfig, Candidate] = {}
+    for candidate in candidates:
+        distinct.setdefault(candidate.config, candidate)
     by_id = {candidate.id: candidate for candidate in candidates}
     design = choose_students(list(distinct), min(count, design_size(len(distinct))))
-    first = [distinct[student] for student in design]
-    rest = _distinct([*first, *(by_id[student_id] for student_id in front if student_id in by_id)])[len(first) :]
+    chosen = {student: distinct[student] for student in design}
+    for candidate in (by_id[student_id] for student_id in front if student_id in by_id):
+        chosen.setdefault(candidate.config, candidate)
+    first, rest = list(chosen.values())[: len(design)], list(chosen.values())[len(design) :]
     room = min(count - len(first), len(rest))
     return [*first, *(rest[i * len(rest) // room] for i in range(room))]
-
-
-def _distinct(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The first candidate of each architecture."""
-    seen: dict[StudentConfig, Candidate] = {}
-    for candidate in candidates:
-        seen.setdefault(candidate.config, candidate)
-    return list(seen.values())
 
 
 def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidate) -> StudentSource:
     def load() -> PreTrainedModel:
         sub_space = inputs.space.sub_space(candidate.sub_space)
-        vocabulary = inputs.vocabulary if sub_space.has_axis_of("vocab_size") else None
         trained = superlms.is_trained(sub_space)
-        superlm = superlms.of(candidate) if trained else superlms.new(sub_space, vocabulary)
+        superlm = superlms.of(candidate) if trained else superlms.new(sub_space, inputs.vocabulary_of(sub_space))
         model = superlm.extract(candidate.config)
         model.set_attn_implementation("sdpa")  # not the tapped one of the teacher's config
         return model
@@ -96,18 +91,12 @@ def folder_sources(folders: Sequence[Path]) -> tuple[list[StudentSource], dict[s
 
 
 def _folder_source(folder: Path, student: Teacher, whole: int) -> StudentSource:
-    own = student.model.config.vocab_size
-    config = replace(
-        student.dims,
-        vocab_size=None if own == whole else own,
-        embedding_size=student.encoder_shape.embedding_size,
-    )
-    return StudentSource(folder.name, config, own, student.max_length, _loader(student.folder or folder))
+    own, path = student.model.config.vocab_size, student.folder or folder
+    narrow = student.encoder_shape.embedding_size
+    config = replace(student.dims, vocab_size=None if own == whole else own, embedding_size=narrow)
 
-
-def _loader(folder: Path) -> Callable[[], PreTrainedModel]:
     def load() -> PreTrainedModel:
-        model: PreTrainedModel = AutoModel.from_pretrained(folder, attn_implementation="sdpa").eval()
+        model: PreTrainedModel = AutoModel.from_pretrained(path, attn_implementation="sdpa").eval()
         return model
 
-    return load
+    return StudentSource(folder.name, config, own, student.max_length, load)

@@ -51,7 +51,7 @@ def open_proxy(folder: RunFolder, config: RunConfig, teacher: Teacher) -> ProxyT
     if config.proxy in (None, NONE):
         return None
     teacher.check_reads_text(f"proxy task {config.proxy!r}")
-    data_dir = None if config.data is None else Path(config.data).expanduser()
+    data_dir = Path(config.data).expanduser() if config.data is not None else None
     task = load_proxy(config.proxy, data_dir, config.proxy_method)
     ProxyScores.open(folder.proxy_path, task.protocol)
     return task
@@ -96,11 +96,8 @@ def _score(
     inputs: RunInputs, superlms: SuperLMs, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores
 ) -> None:
     """Score those that have no score yet; each is kept at once."""
-    students = _Students(inputs.teacher, superlms, inputs.device)
-    with (
-        stop_on_interrupt() as stop,
-        inputs.progress.track(f"scoring on {task.data.task.name}", len(candidates)) as advance,
-    ):
+    students, doing = _Students(inputs.teacher, superlms, inputs.device), f"scoring on {task.data.task.name}"
+    with stop_on_interrupt() as stop, inputs.progress.track(doing, len(candidates)) as advance:
         for candidate in candidates:
             if candidate.id not in scores.known:
                 scores.add(candidate.id, task.score(students.model(candidate)))
@@ -140,8 +137,7 @@ class _Student:
 
     def encoder(self) -> Encoder:
         kinds = module_kinds(self.teacher.folder)
-        carried_over = PLAIN_MODULES.issuperset(kinds)  # as `export` does it
-        pooling = (self.teacher.pooling if carried_over else None) or "mean"
+        pooling = (self.teacher.pooling if PLAIN_MODULES.issuperset(kinds) else None) or "mean"  # as `export` does it
         return student_encoder(self.superlm, self.candidate.config, self.batches, pooling, "Normalize" in kinds)
 
     @contextmanager

@@ -53,8 +53,7 @@ def refine_students(
     for candidate in candidates:
         check_settings(folder_of(candidate.id), recipe)
     check_interrupted(run.folder, [candidate.id for candidate in missing], folder_of, resume, "refining")
-    reused = [candidate.id for candidate in candidates if candidate.id in known]
-    if reused:
+    if reused := [candidate.id for candidate in candidates if candidate.id in known]:
         run.progress.say(f"refined before: {', '.join(reused)}")
     for candidate, superlm in zip(missing, _trained(run.inputs, run.superlms, missing, recipe), strict=True):
         loss = run.scorer.loss(superlm, candidate.config)

@@ -14,6 +14,7 @@ from autodistil.report.page import write_html, write_markdown
 from autodistil.report.picture import write_picture, write_png
 from autodistil.report.rows import ReportData
 from autodistil.run.facts import provenance, score_name, teacher_costs
+from autodistil.run.folder import RunFolder
 from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.searching import perplexity_notes
@@ -32,13 +33,13 @@ def write_report(
     data = report_data(run, problem, table, notes)
     page = write_html(data, run.folder.report_path)
     picture = write_png(data, page.with_suffix(".png"))
-    if report_dir is None:
-        return page
-    copy = report_dir / f"{run.folder.path.resolve().name}.html"
-    copy_file(page, copy)
-    if picture is not None:
-        copy_file(picture, copy.with_suffix(".png"))
-    return copy
+    return _copied(run.folder, [page] if picture is None else [page, picture], report_dir)[0]
+
+
+def _copied(folder: RunFolder, files: list[Path], report_dir: Path | None) -> list[Path]:
+    """Files of a report, copied to `report_dir` under the run's name; as they are where none is given."""
+    name = folder.path.resolve().name
+    return files if report_dir is None else [copy_file(file, report_dir / f"{name}{file.suffix}") for file in files]
 
 
 WRITERS: Mapping[str, Callable[[ReportData, Path], Path]] = MappingProxyType(
@@ -63,10 +64,7 @@ def write_formats(
     data = report_data(run, problem, table, ())
     base = run.folder.report_path
     files = [WRITERS[name](data, base.with_suffix(f".{name}")) for name in dict.fromkeys(formats)]
-    if report_dir is None:
-        return files
-    name = run.folder.path.resolve().name
-    return [copy_file(file, report_dir / f"{name}{file.suffix}") for file in files]
+    return _copied(run.folder, files, report_dir)
 
 
 def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: Sequence[str]) -> ReportData:

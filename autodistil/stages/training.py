@@ -12,6 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -76,12 +77,9 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     text = run.inputs.text
     run.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {text.batch_size} {text.unit}")
-    metrics = MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)
-    try:
+    with closing(MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)) as metrics:
         for together in _rounds(run.inputs, superlms, trainers):
             train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
-    finally:
-        metrics.close()
 
 
 def _rounds(
@@ -312,7 +310,8 @@ def _portable(config: RunConfig) -> RunConfig:
     """The configuration with whole paths, for workers that run in another folder."""
 
     def whole(source: str) -> str:
-        return str(Path(source).expanduser().resolve()) if Path(source).expanduser().exists() else source
+        path = Path(source).expanduser()
+        return str(path.resolve()) if path.exists() else source
 
     return replace(
         config,

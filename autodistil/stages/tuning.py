@@ -25,11 +25,11 @@ from autodistil.cluster.ray_tune import Report, TuneSettings, run_trials
 from autodistil.config import RECIPE_OPTIONS, layered
 from autodistil.errors import ConfigError
 from autodistil.evaluation.heldout import HeldOut
+from autodistil.models.superlm import SuperLM
 from autodistil.objectives.objective import Objective
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
-from autodistil.space.space import StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.stages.training import recipe_of
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
@@ -142,17 +142,13 @@ def train_trial(
 
 def reference_loss(heldout: HeldOut, trainers: list[SuperLMTrainer]) -> float:
     """Mean held-out loss over `reference_students` of all SuperLMs."""
-    losses = [
-        heldout.loss(trainer.superlm, student)
-        for trainer in trainers
-        for student in reference_students(trainer.superlm.sub_space)
-    ]
+    losses = [heldout.loss(one.superlm, student) for one in trainers for student in reference_students(one.superlm)]
     return float(np.mean(losses))
 
 
-def reference_students(sub_space: StudentSet) -> list[StudentConfig]:
+def reference_students(superlm: SuperLM) -> list[StudentConfig]:
     """The smallest, the median and the largest student by parameters of the encoder."""
-    order = sorted(sub_space.architectures, key=lambda student: student.encoder_weights)
+    order = sorted(superlm.sub_space.architectures, key=lambda student: student.encoder_weights)
     return [order[0], order[len(order) // 2], order[-1]]
 
 
@@ -161,14 +157,11 @@ def _keep(table: pd.DataFrame, settings: TuneSettings, folder: RunFolder) -> Tun
     with atomic_path(folder.trials_path) as temporary:
         table.to_csv(temporary, index=False)
     winner = table[table["step"] == table["step"].max()].iloc[0]
-    recipe = {option: _plain(winner[option]) for option in sorted(RECIPE_OPTIONS & set(table.columns))}
+    recipe = {option: winner[option] for option in sorted(RECIPE_OPTIONS & set(table.columns))}
+    recipe = {option: value.item() if isinstance(value, np.generic) else value for option, value in recipe.items()}
     text = (
         f"# The best of {len(table)} recipes: held-out loss {winner['loss']:.6g} after {int(winner['step'])} steps.\n"
         "# Train with it: autodistil train --recipe recipe.yaml --run NEW, or search --recipe recipe.yaml\n"
     )
     write_text(folder.recipe_path, text + yaml.safe_dump(recipe, sort_keys=True))
     return Tuned(recipe, table, folder.recipe_path, folder.trials_path)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -107,28 +107,28 @@ class Bench:
         return self.settings.work / self.key
 
     @cached_property
-    def context(self) -> Run:
+    def run(self) -> Run:
         """The run, begun: cells may draw its held-out text before anything is trained."""
-        context = Run.open(self.folder / "run", self.training, NO_PROXY, progress=self.progress)
-        if not context.folder.exists():
-            context.inputs.write_record()
-        return context
+        run = Run.open(self.folder / "run", self.training, NO_PROXY, progress=self.progress)
+        if not run.folder.exists():
+            run.inputs.write_record()
+        return run
 
     @property
     def steps(self) -> int:
         """Training steps of the run."""
         self.trained()
-        return int(self.context.folder.resolved()["train_steps"])
+        return int(self.run.folder.resolved()["train_steps"])
 
     @property
     def tokens(self) -> int:
         """Tokens that a training has seen."""
-        return self.steps * int(self.context.folder.resolved()["tokens_a_step"])
+        return self.steps * int(self.run.folder.resolved()["tokens_a_step"])
 
     def trained(self) -> None:
         """Train the SuperLMs, or go on with it."""
-        if not all(self.context.superlms.is_trained(sub) for sub in self.context.inputs.space.sub_spaces):
-            pipeline.train(self.context, resume=True)
+        if not all(self.run.superlms.is_trained(sub) for sub in self.run.inputs.space.sub_spaces):
+            pipeline.train(self.run, resume=True)
 
     @cached_property
     def device(self) -> torch.device:
@@ -139,7 +139,7 @@ class Bench:
 
     def limit(self, budget: float) -> float:
         """Multiply-adds at most, for a budget in percent of the teacher's."""
-        return float(budget / 100 * teacher_costs(self.context.inputs)["flops"])
+        return float(budget / 100 * teacher_costs(self.run.inputs)["flops"])
 
     def found(self, budget: float, proxy: str | None = None) -> Found:
         """The search under a budget; done once and kept.
@@ -161,14 +161,14 @@ class Bench:
         options = {**NO_PROXY, "budgets": [f"{self.limit(budget) / 1e6:.3f}MFLOPs"]}
         if proxy is not None:
             options |= {"proxy": proxy, "data": str(self.settings.data)}
-        # A new context: one that was opened under another budget holds its configuration.
-        context = Run.open(self.folder / "run", self.training, options, progress=self.progress)
-        result = pipeline.search(context, resume=True)
+        # A new run: one that was opened under another budget holds its configuration.
+        run = Run.open(self.folder / "run", self.training, options, progress=self.progress)
+        result = pipeline.search(run, resume=True)
         return found_in(result.candidates, result.best)
 
     def candidate(self, student_id: str) -> Candidate:
         """A student of the run by id."""
-        return next(candidate for candidate in self.context.inputs.space.candidates if candidate.id == student_id)
+        return next(candidate for candidate in self.run.inputs.space.candidates if candidate.id == student_id)
 
     def pick(self, budget: float) -> Candidate:
         """The student of the lowest held-out loss in budget."""

@@ -89,9 +89,9 @@ def _heldout_cell(bench: Bench) -> Cell:
 
 
 def _heldout(bench: Bench, term: str) -> HeldOut:
-    context = bench.context
-    objective = Objective(parse_objective(term), context.inputs.objective.options)
-    return HeldOut.build(context.inputs.teacher, context.inputs.heldout_texts, objective, context.config.teacher_layer)
+    run = bench.run
+    objective = Objective(parse_objective(term), run.inputs.objective.options)
+    return HeldOut.build(run.inputs.teacher, run.inputs.heldout_texts, objective, run.config.teacher_layer)
 
 
 def folder_loss(heldout: HeldOut, folder: Path) -> float:

@@ -32,17 +32,17 @@ def step_cost(teacher: Teacher, texts: int, length: float, shares: Mapping[Stude
     return texts * (forward_flops(teacher.dims, shape, tokens) + _FORWARD_AND_BACKWARD * students)
 
 
-def run_cost(context: Run) -> float:
+def run_cost(run: Run) -> float:
     """Multiply-adds of the whole training of a run, all its SuperLMs side by side on one teacher forward."""
-    recipe = recipe_of(context.config, context.folder.resolved()["train_steps"])
+    recipe = recipe_of(run.config, run.folder.resolved()["train_steps"])
     shares: dict[StudentConfig, float] = {}
-    for sub in context.inputs.space.sub_spaces:
+    for sub in run.inputs.space.sub_spaces:
         for student, share in draw_shares(sub, recipe).items():
             shares[student] = shares.get(student, 0.0) + share
-    return recipe.steps * own_step_cost(context, shares)
+    return recipe.steps * own_step_cost(run, shares)
 
 
-def own_step_cost(context: Run, shares: Mapping[StudentConfig, float]) -> float:
+def own_step_cost(run: Run, shares: Mapping[StudentConfig, float]) -> float:
     """Multiply-adds of a step on the run's own text, once its training was begun."""
-    texts = context.inputs.text.batch_size
-    return step_cost(context.inputs.teacher, texts, context.folder.resolved()["tokens_a_step"] / texts, shares)
+    texts = run.inputs.text.batch_size
+    return step_cost(run.inputs.teacher, texts, run.folder.resolved()["tokens_a_step"] / texts, shares)

@@ -16,7 +16,7 @@ from quality_table.rows import RowSpec
 class Draft:
     """A student that is not exported yet."""
 
-    context: Run
+    run: Run
     """Whose teacher gives the tokenizer and the costs."""
     superlm: SuperLM
     candidate: Candidate

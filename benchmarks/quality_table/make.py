@@ -109,7 +109,7 @@ def _latencies(bench: Bench, rows: Sequence[Row], final: bool) -> dict[str, dict
     folders = {label: student.folder for label, student in made.items() if student is not None}
     with bench.progress.track("measuring latency", 0):
         settings = bench.settings
-        return latencies(folders, settings.out / "latency.json", settings.latency_rounds, bench.context.config.seq_len)
+        return latencies(folders, settings.out / "latency.json", settings.latency_rounds, bench.run.config.seq_len)
 
 
 def _made(bench: Bench, row: Row) -> Made | None:

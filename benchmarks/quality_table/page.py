@@ -54,10 +54,10 @@ def page(
 
 
 def _conditions(bench: Bench, rows: Sequence[Row]) -> Iterator[str]:
-    settings, config = bench.settings, bench.context.config
-    objective = bench.context.inputs.objective
+    settings, config = bench.settings, bench.run.config
+    objective = bench.run.inputs.objective
     text = bench.text.description if bench.text else DEFAULT_CORPUS
-    yield f"- Teacher: {Path(config.teacher).name}. Search space: {bench.context.inputs.space.name}."
+    yield f"- Teacher: {Path(config.teacher).name}. Search space: {bench.run.inputs.space.name}."
     yield f"- Text: {text}."
     recipe = f"learning rate {config.learning_rate:g}, order {config.order}, layer map {config.layer_map}"
     yield f"- Our training: {_training_words(rows)}, objective {objective.name}, {recipe}, seed {config.seed}."

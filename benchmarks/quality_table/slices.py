@@ -28,16 +28,16 @@ USED = 0.8
 
 
 def _slice(bench: Bench, student_id: str, facts: Mapping[str, Any] = MappingProxyType({})) -> Draft:
-    context, candidate = bench.context, bench.candidate(student_id)
+    run, candidate = bench.run, bench.candidate(student_id)
     bench.trained()
-    superlm = context.superlms.trained(candidate.sub_space)
-    search_loss = context.scorer.loss(superlm, candidate.config)
-    return Draft(context, superlm, candidate, {**_effort(bench), "search_loss": search_loss, **facts})
+    superlm = run.superlms.trained(candidate.sub_space)
+    search_loss = run.scorer.loss(superlm, candidate.config)
+    return Draft(run, superlm, candidate, {**_effort(bench), "search_loss": search_loss, **facts})
 
 
 def _effort(bench: Bench) -> dict[str, Any]:
     """What the training of all SuperLMs took."""
-    return {"steps": bench.steps, "tokens": bench.tokens, "training_flops": run_cost(bench.context)}
+    return {"steps": bench.steps, "tokens": bench.tokens, "training_flops": run_cost(bench.run)}
 
 
 def pick_draft(bench: Bench, spec: RowSpec) -> Draft:
@@ -63,17 +63,17 @@ def pick_proxy_draft(bench: Bench, spec: RowSpec) -> Draft:
 
 def pick_refined_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick after `autodistil refine`, and in the same place: neither does it again."""
-    found, context, candidate = bench.found(budget_of(spec)), bench.context, bench.pick(budget_of(spec))
+    found, run, candidate = bench.found(budget_of(spec)), bench.run, bench.pick(budget_of(spec))
     # It is not known on how much text they were scored, so the student is scored again.
-    table = CandidateTable.of(search_problem(context.inputs, ())).scored(found.losses)
-    with context.folder.locked():
-        refinement = refine_students(context, [candidate], table, resume=True)[candidate.id]
+    table = CandidateTable.of(search_problem(run.inputs, ())).scored(found.losses)
+    with run.folder.locked():
+        refinement = refine_students(run, [candidate], table, resume=True)[candidate.id]
     effort = _effort(bench)
     effort["steps"] += refinement.steps
-    effort["tokens"] = effort["steps"] * context.folder.resolved()["tokens_a_step"]
-    effort["training_flops"] += refinement.steps * own_step_cost(context, {candidate.config: 1.0})
-    superlm = context.superlms.refined(candidate)
-    return Draft(context, superlm, candidate, {**effort, "search_loss": refinement.loss_after})
+    effort["tokens"] = effort["steps"] * run.folder.resolved()["tokens_a_step"]
+    effort["training_flops"] += refinement.steps * own_step_cost(run, {candidate.config: 1.0})
+    superlm = run.superlms.refined(candidate)
+    return Draft(run, superlm, candidate, {**effort, "search_loss": refinement.loss_after})
 
 
 def random_pick_draft(bench: Bench, spec: RowSpec) -> Draft:
@@ -98,26 +98,26 @@ UNTRAINED: Mapping[str, Any] = MappingProxyType({"steps": 0, "tokens": 0, "train
 
 def untrained_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick's architecture in importance order."""
-    context, candidate = bench.context, bench.pick(budget_of(spec))
-    superlm = context.superlms.new(SubSpace.of_student("untrained", candidate.config))
-    loss = context.scorer.loss(superlm, candidate.config)
-    return Draft(context, superlm, candidate, {**UNTRAINED, "search_loss": loss})
+    run, candidate = bench.run, bench.pick(budget_of(spec))
+    superlm = run.superlms.new(SubSpace.of_student("untrained", candidate.config))
+    loss = run.scorer.loss(superlm, candidate.config)
+    return Draft(run, superlm, candidate, {**UNTRAINED, "search_loss": loss})
 
 
 def untrained_leading_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick's architecture in the teacher's own order."""
-    context, candidate = bench.context, bench.pick(budget_of(spec))
+    run, candidate = bench.run, bench.pick(budget_of(spec))
     sub = SubSpace.of_student("untrained", candidate.config)
-    superlm = SuperLM.from_teacher(context.inputs.teacher, sub, context.inputs.layer_map)
-    return Draft(context, superlm, candidate, UNTRAINED)
+    superlm = SuperLM.from_teacher(run.inputs.teacher, sub, run.inputs.layer_map)
+    return Draft(run, superlm, candidate, UNTRAINED)
 
 
 def truncated_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The teacher's first layers."""
-    context = bench.context
-    shape, seq_len = context.inputs.teacher.encoder_shape, context.config.seq_len
-    student = truncated(context.inputs.teacher.dims, shape, seq_len, bench.limit(budget_of(spec)))
+    run = bench.run
+    shape, seq_len = run.inputs.teacher.encoder_shape, run.config.seq_len
+    student = truncated(run.inputs.teacher.dims, shape, seq_len, bench.limit(budget_of(spec)))
     if student is None:
         raise Skip("not one layer of full width fits into the budget")
-    superlm = SuperLM.from_teacher(context.inputs.teacher, SubSpace.of_student("truncated", student), first_layers)
-    return Draft(context, superlm, Candidate("truncated", student), UNTRAINED)
+    superlm = SuperLM.from_teacher(run.inputs.teacher, SubSpace.of_student("truncated", student), first_layers)
+    return Draft(run, superlm, Candidate("truncated", student), UNTRAINED)

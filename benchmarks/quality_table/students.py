@@ -94,17 +94,17 @@ def make(bench: Bench, spec: RowSpec) -> Made:
 
 
 def _export(draft: Draft, folder: Path) -> dict[str, Any]:
-    context, candidate = draft.context, draft.candidate
-    row = cost_table([candidate], context.inputs.teacher.encoder_shape, context.config.seq_len).iloc[0]
+    run, candidate = draft.run, draft.candidate
+    row = cost_table([candidate], run.inputs.teacher.encoder_shape, run.config.seq_len).iloc[0]
     costs = {name: row[name].item() for name in COST_COLUMNS}
-    check_flops(draft.superlm, candidate, costs["flops"], context.config.seq_len)
-    teacher = teacher_costs(context.inputs)
-    for_card = {**costs, "teacher": teacher, "seq_len": context.config.seq_len}
+    check_flops(draft.superlm, candidate, costs["flops"], run.config.seq_len)
+    teacher = teacher_costs(run.inputs)
+    for_card = {**costs, "teacher": teacher, "seq_len": run.config.seq_len}
     facts = {key: str(value) for key, value in draft.facts.items()}
     export_student(
         draft.superlm,
         candidate,
-        context.inputs.teacher,
+        run.inputs.teacher,
         for_card,
         facts,
         folder,
@@ -116,8 +116,8 @@ def _export(draft: Draft, folder: Path) -> dict[str, Any]:
 
 
 def _teacher(bench: Bench) -> Made:
-    teacher = bench.context.inputs.teacher
+    teacher = bench.run.inputs.teacher
     if teacher.folder is None:
         raise Skip("the teacher is no local folder")
     names = {"label": teacher.dims.label, "id": "teacher", "flops_share": 1.0}
-    return Made(teacher.folder, {**names, **teacher_costs(bench.context.inputs)})
+    return Made(teacher.folder, {**names, **teacher_costs(bench.run.inputs)})

@@ -42,27 +42,27 @@ HAND_MADE_RECIPE: Mapping[str, Any] = MappingProxyType(
 
 def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As `autodistil certify` trains a student alone, and in the same place: neither does it again."""
-    context, candidate = bench.context, bench.pick(budget_of(spec))
-    start = context.superlms.new(SubSpace.of_student(candidate.id, candidate.config))
-    targets = context.superlms.targets_for(candidate.id)
-    trainer = SuperLMTrainer(start, recipe_of(context.config, bench.steps), context.inputs.objective, targets=targets)
+    run, candidate = bench.run, bench.pick(budget_of(spec))
+    start = run.superlms.new(SubSpace.of_student(candidate.id, candidate.config))
+    targets = run.superlms.targets_for(candidate.id)
+    trainer = SuperLMTrainer(start, recipe_of(run.config, bench.steps), run.inputs.objective, targets=targets)
     said = ("training alone", f"{bench.steps} steps")
-    with context.folder.locked():
-        (superlm,) = train_kept(context.inputs, context.superlms, [trainer], context.folder.alone_folder, said)
-    cost = bench.steps * own_step_cost(context, {candidate.config: 1.0})
-    loss = context.scorer.loss(superlm, candidate.config)
+    with run.folder.locked():
+        (superlm,) = train_kept(run.inputs, run.superlms, [trainer], run.folder.alone_folder, said)
+    cost = bench.steps * own_step_cost(run, {candidate.config: 1.0})
+    loss = run.scorer.loss(superlm, candidate.config)
     facts = {"steps": bench.steps, "tokens": bench.tokens, "training_flops": cost, "search_loss": loss}
-    return Draft(context, superlm, candidate, facts)
+    return Draft(run, superlm, candidate, facts)
 
 
 def random_teacher_draft(bench: Bench, spec: RowSpec) -> Draft:
     """What our recipe makes of a teacher that knows nothing."""
-    context, candidate = bench.context, bench.pick(budget_of(spec))
-    teacher = random_teacher(context.inputs.teacher, bench.folder / "random-teacher")
+    run, candidate = bench.run, bench.pick(budget_of(spec))
+    teacher = random_teacher(run.inputs.teacher, bench.folder / "random-teacher")
     options = {
         **bench.training,
         "teacher": str(teacher),
-        "relation_heads": context.inputs.objective.options.relation_heads,
+        "relation_heads": run.inputs.objective.options.relation_heads,
     }
     return _own_run(bench, f"random-teacher-{candidate.id}", options, candidate.config, bench.steps)
 
@@ -99,7 +99,7 @@ def _save_random(teacher: Teacher, folder: Path) -> None:
 def hand_made_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As many tokens as each of our SuperLMs."""
     options = _hand_made_options(bench)
-    tokens_a_step = bench.context.config.batch_size * bench.context.config.seq_len
+    tokens_a_step = bench.run.config.batch_size * bench.run.config.seq_len
     steps = max(1, round(bench.tokens / tokens_a_step))
     return _own_run(bench, f"hand-made-{percent(budget_of(spec))}", options, _hand_made_shape(bench, spec), steps)
 
@@ -107,9 +107,9 @@ def hand_made_draft(bench: Bench, spec: RowSpec) -> Draft:
 def hand_made_equal_compute_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As many multiply-adds as all of our SuperLMs, over the number of budgets."""
     bench.trained()
-    options, student, config = _hand_made_options(bench), _hand_made_shape(bench, spec), bench.context.config
-    a_step = step_cost(bench.context.inputs.teacher, config.batch_size, config.seq_len, {student: 1.0})
-    steps = max(1, round(run_cost(bench.context) / len(bench.settings.budgets) / a_step))
+    options, student, config = _hand_made_options(bench), _hand_made_shape(bench, spec), bench.run.config
+    a_step = step_cost(bench.run.inputs.teacher, config.batch_size, config.seq_len, {student: 1.0})
+    steps = max(1, round(run_cost(bench.run) / len(bench.settings.budgets) / a_step))
     return _own_run(bench, f"hand-made-{percent(budget_of(spec))}-compute", options, student, steps)
 
 
@@ -119,9 +119,9 @@ def _hand_made_options(bench: Bench) -> dict[str, Any]:
 
 
 def _hand_made_shape(bench: Bench, spec: RowSpec) -> StudentConfig:
-    teacher = bench.context.inputs.teacher
+    teacher = bench.run.inputs.teacher
     limit = bench.limit(budget_of(spec))
-    student = hand_made(teacher.dims, teacher.encoder_shape, bench.context.config.seq_len, limit)
+    student = hand_made(teacher.dims, teacher.encoder_shape, bench.run.config.seq_len, limit)
     if student is None:
         raise Skip("not even one layer of one head fits into the budget")
     return student
@@ -134,12 +134,12 @@ def _own_run(bench: Bench, name: str, options: Mapping[str, Any], student: Stude
     sub = SubSpace.of_student("student", student)
     space = SearchSpace("one", f"One student: {student.label}.", (sub,))
     path = write_text(folder.with_suffix(".yaml"), yaml.safe_dump(space_to_dict(space), sort_keys=False))
-    context = Run.open(folder, {**plain, "space": str(path), "train_steps": steps}, progress=bench.progress)
-    pipeline.train(context, resume=True)
+    run = Run.open(folder, {**plain, "space": str(path), "train_steps": steps}, progress=bench.progress)
+    pipeline.train(run, resume=True)
     facts = {
         "steps": steps,
-        "tokens": steps * context.folder.resolved()["tokens_a_step"],
-        "training_flops": steps * own_step_cost(context, {student: 1.0}),
-        "objective": context.inputs.objective.name,
+        "tokens": steps * run.folder.resolved()["tokens_a_step"],
+        "training_flops": steps * own_step_cost(run, {student: 1.0}),
+        "objective": run.inputs.objective.name,
     }
-    return Draft(context, context.superlms.trained(sub.name), Candidate("student", student), facts)
+    return Draft(run, run.superlms.trained(sub.name), Candidate("student", student), facts)

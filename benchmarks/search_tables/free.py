@@ -46,18 +46,18 @@ class FreeTable:
         return np.concatenate([self.choices[:, :1] / max(1, len(self.hidden) - 1), there, wide], axis=1)
 
 
-def free_table(context: Run, path: Path, hidden: tuple[int, ...]) -> FreeTable:
+def free_table(run: Run, path: Path, hidden: tuple[int, ...]) -> FreeTable:
     """The table of all students of such widths, computed once and kept at `path` (.npz)."""
-    sub_space = context.inputs.space.sub_space(SUB_SPACE)
-    depth = context.inputs.teacher.dims.num_layers
+    sub_space = run.inputs.space.sub_space(SUB_SPACE)
+    depth = run.inputs.teacher.dims.num_layers
     combinations = product(range(len(hidden)), *[range(len(RATIOS))] * depth)
     choices = np.array([row for row in combinations if any(row[1:])])
     if not path.is_file():
-        superlm = context.superlms.trained(sub_space.name)
-        losses = [_loss(superlm, context.scorer.heldout(), hidden[row[0]], row[1:]) for row in choices]
+        superlm = run.superlms.trained(sub_space.name)
+        losses = [_loss(superlm, run.scorer.heldout(), hidden[row[0]], row[1:]) for row in choices]
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, losses=np.array(losses))
-    return FreeTable(choices, np.load(path)["losses"], _flops(choices, hidden, context.config.seq_len), hidden)
+    return FreeTable(choices, np.load(path)["losses"], _flops(choices, hidden, run.config.seq_len), hidden)
 
 
 def _flops(choices: NDArray[np.int64], hidden: tuple[int, ...], seq_len: int) -> NDArray[np.float64]:

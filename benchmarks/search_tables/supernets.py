@@ -16,9 +16,9 @@ QUICK = {"heldout_sequences": 12, "batch_size": 4}
 def trained_run(home: Path, steps: int, threads: int | None, budget: str, quick: bool) -> Run:
     """An open run with trained SuperLMs; trains them where that was not done yet, and goes on where interrupted."""
     options = {"train_steps": steps, "threads": threads, "budgets": [budget], **(QUICK if quick else {})}
-    context = Run.open(home / f"steps{steps}{'-quick' * quick}", options, progress=Said())
-    pipeline.train(context, resume=True)
-    return context
+    run = Run.open(home / f"steps{steps}{'-quick' * quick}", options, progress=Said())
+    pipeline.train(run, resume=True)
+    return run
 
 
 class Said(Progress):

@@ -29,21 +29,21 @@ class TextTable:
     """Multiply-adds of each student at the run's length, (students,)."""
 
 
-def text_table(context: Run, path: Path) -> TextTable:
+def text_table(run: Run, path: Path) -> TextTable:
     """The table of all students within the run's budgets, computed once and kept at `path` (.npz)."""
-    problem = search_problem(context.inputs, context.config.budgets)
+    problem = search_problem(run.inputs, run.config.budgets)
     table = problem.table[problem.feasible]
     if not path.is_file():
-        losses = [_losses(context, problem.candidates[student_id]) for student_id in table.index]
+        losses = [_losses(run, problem.candidates[student_id]) for student_id in table.index]
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, losses=np.array(losses))
     losses = np.load(path)["losses"]
-    tokens = (context.inputs.heldout_texts != PADDING).sum(1)
+    tokens = (run.inputs.heldout_texts != PADDING).sum(1)
     return TextTable(list(table.index), losses, tokens, table["flops"].to_numpy())
 
 
-def _losses(context: Run, candidate: Candidate) -> NDArray[np.float64]:
-    heldout = context.scorer.heldout_for(candidate.config)
-    forward = heldout.forward_of(context.superlms.of(candidate), candidate.config)
-    blocks = range(len(block_sizes(context.inputs.heldout_texts)))
+def _losses(run: Run, candidate: Candidate) -> NDArray[np.float64]:
+    heldout = run.scorer.heldout_for(candidate.config)
+    forward = heldout.forward_of(run.superlms.of(candidate), candidate.config)
+    blocks = range(len(block_sizes(run.inputs.heldout_texts)))
     return np.concatenate([heldout.losses_of(forward, block) for block in blocks])

@@ -38,9 +38,9 @@ def test_a_removed_node_is_done_without(cluster, training_options, of_one, tmp_p
 
     threading.Thread(target=remove_node, daemon=True).start()
     told = []
-    context = Run.open(tmp_path / "run", training_options, {"workers": 2, "storage": f"file://{tmp_path}/storage"})
-    monkeypatch.setattr(context.progress, "say", told.append)
-    pipeline.train(context)
+    run = Run.open(tmp_path / "run", training_options, {"workers": 2, "storage": f"file://{tmp_path}/storage"})
+    monkeypatch.setattr(run.progress, "say", told.append)
+    pipeline.train(run)
     assert [line.partition(" train ")[0] for line in told if " train " in line] == ["2 workers", "1 workers"]
     assert_same_training(tmp_path / "run", of_one)
     assert not list((tmp_path / "storage").iterdir())

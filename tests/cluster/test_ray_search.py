@@ -33,19 +33,19 @@ def trained(tmp_path_factory, quickstart_teacher_dir):
     options = run_options(
         folder, quickstart_teacher_dir, SPACE.read_text(), heldout_sequences=40, train_steps=1, threads=1
     )
-    context = Run.open(folder / "run", options)
-    train_missing(context, context.inputs.space.sub_spaces, resume=False)
-    _ = context.inputs.heldout_texts
+    run = Run.open(folder / "run", options)
+    train_missing(run, run.inputs.space.sub_spaces, resume=False)
+    _ = run.inputs.heldout_texts
     return folder / "run"
 
 
 def candidates(trained, folder, **options):
     """`candidates.csv` of a search in a copy of the run."""
     shutil.copytree(trained, folder)
-    context = Run.open(folder, {"sampler": "nsga2", "trials": 10, **options})
-    problem = search_problem(context.inputs, ["1GFLOPs"])
-    run_search(context, problem).write(context.folder.candidates_path, context.inputs.ranks_by_perplexity)
-    return context.folder.candidates_path.read_bytes()
+    run = Run.open(folder, {"sampler": "nsga2", "trials": 10, **options})
+    problem = search_problem(run.inputs, ["1GFLOPs"])
+    run_search(run, problem).write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
+    return run.folder.candidates_path.read_bytes()
 
 
 def test_actors_give_the_candidates_of_one_process(cluster, trained, tmp_path):
@@ -86,6 +86,6 @@ def test_too_many_lost_actors_end_the_search(cluster, trained, tmp_path, monkeyp
     with pytest.raises(ClusterError, match="lost"):
         candidates(trained, tmp_path / "lost", workers=1, max_failures=0)
     monkeypatch.undo()
-    context = Run.open(tmp_path / "lost", {"sampler": "nsga2", "trials": 10})
-    ranked = run_search(context, search_problem(context.inputs, ["1GFLOPs"]))
+    run = Run.open(tmp_path / "lost", {"sampler": "nsga2", "trials": 10})
+    ranked = run_search(run, search_problem(run.inputs, ["1GFLOPs"]))
     assert ranked.frame["loss"].count() == 10

@@ -33,10 +33,10 @@ def test_two_workers_end_where_one_process_does(session, training_options, of_on
 
 
 def test_workers_that_raise_and_are_killed_change_nothing(session, training_options, of_one, tmp_path, monkeypatch):
-    context = Run.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 2})
+    run = Run.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 2})
     faults = Faults(tmp_path, raises_at=(1, 2), killed_at=(0, 4))
     with_faults(monkeypatch, faults)
-    pipeline.train(context)
+    pipeline.train(run)
     assert (tmp_path / "raised").exists()
     assert (tmp_path / "killed").exists()
     assert_same_training(tmp_path / "run", of_one)

@@ -51,7 +51,6 @@ class Teacher:
     """Hash of config and weights: two teachers with the same one are the same function."""
     own_head: Tensor | None = None
     """Language-model head (vocabulary, hidden) of a decoder that does not tie it to the word embeddings."""
-
     images: ImageReader | None = None
     """The image processor of those that read images."""
 
@@ -140,7 +139,8 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
         decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
     model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
-    images, tokenizer = None, None
+    images = None
+    tokenizer: Any = None
     if isinstance(family, VisionFamily):
         images = load_image_reader(location, source, config, trust_remote_code)
         fit_positions(model, images.size, family.special_tokens)
@@ -166,12 +166,10 @@ def as_teacher(
     """A loaded model, a decoder with its head, as a teacher: frozen, its attention tapped."""
     use_tapped_attention(model, family.projections, family.dimensions(model.config).num_heads)
     model.requires_grad_(False).eval()
-    if not family.causal:
-        fingerprint = _fingerprint(model, images.fingerprint if images else "")
-        return Teacher(source, folder, model, family, tokenizer, has_pooler, fingerprint, images=images)
-    head = None if model.config.tie_word_embeddings else model.get_parameter(LM_HEAD)
-    body: Any = model.base_model
-    return Teacher(source, folder, body, family, tokenizer, False, _fingerprint(model), own_head=head)
+    fingerprint = _fingerprint(model, images.fingerprint if images else "")
+    own_head = model.get_parameter(LM_HEAD) if family.causal and not model.config.tie_word_embeddings else None
+    body: Any = model.base_model if family.causal else model
+    return Teacher(source, folder, body, family, tokenizer, has_pooler, fingerprint, own_head, images)
 
 
 @torch.no_grad()
@@ -196,6 +194,7 @@ def check_causal(teacher: Teacher) -> None:
 def _load_model(location: str, source: str, trust_remote_code: bool, causal: bool) -> tuple[PreTrainedModel, bool]:
     """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
     advice = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
+    model: Any
     kind = AutoModelForCausalLM if causal else AutoModel
     with loading_errors(f"weights of teacher {source!r} cannot be read", advice):
         model, missing = load_weights(kind, location, f"teacher {source!r}", trust_remote_code)

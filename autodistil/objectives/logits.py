@@ -9,12 +9,13 @@ time: memory is that of a few tokens' logits, whatever the length of the texts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
+from autodistil.objectives.term import with_gradients
 
 _CHUNK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 27}
 """Logits formed at a time, by device."""
@@ -31,8 +32,7 @@ def loss_of_logits(hidden: Tensor, head: Tensor, divergence: Divergence) -> Tens
         head: (vocabulary, hidden).
         divergence: see `Divergence`.
     """
-    loss: Tensor = _FromLogits.apply(hidden, head, divergence)
-    return loss
+    return with_gradients(partial(_loss_and_gradients, divergence), hidden, head)
 
 
 def real_outputs(states: ModelStates, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -42,24 +42,8 @@ def real_outputs(states: ModelStates, mask: Tensor | None) -> tuple[Tensor, Tens
     return states.output.flatten(0, 1) if mask is None else states.output[mask], states.head
 
 
-class _FromLogits(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, divergence: Divergence) -> Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            needed = hidden.requires_grad or head.requires_grad
-            loss, *gradients = _loss_and_gradients(hidden.float(), head.float(), divergence, needed)
-        if needed:
-            ctx.save_for_backward(gradients[0].to(hidden.dtype), gradients[1].to(head.dtype))
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
-        by_hidden, by_head = ctx.saved_tensors
-        return by_hidden * grad_loss, by_head * grad_loss, None
-
-
 def _loss_and_gradients(
-    hidden: Tensor, head: Tensor, divergence: Divergence, needed: bool
+    divergence: Divergence, needed: bool, hidden: Tensor, head: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The mean loss over tokens and, where needed, its gradients by the hidden states and by the head."""
     entries = _CHUNK_ENTRIES.get(hidden.device.type, min(_CHUNK_ENTRIES.values()))

@@ -21,14 +21,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
 from autodistil.objectives.relations import hide_later, relation_log_softmax, row_weights, split_relation_heads
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of, with_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +109,8 @@ def relation_kl(
     kernel = _triton_kernel() if fits else None
     if kernel is not None:
         return kernel(student, teacher, mask)
-    loss: Tensor = _RelationKL.apply(student, teacher, mask, kept or KeptRelations(room=0), causal)
-    return loss
+    known = KeptRelations(room=0) if kept is None else kept
+    return with_gradients(lambda *given: _kl_and_gradient(*given, teacher.float(), mask, known, causal), student)
 
 
 def relation_kl_autograd(student: Tensor, teacher: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
@@ -170,28 +169,10 @@ def _triton_kernel() -> Callable[[Tensor, Tensor, Tensor | None], Tensor] | None
     return relation_kl_triton
 
 
-class _RelationKL(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, student: Tensor, teacher: Tensor, mask: Tensor | None, kept: KeptRelations, causal: bool
-    ) -> Tensor:
-        needed = student.requires_grad
-        with torch.autocast(student.device.type, enabled=False):
-            loss, gradient = _kl_and_gradient(student.float(), teacher.float(), mask, needed, kept, causal)
-        if gradient is not None:
-            ctx.save_for_backward(gradient.to(student.dtype))
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_loss, None, None, None, None
-
-
 def _kl_and_gradient(
-    student: Tensor, teacher: Tensor, mask: Tensor | None, need_gradient: bool, kept: KeptRelations, causal: bool
-) -> tuple[Tensor, Tensor | None]:
-    """The loss and dL/dstudent."""
+    need_gradient: bool, student: Tensor, teacher: Tensor, mask: Tensor | None, kept: KeptRelations, causal: bool
+) -> tuple[Tensor, ...]:
+    """The loss and, where needed, dL/dstudent."""
     heads, width = student.shape[1], student.shape[-1]
     tokens = student[:, 0, :, 0].numel() if mask is None else mask.sum()
     gradient = torch.zeros_like(student, memory_format=torch.contiguous_format) if need_gradient else None
@@ -202,8 +183,9 @@ def _kl_and_gradient(
         loss += _sum_over_rows(ours, theirs, own, kept, number, causal)
         if gradient is not None and own is not None:
             _put_back(gradient, texts, own)
-    if gradient is not None:
-        gradient *= 1 / (heads * tokens * math.sqrt(width))
+    if gradient is None:
+        return (loss / (heads * tokens),)
+    gradient *= 1 / (heads * tokens * math.sqrt(width))
     return loss / (heads * tokens), gradient
 
 

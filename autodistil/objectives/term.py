@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -52,6 +52,33 @@ class Term:
     """The student's dimensions are taken for the teacher's leading ones (in its importance order): no projection."""
     decoders_only: bool = False
     """It looks at what comes next, so both models need a language-model head."""
+
+
+class _ClosedForm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
+        needed = any(states.requires_grad for states in inputs)
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            loss, *gradients = compute(needed, *(states.float() for states in inputs))
+        if needed:
+            pairs = zip(gradients, inputs, strict=True)
+            ctx.save_for_backward(*(gradient.to(states.dtype) for gradient, states in pairs))
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(gradient * grad_loss for gradient in ctx.saved_tensors)
+
+
+def with_gradients(compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
+    """A scalar whose gradients are formed with it, in the forward and in fp32, instead of by autograd.
+
+    Args:
+        compute: (whether gradients are needed, inputs in fp32) -> the scalar and its gradient by each input.
+        inputs: what the scalar is differentiable in.
+    """
+    result: Tensor = _ClosedForm.apply(compute, *inputs)
+    return result
 
 
 def precise(states: Tensor) -> Tensor:

@@ -241,12 +241,9 @@ def _target_states(
     output = any(trainer.objective.needs_output for trainer in trainers)
     hidden = any(trainer.objective.needs_hidden for trainer in trainers)
     sources: list[Targets] = [trainer.targets or teacher for trainer in trainers]
-    states: dict[int, ModelStates] = {}
+    layers = {id(source): (source, layer if source is teacher else None) for source in sources}
     with autocast(teacher.model.device, trainers[0].recipe.precision):
-        for source in sources:
-            if id(source) not in states:
-                own = layer if source is teacher else None
-                states[id(source)] = source.states(batch, own, output, hidden).for_many()
+        states = {key: source.states(batch, own, output, hidden).for_many() for key, (source, own) in layers.items()}
     return [states[id(source)] for source in sources]
 
 

@@ -236,11 +236,8 @@ def linear_probe(
 
 def _features(split: Split, encode: Encoder) -> np.ndarray:
     """Inputs of the linear model: (rows, dim), of pairs (rows, 4 * dim)."""
-    embeddings = _embed_texts(split, encode)
-    if len(embeddings) == 1:
-        return embeddings[0]
-    first, second = embeddings
-    return np.concatenate([first, second, np.abs(first - second), first * second], axis=1)
+    first, *second = _embed_texts(split, encode)
+    return np.concatenate([first, *(part for v in second for part in (v, np.abs(first - v), first * v))], axis=1)
 
 
 def _choose_strength(data: TaskData, features: np.ndarray, labels: np.ndarray) -> float:

@@ -37,13 +37,13 @@ def pick_student(table: CandidateTable, pick: str) -> str:
     """
     if pick in PICKS:
         return PICKS[pick](table)
-    if pick not in table:
+    row = table.get(pick)
+    if row is None:
         hint = suggest(pick, table.ids)
         raise ExportError(
             f"pick {pick!r}{hint} is no student of this run; allowed: best, knee or an id of candidates.csv"
         )
-    loss = table[pick].loss
-    if loss is None or not math.isfinite(loss):
+    if row.loss is None or not math.isfinite(row.loss):
         raise ExportError(
             f"pick {pick!r} was not evaluated; allowed: best, knee or an id with a loss in candidates.csv"
         )

@@ -71,7 +71,7 @@ class Search:
 
     Args:
         problem: students, costs and budgets.
-        storage: URL of the study's database, or a journal file (`storage.study_storage`).
+        storage: URL of the study's database, or a journal file (`study_storage.study_storage`).
         name: study name, which begins with `scope`.
         scope: studies of the storage whose names begin so share the scores of students.
         driver: who searches. Two processes of one name must never work at the same time: what another one of this name

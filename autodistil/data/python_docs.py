@@ -24,7 +24,6 @@ import sysconfig
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 STANDARD_LIBRARY_BYTES = 8_000_000
 
-PACKAGE_BYTES: Mapping[str, int] = MappingProxyType(
-    dict.fromkeys(("networkx", "torch"), 4_000_000)
-    | dict.fromkeys(("huggingface_hub", "jinja2", "numpy", "optuna", "pandas", "plotly"), 3_000_000)
-    | dict.fromkeys(("ray", "sqlalchemy", "sympy", "tensorboard", "transformers"), 3_000_000)
-)
+PACKAGE_BYTES: Mapping[str, int] = {
+    **dict.fromkeys(("networkx", "torch"), 4_000_000),
+    **dict.fromkeys(("huggingface_hub", "jinja2", "numpy", "optuna", "pandas", "plotly"), 3_000_000),
+    **dict.fromkeys(("ray", "sqlalchemy", "sympy", "tensorboard", "transformers"), 3_000_000),
+}
 """Package -> bytes of source that are read of it: a cold start takes about ten seconds on one core. All come with
 autodistil, directly or as requirements of requirements; an absent one is passed over."""
 

@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 
 from autodistil.errors import CorpusError
@@ -99,13 +98,11 @@ def _zstd(path: Path) -> Iterator[bytes]:
         raise EOFError("compressed data ended before the end of its frame")
 
 
-COMPRESSIONS: Mapping[str, Callable[[Path], Iterator[bytes]]] = MappingProxyType(
-    {
-        ".xz": partial(_opened, lzma.open),
-        ".gz": partial(_opened, gzip.open),
-        ".zst": lambda path: map(b"".join, grouped(_zstd(path), CHUNK_BYTES)),
-    }
-)
+COMPRESSIONS: Mapping[str, Callable[[Path], Iterator[bytes]]] = {
+    ".xz": partial(_opened, lzma.open),
+    ".gz": partial(_opened, gzip.open),
+    ".zst": lambda path: map(b"".join, grouped(_zstd(path), CHUNK_BYTES)),
+}
 """Extension -> the decompressed bytes of a file, in pieces."""
 
 
@@ -379,14 +376,12 @@ def _seekable(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[str]]] = MappingProxyType(
-    {
-        **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), lambda path: text_documents(read_text(path))),
-        ".jsonl": lambda path: record_documents(_json_records(path), _where(path)),
-        ".csv": lambda path: record_documents(_csv_records(path), _where(path)),
-        # a .tsv has no quoting (IANA text/tab-separated-values; GLUE's files rely on it)
-        ".tsv": lambda path: record_documents(_csv_records(path, delimiter="\t", quoting=csv.QUOTE_NONE), _where(path)),
-        ".parquet": _parquet,
-    }
-)
+READERS: Mapping[str, Callable[[Path], Iterator[str]]] = {
+    **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), lambda path: text_documents(read_text(path))),
+    ".jsonl": lambda path: record_documents(_json_records(path), _where(path)),
+    ".csv": lambda path: record_documents(_csv_records(path), _where(path)),
+    # a .tsv has no quoting (IANA text/tab-separated-values; GLUE's files rely on it)
+    ".tsv": lambda path: record_documents(_csv_records(path, delimiter="\t", quoting=csv.QUOTE_NONE), _where(path)),
+    ".parquet": _parquet,
+}
 """Extension -> the documents of a file."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -67,7 +66,7 @@ def _random_images(superlm: SuperLM, student: StudentConfig, config: PretrainedC
     yield batch, batch
 
 
-_PARITY_INPUTS = MappingProxyType({"text": _random_texts, "image": _random_images})
+_PARITY_INPUTS = {"text": _random_texts, "image": _random_images}
 """What models read -> inputs of a SuperLM's student and of its export."""
 
 

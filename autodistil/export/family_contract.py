@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -184,14 +183,12 @@ def _difference(ours: torch.Tensor | None, theirs: torch.Tensor | None) -> str |
     return f"differs by {difference:.1e}" if difference > TOLERANCE else None
 
 
-CLAUSES: Mapping[str, Callable[[_Subject], str | None]] = MappingProxyType(
-    {
-        "sliced = extracted": _sliced_is_extracted,
-        "student of full size = teacher": _full_size_is_the_teacher,
-        "importance order keeps the function": _order_keeps_the_function,
-        "parameters in closed form = counted": _parameters_are_counted,
-        "FLOPs in closed form = fvcore": _flops_are_counted,
-        "trains in bfloat16": _trains_in_bfloat16,
-    }
-)
+CLAUSES: Mapping[str, Callable[[_Subject], str | None]] = {
+    "sliced = extracted": _sliced_is_extracted,
+    "student of full size = teacher": _full_size_is_the_teacher,
+    "importance order keeps the function": _order_keeps_the_function,
+    "parameters in closed form = counted": _parameters_are_counted,
+    "FLOPs in closed form = fvcore": _flops_are_counted,
+    "trains in bfloat16": _trains_in_bfloat16,
+}
 """Clause -> check."""

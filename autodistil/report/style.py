@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +54,7 @@ def _scheme(which: int) -> Mapping[str, str]:
     base = {name: colours[which] for name, colours in _BASE.items()}
     series = {f"series-{i}": colour for i, colour in enumerate(_SERIES[which])}
     soft = {f"{name}-soft": "rgba({},{},{},0.2)".format(*bytes.fromhex(colour[1:])) for name, colour in series.items()}
-    return MappingProxyType({**base, **series, **soft})
+    return {**base, **series, **soft}
 
 
 LIGHT, DARK = _scheme(0), _scheme(1)

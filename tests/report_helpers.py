@@ -24,6 +24,10 @@ def with_candidates(data, candidates):
     return replace(data, table=CandidateTable(candidates.set_index("id", drop=False)))
 
 
+def with_latency(data):
+    return with_candidates(data, data.candidates.assign(**{"ms@laptop": data.candidates["flops"] / 1e8}))
+
+
 def report_of(candidates, limit=5e8, training=True, scored=True, tasked=(), losses=None):
     """A report under two budgets; students within them have a loss that falls with FLOPs, unless `losses` are given."""
     table = cost_table(candidates, SHAPE, 128).set_index("id", drop=False)

@@ -5,8 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from report_helpers import EVIL, hostile_report, report_of, usual_report
-from test_report_choose import with_latency
+from report_helpers import EVIL, hostile_report, report_of, usual_report, with_latency
 
 from autodistil.errors import ConfigError, RunError
 from autodistil.report import picture, trust

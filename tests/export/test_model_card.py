@@ -3,7 +3,7 @@
 import torch
 import yaml
 from autodistil_helpers import random_teacher
-from test_pinned_texts import COSTS, card_teacher
+from card_helpers import COSTS, card_teacher
 from transformers import ViTConfig, ViTModel
 
 from autodistil.export.card import Repeat, Times, _front_matter, model_card

@@ -1,46 +1,20 @@
 """A model card and a report in Markdown, to the byte: people and the Hub read both, and they change on purpose only.
 
-After a change that is meant, write the files in `tests/pinned` anew and read what `git diff` says.
+After a change that is meant, write the files in `pinned/` anew and read what `git diff` says.
 """
 
 from pathlib import Path
-from types import SimpleNamespace
 
+from card_helpers import COSTS, card_teacher
 from report_helpers import hostile_report, report_of
 
 from autodistil.export.card import Repeat, Times, model_card
 from autodistil.report.page import markdown
 from autodistil.space.files import load_space
-from autodistil.space.shape import EncoderShape
 from autodistil.space.student import Candidate, StudentConfig
 
 PINNED = Path(__file__).with_name("pinned")
 FRONT_MATTER = "---\nlicense: other\nlicense_name: own\nlicense_link: https://example.org/own\nlanguage: en\n---\n"
-
-
-def card_teacher(folder, causal=False, images=None):
-    """As much of a teacher as the card reads."""
-    model = SimpleNamespace(config=SimpleNamespace(model_type="bert", vocab_size=30522))
-    return SimpleNamespace(
-        source="a/teacher",
-        folder=folder,
-        dims=StudentConfig(6, 384, 12, 32, 1536),
-        encoder_shape=EncoderShape(30522, 514, None, pooler=True),
-        max_length=512,
-        images=images,
-        model=model,
-        family=SimpleNamespace(causal=causal),
-    )
-
-
-COSTS = {
-    "flops": 123_456_789,
-    "params": 12_345_678,
-    "params_no_embeddings": 1_234_567,
-    "size_mb": 49.4,
-    "seq_len": 128,
-    "teacher": {"flops": 1_437_800_000, "params": 22_700_000, "params_no_embeddings": 10_600_000, "size_mb": 90.9},
-}
 
 
 def test_a_model_card(tmp_path):

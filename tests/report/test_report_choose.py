@@ -8,7 +8,7 @@ import pytest
 from browser_helpers import browser, needs_browser, opened, settled
 from hypothesis import given
 from hypothesis import strategies as st
-from report_helpers import EVIL, hostile_report, many, noisy, report_of, usual_report, with_candidates
+from report_helpers import EVIL, hostile_report, many, noisy, report_of, usual_report, with_candidates, with_latency
 
 from autodistil.costs.budget import Budget
 from autodistil.report import choose
@@ -21,10 +21,6 @@ from autodistil.space.files import load_space
 @pytest.fixture(scope="module")
 def usual():
     return usual_report()
-
-
-def with_latency(data):
-    return with_candidates(data, data.candidates.assign(**{"ms@laptop": data.candidates["flops"] / 1e8}))
 
 
 # ---- what the browser gets to know

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from autodistil_helpers import random_teacher
-from test_pinned_texts import COSTS, card_teacher
+from card_helpers import COSTS, card_teacher
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from autodistil.costs.closed_form import flops, parameters

@@ -291,7 +291,7 @@ from autodistil.report.page import page
 from autodistil.space.files import space_from_dict, space_to_dict
 from autodistil.export.card import model_card
 from report_helpers import SHAPE, report_of
-from test_pinned_texts import COSTS, card_teacher
+from card_helpers import COSTS, card_teacher
 
 grid = {"num_layers": 2, "hidden_size": 32, "head_size": 16, "mlp_ratio": 1.0, "window": [16, 64]}
 space = space_from_dict({"name": "x", "sub_spaces": {"base": grid}}, "x")
@@ -316,5 +316,5 @@ def test_a_new_size_is_a_file_a_line_of_the_dict_and_a_field(tmp_path):
             assert source.count(line) == 1
             source = source.replace(line, before + line)
         (space / name).write_text(source)
-    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])}
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])}
     subprocess.run([sys.executable, "-c", USED], check=True, env=paths, cwd=tmp_path)

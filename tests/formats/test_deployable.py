@@ -68,7 +68,7 @@ def test_the_python_of_the_docs_runs(tmp_path, monkeypatch):
     student = tmp_path / "my-student"
     save_random_bert(student, resolve_folder(DEFAULT_TEACHER))
     write_formats(AutoModel.from_pretrained(student).eval(), AutoTokenizer.from_pretrained(student), ["onnx"], student)
-    page = (Path(__file__).parents[1] / "docs" / "deploying.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 2
     monkeypatch.chdir(tmp_path)

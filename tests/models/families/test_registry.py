@@ -17,7 +17,7 @@ from autodistil.models.families.bert import BERT
 from autodistil.models.packaged import PACKAGED
 from autodistil.space.shape import LayerTerms
 
-DOCS = Path(__file__).parents[2] / "docs" / "families.md"
+DOCS = Path(__file__).parents[3] / "docs" / "families.md"
 
 
 @pytest.fixture(autouse=True)

@@ -455,7 +455,7 @@ def test_an_export_of_another_family_loads_in_a_fresh_process(tmp_path, teacher_
 
 
 def test_the_example_runs(teacher_dir, corpus, tmp_path):
-    example = Path(__file__).parents[1] / "examples" / "search_students.py"
+    example = Path(__file__).parents[2] / "examples" / "search_students.py"
     options = [
         f"teacher={teacher_dir}",
         f"corpus={corpus}",

@@ -110,7 +110,9 @@ def relation_kl(
     if kernel is not None:
         return kernel(student, teacher, mask)
     known = KeptRelations(room=0) if kept is None else kept
-    return with_gradients(lambda *given: _kl_and_gradient(*given, teacher.float(), mask, known, causal), student)
+    return with_gradients(
+        lambda needed, ours: _kl_and_gradient(needed, ours, teacher.float(), mask, known, causal), student
+    )
 
 
 def relation_kl_autograd(student: Tensor, teacher: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 
 from autodistil import pipeline
+from autodistil.config import RunConfig
 from autodistil.export.student_folder import ExportedStudent, reader_of
 from autodistil.pipeline import SearchResult
 from autodistil.report.notebook import front_html, plotly_figure
@@ -105,8 +106,8 @@ def search(
     Raises:
         AutodistilError: wrong input, in one line; what was done before is kept.
     """
-    own = {"run", "resume", "report_dir", "progress", "options"}  # all other parameters are fields of RunConfig
-    given = {name: value for name, value in locals().items() if name not in {"own", *own} and value is not None}
+    named = {name: value for name, value in locals().items() if name in RunConfig.__dataclass_fields__}
+    given = {name: value for name, value in named.items() if value is not None}
     opened = Run.open(Path(run) if run is not None else None, {**options, **given}, progress=progress)
     return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None)
 

@@ -158,8 +158,16 @@ def _at_once(job: TrainJob, session: Session) -> int:
 
 
 def _follow(job: TrainJob, fit: Callable[[], None], ledger: Ledger, progress: Progress) -> None:
-    """Run `fit` while its news go into the ledger and onto the terminal; see `train_job`."""
-    thread = _Fitting(fit)
+    """Run `fit` in a thread while its news go into the ledger and onto the terminal; see `train_job`."""
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            fit()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="ray-train", daemon=True)
     desk = NewsDesk(ledger, Storage.of(job.storage), progress)
     total = job.recipe.steps * len(job.names) - sum(ledger.done.values())
     thread.start()
@@ -176,30 +184,14 @@ def _follow(job: TrainJob, fit: Callable[[], None], ledger: Ledger, progress: Pr
     ledger.close()
     if stop.requested:
         raise KeyboardInterrupt
-    if thread.error is not None:
-        raise _failed(thread.error, job) from thread.error
+    if errors:
+        raise _failed(errors[0], job) from errors[0]
 
 
 def _without_old_saves(news: Sequence[News]) -> list[News]:
     """The news without checkpoints that a later one of the same training replaces."""
     latest = {Path(each.path).parent: each for each in news if isinstance(each, Saved)}
     return [each for each in news if not isinstance(each, Saved) or latest[Path(each.path).parent] is each]
-
-
-class _Fitting(threading.Thread):
-    """A training in a thread of its own, so that the driver can follow it. What it raised is kept."""
-
-    def __init__(self, fit: Callable[[], None]) -> None:
-        super().__init__(name="ray-train", daemon=True)
-        self._fit = fit
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        """Fit."""
-        try:
-            self._fit()
-        except Exception as error:
-            self.error = error
 
 
 class NewsDesk:

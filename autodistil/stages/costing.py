@@ -45,12 +45,12 @@ def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
 
     Raises:
         BudgetError: a budget cannot be read, or no student meets them all.
+        RunError: this machine was not profiled for one of them.
+        ProfileError: a table is damaged, or says too little.
     """
-    parsed: dict[str, Budget] = {}
-    for text in budgets:
-        budget = read_budget(text)
-        parsed.setdefault(budget.text, budget)
-    on_devices = device_costs(inputs, [budget for budget in parsed.values() if isinstance(budget, DeviceBudget)])
+    parsed = {budget.text: budget for budget in map(read_budget, budgets)}
+    targets = targets_of(inputs.teacher, inputs.config, parsed.values())
+    on_devices = {target.budget.text: _device_cost(inputs, target) for target in targets}
     shape = inputs.teacher.encoder_shape
     problem = SearchProblem(inputs.space, shape, tuple(parsed.values()), inputs.seq_len, on_devices)
     problem.check_feasible()
@@ -64,19 +64,19 @@ class Measure(Protocol):
         """Students, how to run them, and whether to measure their peak memory too -> their measurements."""
 
 
-def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[DeviceBudget]) -> tuple[DeviceTarget, ...]:
-    """The devices that budgets mean, all tables read and checked.
+def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[Budget]) -> tuple[DeviceTarget, ...]:
+    """The devices that budgets mean, all tables read and checked; budgets in closed form mean none.
 
     Raises:
         BudgetError: one means no device and no table.
         ConfigError: the teacher reads images, which are not measured yet.
         ProfileError: a table cannot be read, or is of another device and not forced.
     """
-    budgets = list(budgets)
-    if budgets:
-        teacher.check_reads_text(f"budget {budgets[0].text!r}")
+    there = [budget for budget in budgets if isinstance(budget, DeviceBudget)]
+    if there:
+        teacher.check_reads_text(f"budget {there[0].text!r}")
     tables = named_tables(config.latency_tables)
-    return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in budgets)
+    return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in there)
 
 
 def device_here(kind: str) -> DeviceFingerprint:
@@ -98,9 +98,7 @@ def profile_devices(inputs: RunInputs, measure: Measure) -> None:
         BudgetError: a budget cannot be read or means no device.
         ProfileError: a runtime is missing, or a table is not of the device.
     """
-    parsed = [read_budget(text) for text in inputs.config.budgets]
-    on_devices = [budget for budget in parsed if isinstance(budget, DeviceBudget)]
-    targets = targets_of(inputs.teacher, inputs.config, on_devices)
+    targets = targets_of(inputs.teacher, inputs.config, map(read_budget, inputs.config.budgets))
     for target, memory in by_setting(target for target in targets if target.table is None):
         if not _is_profiled(inputs.folder.latency_table(target.key), target, memory, inputs.config.force_table):
             _profile(inputs, target, memory, measure)
@@ -151,18 +149,8 @@ def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> Stude
 # ---- what is known
 
 
-def device_costs(inputs: RunInputs, budgets: Sequence[DeviceBudget]) -> dict[str, DeviceCost]:
-    """Budget text -> what all students take there, by what was measured so far.
-
-    Raises:
-        RunError: this machine was not profiled for one of them.
-        ProfileError: a table is damaged, or says too little.
-    """
-    targets = targets_of(inputs.teacher, inputs.config, budgets)
-    return {target.budget.text: _device_cost(inputs, target) for target in targets}
-
-
 def _device_cost(inputs: RunInputs, target: DeviceTarget) -> DeviceCost:
+    """What all students take on a device, by what was measured so far."""
     table = target.table or _kept_table(inputs.folder, target)
     design = at_setting(table.entries, target.setting)
     check_peak_memory(target.budget, design)

@@ -29,8 +29,6 @@ from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 
-_AS_SLICE = "no, this is the slice of its SuperLM"
-
 
 def export_candidate(
     run: Run,
@@ -54,10 +52,11 @@ def export_candidate(
     costs: dict[str, Any] = {**row.costs, "teacher": teacher_costs(inputs), "seq_len": inputs.seq_len}
     trust = verdict(certificate_of(folder.certificate_path, table, student_id))
     loss = refinement.loss_after if refinement and refined else whole_loss(inputs, run.scorer, candidate, table)
+    weights = str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
         **perplexity_facts(inputs, run.scorer, loss),
-        **({"refined": str(refinement) if refined else f"{_AS_SLICE} (refined {refinement})"} if refinement else {}),
+        **({"refined": weights} if refinement else {}),
         **_task_facts(score_name(folder), table, student_id),
         **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),
         "how far to trust it": trust,

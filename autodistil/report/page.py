@@ -16,7 +16,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from autodistil.costs.units import share, significant
-from autodistil.report import choose, devices, trust
+from autodistil.report import certificate_tables, choose, devices
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.rows import (
     ReportData,
@@ -77,7 +77,7 @@ def page(data: ReportData) -> str:
     on_devices = {key: _without_points(figure) for key, figure in devices.figures(data).items()}
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     content = {
-        "figures": {**front, **on_devices, **panels, **trust.figures(data)},
+        "figures": {**front, **on_devices, **panels, **certificate_tables.figures(data)},
         "students": _facts(data),
         "choose": choose.facts(data),
     }
@@ -95,8 +95,8 @@ def page(data: ReportData) -> str:
         scored=len(scored),
         everyone=_student_table(data, scored.head(TABLE_ROWS)),
         devices=devices.sections(data),
-        certified=trust.sub_space_table(data),
-        trials=trust.trial_table(data),
+        certified=certificate_tables.sub_space_table(data),
+        trials=certificate_tables.trial_table(data),
         sub_spaces=_sub_space_table(data),
         training=list(training),
     )
@@ -110,7 +110,7 @@ def markdown(data: ReportData) -> str:
 
 def _words(data: ReportData) -> dict[str, Any]:
     """What page and Markdown say alike."""
-    certificate = trust.certificate(data)
+    certificate = certificate_tables.certificate(data)
     return {
         "data": data,
         "headline": headline(data),

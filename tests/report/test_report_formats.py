@@ -8,7 +8,7 @@ import pytest
 from report_helpers import EVIL, hostile_report, report_of, usual_report, with_latency
 
 from autodistil.errors import ConfigError, RunError
-from autodistil.report import picture, trust
+from autodistil.report import certificate_tables, picture
 from autodistil.report.page import code_block, markdown, write_markdown
 from autodistil.report.picture import find_chrome, write_picture
 from autodistil.report.rows import front_rows
@@ -32,7 +32,7 @@ def test_markdown_has_the_pick_the_front_and_the_certificate(usual):
     assert usual.export_command in text
     assert all(f"\n| {name} " in text for name in front_rows(usual)["id"])
     assert f"{usual.best} (best)" in text
-    assert verdict(trust.certificate(usual)) in text
+    assert verdict(certificate_tables.certificate(usual)) in text
     assert "ms@laptop" in text
     assert "multiply-adds" in text
 

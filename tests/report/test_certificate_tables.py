@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 from report_helpers import with_candidates
 
 from autodistil.costs.closed_form import cost_table
-from autodistil.report import trust
+from autodistil.report import certificate_tables
 from autodistil.report.page import page
 from autodistil.report.rows import ReportData
 from autodistil.report.style import DARK, LIGHT, resolve
@@ -70,7 +70,7 @@ def test_a_report_without_certificate_says_what_is_free(searched):
     assert words.lstrip().startswith('<div class="prose"><p><strong>Not certified')
     assert "pairs where one student contains the other" in words
     assert "trust" not in embedded(searched)
-    assert verdict(trust.certificate(searched)) in page(searched)
+    assert verdict(certificate_tables.certificate(searched)) in page(searched)
 
 
 def test_a_certified_report_has_words_tables_and_the_figure(searched):
@@ -96,7 +96,7 @@ def test_the_single_superlm_gets_a_column_only_where_there_is_one(searched):
 
 @pytest.mark.parametrize("scheme", [LIGHT, DARK])
 def test_colours_are_in_both_schemes(searched, scheme):
-    assert "var(--" not in json.dumps(resolve(trust.figures(certified(searched)), scheme))
+    assert "var(--" not in json.dumps(resolve(certificate_tables.figures(certified(searched)), scheme))
 
 
 def test_hostile_names_are_text(searched):

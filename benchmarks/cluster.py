@@ -153,45 +153,43 @@ def small_teacher(folder: Path) -> Path:
     return folder
 
 
-def opened(run: Path, settings: dict[str, Any], **more: Any) -> Any:
+def opened(folder: Path, settings: dict[str, Any], **more: Any) -> Any:
     """A run with its recipe recorded and its importance order there."""
     from autodistil.cli.terminal import quiet_libraries
     from autodistil.run.run import Run
 
     quiet_libraries()
     torch.set_num_threads(1)
-    context = Run.open(run, {**settings, **more})
-    if not context.folder.exists():
-        context.inputs.write_record()  # before anything else is in the folder
-    _ = context.inputs.ordered_teacher
-    return context
+    run = Run.open(folder, {**settings, **more})
+    if not run.folder.exists():
+        run.inputs.write_record()  # before anything else is in the folder
+    _ = run.inputs.ordered_teacher
+    return run
 
 
 def one_process(folder: Path, settings: dict[str, Any]) -> Step:
     """Seconds of a step of one process, which also prepares the run that torchrun's workers read."""
     from autodistil.training.workers import ALONE
 
-    context = opened(folder / "run", settings)
-    context.inputs.write_record(
-        train_steps=settings["train_steps"], corpus_content=context.inputs.text.corpus.content_hash
-    )
+    run = opened(folder / "run", settings)
+    run.inputs.write_record(train_steps=settings["train_steps"], corpus_content=run.inputs.text.corpus.content_hash)
     clock = Clock(folder / "alone.txt")
-    train_here(context, clock, ALONE)
+    train_here(run, clock, ALONE)
     return clock.median()
 
 
-def train_here(context: Any, clock: Clock, workers: Any, rank: int = 0) -> None:
+def train_here(run: Any, clock: Clock, workers: Any, rank: int = 0) -> None:
     """The steps of a training without checkpoints and metrics."""
     from autodistil.stages.training import recipe_of
     from autodistil.training.trainer import SuperLMTrainer, train
 
-    recipe = recipe_of(context.config, context.config.train_steps)
-    subs = context.inputs.space.sub_spaces
-    trainers = [SuperLMTrainer(context.superlms.new(sub), recipe, context.inputs.objective) for sub in subs]
+    recipe = recipe_of(run.config, run.config.train_steps)
+    subs = run.inputs.space.sub_spaces
+    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, run.inputs.objective) for sub in subs]
     train(
         trainers,
-        context.inputs.ordered_teacher,
-        context.inputs.text.micro_batches,
+        run.inputs.ordered_teacher,
+        run.inputs.text.micro_batches,
         lambda rows: clock(rank, rows[0].step),
         workers=workers,
     )
@@ -225,18 +223,18 @@ def with_ray(folder: Path, settings: dict[str, Any], workers: int) -> Step:
     """Seconds of a step of so many workers of Ray Train."""
     from autodistil.stages.training import recipe_of, train_on_cluster
 
-    context = opened(folder / f"ray-{workers}", settings, workers=workers)
-    recipe = recipe_of(context.config, settings["train_steps"])
-    context.inputs.write_record(train_steps=recipe.steps, corpus_content=context.inputs.text.corpus.content_hash)
+    run = opened(folder / f"ray-{workers}", settings, workers=workers)
+    recipe = recipe_of(run.config, settings["train_steps"])
+    run.inputs.write_record(train_steps=recipe.steps, corpus_content=run.inputs.text.corpus.content_hash)
     clock = Clock(folder / f"ray-{workers}.txt")
-    train_on_cluster(context, context.inputs.space.sub_spaces, recipe, clock)
+    train_on_cluster(run, run.inputs.space.sub_spaces, recipe, clock)
     return clock.median()
 
 
 def gradient_bytes(folder: Path, settings: dict[str, Any]) -> tuple[int, ...]:
     """Of each SuperLM: single precision, every parameter."""
-    context = opened(folder / "run", settings)
-    superlms = [context.superlms.new(sub) for sub in context.inputs.space.sub_spaces]
+    run = opened(folder / "run", settings)
+    superlms = [run.superlms.new(sub) for sub in run.inputs.space.sub_spaces]
     return tuple(4 * sum(p.numel() for p in superlm.parameters.values()) for superlm in superlms)
 
 

@@ -143,9 +143,9 @@ def main() -> None:
     options = parse(parser)
     real = options.size == "real"
     seeds, steps = options.seeds or (SEEDS if real else 3), options.steps or (24 if real else 2)
-    context = trained_run(HOME, steps, options.threads, "60MFLOPs", not real)
-    hidden = tuple(context.inputs.space.sub_space("tiny").axes["hidden_size"]) if real else (96,)
-    table = free_table(context, context.folder.path / "free.npz", hidden)
+    run = trained_run(HOME, steps, options.threads, "60MFLOPs", not real)
+    hidden = tuple(run.inputs.space.sub_space("tiny").axes["hidden_size"]) if real else (96,)
+    table = free_table(run, run.folder.path / "free.npz", hidden)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     runs = {
         name: [search(table, EVALUATIONS[name], seed) for seed in range(seeds)] for name, search in SEARCHES.items()

@@ -51,38 +51,38 @@ class Race:
     steps: int = 0
     curve: list[tuple[float, float]] = field(default_factory=list)
 
-    def advance(self, context: Run) -> None:
+    def advance(self, run: Run) -> None:
         """One step on the batch that every race sees at that step."""
-        (batch,) = context.inputs.text.micro_batches(self.steps)
+        (batch,) = run.inputs.text.micro_batches(self.steps)
         begun = self.clock()
         self.step(self.steps, batch)
         self.seconds += self.clock() - begun
         self.steps += 1
 
-    def score(self, context: Run) -> None:
+    def score(self, run: Run) -> None:
         """Put the held-out loss of now on the curve."""
         ends = [(s, student) for s in self.superlms for student in (s.sub_space.largest, s.sub_space.smallest)]
-        loss = sum(context.scorer.heldout().loss(superlm, student) for superlm, student in ends) / len(ends)
+        loss = sum(run.scorer.heldout().loss(superlm, student) for superlm, student in ends) / len(ends)
         self.curve.append((round(self.seconds, 2), round(loss, 5)))
 
 
-def ours(context: Run, clock: Callable[[], float]) -> Race:
+def ours(run: Run, clock: Callable[[], float]) -> Race:
     """Our training."""
-    superlms = [context.superlms.new(sub) for sub in context.inputs.space.sub_spaces]
+    superlms = [run.superlms.new(sub) for sub in run.inputs.space.sub_spaces]
     recipe = Recipe(1_000_000, 1, OUR_RATE, 1e-5, 0.01, 1.0, "sandwich", False, 2, 0, "fp32")
-    trainers = [SuperLMTrainer(superlm, recipe, context.inputs.objective) for superlm in superlms]
+    trainers = [SuperLMTrainer(superlm, recipe, run.inputs.objective) for superlm in superlms]
 
     def step(_: int, batch: Batch) -> None:
-        train_step(trainers, context.inputs.ordered_teacher, iter([batch]), None)
+        train_step(trainers, run.inputs.ordered_teacher, iter([batch]), None)
 
     return Race(superlms, step, clock)
 
 
-def paper(context: Run, clock: Callable[[], float], learning_rate: float) -> Race:
+def paper(run: Run, clock: Callable[[], float], learning_rate: float) -> Race:
     """The paper's recipe."""
-    superlms = [context.superlms.new(sub) for sub in context.inputs.space.sub_spaces]
-    setting = Setting(context.inputs.text.batch_size, context.config.seq_len)
-    setting.__dict__.update(teacher=context.inputs.ordered_teacher, objective=context.inputs.objective)
+    superlms = [run.superlms.new(sub) for sub in run.inputs.space.sub_spaces]
+    setting = Setting(run.inputs.text.batch_size, run.config.seq_len)
+    setting.__dict__.update(teacher=run.inputs.ordered_teacher, objective=run.inputs.objective)
     training = PaperRecipe(setting, superlms, learning_rate)
 
     def step(number: int, batch: Batch) -> None:
@@ -93,21 +93,21 @@ def paper(context: Run, clock: Callable[[], float], learning_rate: float) -> Rac
     return Race(superlms, step, clock)
 
 
-def run(context: Run, options: argparse.Namespace) -> tuple[list[Row], dict[str, list[tuple[float, float]]]]:
+def raced(run: Run, options: argparse.Namespace) -> tuple[list[Row], dict[str, list[tuple[float, float]]]]:
     """All races at once, each step by the one that has used the least time: what disturbs one disturbs all."""
     budget = 60 * options.minutes if options.minutes else SECONDS[options.size]
     clock = CLOCKS[options.clock]
-    papers = {rate: paper(context, clock, rate) for rate in (PAPER_RATE, OUR_RATE)}
-    own = ours(context, clock)
+    papers = {rate: paper(run, clock, rate) for rate in (PAPER_RATE, OUR_RATE)}
+    own = ours(run, clock)
     running = [*papers.values(), own]
     for race in running:
-        race.score(context)
+        race.score(run)
     while running:
         race = min(running, key=lambda race: race.seconds)
-        race.advance(context)
+        race.advance(run)
         done = race.seconds >= budget
         if done or (race is own and race.steps % options.every == 0):
-            race.score(context)
+            race.score(run)
         if done:
             running.remove(race)
     curves = {f"paper at {rate:g}": race.curve for rate, race in papers.items()} | {"autodistil": own.curve}
@@ -126,7 +126,7 @@ def main(options: argparse.Namespace) -> int:
     layer = {**SIZES[options.size], "objective": "relation-kl", "text_unit": "sequences"}
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        rows, curves = run(Run.open(Path(folder) / "run", layer), options)
+        rows, curves = raced(Run.open(Path(folder) / "run", layer), options)
     print_table(rows)
     print(write_record(record_path(options, "until"), rows, common_settings(options) | layer, curves=curves))
     return 0

@@ -27,11 +27,11 @@ def status(*arguments):
 
 
 @pytest.fixture
-def context(tmp_path, quickstart_teacher_dir):
+def run(tmp_path, quickstart_teacher_dir):
     options = run_options(tmp_path, quickstart_teacher_dir, SPACE, threads=1, train_steps=3)
-    context = Run.open(tmp_path / "run", options)
-    context.inputs.write_record()
-    return context
+    run = Run.open(tmp_path / "run", options)
+    run.inputs.write_record()
+    return run
 
 
 def test_relation_heads_divide_every_width():
@@ -44,22 +44,22 @@ def test_rungs_end_with_the_last_step():
     assert TuneSettings(1, 2, 0).rungs == (2,)
 
 
-def test_the_first_of_each_choice_is_that_of_the_options(context):
-    tried = choices(context.inputs)
+def test_the_first_of_each_choice_is_that_of_the_options(run):
+    tried = choices(run.inputs)
     assert set(tried) == RECIPE_OPTIONS
-    assert tried["layer_map"][0] == context.config.layer_map
-    assert tried["random_students"][0] == context.config.random_students
-    assert tried["relation_heads"][0] == context.inputs.objective.options.relation_heads
+    assert tried["layer_map"][0] == run.config.layer_map
+    assert tried["random_students"][0] == run.config.random_students
+    assert tried["relation_heads"][0] == run.inputs.objective.options.relation_heads
 
 
-def test_losses_of_trials_with_other_relation_heads_compare(context):
+def test_losses_of_trials_with_other_relation_heads_compare(run):
     """Before the first step all trials stand at one point, so one reference gives one loss."""
-    _ = context.inputs.importance_order, context.inputs.heldout_texts
+    _ = run.inputs.importance_order, run.inputs.heldout_texts
     settings, reports = TuneSettings(1, 1, 0), []
     for heads in (1, 2):
         recipe = {"relation_heads": heads, "learning_rate": 1e-12}
-        path, options = context.folder.path, context.config.to_dict()
-        train_trial(path, options, context.inputs.objective, settings, recipe, reports.append)
+        path, options = run.folder.path, run.config.to_dict()
+        train_trial(path, options, run.inputs.objective, settings, recipe, reports.append)
     assert [report["step"] for report in reports] == [1, 1]
     assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-4)
     assert reference_loss.__doc__

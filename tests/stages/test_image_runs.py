@@ -47,22 +47,23 @@ def options(folder, kind="vit", **more):
     params=["vit", "dinov2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("vit-grey", "deit"))],
 )
 def searched(request, folder, tmp_path_factory, no_picture):
-    run = tmp_path_factory.mktemp("runs") / request.param
-    context = Run.open(run, options(folder, request.param, budgets=["10MFLOPs"]))
-    return context, pipeline.search(context)
+    run = Run.open(
+        tmp_path_factory.mktemp("runs") / request.param, options(folder, request.param, budgets=["10MFLOPs"])
+    )
+    return run, pipeline.search(run)
 
 
 def test_a_search_scores_students_by_held_out_images(searched):
-    context, result = searched
-    table = pd.read_csv(context.folder.candidates_path)
+    run, result = searched
+    table = pd.read_csv(run.folder.candidates_path)
     assert table[table["feasible"]]["loss"].notna().all()
-    assert context.inputs.text.unit == "images"
-    assert context.inputs.text.num_heldout == len(context.inputs.heldout_texts) == 16
-    assert context.inputs.seq_len == context.inputs.teacher.max_length
-    assert context.inputs.objective.name == "relation-kl+embedding-similarity+10*last-hidden"
-    assert context.inputs.objective.options.pooling == context.inputs.teacher.pooling
+    assert run.inputs.text.unit == "images"
+    assert run.inputs.text.num_heldout == len(run.inputs.heldout_texts) == 16
+    assert run.inputs.seq_len == run.inputs.teacher.max_length
+    assert run.inputs.objective.name == "relation-kl+embedding-similarity+10*last-hidden"
+    assert run.inputs.objective.options.pooling == run.inputs.teacher.pooling
     assert result.student.max_difference <= 1e-5
-    text = (context.folder.path / "report.html").read_text()
+    text = (run.folder.path / "report.html").read_text()
     assert "8 images" in text
 
 
@@ -81,21 +82,21 @@ assert not any(name.split(".")[0] == "autodistil" for name in sys.modules)
 
 
 def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
-    context, result = searched
+    run, result = searched
     image = next((folder / "pictures").rglob("*.png"))
-    mode = "L" if context.inputs.teacher.images.channels == 1 else "RGB"
+    mode = "L" if run.inputs.teacher.images.channels == 1 else "RGB"
     out = tmp_path / "states.pt"
     command = [sys.executable, "-W", "ignore", "-c", CODE, str(result.student.path), str(image), mode, str(out)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    candidate = next(c for c in context.inputs.space.candidates if c.id == result.best)
-    superlm = context.superlms.trained(candidate.sub_space)
+    candidate = next(c for c in run.inputs.space.candidates if c.id == result.best)
+    superlm = run.superlms.trained(candidate.sub_space)
     from PIL import Image
 
     with Image.open(image) as opened:
-        pixels = context.inputs.teacher.images.pixels([opened.convert(mode)])
+        pixels = run.inputs.teacher.images.pixels([opened.convert(mode)])
     with torch.no_grad():
-        ours = superlm.forward(candidate.config, context.inputs.teacher.inputs.batch(pixels), output=True).output
+        ours = superlm.forward(candidate.config, run.inputs.teacher.inputs.batch(pixels), output=True).output
     torch.testing.assert_close(torch.load(out), ours, rtol=0, atol=1e-5)
     card = (result.student.path / "README.md").read_text()
     assert "AutoImageProcessor" in card
@@ -120,9 +121,9 @@ def test_a_killed_training_resumes_to_the_same_bits(folder, tmp_path):
 
 def test_a_model_of_the_same_images_may_assist(folder, tmp_path):
     assistant = save_random_vit(tmp_path / "assistant", num_hidden_layers=4)
-    context = Run.open(tmp_path / "run", options(folder, assistant=str(assistant), objective="relation-kl"))
-    pipeline.train(context)
-    assert context.superlms.taught == {"tiny", "base"}
+    run = Run.open(tmp_path / "run", options(folder, assistant=str(assistant), objective="relation-kl"))
+    pipeline.train(run)
+    assert run.superlms.taught == {"tiny", "base"}
 
 
 # ---- bad input
@@ -171,13 +172,13 @@ def test_images_are_no_corpus_of_text(folder, tmp_path, quickstart_teacher_dir, 
 
 
 def test_other_formats_are_refused(searched, tmp_path, capsys):
-    context, _ = searched
+    run, _ = searched
     line = refused(
-        capsys, "export", "--run", context.folder.path, "--pick", "best", "--to", tmp_path / "x", "--format", "onnx"
+        capsys, "export", "--run", run.folder.path, "--pick", "best", "--to", tmp_path / "x", "--format", "onnx"
     )
     assert "format 'onnx' is for models that read text" in line
     assert not (tmp_path / "x").exists()
-    line = refused(capsys, "profile", "--run", context.folder.path)
+    line = refused(capsys, "profile", "--run", run.folder.path)
     assert "is for models that read text" in line
 
 

@@ -133,24 +133,24 @@ def test_report_and_card_show_the_score(searched):
 
 def test_a_score_is_that_of_the_exported_student(searched, tmp_path, options):
     """With the whole vocabulary and with a pruned one."""
-    context = Run.open(searched)
+    opened = Run.open(searched)
     data = load_proxy("stsb", Path(options["data"])).data
-    problem = search_problem(context.inputs, ["1GFLOPs"])
+    problem = search_problem(opened.inputs, ["1GFLOPs"])
     task = ProxyTask(data, "similarity")
     for student_id in ("many-L3-H64-A4-F128", "many-L3-H64-A4-F128-V4000"):
-        score = task.score(students_of(context).model(problem.candidates[student_id]))
-        _, exported = pipeline.export(context, student_id, tmp_path / student_id)
+        score = task.score(students_of(opened).model(problem.candidates[student_id]))
+        _, exported = pipeline.export(opened, student_id, tmp_path / student_id)
         encoder = folder_encoder(EvaluatedModel.open(str(exported.path)))
         assert score == pytest.approx(embedding_similarity(data, encoder)["spearman"], abs=1e-6)
 
 
 def test_a_fine_tuned_score_is_that_of_the_exported_student(searched, tmp_path, options):
-    context = Run.open(searched)
+    opened = Run.open(searched)
     task = load_proxy("mine", Path(options["data"]), "finetune")
     student_id = "many-L2-H32-A2-F64-V4000"
-    model = students_of(context).model(search_problem(context.inputs, ["1GFLOPs"]).candidates[student_id])
+    model = students_of(opened).model(search_problem(opened.inputs, ["1GFLOPs"]).candidates[student_id])
     score = task.score(model)
-    _, exported = pipeline.export(context, student_id, tmp_path / "student")
+    _, exported = pipeline.export(opened, student_id, tmp_path / "student")
     settings = EvaluationSettings(learning_rates=(3e-4,), epochs=3)
     tuned = fine_tune(EvaluatedModel.open(str(exported.path)), task.data, settings, range(1), Progress())
     assert score == tuned.last[0]["accuracy"]
@@ -164,11 +164,11 @@ def test_texts_are_tokenised_once_for_all_students_of_a_vocabulary(searched, opt
     monkeypatch.setattr(
         batching.TokenizedRows, "of", classmethod(lambda cls, *given: calls.append(1) or original(cls, *given))
     )
-    context = Run.open(searched)
-    students, task = students_of(context), load_proxy("stsb", Path(options["data"]))
-    for candidate in context.inputs.space.candidates:
+    opened = Run.open(searched)
+    students, task = students_of(opened), load_proxy("stsb", Path(options["data"]))
+    for candidate in opened.inputs.space.candidates:
         task.score(students.model(candidate))
-    assert len(calls) == len({candidate.config.vocab_size for candidate in context.inputs.space.candidates}) == 2
+    assert len(calls) == len({candidate.config.vocab_size for candidate in opened.inputs.space.candidates}) == 2
 
 
 # ---- searching again

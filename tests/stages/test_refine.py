@@ -71,8 +71,8 @@ def run(*arguments):
     return caught.value.code
 
 
-def candidate_of(context, student_id):
-    return next(candidate for candidate in context.inputs.space.candidates if candidate.id == student_id)
+def candidate_of(opened, student_id):
+    return next(candidate for candidate in opened.inputs.space.candidates if candidate.id == student_id)
 
 
 # ---- one student
@@ -90,28 +90,28 @@ def test_refining_lowers_the_held_out_loss(refined):
 
 def test_the_result_is_the_loss_of_the_weights(refined):
     folder, refinement = refined
-    context = open_run(folder)
-    candidate = candidate_of(context, refinement.student)
-    heldout = context.scorer.heldout_for(candidate.config)
-    assert heldout.loss(context.superlms.refined(candidate), candidate.config) == refinement.loss_after
-    assert heldout.loss(context.superlms.of(candidate), candidate.config) == refinement.loss_before
+    opened = open_run(folder)
+    candidate = candidate_of(opened, refinement.student)
+    heldout = opened.scorer.heldout_for(candidate.config)
+    assert heldout.loss(opened.superlms.refined(candidate), candidate.config) == refinement.loss_after
+    assert heldout.loss(opened.superlms.of(candidate), candidate.config) == refinement.loss_before
     assert read_refinements(folder / "refined") == {refinement.student: refinement}
 
 
 def test_refining_is_the_training_of_the_student_alone_on_text_that_goes_on(refined, tmp_path):
     folder, refinement = refined
-    context = open_run(folder)
-    candidate = candidate_of(context, refinement.student)
-    recipe = refining_recipe(context.config, context.folder.resolved())
-    trainer = SuperLMTrainer(context.superlms.of(candidate).alone(candidate.config), recipe, context.inputs.objective)
-    first = context.folder.resolved()["train_steps"]
+    opened = open_run(folder)
+    candidate = candidate_of(opened, refinement.student)
+    recipe = refining_recipe(opened.config, opened.folder.resolved())
+    trainer = SuperLMTrainer(opened.superlms.of(candidate).alone(candidate.config), recipe, opened.inputs.objective)
+    first = opened.folder.resolved()["train_steps"]
     seen = []
 
     def micro_batches(step):
         seen.append(first + step)
-        return context.inputs.text.micro_batches(first + step)
+        return opened.inputs.text.micro_batches(first + step)
 
-    train([trainer], context.inputs.ordered_teacher, micro_batches, lambda rows: None)
+    train([trainer], opened.inputs.ordered_teacher, micro_batches, lambda rows: None)
     save_checkpoint(trainer, tmp_path)
     assert seen == list(range(4, 4 + STEPS))
     ours = load_file(folder / "refined" / candidate.id / "superlm.safetensors")
@@ -166,10 +166,10 @@ def test_an_export_has_the_refined_weights(refined, tmp_path, capsys):
     assert run("export", "--run", folder, "--pick", refinement.student, "--to", tmp_path / "refined") == 0
     assert run("export", "--run", folder, "--to", tmp_path / "raw", "--unrefined") == 0
     assert "largest difference 0.0e+00" in capsys.readouterr().out
-    context = open_run(folder)
-    candidate = candidate_of(context, refinement.student)
+    opened = open_run(folder)
+    candidate = candidate_of(opened, refinement.student)
     batch = {"input_ids": torch.arange(5, 17)[None]}
-    expected = {"refined": context.superlms.refined(candidate), "raw": context.superlms.of(candidate)}
+    expected = {"refined": opened.superlms.refined(candidate), "raw": opened.superlms.of(candidate)}
     outputs = {}
     with torch.no_grad():
         for name, superlm in expected.items():
@@ -225,10 +225,10 @@ def test_a_search_refines_its_finalists_side_by_side_and_ranks_them_again(run_fo
         forwards.append(1)
         return teacher_states(self, *args, **kwargs)
 
-    context = open_run(run_folder, refine_top=2)
-    _ = context.scorer.heldout()
+    opened = open_run(run_folder, refine_top=2)
+    _ = opened.scorer.heldout()
     monkeypatch.setattr("autodistil.models.teacher.Teacher.states", count)
-    result = pipeline.search(context)
+    result = pipeline.search(opened)
     assert len(forwards) == STEPS, "one teacher forward a step feeds all finalists"
     table = result.candidates
     chosen = table[table["finalist"]]
@@ -370,5 +370,5 @@ def refining_recipe_of():
 
 def test_the_problem_of_a_refined_run_is_that_of_its_search(refined):
     folder, _ = refined
-    context = open_run(folder)
-    assert search_problem(context.inputs, context.config.budgets).feasible.all()
+    opened = open_run(folder)
+    assert search_problem(opened.inputs, opened.config.budgets).feasible.all()

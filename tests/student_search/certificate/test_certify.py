@@ -80,8 +80,8 @@ def words_of(page):
 
 def test_a_search_scores_the_ends_and_says_what_is_free(searched):
     content = json.loads((searched / "certificate.json").read_text())
-    context = Run.open(searched)
-    largest = f"many-{context.inputs.space.sub_space('many').largest.label}"
+    opened = Run.open(searched)
+    largest = f"many-{opened.inputs.space.sub_space('many').largest.label}"
     assert set(content["measured"]["in_superlm"]) == {largest}, "the largest is over budget, the smallest is not"
     many = next(found for found in content["findings"]["sub_spaces"] if found["name"] == "many")
     assert many["monotonicity"]["largest"] == largest
@@ -98,11 +98,11 @@ def test_a_search_scores_the_ends_and_says_what_is_free(searched):
 
 @pytest.mark.parametrize("name", ["lone", "many"])
 def test_a_student_alone_starts_as_in_its_superlm(searched, name):
-    context = Run.open(searched)
-    sub = context.inputs.space.sub_space(name)
-    shared = context.superlms.new(sub)
+    opened = Run.open(searched)
+    sub = opened.inputs.space.sub_space(name)
+    shared = opened.superlms.new(sub)
     for student in sub.students:
-        alone = context.superlms.new(SubSpace.of_student("alone", student)).weights(student)
+        alone = opened.superlms.new(SubSpace.of_student("alone", student)).weights(student)
         theirs = shared.weights(student)
         assert alone.keys() == theirs.keys()
         assert all(torch.equal(alone[key], theirs[key]) for key in alone)
@@ -185,8 +185,8 @@ def test_the_command_line_prints_words_or_json(certified, capsys):
 
 
 def test_a_run_that_was_not_searched_is_refused(tmp_path, options):
-    context = Run.open(tmp_path / "run", options)
-    pipeline.train(context)
+    opened = Run.open(tmp_path / "run", options)
+    pipeline.train(opened)
     with pytest.raises(RunError, match="was not searched yet"):
         certify(Run.open(tmp_path / "run"))
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pandas as pd
 
 from autodistil import pipeline
-from autodistil.config import RunConfig
 from autodistil.export.student_folder import ExportedStudent, reader_of
 from autodistil.pipeline import SearchResult
 from autodistil.report.notebook import front_html, plotly_figure
@@ -106,7 +105,30 @@ def search(
     Raises:
         AutodistilError: wrong input, in one line; what was done before is kept.
     """
-    named = {name: value for name, value in locals().items() if name in RunConfig.__dataclass_fields__}
+    named = {
+        "budgets": budgets,
+        "teacher": teacher,
+        "corpus": corpus,
+        "space": space,
+        "objective": objective,
+        "train_steps": train_steps,
+        "train_minutes": train_minutes,
+        "batch_size": batch_size,
+        "seq_len": seq_len,
+        "learning_rate": learning_rate,
+        "precision": precision,
+        "seed": seed,
+        "sampler": sampler,
+        "trials": trials,
+        "proxy": proxy,
+        "data": data,
+        "refine_top": refine_top,
+        "latency_tables": latency_tables,
+        "threads": threads,
+        "device": device,
+        "workers": workers,
+        "trust_remote_code": trust_remote_code,
+    }
     given = {name: value for name, value in named.items() if value is not None}
     opened = Run.open(Path(run) if run is not None else None, {**options, **given}, progress=progress)
     return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None)

@@ -28,8 +28,8 @@ help:  ## list the targets
 search: $(INSTALLED)  ## search students under BUDGET and write a report; goes on where an interrupted one stopped
 	$(BIN)/autodistil search --budget '$(BUDGET)' --report '$(REPORT)' --resume $(ARGS)
 
-test: $(DEV)  ## run the fast tests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not ray and not gpu' $(ARGS)
+test: $(DEV)  ## run the fast tests, and say which took longest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not ray and not gpu' --durations 20 $(ARGS)
 
 test-all: $(DEV)  ## run every test, the slow ones and those on Ray too
 	$(BIN)/python -m pytest $(ARGS)

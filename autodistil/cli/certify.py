@@ -23,10 +23,10 @@ def certify(
     json: Json = False,
 ) -> None:
     """Train a few students alone, and report how far the ranks of the search can be trusted."""
-    context = open_existing(run, quiet=json)
+    opened = open_existing(run, quiet=json)
     from autodistil import pipeline
 
-    certified = pipeline.certify(context, sample, one, resume)
+    certified = pipeline.certify(opened, sample, one, resume)
     where = {"certificate": str(certified.path), "report": str(certified.report)}
     if json:
         from json import loads

@@ -34,11 +34,11 @@ def export(
     ] = None,
 ) -> None:
     """Write a student as an ordinary Hugging Face folder, and for other runtimes."""
-    context = open_existing(run)
+    opened = open_existing(run)
     from autodistil import pipeline
 
     budgets = options.get("budgets", ())
-    student_id, exported = pipeline.export(context, pick, to, budgets, unrefined, tuple(formats or ()))
+    student_id, exported = pipeline.export(opened, pick, to, budgets, unrefined, tuple(formats or ()))
     plain = "AutoModelForCausalLM" if exported.decoder else "AutoModel"
     loader = "SentenceTransformer" if exported.sentence_transformers else f"{plain}.from_pretrained"
     trust = ", trust_remote_code=True" if exported.own_architecture else ""

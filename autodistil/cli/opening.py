@@ -26,9 +26,9 @@ def open_run(
     quiet_libraries()
     from autodistil.run.run import Run
 
-    context = Run.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
-    set_threads(context.config.threads)
-    return context
+    opened = Run.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
+    set_threads(opened.config.threads)
+    return opened
 
 
 def open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None = None) -> Run:

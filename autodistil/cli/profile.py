@@ -104,10 +104,10 @@ def _sources(
         raise ProfileError("profile: got neither --run nor --student, or both; give one of them")
     check_whole("--students", count, 10_000)
     if run is not None:
-        context = open_existing(run, quiet)
+        opened = open_existing(run, quiet)
         from autodistil.stages.profiling import run_sources
 
-        return run_sources(context, count)
+        return run_sources(opened, count)
     quiet_libraries()
     from autodistil.stages.profiling import folder_sources
 

@@ -25,11 +25,11 @@ def refine(
     resume: Resume = False,
 ) -> None:
     """Go on distilling a student alone; exports of it then have the refined weights."""
-    context = open_existing(run, options=given(refine_steps=steps, refine_learning_rate=learning_rate))
+    opened = open_existing(run, options=given(refine_steps=steps, refine_learning_rate=learning_rate))
     from autodistil import pipeline
     from autodistil.stages.reporting import export_command
 
-    refinement, report = pipeline.refine(context, pick, resume)
+    refinement, report = pipeline.refine(opened, pick, resume)
     print_lines(
         f"refined {refinement.student} {refinement}",
         *([] if refinement.helped else ["that is no better: its slice of the SuperLM is what export writes"]),

@@ -26,8 +26,8 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of the last search again."""
-    context = open_existing(run)
+    opened = open_existing(run)
     from autodistil import pipeline
 
-    files = pipeline.report_as(context, form, report_dir) if form else [pipeline.report(context, report_dir)]
+    files = pipeline.report_as(opened, form, report_dir) if form else [pipeline.report(opened, report_dir)]
     print_lines(*(f"report: {file}" for file in files))

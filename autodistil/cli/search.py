@@ -31,8 +31,8 @@ def search(
     json: Json = False,
 ) -> None:
     """Train what is not trained yet, search under the budgets, report, and export the best student."""
-    context = open_run(run, config, options, quiet=json, recipe=recipe)
-    if not context.config.budgets:
+    opened = open_run(run, config, options, quiet=json, recipe=recipe)
+    if not opened.config.budgets:
         from autodistil.errors import BudgetError
 
         raise BudgetError(
@@ -41,8 +41,8 @@ def search(
     from autodistil import pipeline
     from autodistil.stages.ranking_by_task import check_options
 
-    check_options(options, context.config.proxy)
-    result = pipeline.search(context, resume, report)
+    check_options(options, opened.config.proxy)
+    result = pipeline.search(opened, resume, report)
     if json:
         print_json(search_json(result))
     else:

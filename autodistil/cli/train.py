@@ -26,8 +26,8 @@ def train(
     recipe: RecipeFile = None,
 ) -> None:
     """Train the SuperLMs of all sub-spaces."""
-    context = open_run(run, config, options, recipe=recipe)
+    opened = open_run(run, config, options, recipe=recipe)
     from autodistil import pipeline
 
-    pipeline.train(context, resume)
+    pipeline.train(opened, resume)
     print_lines(f"trained; search it with: autodistil search --run {run} --budget 500MFLOPs")

@@ -29,10 +29,10 @@ def tune(
     config: ConfigFile = None,
 ) -> None:
     """Find learning rate, relation heads, layer map and random students by short trainings on Ray Tune."""
-    context = open_run(run, config, options | given(train_steps=train_steps))
+    opened = open_run(run, config, options | given(train_steps=train_steps))
     from autodistil.stages.tuning import tune_recipe
 
-    tuned = tune_recipe(context, samples, resume)
+    tuned = tune_recipe(opened, samples, resume)
     trials = tuned.trials if tuned.trials["error"].any() else tuned.trials.drop(columns="error")
     names = [name.replace("_", " ") for name in trials.columns]
     cells = trials.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))

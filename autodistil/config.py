@@ -190,7 +190,7 @@ class RunConfig:
     refine_steps: Annotated[int | None, AtLeast(1)] = None
     """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
-    """Its peak learning rate; a share of `learning_rate` unless given (`stages.refining.RATE_SHARE`)."""
+    """Peak learning rate of a refinement; a share of `learning_rate` unless given (`stages.refining.RATE_SHARE`)."""
 
     # The machine: never changes what is computed, but for rounding.
     threads: Annotated[int | None, AtLeast(1)] = None

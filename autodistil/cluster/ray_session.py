@@ -26,7 +26,7 @@ class Session:
     """A cluster that this process is connected to."""
 
     address: str
-    """Of its head, `host:port`."""
+    """Address of its head, `host:port`."""
     dashboard: str | None
     """Link to Ray's dashboard; None where it is not installed (`pip install 'ray[default]'`)."""
     nodes: int

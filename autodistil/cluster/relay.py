@@ -21,7 +21,7 @@ class Begun:
     """A training begins, or goes on after it lost workers."""
 
     steps_done: Mapping[str, int]
-    """By SuperLM."""
+    """Steps done, by SuperLM."""
     workers: int
 
 
@@ -36,7 +36,7 @@ class Stepped:
     seconds: float
     """A step, on average."""
     rows: Sequence[StepMetrics]
-    """Of the first worker; all have the same."""
+    """Metrics from the first worker; all have the same."""
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,10 @@ class TrainJob:
     """Everything that a worker needs; it sees no file of the driver."""
 
     label: str
-    """Of its folder in the storage."""
+    """Name of its folder in the storage."""
     config: RunConfig
     files: Mapping[str, bytes]
-    """Of the run folder, by name: the record, which teacher and text are checked against, and the importance order."""
+    """Files of the run folder by name: the record, to check teacher and text against, and the importance order."""
     names: tuple[str, ...]
     """Sub-spaces to train side by side."""
     recipe: Recipe

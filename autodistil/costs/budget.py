@@ -80,7 +80,7 @@ class Budget:
     cost: str
     """`flops`, `params`, `size_mb` or `kv_bytes`; of a device `ms`, `ram_mb` or `file_mb`."""
     limit: float
-    """In base units: multiply-adds, parameters, MB of 1,000,000 bytes, bytes, or milliseconds."""
+    """The limit in base units: multiply-adds, parameters, MB of 1,000,000 bytes, bytes, or milliseconds."""
     seq_len: int | None
     """Tokens of a sequence at which it holds; None: the run's, or a cost without length."""
     text: str

@@ -36,7 +36,7 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
         "file_mb": Cost("file_mb", "File size", "MB"),
     }
 )
-"""By the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`."""
+"""Costs by the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`."""
 
 
 def cost_of(column: str) -> Cost:

@@ -37,7 +37,7 @@ class PixelInputs:
 
     scale: tuple[float, ...]
     shift: tuple[float, ...]
-    """By channel: a model sees pixel * scale + shift."""
+    """Shift by channel, as `scale` is: a model sees pixel * scale + shift."""
 
     def batch(self, samples: np.ndarray, device: torch.device | str = "cpu") -> Batch:
         """What the processor does after resizing."""

@@ -198,7 +198,7 @@ class ImageSubset:
 
     path: Path
     shape: tuple[int, int, int, int]
-    """Of the file: images, channels, height, width."""
+    """Shape of the file: images, channels, height, width."""
     rows: np.ndarray
     """Which of them, (images,)."""
 
@@ -224,9 +224,9 @@ class ImageCorpus:
     train: ImageSubset
     heldout: ImageSubset
     description: str
-    """Such as `photos/: 4,812 images`."""
+    """The corpus in words, such as `photos/: 4,812 images`."""
     content_hash: str
-    """Of the pixels: equal wherever the same images are read."""
+    """Hash of the pixels: equal wherever the same images are read."""
 
 
 def read_images(

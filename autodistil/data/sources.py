@@ -216,7 +216,7 @@ class HubDataset:
         return f"Hugging Face data set {self.name!r}"
 
     def stream(self) -> Any:
-        """Its records, an iterable data set.
+        """The records, as an iterable data set.
 
         Raises:
             CorpusError: `datasets` is not installed.

@@ -136,11 +136,11 @@ class TokenizedCorpus:
     train: TokenStream
     heldout: TokenStream
     description: str
-    """Such as `python-docs: 4,812 documents, 1.9 M tokens`."""
+    """The corpus in words, such as `python-docs: 4,812 documents, 1.9 M tokens`."""
     fingerprint: str
-    """Of the sources (path, size and time of change), the tokenizer and the split: the key of the cache."""
+    """Hash of the sources (path, size and time of change), the tokenizer and the split: the key of the cache."""
     content_hash: str
-    """Of the token ids themselves: equal wherever the same text is read."""
+    """Hash of the token ids themselves: equal wherever the same text is read."""
 
 
 def tokenize_corpus(

@@ -52,7 +52,7 @@ class ScoredModel(Protocol):
         """The device to compute on."""
 
     def encoder(self) -> Encoder:
-        """Its sentence embeddings."""
+        """What computes the model's sentence embeddings."""
 
     def exported(self) -> AbstractContextManager[EvaluatedModel]:
         """A folder that holds it for a while."""

@@ -35,7 +35,7 @@ _SCORED_PART = 3
 """Every so many-th row is scored where others are trained on."""
 
 _FINETUNE: Mapping[str, Any] = MappingProxyType({"learning_rates": (3e-4,), "epochs": 3})
-"""Of the learning rates that small students want, the one that gets far in few steps (`finetune.DEFAULT_RATES`)."""
+"""Settings: of the rates that small students want, the one that gets far in few steps (`finetune.DEFAULT_RATES`)."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ProxyTask:
     """A task and how students are scored on it."""
 
     data: TaskData
-    """Its `evaluated` split, and `train` where the method fits one, are parts of the task's train split."""
+    """The task's data: `evaluated`, and `train` where the method fits one, are parts of the task's train split."""
     method: str
     """A key of `evaluate.METHODS`."""
 

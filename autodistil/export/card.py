@@ -34,7 +34,7 @@ class Repeat:
 
     student: str
     options: Mapping[str, Any]
-    """Of the run, those that are not the defaults."""
+    """Options of the run that are not the defaults."""
     refined: Mapping[str, Any] | None = None
     """`steps` and `learning_rate` of its refinement, where it has these weights."""
 

@@ -28,7 +28,7 @@ class Push:
     files: tuple[tuple[str, int], ...]
     """(path within the repository, bytes)."""
     url: str | None
-    """Of the new commit; None where nothing was sent."""
+    """The address of the new commit; None where nothing was sent."""
 
 
 def push(folder: Path, repo: str, private: bool = False, dry_run: bool = False) -> Push:

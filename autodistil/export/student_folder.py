@@ -34,15 +34,15 @@ class ExportedStudent:
 
     path: Path
     max_difference: float
-    """Of last hidden states, reloaded model against SuperLM, on random tokens at several lengths, or pixels."""
+    """Largest difference of hidden states or logits to the SuperLM's, on random tokens (several lengths) or pixels."""
     size_mb: float
-    """Of `model.safetensors`, in 1e6 bytes."""
+    """Size of `model.safetensors`, in 1e6 bytes."""
     sentence_transformers: bool
     """`SentenceTransformer(path)` loads it."""
     own_architecture: bool = False
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
-    """Its further formats."""
+    """Further formats of the student."""
     decoder: bool = False
     """It generates text: `AutoModelForCausalLM` loads it."""
 

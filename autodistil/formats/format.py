@@ -33,7 +33,7 @@ class Runtime(ABC):
     """
 
     queued: ClassVar[bool] = False
-    """On CUDA its work is not done when it returns, and must be timed by events."""
+    """Whether on CUDA its work is not done when it returns, so that it must be timed by events."""
 
     @abstractmethod
     def __init__(self, path: Path, threads: int, device: str) -> None: ...

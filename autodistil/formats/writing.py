@@ -35,7 +35,7 @@ FOLDERS = ("hf", "sentence-transformers")
 """Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
 teacher has one."""
 _ROUNDS, _SHAPE = 30, (1, 128)
-"""Of the comparison of the quantised file with the other one: (batch, tokens)."""
+"""Rounds and (batch, tokens) of the timing of the quantised file against the float32 one."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Deployable:
     file: str
     """Within the student's folder."""
     size_mb: float
-    """In 1e6 bytes, weights included."""
+    """Size in 1e6 bytes, weights included."""
     agreement: Parity
-    """With PyTorch."""
+    """Agreement with PyTorch."""
     speed: float | None = None
     """Time of a forward over that of the float32 ONNX file, median of rounds in turns; of the quantised one only."""
     size_share: float | None = None
-    """Its size over that of the float32 ONNX file."""
+    """Size of the quantised file over that of the float32 ONNX file."""
     text_cosine: float | None = None
     """Lowest cosine of a text's mean over its tokens with PyTorch's."""
 

@@ -31,7 +31,7 @@ from autodistil.utils import quiet
 
 CARD = "README.md"
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)
-"""Of a model on the Hub; no code and no pickle."""
+"""Files that are taken of a model on the Hub; no code and no pickle."""
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -163,7 +163,7 @@ class EvaluatedModel:
         return digest.hexdigest()[:16]
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer.
+        """The tokenizer of the model.
 
         Raises:
             TeacherError: there is none that can be used, or the model reads images.

@@ -44,13 +44,13 @@ class Importance:
     """How much each part of a teacher matters; larger is more, comparable within a row."""
 
     hidden_size: Tensor
-    """Of the residual dimensions, (hidden,)."""
+    """Importance of the residual dimensions, (hidden,)."""
     num_heads: Tensor
-    """Of the heads of each layer, (layers, heads); where queries are grouped, here and below, of the groups."""
+    """Importance of the heads of each layer, (layers, heads); with grouped queries, here and below, of the groups."""
     head_size: Tensor
-    """Of the dimensions of each head's values, (layers, heads, head_size)."""
+    """Importance of the dimensions of each head's values, (layers, heads, head_size)."""
     intermediate_size: Tensor
-    """Of the FFN units of each layer, (layers, intermediate)."""
+    """Importance of the FFN units of each layer, (layers, intermediate)."""
     num_layers: Tensor
     """Block influence of each layer, (layers,)."""
 
@@ -67,7 +67,7 @@ class ImportanceOrder:
     hidden_size: Tensor
     num_heads: Tensor
     head_size: Tensor
-    """In the old numbering of heads."""
+    """Dimensions of each head, in the old numbering of heads."""
     intermediate_size: Tensor
     num_layers: Tensor
     """Layers by their influence; they keep their places in the model."""

@@ -38,7 +38,7 @@ POOLINGS: Mapping[str, Pooling] = {"mean": mean_pooling, "cls": cls_pooling, "ma
 POOLER = "pooler"
 """The model's own pooled output: a dense layer on the class token, which vision encoders are trained to use."""
 _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
-"""Of a sentence-transformers pooling module -> our name."""
+"""Flag of a sentence-transformers pooling module -> our name."""
 
 
 def pool(pooling: str | None, hidden: Tensor, pooled: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -44,7 +44,7 @@ class Teacher:
     """Without a language-model head."""
     family: Family
     tokenizer: PreTrainedTokenizerBase
-    """Of those that read text; None of others, which have `images`."""
+    """Tokenizer of teachers that read text; None for others, which have `images`."""
     has_pooler: bool
     """The checkpoint holds a pooler (AutoModel makes up a random one where it is missing)."""
     fingerprint: str

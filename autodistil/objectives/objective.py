@@ -24,7 +24,7 @@ from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of
 AUTO = "auto"
 DEFAULT = "relation-kl"
 DEFAULT_FOR_EMBEDDINGS = "relation-kl+embedding-similarity+10*last-hidden"
-"""For sentence encoders, whose output is used as it is."""
+"""Objective for sentence encoders, whose output is used as it is."""
 DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
 
 
@@ -37,14 +37,14 @@ class Share:
 
     tokens: float = 1.0
     pairs: float = 1.0
-    """Of real tokens of one text, in order."""
+    """Share of the ordered pairs of real tokens of one text."""
     texts: float = 1.0
     batch: float = 1.0
     """One over the workers: of what each of them computes in full."""
     gather: Callable[[Tensor], Tensor] | None = None
     """As in `TermOptions`."""
     predictions: float = 1.0
-    """Of real tokens that have one behind them."""
+    """Share of the real tokens that have another one behind them."""
 
     def of(self, term: Term, loss: Tensor) -> Tensor:
         """This share of a term's loss. A full one keeps its gradient: that is by own texts only, so a part already."""
@@ -53,7 +53,7 @@ class Share:
 
 
 WHOLE = Share()
-"""Of the one worker that there is."""
+"""Share of the one worker that there is."""
 
 
 _TEXT_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -63,7 +63,7 @@ _TEXT_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "predictions": lambda tokens: tokens - 1,
     "batch": torch.ones_like,
 }
-"""By what a text counts in a term's mean, made of its number of tokens."""
+"""What a text counts in a term's mean, by `Term.mean_over`, made of its number of tokens."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ class DeviceFingerprint:
     cores: int
     """Logical cores that a process may use."""
     os: str
-    """Such as `Linux`; its version is among the versions of a table."""
+    """The operating system, such as `Linux`; its version is among the versions of a table."""
     arch: str
-    """Such as `x86_64`."""
+    """The machine's architecture, such as `x86_64`."""
     gpu: str | None = None
     """Name of the accelerator that was measured; None: the processor was."""
 

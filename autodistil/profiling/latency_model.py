@@ -50,7 +50,7 @@ FEWEST_MEASURED = 4
 """Measured students that a model needs."""
 
 CHOSEN_SHARE = 0.1
-"""Of the space: most students that are measured."""
+"""Share of a space's students that are measured, within the two limits below."""
 FEWEST_CHOSEN = 8
 """Measured in small spaces too (all of those that have no more): a model has about as many prices."""
 MOST_CHOSEN = 64
@@ -164,7 +164,7 @@ class CostModel:
     cost: str
     """`ms`, `ram_mb` or `file_mb`."""
     prices: pd.Series
-    """Of the features of a `Workload`, never negative."""
+    """Prices of the features of a `Workload`, never negative."""
     residuals: GaussianProcessRegressor
     """Logarithm of measured over priced, over `_coordinates`."""
     spread: float

@@ -60,7 +60,7 @@ class LatencyTable:
     vocab_size: int
     """Tokens of those students whose `vocab_size` is None."""
     versions: Mapping[str, str]
-    """Of the runtime, autodistil, Python and the operating system."""
+    """Versions of the runtime, autodistil, Python and the operating system."""
     reference_ms: float
     """Fastest time of the kernel that neighbour load is told by: compare it between tables of one device."""
     entries: tuple[LatencyEntry, ...]

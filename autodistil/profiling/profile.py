@@ -40,7 +40,7 @@ class Profile:
 
     table: LatencyTable
     mean_cosine: float
-    """Of tokens, the smallest of all students; 1 up to rounding except in `onnx-int8`."""
+    """Mean cosine of tokens with PyTorch's, the smallest of all students; 1 up to rounding except in `onnx-int8`."""
 
 
 def profile_students(

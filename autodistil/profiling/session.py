@@ -65,7 +65,7 @@ class Prepared:
 
     name: str
     student: Mapping[str, int]
-    """Its `StudentConfig` as JSON."""
+    """The student's `StudentConfig` as JSON."""
     path: Path
     """The artefact that the runtime loads."""
     cases: Path

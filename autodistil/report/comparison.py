@@ -37,7 +37,7 @@ class ComparedRun:
     best: str | None
     """The run's own pick, under its own budgets."""
     hypervolume: Mapping[str, float]
-    """By cost: share of the largest possible, on the scale of this comparison."""
+    """Hypervolume by cost: share of the largest possible, on the scale of this comparison."""
     on_joint_front: int
     """Students on the front of all runs together, over FLOPs."""
 

@@ -84,7 +84,7 @@ class Advice:
     limit: float
     student: str
     value: float
-    """Its loss or task score."""
+    """The student's loss or task score."""
     cost: float
     measured: bool
     flops: float

@@ -238,7 +238,7 @@ class SubSpaceRow:
     flops: str
     best: str
     value: float
-    """Its loss, or its task score."""
+    """Loss of the best student, or its task score."""
 
 
 def sub_space_rows(data: ReportData) -> list[SubSpaceRow]:

@@ -47,7 +47,7 @@ class LayerTerms:
     position_buckets: int = 0
     """Rows of a table of relative positions that all layers share, with one column a head."""
     norm_flops: int = LAYER_NORM_FLOPS
-    """Of a normalisation, per element; 0 for an RMSNorm."""
+    """FLOPs per element of a normalisation; 0 for an RMSNorm."""
     head_vectors: int = 0
     """Vectors as long as a head: gains of the norms of queries and keys."""
     queries_per_kv: int = 1

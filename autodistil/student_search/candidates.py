@@ -47,7 +47,7 @@ class Refinement:
     steps: int
     """Optimiser steps taken alone."""
     learning_rate: float
-    """Their peak."""
+    """Peak learning rate of these steps."""
     loss_before: float
     """Held-out loss as a slice of its SuperLM."""
     loss_after: float
@@ -77,11 +77,11 @@ class CandidateRow:
     id: str
     sub_space: str
     axes: Mapping[str, int]
-    """Its dimensions, and the optional axes that its space has."""
+    """The student's dimensions, and the optional axes that its space has."""
     costs: Mapping[str, float]
-    """In closed form: `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`."""
+    """Closed forms of `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`."""
     devices: Mapping[str, float | None]
-    """On the devices of budgets, such as `ms@laptop` (what counts) and `ms@laptop measured`."""
+    """Costs on the devices of budgets, such as `ms@laptop` (what counts) and `ms@laptop measured`."""
     feasible: bool
     """Within every budget."""
     loss: float | None = None
@@ -89,12 +89,12 @@ class CandidateRow:
     texts: int | None = None
     """Held-out texts that `loss` was measured on; where not all, it is an estimate."""
     score: float | None = None
-    """On the proxy task, higher is better."""
+    """Score on the proxy task, higher is better."""
     refined_loss: float | None = None
     """Held-out, after training on alone."""
     finalist: bool = False
     pareto: bool = False
-    """On the front."""
+    """Whether it is on the front."""
     rank: int | None = None
     """1 is best, across sub-spaces."""
     rank_in_sub_space: int | None = None

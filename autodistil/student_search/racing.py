@@ -40,7 +40,7 @@ from scipy.stats import t as student_t
 from autodistil.space.student import Candidate
 
 Losses = NDArray[np.float64]
-"""Of single texts, in the order of the held-out text, (texts,)."""
+"""Losses of single texts, in the order of the held-out text, (texts,)."""
 
 RISK = 0.05
 """Largest probability that the best student is lost."""
@@ -75,7 +75,7 @@ class Race:
     kept: str = "none"
     risk: float = RISK
     _scored: list[Losses] = field(default_factory=list, init=False)
-    """Of the students that were scored on all text."""
+    """Losses of the students that were scored on all text."""
 
     @property
     def texts(self) -> int:

@@ -42,7 +42,7 @@ SILENCE_S = 120.0
 _LEFT = -1
 """The count of a driver that ended in order."""
 _PREFIX = "driver:"
-"""Of the attribute that holds a driver's count."""
+"""Prefix of the attribute that holds a driver's count."""
 
 Lock = Callable[[str], AbstractContextManager[None]]
 """`with lock(name)`: nobody else is between these lines for that name."""
@@ -53,7 +53,7 @@ class StudyStorage:
     """A storage that is not opened yet, and its lock."""
 
     open: Callable[[], BaseStorage]
-    """To be called while the lock is held: the first opening makes the tables."""
+    """Opens the storage, and is to be called while the lock is held: the first opening makes the tables."""
     lock: Lock
 
     def close(self, storage: BaseStorage) -> None:

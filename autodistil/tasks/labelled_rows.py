@@ -34,9 +34,9 @@ class HubTable:
     name: str
     config: str | None
     columns: tuple[str, ...]
-    """Its text columns, one or two."""
+    """Names of the text columns, one or two."""
     label: str
-    """Its label column."""
+    """Name of the label column."""
     splits: Mapping[str, str]
     """Our split (`train`, `dev`, `test`) -> theirs; only splits that are labelled."""
 

@@ -46,7 +46,7 @@ class HeadGroups:
 
 Atoms = tuple[str | int | HeadGroups | None, ...]
 KV_HEADS, QUERIES = "kv_heads", "queries"
-"""In tables: heads of keys and values, and query heads of each."""
+"""Names in tables: heads of keys and values, and query heads of each."""
 HIDDEN: Atoms = ("hidden_size",)
 EMBEDDING: Atoms = ("embedding_size",)
 HEADS: Atoms = ("num_heads", "head_size")

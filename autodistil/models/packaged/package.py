@@ -82,7 +82,7 @@ class CachedModel(ABC):
 
     packages: Packages
     sha256: str
-    """Of what it is made of."""
+    """SHA-256 of what it is made of."""
     waits: ClassVar[str]
     """What `status` says of one that is not made yet, with `{cache}` and `{name}`."""
 

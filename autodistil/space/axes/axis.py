@@ -36,7 +36,7 @@ class Axis:
     bounds: tuple[float, int]
     """Smallest and largest value. Within them no cost overflows 64-bit integers (lengths up to 100,000)."""
     letter: str = ""
-    """Of the size in ids such as `L3-H192-A6-F576`; none: another axis speaks for it."""
+    """Letter of the size in ids such as `L3-H192-A6-F576`; none: another axis speaks for it."""
     words: str = ""
     """What a model card calls the size."""
     heading: str = ""

@@ -18,4 +18,4 @@ def _head_size(size: int, sizes: Sizes) -> Sizes:
 
 NUM_HEADS = Axis("num_heads", (1, 1_024), letter="A", words="attention heads", heading="Heads", apply=_heads)
 HEAD_SIZE = Axis("head_size", (1, 1_024), letter="x", words="head size", heading="Head size", apply=_head_size)
-"""In ids, as in `A6x64`, only where attention is wider or narrower than the hidden size."""
+"""Shown in ids, as in `A6x64`, only where attention is wider or narrower than the hidden size."""

@@ -113,7 +113,7 @@ class Monotonicity:
     largest: str
     """The largest student of the sub-space, scored or not."""
     largest_excess: float | None
-    """Its loss less the lowest one; None where it was not scored."""
+    """Loss of the largest student less the lowest one; None where it was not scored."""
     worst: Violation | None
 
     @property
@@ -232,9 +232,9 @@ class OneSuperLM:
     mean_difference: float
     """Mean loss in the one less loss in the K: positive where K are better."""
     in_k: RankAgreement
-    """Of losses in the K SuperLMs with losses alone."""
+    """Agreement of losses in the K SuperLMs with losses alone."""
     in_one: RankAgreement
-    """Of losses in the single SuperLM with losses alone."""
+    """Agreement of losses in the single SuperLM with losses alone."""
     compute: float | None
     """Student-tokens of the single SuperLM over those of the K."""
 
@@ -247,7 +247,7 @@ class Certificate:
     """Those with a scored student."""
     trials: tuple[Trial, ...]
     pooled: RankAgreement
-    """Over all sub-spaces."""
+    """Agreement of losses in the SuperLM with losses alone, over all sub-spaces."""
     one: OneSuperLM | None
     task: RankAgreement
     """Held-out loss in the SuperLM against task score, over all students that have both."""

@@ -26,13 +26,13 @@ class CertificateLosses:
     """Losses of students by id, all on the held-out text of the search, and what they took to train."""
 
     in_superlm: Losses = field(default_factory=dict)
-    """In the SuperLM of their sub-space: students that the search had no reason to score, such as those over budget."""
+    """Losses in their sub-space's SuperLM of students the search had no reason to score, such as those over budget."""
     alone: Losses = field(default_factory=dict)
     """Trained alone: same start, text, objective and number of steps as the SuperLM."""
     start: Losses = field(default_factory=dict)
     """Before any training: slices of the teacher."""
     in_one: Losses = field(default_factory=dict)
-    """In one SuperLM over all sub-spaces."""
+    """Losses in one SuperLM over all sub-spaces."""
     task: str = ""
     """Name of the task of `task_scores`."""
     task_scores: Losses = field(default_factory=dict)

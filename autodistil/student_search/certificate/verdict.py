@@ -12,9 +12,9 @@ from autodistil.student_search.certificate.assess import (
 )
 
 GOOD_TAU = 0.8
-"""From here on ranks are said to agree."""
+"""Kendall's tau from which ranks are said to agree."""
 FAIR_TAU = 0.5
-"""From here on they mostly agree: three of four pairs are in the same order."""
+"""Kendall's tau from which ranks mostly agree: three of four pairs are in the same order."""
 CHANCE = 0.05
 """A p-value above this is said to be possible by chance."""
 SMALL_SAMPLE = 10

@@ -21,11 +21,11 @@ class View:
     """A study as a sampler sees it."""
 
     losses: Mapping[str, float]
-    """Of the students that were evaluated, by id, in the order of asking; infinite where training diverged."""
+    """Losses of the students that were evaluated, by id, in the order of asking; infinite where training diverged."""
     claimed: Set[str]
     """Students that are being scored, by whomever."""
     number: int
-    """Of the trial to come."""
+    """Number of the trial to come."""
     draw: Callable[[BaseSampler], list[str]]
     """Asks the study for a trial that one of Optuna's samplers draws: the feasible student in it, or none."""
 

@@ -1,23 +1,7 @@
-"""Costs of students in closed form, for thousands of students at once.
+"""What a student is made of beside its axes: the terms of a layer, the embeddings, the pooler or head of its teacher.
 
-With S tokens, L layers, hidden size H, attention width W = heads x head size, intermediate size F, embedding size E:
-
-    FLOPs = L (S (2 H W + 2 H W / G + M H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
-
-with M = 2 matrices in the FFN, or 3 where it is gated, and G query heads that share one head of keys and values;
-counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per element of a LayerNorm (an RMSNorm is free
-in Hugging Face models, which write it out); biases, softmax, GELU and rotary positions are free; the pooler sees one
-token. Masked scores count like others: a layer of local or causal attention costs what a global one does.
-
-A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the
-next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
-bytes each.
-
-Vision encoders have P C p^2 H more for P patches of p x p pixels with C channels, which a convolution embeds; their
-last norm comes in the place of that of the embeddings.
-
-What families differ in beside is data (`LayerTerms`). Checked against fvcore and real parameter counts of every family
-in tests/costs.
+The closed forms of costs read it (`costs/closed_form.py`, in whose letters the counts are); a family gives it
+(`models/families/family.py`).
 """
 
 from __future__ import annotations

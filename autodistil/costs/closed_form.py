@@ -16,8 +16,8 @@ bytes each.
 Vision encoders have P C p^2 H more for P patches of p x p pixels with C channels, which a convolution embeds; their
 last norm comes in the place of that of the embeddings.
 
-What families differ in beside is data (`space/shape.py`). Checked against fvcore and real parameter counts of every family
-in tests/costs.
+What families differ in beside is data (`space/shape.py`). Checked against fvcore and real parameter counts of every
+family in tests/costs.
 """
 
 from __future__ import annotations

@@ -171,16 +171,10 @@ class SearchedRun:
     """The run folder."""
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        RunFolder(path).record()  # a folder that is none is not made one
         self.path, self._progress = path, progress
-        self._open()
-
-    def _open(self, **options: Any) -> Run:
-        """Read the folder, as it is by now."""
-        RunFolder(self.path).record()  # a folder that is none is not made one
-        run = Run.open(self.path, options, progress=self._progress)
-        self._run = run
-        self._problem, self._table = last_search(run.inputs)
-        return run
+        self._run = Run.open(path, progress=progress)
+        self._problem, self._table = last_search(self._run.inputs)
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -298,9 +292,9 @@ class SearchedRun:
             RunError: the student was refined with other settings.
         """
         given = {"refine_steps": steps, "refine_learning_rate": learning_rate}
-        run = self._open(**{name: value for name, value in given.items() if value is not None})
-        refinement, _ = pipeline.refine(run, pick, resume)
-        self._open()
+        options = {name: value for name, value in given.items() if value is not None}
+        refinement, _ = pipeline.refine(Run.open(self.path, options, progress=self._progress), pick, resume)
+        self._problem, self._table = last_search(self._run.inputs)
         return refinement
 
     def __repr__(self) -> str:

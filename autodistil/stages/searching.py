@@ -59,7 +59,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
 
 def study_name(config: RunConfig, problem: SearchProblem, sampler: str) -> str:
     """Names what decides which students a search asks for, and what it knows of them."""
-    costs = [*sorted(problem.budget_costs.columns), *problem.revision]
+    costs = [*problem.budget_costs.columns, *problem.revision]
     return "/".join([sampler, f"seed{config.seed}", f"race for {config.racing}", *costs])
 
 

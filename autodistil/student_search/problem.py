@@ -50,12 +50,15 @@ class SearchProblem:
 
     @cached_property
     def budget_costs(self) -> pd.DataFrame:
-        """Per budget (columns: its text) the cost it limits, by id; FLOPs at `seq_len` where there is no budget."""
+        """Per budget (columns: its text) the cost it limits, by id; FLOPs at `seq_len` where there is no budget.
+
+        Columns are sorted: in which order budgets are given changes nothing of a search, nor of what a study holds.
+        """
         students = [candidate.config for candidate in self.space.candidates]
         known = {text: device.table["cost"].to_numpy() for text, device in self.device_costs.items()}
         costs = {
             b.text: known[b.text] if b.text in known else budget_cost(b, students, self.shape, self.seq_len)
-            for b in self.budgets
+            for b in sorted(self.budgets, key=lambda budget: budget.text)
         }
         return pd.DataFrame(costs or {"flops": self.table["flops"].to_numpy(dtype=float)}, index=self.table.index)
 

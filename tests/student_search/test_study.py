@@ -14,6 +14,7 @@ from autodistil.student_search.pick import best_id, knee_id, pick_student
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers import SAMPLERS
+from autodistil.student_search.samplers.sampler import View
 from autodistil.student_search.study import Search, choose_sampler, num_evaluations
 
 SHAPE = EncoderShape(vocab_size=1000, other_embedding_rows=66, embedding_size=None, pooler=True)
@@ -92,6 +93,20 @@ def test_interrupted_search_ends_as_the_uninterrupted_one(tmp_path, sampler):
     assert resumed == whole
     assert len(resumed) == 12
     assert len(calls) == 7
+
+
+def test_the_order_of_budgets_changes_nothing(tmp_path):
+    one, other = problem_of("20MFLOPs", "300Kparams"), problem_of("300Kparams", "20MFLOPs")
+    search_of(one, tmp_path).run(each(fake_score), "random", 2, seed=1)
+    search = search_of(other, tmp_path)
+    search.run(each(fake_score), "random", 4, seed=1)
+    told = [trial for trial in search.study.trials if "student" in trial.user_attrs]
+    costs = one.budget_costs.loc[[trial.user_attrs["student"] for trial in told]]
+    assert [trial.values[1:] for trial in told] == costs.to_numpy().tolist()
+    known = {student_id: fake_loss(one.candidates[student_id]) for student_id in one.table.index[one.feasible][:12]}
+    view = View(known, frozenset(), 12, lambda sampler: [])
+    proposed, again = (SAMPLERS["gp"](problem, 20, 0).propose(view) for problem in (one, other))
+    assert proposed == again
 
 
 def test_what_a_killed_search_asked_is_scored_in_its_place(tmp_path):

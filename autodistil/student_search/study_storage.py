@@ -9,6 +9,7 @@ whether it still counts is judged by the observer's clock alone, so clocks of di
 from __future__ import annotations
 
 import itertools
+import logging
 import sqlite3
 import threading
 import time
@@ -29,7 +30,9 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from autodistil.errors import ConfigError, RunError, one_line
+from autodistil.errors import ConfigError, RunError, one_line, one_line_named
+
+logger = logging.getLogger(__name__)
 
 _DATABASES = ("sqlite", "postgresql")
 _EXAMPLE = "postgresql+psycopg://user@host/database"
@@ -134,7 +137,10 @@ def _advisory_lock(url: URL, name: str) -> Iterator[None]:
 
 @contextmanager
 def heartbeat(study: optuna.Study, driver: str, seconds: float = BEAT_S) -> Iterator[None]:
-    """Give signs of life from a thread of its own, as scoring and loading may take long."""
+    """Give signs of life from a thread of its own, as scoring and loading may take long.
+
+    One that the storage refuses is said and left out: the next one may pass, before others take this driver for dead.
+    """
     done, attribute = threading.Event(), _PREFIX + driver
     first = study.user_attrs.get(attribute, 0) + 2  # 1 at least, and never what it was
     study.set_user_attr(attribute, first)
@@ -143,7 +149,7 @@ def heartbeat(study: optuna.Study, driver: str, seconds: float = BEAT_S) -> Iter
         for count in itertools.count(first + 1):
             if done.wait(seconds):
                 return
-            study.set_user_attr(attribute, count)
+            _say_unless_refused(study, attribute, count)
 
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
@@ -152,7 +158,14 @@ def heartbeat(study: optuna.Study, driver: str, seconds: float = BEAT_S) -> Iter
     finally:
         done.set()
         thread.join()
-        study.set_user_attr(attribute, _LEFT)
+        _say_unless_refused(study, attribute, _LEFT)
+
+
+def _say_unless_refused(study: optuna.Study, attribute: str, count: int) -> None:
+    try:
+        study.set_user_attr(attribute, count)
+    except Exception as error:  # whatever a storage raises, scoring goes on
+        logger.warning("sign of life of this driver was not written (%s)", one_line_named(error, 150))
 
 
 @dataclass

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -187,3 +188,29 @@ def test_a_damaged_journal_is_refused(tmp_path):
     Path(journal_of(tmp_path)).write_text("no journal\n")
     with pytest.raises(RunError, match="cannot be opened"):
         Search(PROBLEM, journal_of(tmp_path), "study")
+
+
+class FlakyStudy:
+    """A study whose storage refuses some writes."""
+
+    def __init__(self, refused):
+        self.refused, self.user_attrs, self.asked = refused, {}, 0
+
+    def set_user_attr(self, name, value):
+        self.asked += 1
+        if self.asked in self.refused:
+            raise optuna.exceptions.StorageInternalError("the database is away")
+        self.user_attrs[name] = value
+
+
+def test_a_sign_of_life_that_is_refused_is_said_and_the_next_one_passes(caplog):
+    study = FlakyStudy(refused={2, 3})
+    with drivers.heartbeat(study, "a", seconds=0.001):
+        while study.asked < 5:
+            time.sleep(0.001)
+        assert study.user_attrs["driver:a"] > 4, "it went on after the refusals"
+    assert study.user_attrs["driver:a"] == drivers._LEFT
+    assert caplog.text.count("the database is away") == 2
+    study = FlakyStudy(refused=range(2, 100_000))
+    with pytest.raises(KeyboardInterrupt), drivers.heartbeat(study, "a", seconds=10):
+        raise KeyboardInterrupt  # is not hidden by what leaving meets

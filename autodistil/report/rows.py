@@ -217,8 +217,11 @@ def _knee_sentence(data: ReportData) -> Iterator[str]:
     if data.best == data.knee:
         yield "It is also the knee of the front."
     else:
+        column = next((budget.column for budget in data.budgets if budget.text == data.table.limiting), "flops")
+        name = cost_of(column).name
         yield (
-            f"The knee of the front, {data.knee}, takes {share(knee.costs['flops'], best.costs['flops'])} of its FLOPs "
+            f"The knee of the front, {data.knee}, takes {share(knee.value(column), best.value(column))} of its "
+            f"{name if column == 'flops' else name[0].lower() + name[1:]} "
             f"at a {by.name} of {knee.value(by.column):.4f} instead of {best.value(by.column):.4f}."
         )
 

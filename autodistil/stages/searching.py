@@ -9,6 +9,7 @@ from functools import partial
 
 from autodistil.config import RunConfig
 from autodistil.costs.units import cost_of
+from autodistil.errors import BudgetError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
 from autodistil.run.facts import perplexity_facts
@@ -30,7 +31,11 @@ from autodistil.utils import stop_on_interrupt
 
 
 def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
-    """Score feasible students on held-out text; returns the candidates ranked by that."""
+    """Score feasible students on held-out text; returns the candidates ranked by that.
+
+    Raises:
+        BudgetError: the sampler found no student within the budgets.
+    """
     config = run.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
     wanted = num_evaluations(problem, sampler, config.trials)
@@ -49,6 +54,12 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
                 raise KeyboardInterrupt
 
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
+    if not scores:
+        raise BudgetError(
+            f"sampler {sampler!r} drew no student within {' and '.join(problem.budget_costs.columns)}; "
+            f"{int(problem.feasible.sum()):,} of {len(problem.feasible):,} students are: search with --sampler auto, "
+            "or raise the budget"
+        )
     losses = {student_id: found.loss for student_id, found in scores.items()}
     texts = {student_id: len(found.texts) for student_id, found in scores.items()}
     table = CandidateTable.of(problem).scored(losses, texts)

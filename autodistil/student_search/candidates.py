@@ -136,13 +136,16 @@ class CandidateTable:
     """One row a student, by id, for notebooks: the columns of `candidates.csv`. Rows are ordered under any index."""
     front_costs: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     """The costs that span the front beside the loss or score, by id; `scored` needs them."""
+    limiting: str | None = None
+    """The column of `front_costs` that limits the search most; None where no problem is known."""
 
     # ---- making
 
     @classmethod
     def of(cls, problem: SearchProblem) -> CandidateTable:
         """The students of a problem with their costs and whether they meet its budgets; nothing is scored yet."""
-        return cls(problem.table.assign(feasible=problem.feasible), problem.budget_costs)
+        table = problem.table.assign(feasible=problem.feasible)
+        return cls(table, problem.budget_costs, problem.limiting)
 
     def scored(
         self, losses: Mapping[str, float], texts: Mapping[str, float] = _NONE, scores: Mapping[str, float] = _NONE
@@ -161,7 +164,7 @@ class CandidateTable:
         first = CandidateTable(frame).minimised.where(frame["feasible"])
         rest = frame["loss"].where(frame["feasible"] & first.isna())
         costs = self.front_costs.loc[frame.index].to_numpy(dtype=float)
-        frame["pareto"] = pareto_mask(np.column_stack([first, costs]))
+        frame["pareto"] = pareto_mask(np.column_stack([first.where(np.isfinite(first)), costs]))
         frame["rank"] = _ranks(first, rest, np.zeros(len(frame)))
         frame["rank_in_sub_space"] = _ranks(first, rest, frame["sub_space"].to_numpy())
         frame["texts"] = self._column(texts).astype("Int64")

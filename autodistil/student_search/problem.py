@@ -110,6 +110,12 @@ class SearchProblem:
             f"the cheapest is {closest} ({costs}); raise the budget, or give --space smaller students"
         )
 
+    @property
+    def limiting(self) -> str:
+        """The column of `budget_costs` that limits the search most: of the budget that keeps most students out."""
+        over = (self.excess > 0).sum().sort_index()
+        return str(over.idxmax()) if len(over) else str(self.budget_costs.columns[0])
+
     def binding(self) -> dict[str, bool]:
         """Budget text -> whether it keeps any student out."""
         return {text: bool((self.excess[text] > 0).any()) for text in self.excess.columns}

@@ -99,6 +99,15 @@ def test_without_racing_every_student_is_scored_on_all_text(searched):
     pd.testing.assert_frame_equal(whole, pd.read_csv(searched / "candidates.csv"))
 
 
+def test_a_sampler_that_draws_nobody_in_budget_is_one_line(searched, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("autodistil.student_search.study._MAX_MISSES", 2)
+        patch.setattr("autodistil.student_search.study.Search._draw", lambda self, sampler: [])
+        assert run("search", "--budget", "10MFLOPs", "--sampler", "random", "--run", searched) == 2
+    assert "sampler 'random' drew no student within 10MFLOPs" in capsys.readouterr().err.splitlines()[-1]
+    assert run("search", "--budget", "10MFLOPs", "--sampler", "auto", "--run", searched) == 0
+
+
 def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):
     command = ["train", "--run", tmp_path / "run", *inputs(teacher_dir, corpus), "--batch-size", "4", "--seq-len", "32"]
     assert run(*command, "--train-minutes", "0.005") == 0

@@ -1,8 +1,10 @@
 """The study: budgets are hard, nothing is evaluated twice, an interrupted search goes on, same seed, same front."""
 
+import math
 import sqlite3
 
 import optuna
+import pandas as pd
 import pytest
 
 from autodistil.costs.budget import read_budget
@@ -188,3 +190,30 @@ def test_picks(tmp_path):
     unseen = next(i for i in ranked.ids if i not in losses)
     with pytest.raises(ExportError, match="not evaluated"):
         pick_student(ranked, unseen)
+
+
+def test_a_diverged_student_is_neither_on_the_front_nor_the_knee():
+    problem = problem_of("20MFLOPs")
+    order = problem.table["flops"].sort_values().index
+    losses = {order[0]: math.inf, order[3]: 3.0, order[4]: 2.0, order[5]: 1.9}
+    table = CandidateTable.of(problem).scored(losses)
+    assert table.front.ids == sorted(order[3:6], key=table.ids.index)
+    assert knee_id(table) == order[4]
+    for losses in ({}, {order[0]: math.inf}):
+        with pytest.raises(RunError, match="no student within budget has a finite loss"):
+            best_id(CandidateTable.of(problem).scored(losses))
+        with pytest.raises(RunError, match="no student within budget has a finite loss"):
+            knee_id(CandidateTable.of(problem).scored(losses))
+
+
+def test_the_knee_goes_by_the_cost_that_limits():
+    """Of three students the middle one is the knee over parameters, and none over FLOPs, where it costs all."""
+    loose, tight = problem_of("1TFLOPs"), problem_of("1TFLOPs", "300Kparams")
+    assert (loose.limiting, tight.limiting) == ("1TFLOPs", "300Kparams")
+    assert SearchProblem(SPACE, SHAPE, (), 64).limiting == "flops"
+    ids = ["a", "b", "c"]
+    frame = pd.DataFrame({"flops": [1.0, 99.0, 100.0], "feasible": True, "sub_space": "one"}, index=ids)
+    costs = pd.DataFrame({"1TFLOPs": frame["flops"], "8ms@cpu": [1.0, 2.0, 9.0]})
+    losses = {"a": 3.0, "b": 2.0, "c": 1.0}
+    by_time, by_flops = (CandidateTable(frame, costs, name).scored(losses) for name in ("8ms@cpu", "1TFLOPs"))
+    assert (knee_id(by_time), knee_id(by_flops)) == ("b", "a")

@@ -48,13 +48,14 @@ from autodistil.stages.searching import (
     perplexity_notes,
     run_search,
     skipped_notes,
+    unscored_notes,
     verify_front,
 )
 from autodistil.stages.training import train_missing
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
-from autodistil.student_search.pick import best_id, knee_id, pick_student
+from autodistil.student_search.pick import PICKS, best_id, knee_id, pick_student
 from autodistil.utils import Progress
 
 
@@ -257,4 +258,6 @@ def export(
             f"{' and '.join(problem.budget_costs.columns)}; search with these budgets first"
         )
     student_id = pick_student(table, pick)
+    if pick in PICKS:
+        _say(run.progress, unscored_notes(run.inputs, problem, table))
     return student_id, export_candidate(run, problem, table, student_id, to, unrefined=unrefined, formats=formats)

@@ -3,8 +3,9 @@
 Students of the default space over SuperLMs trained as the quick start trains them, real held-out text.
 
 race      searches under several budgets, replayed on the losses text by text of all students: student-tokens of scoring
-          all on everything over those of the race, over many orders of the text; how often the pick was lost (the bound
-          allows 5 %), and the same for successive halving, which has no bound
+          all on everything over those of the race, over many orders of the blocks, as texts of a block depend on each
+          other in the default objective; how often the pick was lost (the bound allows 5 %), and the same for
+          successive halving, which has no bound
 speed     all of the text for some students: against the objective batch by batch, the teacher's relations formed anew
 sharing   what students with a common prefix of layers could share, in multiply-adds, by layer map
 """
@@ -39,34 +40,34 @@ PLAIN_BATCH = 64
 """Texts of a forward in the plain way, as it was before there were races."""
 
 Rows = NDArray[np.int64]
-Replay = Callable[[TextTable, Rows, Rows], tuple[int, int]]
-"""(table, feasible students, order of the texts) -> (tokens, picked student)."""
+Replay = Callable[[TextTable, Rows, Sequence[Rows]], tuple[int, int]]
+"""(table, feasible students, texts of each block in the order of the blocks) -> (tokens, picked student)."""
 
 
-def everything(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, int]:
+def everything(table: TextTable, feasible: Rows) -> tuple[int, int]:
     """All students on all text."""
     best = feasible[np.argmin(table.losses[feasible].mean(1))]
     return int(table.tokens.sum()) * len(feasible), int(best)
 
 
-def raced(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, int]:
+def raced(table: TextTable, feasible: Rows, blocks: Sequence[Rows]) -> tuple[int, int]:
     """As `autodistil search --racing pick` does it."""
-    sizes = block_sizes(table.losses.T)
-    parts = np.split(table.losses[:, order], np.cumsum(sizes)[:-1], axis=1)
     students = feasible[np.argsort(table.flops[feasible], kind="stable")[::-1]]
-    race = Race(sizes, "pick")
+    race = Race([len(block) for block in blocks], "pick")
 
     def part_of(row: int, number: int) -> NDArray[np.float64]:
-        return np.asarray(parts[number][row])
+        return np.asarray(table.losses[row, blocks[number]])
 
     scores = [race.score(partial(part_of, row)) for row in students]
-    tokens = np.concatenate([[0], table.tokens[order].cumsum()])
-    best = students[np.argmin([score.loss for score in scores])]
+    tokens = np.concatenate([[0], table.tokens[np.concatenate(blocks)].cumsum()])
+    whole = [score.loss if len(score.texts) == race.texts else np.inf for score in scores]
+    best = students[np.argmin(whole)]
     return int(sum(tokens[len(score.texts)] for score in scores)), int(best)
 
 
-def halved(table: TextTable, feasible: Rows, order: Rows) -> tuple[int, int]:
+def halved(table: TextTable, feasible: Rows, blocks: Sequence[Rows]) -> tuple[int, int]:
     """Successive halving: the better half goes on to twice the text; no bound."""
+    order = np.concatenate(blocks)
     size, used, alive = BLOCK_SIZE, 0, feasible
     tokens = table.tokens[order]
     spent = int(tokens[:size].sum()) * len(alive)
@@ -98,10 +99,12 @@ def race_rows(table: TextTable, budgets: Sequence[int], orders: int) -> Iterator
 
 
 def _replayed(table: TextTable, feasible: Rows, way: Replay, orders: int) -> dict[str, Any]:
-    whole, pick = everything(table, feasible, np.arange(table.losses.shape[1]))
+    whole, pick = everything(table, feasible)
+    blocks = np.split(np.arange(table.losses.shape[1]), np.cumsum(block_sizes(table.losses.T))[:-1])
     shares, picks = [], 0
     for seed in range(orders):
-        tokens, found = way(table, feasible, np.random.default_rng(seed).permutation(table.losses.shape[1]))
+        order = np.random.default_rng(seed).permutation(len(blocks))
+        tokens, found = way(table, feasible, [blocks[number] for number in order])
         shares.append(whole / tokens)
         picks += int(found == pick)
     return {"times fewer tokens": Spread.of(shares), "same pick": f"{picks} of {orders}"}

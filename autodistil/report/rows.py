@@ -205,6 +205,11 @@ def sentences(data: ReportData) -> list[str]:
             f"Ranked by {data.score_name} on the task’s train split: {tasked:,} students that the held-out loss left "
             "standing; dev and test splits were not read."
         )
+    if stopped := len(data.table.known("estimate")):
+        lines.append(
+            f"A race for the pick stopped {stopped:,} students that are surely worse; they have an estimate of their "
+            "loss in candidates.csv, and no rank: the front is one of the others."
+        )
     if data.budgets and len(table) and not feasible:
         lines.append(_nearest_miss(data))
     return [*_knee_sentence(data), *lines, *data.notes]

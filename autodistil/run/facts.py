@@ -70,7 +70,7 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         f"importance order {config.order}, layer map {config.layer_map}",
         **_teaching(inputs, superlms),
         "held-out text": f"{text.num_heldout} {text.unit}"
-        + ("; losses of students that racing stopped before the end are estimates" if config.racing != "none" else ""),
+        + ("; students that racing stopped before its end have no loss and no rank" if config.racing != "none" else ""),
         **({"ranked by": words} if (words := proxy_words(inputs.folder)) else {}),
         "seed": str(config.seed),
         "threads": str(torch.get_num_threads()),

@@ -51,7 +51,7 @@ def export_candidate(
     check_flops(superlm, candidate, int(row.costs["flops"]), inputs.seq_len)
     costs: dict[str, Any] = {**row.costs, "teacher": teacher_costs(inputs), "seq_len": inputs.seq_len}
     trust = verdict(certificate_of(folder.certificate_path, table, student_id))
-    loss = refinement.loss_after if refinement and refined else whole_loss(inputs, run.scorer, candidate, table)
+    loss = refinement.loss_after if refinement and refined else whole_loss(run.scorer, candidate, table)
     weights = str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",

@@ -57,7 +57,7 @@ def refine_students(
         run.progress.say(f"refined before: {', '.join(reused)}")
     for candidate, superlm in zip(missing, _trained(run.inputs, run.superlms, missing, recipe), strict=True):
         loss = run.scorer.loss(superlm, candidate.config)
-        before = whole_loss(run.inputs, run.scorer, candidate, table)
+        before = whole_loss(run.scorer, candidate, table)
         known[candidate.id] = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
         write_refinement(known[candidate.id], folder_of(candidate.id))
     return {candidate.id: known[candidate.id] for candidate in candidates}

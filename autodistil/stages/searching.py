@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
@@ -124,12 +125,10 @@ def score_here(
         yield race.score(scorer.blocks_of(candidate), known.texts if known else ())
 
 
-def whole_loss(inputs: RunInputs, scorer: HeldOutScorer, candidate: Candidate, table: CandidateTable) -> float:
-    """The held-out loss of a student in its SuperLM on all text; scored again where a race stopped it."""
-    row = table[candidate.id]
-    if row.loss is not None and row.texts == len(inputs.heldout_texts):
-        return row.loss
-    return scorer.loss(scorer.superlm_of(candidate.sub_space), candidate.config)
+def whole_loss(scorer: HeldOutScorer, candidate: Candidate, table: CandidateTable) -> float:
+    """The held-out loss of a student in its SuperLM; scored now where a race stopped it."""
+    loss = table[candidate.id].loss
+    return loss if loss is not None else scorer.loss(scorer.superlm_of(candidate.sub_space), candidate.config)
 
 
 def last_search(inputs: RunInputs, budgets: Sequence[str] = ()) -> tuple[SearchProblem, CandidateTable]:
@@ -169,6 +168,22 @@ def budget_notes(problem: SearchProblem) -> list[str]:
         f"{cost_of(budget.cost).text(float(largest[budget.text]), digits=4)}"
         for budget in problem.budgets
         if not problem.binding()[budget.text]
+    ]
+
+
+def unscored_notes(inputs: RunInputs, problem: SearchProblem, table: CandidateTable) -> list[str]:
+    """What to say where students in budget were passed over, as nobody scored them on all text."""
+    feasible, unscored = int(problem.feasible.sum()), int((table.frame["feasible"] & table.frame["loss"].isna()).sum())
+    if not unscored:
+        return []
+    config, budgets = inputs.config, [budget.text for budget in problem.budgets]
+    racing = " --racing none" if config.racing != "none" else ""
+    trials = f" --trials {feasible}" if config.trials is not None else ""
+    given = "".join(f" --budget {shlex.quote(text)}" for text in budgets)
+    more = f"autodistil search --run {shlex.quote(str(inputs.folder.path))}{given}{racing}{trials}"
+    return [
+        f"{unscored:,} of {feasible:,} students within {' and '.join(budgets)} were not scored on all text; the pick "
+        f"is of the others. Score more: {more}"
     ]
 
 

@@ -85,9 +85,11 @@ class CandidateRow:
     feasible: bool
     """Within every budget."""
     loss: float | None = None
-    """Held-out, in its SuperLM."""
+    """Held-out, in its SuperLM, on all text."""
     texts: int | None = None
-    """Held-out texts that `loss` was measured on; where not all, it is an estimate."""
+    """Held-out texts that it was scored on."""
+    estimate: float | None = None
+    """What its loss is guessed to be, where a race stopped it before the end of the text."""
     score: float | None = None
     """Score on the proxy task, higher is better."""
     refined_loss: float | None = None
@@ -111,7 +113,12 @@ class CandidateRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: id, sub_space, config, costs, loss, ranks; score and others where they are known."""
-        known = {"refined_loss": self.refined_loss, "score": self.score, "devices": self.devices or None}
+        known = {
+            "estimate": self.estimate,
+            "refined_loss": self.refined_loss,
+            "score": self.score,
+            "devices": self.devices or None,
+        }
         return {
             "id": self.id,
             "sub_space": self.sub_space,
@@ -155,25 +162,34 @@ class CandidateTable:
         Ranks go to feasible students: those with a task score by that, behind them the others by loss. Losses of
         different SuperLMs are on one scale but not equally well trained: compare ranks within a sub-space first.
 
+        A loss on fewer texts than others is the estimate of a student that a race stopped: it is kept as such, and the
+        student stays without a loss, and so without a rank.
+
         Args:
             losses: held-out loss by id, of those that were evaluated.
             texts: the number of held-out texts of each loss.
             scores: task scores of those that a proxy task ranks; the front is then among these.
         """
-        frame = self.frame.assign(loss=self._column(losses), **({"score": self._column(scores)} if scores else {}))
+        frame = self.frame.assign(
+            loss=self._column(losses),
+            **({"score": self._column(scores)} if scores else {}),
+            texts=self._column(texts).astype("Int64"),
+        )
+        frame = _without_estimates(frame)
         first = CandidateTable(frame).minimised.where(frame["feasible"])
         rest = frame["loss"].where(frame["feasible"] & first.isna())
         costs = self.front_costs.loc[frame.index].to_numpy(dtype=float)
         frame["pareto"] = pareto_mask(np.column_stack([first.where(np.isfinite(first)), costs]))
         frame["rank"] = _ranks(first, rest, np.zeros(len(frame)))
         frame["rank_in_sub_space"] = _ranks(first, rest, frame["sub_space"].to_numpy())
-        frame["texts"] = self._column(texts).astype("Int64")
+        frame["texts"] = frame.pop("texts")  # the last column
         return replace(self, frame=frame)
 
     def under(self, problem: SearchProblem, scores: Mapping[str, float] | None = None) -> CandidateTable:
         """The same losses ranked under the budgets of a problem, and by these task scores instead of its own."""
         known = self.known("score") if scores is None else scores
-        return CandidateTable.of(problem).scored(self.known("loss"), self.known("texts"), known)
+        losses = {**self.known("estimate"), **self.known("loss")}
+        return CandidateTable.of(problem).scored(losses, self.known("texts"), known)
 
     def refined(self, results: Mapping[str, Refinement], top: int) -> CandidateTable:
         """Add `refined_loss` and `finalist` to a ranked table.
@@ -201,7 +217,7 @@ class CandidateTable:
             raise RunError(f"run {str(path.parent)!r} was not searched yet; run: autodistil search --run {path.parent}")
         try:
             frame = pd.read_csv(path).set_index("id", drop=False).astype({"loss": float, "pareto": bool})
-            table, _ = cls(frame), frame[["sub_space", *COST_COLUMNS]]
+            table, _ = cls(_without_estimates(frame)), frame[["sub_space", *COST_COLUMNS]]
             unknown = set(table.known("loss")) - set(table.ids if problem is None else problem.table.index)
             if unknown:
                 raise ValueError(f"unknown student {min(unknown)!r}")
@@ -242,7 +258,7 @@ class CandidateTable:
             axes=of(int, *SIZES),
             costs={**of(int, *COST_COLUMNS, KV_BYTES), **of(float, "size_mb")},
             devices={**dict.fromkeys(self.devices), **of(float, *self.devices)},
-            **of(float, "loss", "score", "refined_loss"),
+            **of(float, "loss", "estimate", "score", "refined_loss"),
             **of(int, "texts", "rank", "rank_in_sub_space"),
             **of(bool, "feasible", "finalist", "pareto"),
         )
@@ -341,6 +357,15 @@ class CandidateTable:
         losses = "; ".join(f"{row.Index} {row.loss:.4f} -> {row.refined_loss:.4f}" for row in rows)
         verdict = "and their ranks flipped" if self.ranks_flipped else "which left their ranks as they were"
         return [f"The {len(rows)} best students of the front were refined alone, {verdict}; now, best first: {losses}."]
+
+
+def _without_estimates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with losses on fewer texts than others in a column of their own, `estimate`, where there are any."""
+    texts = frame.reindex(columns=["texts"])["texts"].astype("Int64")
+    partial = ((texts < texts.max()) & frame["loss"].notna()).fillna(False).astype(bool)
+    if not partial.any():
+        return frame
+    return frame.assign(loss=frame["loss"].mask(partial), estimate=frame["loss"].where(partial))
 
 
 def _ranks(first: pd.Series, rest: pd.Series, groups: np.ndarray) -> pd.Series:

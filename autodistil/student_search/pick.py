@@ -60,7 +60,8 @@ def pick_student(table: CandidateTable, pick: str) -> str:
         raise ExportError(
             f"pick {pick!r}{hint} is no student of this run; allowed: best, knee or an id of candidates.csv"
         )
-    if row.loss is None or not math.isfinite(row.loss):
+    loss = row.estimate if row.loss is None else row.loss
+    if loss is None or not math.isfinite(loss):
         raise ExportError(
             f"pick {pick!r} was not evaluated; allowed: best, knee or an id with a loss in candidates.csv"
         )

@@ -3,20 +3,20 @@
 By default nobody races: every loss is a mean over all held-out text. A race for the pick is one of Hoeffding's (Maron &
 Moore 1994) in the form of F-race (Birattari et al. 2002): paired differences on the same text. Students arrive one by
 one, the expensive ones first, as those are mostly the better ones, and are scored block by block. After a block, a
-student's losses are compared, text by text, with those of its rival, of the students scored on all text the one of the
-lowest loss. It is stopped where the mean difference d over its n texts so far is surely above zero:
+student's losses are compared, block by block, with those of its rival: of the students scored on all text, the one of
+the lowest loss. It is stopped where the mean difference d over its n blocks so far is surely above zero:
 
-    d > t(1 - risk / (blocks - 1); n - 1) * s / sqrt(n) * sqrt(1 - n / N)
+    d > t(1 - risk / (N - 2); n - 1) * s / sqrt(n) * sqrt(1 - n / N)
 
-with s the standard deviation of the differences, N texts in all and t Student's quantile. The last factor is there
-because the n texts are drawn without replacement from those N whose mean is asked for. Who is the rival does not depend
-on the student's own losses, so the best student is lost only if one of `blocks - 1` looks errs: by Bonferroni's
-inequality with a probability of at most `risk`, as far as means of n differences are normal, which they nearly are from
-some 16 texts on, and texts independent. An objective that compares the texts of a block with each other
-(`embedding-similarity`) makes them dependent, and the risk is then larger than it says. benchmarks/score.py counts.
+with s the standard deviation of the blocks' mean differences, N blocks in all and t Student's quantile. The last factor
+is there because the n blocks are drawn without replacement from those N whose mean is asked for. Who is the rival does
+not depend on the student's own losses, so the best student is lost only if one of N - 2 looks errs (after 2 to N - 1
+blocks): by Bonferroni's inequality with a probability of at most `risk`, as far as means of 16 texts are normal. Blocks
+are the unit, as an objective that compares the texts of a block with each other (`embedding-similarity`) makes these
+dependent: a test over single texts is surer than it may be. benchmarks/score.py counts how often the pick is lost.
 
-A stopped student's loss is estimated as its rival's plus d. So it is above the rival's, and the pick was scored on all
-text in any case; the front of the others is one of estimates.
+A stopped student's loss is estimated as its rival's plus d. That is there for samplers to learn from and to be looked
+at; students that were stopped have no loss, no rank and no place on the front (`CandidateTable.scored`).
 
 Blocks are scored ahead where there are many workers. Whether a student goes on depends on the students before it, so
 blocks of the next students are scored before their turn, as far as the race of those decided by then lets them go on.
@@ -109,14 +109,15 @@ class Race:
 
     def _stopped(self, losses: Losses) -> float | None:
         """The estimated loss of a student that is surely worse than its rival; None where it may go on."""
-        size = len(losses)
-        rival = RACES[self.kept](self._scored) if 2 <= size < self.texts and np.isfinite(losses).all() else None
+        ends = np.cumsum(self.blocks)
+        size, number = int(np.searchsorted(ends, len(losses), side="right")), len(ends)
+        rival = RACES[self.kept](self._scored) if 2 <= size < number and np.isfinite(losses).all() else None
         if rival is None:
             return None
-        differences = losses - rival[:size]
-        error = float(differences.std(ddof=1)) * np.sqrt((1 - size / self.texts) / size)
-        quantile = float(student_t.ppf(1 - self.risk / max(1, len(self.blocks) - 1), size - 1))
-        excess = float(differences.mean())
+        differences = [part.mean() for part in np.split(losses - rival[: len(losses)], ends[: size - 1])]
+        error = float(np.std(differences, ddof=1)) * np.sqrt((1 - size / number) / size)
+        quantile = float(student_t.ppf(1 - self.risk / max(1, number - 2), size - 1))
+        excess = float(np.mean(differences))
         return float(rival.mean()) + excess if excess > quantile * error else None
 
 

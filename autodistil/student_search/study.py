@@ -34,7 +34,7 @@ from autodistil.student_search.study_storage import StudyStorage, Watch, heartbe
 logger = logging.getLogger(__name__)
 
 ENUMERATE_UP_TO = 400
-"""`auto` evaluates every feasible student where there are at most so many."""
+"""`auto` evaluates every feasible student where there are at most so many, unless told how many to evaluate."""
 DEFAULT_TRIALS = 200
 """Students that a sampled search evaluates unless told otherwise."""
 _MAX_MISSES = 300
@@ -52,10 +52,10 @@ told."""
 
 
 def choose_sampler(sampler: str, num_feasible: int, trials: int | None) -> str:
-    """What `auto` means: enumerate where it is affordable, else be guided by a surrogate."""
+    """What `auto` means: enumerate where that is affordable and wanted, else be guided by a surrogate."""
     if sampler != "auto":
         return sampler
-    return "exhaustive" if num_feasible <= max(ENUMERATE_UP_TO, trials or 0) else "gp"
+    return "exhaustive" if num_feasible <= (trials or ENUMERATE_UP_TO) else "gp"
 
 
 def num_evaluations(problem: SearchProblem, sampler: str, trials: int | None) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,20 @@ def test_a_sampler_that_draws_nobody_in_budget_is_one_line(searched, capsys, mon
         assert run("search", "--budget", "10MFLOPs", "--sampler", "random", "--run", searched) == 2
     assert "sampler 'random' drew no student within 10MFLOPs" in capsys.readouterr().err.splitlines()[-1]
     assert run("search", "--budget", "10MFLOPs", "--sampler", "auto", "--run", searched) == 0
+
+
+def test_an_export_says_how_many_in_budget_nobody_scored(searched, tmp_path, capsys):
+    folder = shutil.copytree(searched, tmp_path / "a run")
+    (folder / "study.db").unlink()
+    assert run("search", "--budget", "10MFLOPs", "--sampler", "exhaustive", "--trials", "2", "--run", folder) == 0
+    table = pd.read_csv(folder / "candidates.csv")
+    feasible = table[table["flops"] <= 5e6]
+    assert feasible["loss"].notna().sum() == 1
+    capsys.readouterr()
+    assert run("export", "--run", folder, "--budget", "5MFLOPs", "--to", tmp_path / "student") == 0
+    said = capsys.readouterr().out
+    assert f"{len(feasible) - 1} of {len(feasible)} students within 5MFLOPs were not scored on all text" in said
+    assert f"--run '{folder}' --budget 5MFLOPs --trials {len(feasible)}\n" in said
 
 
 def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +17,10 @@ from autodistil.errors import RunError
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.student_search.candidates import CandidateTable, Refinement
+from autodistil.student_search.certificate.assess import assess
+from autodistil.student_search.certificate.measured import CertificateLosses
 from autodistil.student_search.pareto import pareto_mask, staircase
-from autodistil.student_search.pick import best_id
+from autodistil.student_search.pick import best_id, pick_student
 from autodistil.student_search.problem import SearchProblem
 
 PINNED = Path(__file__).parent / "candidates"
@@ -35,7 +38,7 @@ SPACE = SearchSpace(
 IDS = [candidate.id for candidate in SPACE.candidates]
 LOSSES = dict(zip(IDS, [0.5, 0.375, 0.375, 0.25, 0.25, 0.125, math.inf], strict=False))
 """With equals in both sub-spaces; one diverged, the last was never scored."""
-TEXTS = dict(zip(IDS, [64, 64, 8, 64, 64, 8, 64], strict=False))
+TEXTS = dict(zip(IDS, [64] * 7, strict=False))
 SCORES = {IDS[1]: 0.5, IDS[2]: 0.5, IDS[3]: 0.75}
 REFINED = {
     IDS[3]: Refinement(IDS[3], 5, 0.1, 0.25, 0.125),
@@ -101,6 +104,34 @@ def test_what_was_scored_is_ranked_under_other_budgets():
         expected = CandidateTable.of(tight).scored(LOSSES, TEXTS, SCORES if name == "scores" else {})
         pd.testing.assert_frame_equal(found.frame, expected.frame)
         assert found.front.ids == (IDS[:1] if name == "losses" else [])
+
+
+def test_an_estimate_is_no_loss_and_nobody_is_picked_by_it(tmp_path):
+    """Of what a race stopped: under its own budgets, under others, read back, and from a file that calls it a loss."""
+    some = {IDS[0]: 64, IDS[1]: 16, IDS[2]: 64, IDS[3]: 32}
+    losses = {IDS[0]: 0.5, IDS[1]: 0.25, IDS[2]: 0.375, IDS[3]: 0.3}
+    table, tight = CandidateTable.of(problem("1MFLOPs")).scored(losses, some), problem("200KFLOPs")
+    path = tmp_path / "candidates.csv"
+    table.write(path)
+    old = pd.read_csv(path)
+    old["loss"] = old["loss"].fillna(old.pop("estimate"))
+    old.to_csv(tmp_path / "old.csv", index=False)
+    reads = [partial(CandidateTable.read, tmp_path / name) for name in ("candidates.csv", "old.csv")]
+    for read in reads:
+        assert read().known("loss") == {IDS[0]: 0.5, IDS[2]: 0.375}
+        assert read().known("estimate") == {IDS[1]: 0.25, IDS[3]: 0.3}
+        assert best_id(read(problem("1MFLOPs"))) == IDS[2]
+        assert best_id(read(tight)) == IDS[0], "the estimate of another one in budget is lower"
+        assert pick_student(read(tight), IDS[1]) == IDS[1], "by its id it can be taken, and is scored then"
+    assert table.front.ids == [IDS[0], IDS[2]]
+    assert set(table.known("rank")) == {IDS[0], IDS[2]}
+    assert table.standing(0) == [IDS[2], IDS[0]]
+    assert (table[IDS[1]].loss, table[IDS[1]].estimate, table[IDS[1]].to_dict()["estimate"]) == (None, 0.25, 0.25)
+    assert assess(table, CertificateLosses(), IDS[2]) == assess(
+        CandidateTable.of(problem("1MFLOPs")).scored({name: losses[name] for name in (IDS[0], IDS[2])}),
+        CertificateLosses(),
+        IDS[2],
+    )
 
 
 def test_task_scores_take_the_place_of_those_before():

@@ -1,6 +1,9 @@
 """The contract of samplers: feasible students, none that is known or asked; the same for the same seed and history."""
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autodistil.costs.budget import read_budget
 from autodistil.space.shape import EncoderShape
@@ -8,6 +11,7 @@ from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers import SAMPLERS
+from autodistil.student_search.samplers.exhaustive import halving
 from autodistil.student_search.samplers.optuna_samplers import OptunaSampler
 from autodistil.student_search.study import Search
 
@@ -65,10 +69,28 @@ def test_any_seed_will_do(sampler, tmp_path):
     assert proposals(sampler, tmp_path / "a.db", seed=4_295, trials=1)  # times 1,000,003 it has more than 32 bits
 
 
-def test_the_order_of_an_enumeration_is_that_of_the_costs():
-    view = type("View", (), {"losses": {}, "claimed": set()})
-    cheap, expensive = (SAMPLERS["exhaustive"](PROBLEM, 10, 0, first).propose(view) for first in (False, True))
-    assert cheap == expensive[::-1]
-    costs = PROBLEM.budget_costs.loc[cheap, "20MFLOPs"]
-    assert costs.is_monotonic_increasing
-    assert costs.max() <= PROBLEM.budget_costs.loc[sorted(FEASIBLE - set(cheap)), "20MFLOPs"].min()
+NOTHING = type("View", (), {"losses": {}, "claimed": set()})
+
+
+def test_an_enumeration_cut_short_covers_the_costs_and_goes_on_from_there():
+    costs = PROBLEM.budget_costs.loc[sorted(FEASIBLE), "20MFLOPs"]
+    every = [SAMPLERS["exhaustive"](PROBLEM, wanted, 0).propose(NOTHING) for wanted in range(1, len(FEASIBLE) + 1)]
+    for wanted, chosen in enumerate(every, start=1):
+        assert chosen == every[-1][:wanted], "more go on from fewer"
+        assert costs[chosen].max() == costs.max()
+        if wanted > 1:
+            assert costs[chosen].min() == costs.min()
+            ranks = np.sort(costs.rank(method="first")[chosen])
+            assert np.diff(ranks).max() <= 2 * len(costs) / (wanted - 1) + 1, "no part of the costs is left out"
+    assert set(every[-1]) == FEASIBLE
+
+
+def test_where_races_stop_many_the_most_expensive_come_first():
+    spread, first = (SAMPLERS["exhaustive"](PROBLEM, 10, 0, first).propose(NOTHING) for first in (False, True))
+    assert sorted(spread) == sorted(first)
+    assert PROBLEM.budget_costs.loc[first, "20MFLOPs"].is_monotonic_decreasing
+
+
+@given(st.integers(1, 300))
+def test_halving_names_each_number_once(count):
+    assert sorted(halving(count)) == list(range(count))

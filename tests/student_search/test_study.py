@@ -168,6 +168,8 @@ def test_auto_enumerates_what_is_small():
     assert choose_sampler("auto", 400, None) == "exhaustive"
     assert choose_sampler("auto", 401, None) == "gp"
     assert choose_sampler("auto", 5000, 5000) == "exhaustive"
+    assert choose_sampler("auto", 12, 12) == "exhaustive"
+    assert choose_sampler("auto", 12, 11) == "gp", "not the eleven cheapest"
     assert choose_sampler("tpe", 3, None) == "tpe"
     problem = problem_of("20MFLOPs")
     assert num_evaluations(problem, "exhaustive", 7) == 7

@@ -88,8 +88,8 @@ class Budget:
 
     @property
     def column(self) -> str:
-        """Column of the cost table, which is at the table's length; `budget_cost` minds a budget's own length."""
-        return self.cost
+        """Column of the candidates, such as `flops`, or `flops@256` at a length of its own."""
+        return self.cost if self.seq_len is None else f"{self.cost}@{self.seq_len}"
 
     def excess(self, value: Value) -> Value:
         """`value / limit - 1`: feasible when <= 0. Units of `value` are those of `limit`."""

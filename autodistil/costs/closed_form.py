@@ -172,9 +172,9 @@ def budget_cost(budget: Budget, students: Sequence[StudentConfig], shape: Encode
         BudgetError: It limits the cache of keys and values, which encoders have none of.
     """
     costs = _costs(students, shape, budget.seq_len or seq_len)
-    if budget.column not in costs:
+    if budget.cost not in costs:
         raise BudgetError(f"budget: got {budget.text} for an encoder; allowed: decoders, which keep a cache; remove it")
-    return np.asarray(costs[budget.column], dtype=np.float64)
+    return np.asarray(costs[budget.cost], dtype=np.float64)
 
 
 def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> dict[str, Ints | Floats]:

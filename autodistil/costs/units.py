@@ -36,14 +36,18 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
         "file_mb": Cost("file_mb", "File size", "MB"),
     }
 )
-"""Costs by the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`."""
+"""Costs by the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`. FLOPs at
+another length than the run's have columns such as `flops@256`."""
 
 
 def cost_of(column: str) -> Cost:
-    """The cost in a column of the candidates; of a device too."""
+    """The cost in a column of the candidates; of a device or at another length too."""
     kind, at, where = column.partition("@")
     cost = COSTS[kind]
-    return replace(cost, column=column, name=f"{cost.name} on {where.replace(',', ', ')}") if at else cost
+    if not at:
+        return cost
+    there = f"at {where} tokens" if kind == "flops" else f"on {where.replace(',', ', ')}"
+    return replace(cost, column=column, name=f"{cost.name} {there}")
 
 
 def scaled(value: float) -> tuple[float, str]:

@@ -36,7 +36,7 @@ class Dial(Cost):
 
 
 def dials(data: ReportData) -> list[Dial]:
-    """The costs to choose by: FLOPs, parameters and size, and what candidates take on devices."""
+    """The costs to choose by: FLOPs, parameters and size, and what budgets say of other lengths and of devices."""
     known = [column for column in COSTS if column in data.candidates]
     return [
         Dial(
@@ -44,7 +44,7 @@ def dials(data: ReportData) -> list[Dial]:
             limit=min((budget.limit for budget in data.budgets if budget.column == column), default=None),
             teacher=data.teacher_costs.get(column),
         )
-        for column in (*known, *data.table.devices)
+        for column in (*known, *data.table.at_lengths, *data.table.devices)
     ]
 
 
@@ -58,7 +58,7 @@ def choosable(data: ReportData) -> pd.DataFrame:
 
 def facts(data: ReportData) -> dict[str, Any]:
     """What `choose.js` needs beside the students' `HOVER_COLUMNS`; rows are named by their number."""
-    more = [name for name in (*_MORE, *data.table.devices) if name in data.candidates]
+    more = [name for name in (*_MORE, *data.table.at_lengths, *data.table.devices) if name in data.candidates]
     head, found, tail = data.export_command.partition(_PICK)
     numbers = {name: row for row, name in enumerate(data.candidates["id"])}
     return {

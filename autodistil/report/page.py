@@ -277,6 +277,7 @@ def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
         Cell("M params", significant(row["params"] / 1e6)),
         Cell("MB", significant(row["size_mb"])),
         *(Cell(name, significant(row[name])) for name in data.table.devices),
+        *(Cell(f"M{name}", significant(row[name] / 1e6)) for name in data.table.at_lengths),
         *([Cell("Score", f"{row['score']:.4f}")] if data.score_name is not None else []),
         Cell("Loss", f"{row['loss']:.4f}"),
         Cell("Rank", f"{row['rank']:.0f}"),

@@ -226,7 +226,7 @@ def _knee_sentence(data: ReportData) -> Iterator[str]:
         name = cost_of(column).name
         yield (
             f"The knee of the front, {data.knee}, takes {share(knee.value(column), best.value(column))} of its "
-            f"{name if column == 'flops' else name[0].lower() + name[1:]} "
+            f"{name if name.startswith('FLOPs') else name[0].lower() + name[1:]} "
             f"at a {by.name} of {knee.value(by.column):.4f} instead of {best.value(by.column):.4f}."
         )
 

@@ -48,13 +48,19 @@ def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
         RunError: this machine was not profiled for one of them.
         ProfileError: a table is damaged, or says too little.
     """
-    parsed = {budget.text: budget for budget in map(read_budget, budgets)}
+    parsed = {budget.text: _at_run_length(budget, inputs.seq_len) for budget in map(read_budget, budgets)}
     targets = targets_of(inputs.teacher, inputs.config, parsed.values())
     on_devices = {target.budget.text: _device_cost(inputs, target) for target in targets}
     shape = inputs.teacher.encoder_shape
     problem = SearchProblem(inputs.space, shape, tuple(parsed.values()), inputs.seq_len, on_devices)
     problem.check_feasible()
     return problem
+
+
+def _at_run_length(budget: Budget, seq_len: int) -> Budget:
+    """The budget without a length where that is the run's: it limits a cost that every student has a column of."""
+    own = budget.seq_len == seq_len and not isinstance(budget, DeviceBudget)
+    return replace(budget, seq_len=None) if own else budget
 
 
 class Measure(Protocol):

@@ -70,14 +70,13 @@ def write_formats(
 def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: Sequence[str]) -> ReportData:
     """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
     inputs, folder, best = run.inputs, run.folder, best_id(table)
-    lines = [b for b in problem.budgets if b.text in problem.device_costs or b.seq_len in (None, inputs.seq_len)]
     rows = read_metrics(folder.metrics_path) if folder.metrics_path.is_file() else []
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
     return ReportData(
         title=f"{run.config.teacher} · {inputs.space.name}",
         table=table,
         training=pd.DataFrame(rows, columns=list(StepMetrics.__dataclass_fields__)),
-        budgets=tuple(lines),
+        budgets=problem.budgets,
         best=best,
         knee=knee_id(table),
         teacher_costs=teacher_costs(inputs),

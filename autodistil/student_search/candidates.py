@@ -79,7 +79,8 @@ class CandidateRow:
     axes: Mapping[str, int]
     """The student's dimensions, and the optional axes that its space has."""
     costs: Mapping[str, float]
-    """Closed forms of `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`."""
+    """Closed forms of `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`;
+    `flops@256` where a budget is at a length of its own."""
     devices: Mapping[str, float | None]
     """Costs on the devices of budgets, such as `ms@laptop` (what counts) and `ms@laptop measured`."""
     feasible: bool
@@ -256,7 +257,7 @@ class CandidateTable:
             id=str(student_id),
             sub_space=str(known["sub_space"]),
             axes=of(int, *SIZES),
-            costs={**of(int, *COST_COLUMNS, KV_BYTES), **of(float, "size_mb")},
+            costs={**of(int, *COST_COLUMNS, KV_BYTES), **of(float, "size_mb", *self.at_lengths)},
             devices={**dict.fromkeys(self.devices), **of(float, *self.devices)},
             **of(float, "loss", "estimate", "score", "refined_loss"),
             **of(int, "texts", "rank", "rank_in_sub_space"),
@@ -275,7 +276,12 @@ class CandidateTable:
     @property
     def devices(self) -> list[str]:
         """Columns that hold a cost on a device, such as `ms@laptop` and `ms@laptop measured`."""
-        return [str(name) for name in self.frame if "@" in str(name)]
+        return [str(name) for name in self.frame if "@" in str(name) and str(name) not in self.at_lengths]
+
+    @property
+    def at_lengths(self) -> list[str]:
+        """Columns that hold FLOPs at the length of a budget, such as `flops@256`."""
+        return [str(name) for name in self.frame if str(name).startswith("flops@")]
 
     # ---- order
 

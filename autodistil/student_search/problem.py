@@ -44,8 +44,12 @@ class SearchProblem:
         return self.costs_of(self.space.candidates)
 
     def costs_of(self, students: Sequence[Candidate]) -> pd.DataFrame:
-        """The cost table of some students, by id, with what they take on the devices of budgets."""
+        """The cost table of some students, by id, with what budgets ask of other lengths and devices."""
         costs = cost_table(students, self.shape, self.seq_len).set_index("id", drop=False)
+        configs = [candidate.config for candidate in students]
+        for budget in self.budgets:
+            if budget.column not in costs and budget.text not in self.device_costs:
+                costs[budget.column] = budget_cost(budget, configs, self.shape, self.seq_len)
         return pd.concat([costs, *(device.columns.loc[costs.index] for device in self.device_costs.values())], axis=1)
 
     @cached_property

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from plotly.offline import get_plotlyjs
-from report_helpers import EVIL, TEACHER, hostile_report, many, report_of, usual_report, with_candidates
+from report_helpers import EVIL, SHAPE, TEACHER, hostile_report, many, report_of, usual_report, with_candidates
 
-from autodistil.costs.budget import Budget
-from autodistil.costs.units import COSTS, scaled, share
+from autodistil.costs.budget import Budget, read_budget
+from autodistil.costs.units import COSTS, cost_of, scaled, share
 from autodistil.errors import RunError
 from autodistil.report import picture
+from autodistil.report.choose import dials
 from autodistil.report.front import front_figure
 from autodistil.report.page import page, write_html
 from autodistil.report.picture import find_chrome, write_png
@@ -39,6 +40,9 @@ from autodistil.report.rows import (
 )
 from autodistil.report.style import DARK, LIGHT, Scale, as_text, resolve, training_figures
 from autodistil.space.files import load_space
+from autodistil.student_search.candidates import CandidateTable
+from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.problem import SearchProblem
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,30 @@ def tasked(usual):
     """Every third scored student has a task score; the best by loss has none."""
     scored = usual.candidates.loc[usual.candidates["loss"].notna(), "id"]
     return report_of(load_space("minilm-l6-h384").candidates, tasked=[i for i in scored[::3] if i != usual.best])
+
+
+@pytest.fixture(scope="module")
+def longer(usual):
+    """A search whose budget at another length binds, and the one at the run's does not."""
+    space, texts = load_space("minilm-l6-h384"), ("9GFLOPs", "300MFLOPs@512")
+    problem = SearchProblem(space, SHAPE, tuple(map(read_budget, texts)), 128)
+    table = CandidateTable.of(problem)
+    table = table.scored({i: 1.0 + 1e7 / table[i].costs["flops"] for i in table.ids if table[i].feasible})
+    return replace(usual, table=table, budgets=problem.budgets, best=best_id(table), knee=knee_id(table))
+
+
+def test_a_budget_at_a_length_of_its_own_is_told_like_any_other(longer):
+    assert headline(longer) == f"{longer.best} is the best student under 9GFLOPs and 300MFLOPs@512."
+    loose, tight = budget_rows(longer)
+    out = int((~longer.candidates["feasible"]).sum())
+    assert out
+    assert (loose.verdict, tight.verdict) == ("does not bind: no student costs more", f"binds: {out:,} students out")
+    assert tight.best == f"{cost_of('flops').text(longer.table[longer.best].costs['flops@512'])} (98 %)"
+    assert [dial.limit for dial in dials(longer) if dial.column == "flops@512"] == [3e8]
+    assert cost_of("flops@512").name == "FLOPs at 512 tokens"
+    assert longer.table.devices == []
+    assert "FLOPs at 512 tokens" in page(longer)
+    assert "of its FLOPs at 512 tokens " in sentences(longer)[0]
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def search(
     profile_devices(run.inputs, measure)
     problem = search_problem(run.inputs, run.config.budgets)
     with run.tracker.working(), run.folder.locked():
-        of_sub_space = problem.feasible.groupby(problem.table["sub_space"]).any()
+        of_sub_space = problem.possible.feasible.groupby(problem.table["sub_space"]).any()
         needed = [sub for sub in run.inputs.space.sub_spaces if of_sub_space[sub.name]]
         skipped = skipped_notes(run.superlms, needed)
         notes = _say(run.progress, [*budget_notes(problem), *skipped])

@@ -3,7 +3,7 @@
 A budget means this machine or a latency table that is given along (`resolve_target`). Students measured by design are
 stand-ins with untrained weights; a model is fitted to them. Finalists are measured again as they are exported; they
 correct the model for those that are not measured yet. A budget counts as met only by such a measurement (`measured`),
-never by a prediction.
+never by a prediction, and before it as broken only by the lower end of the interval (`lowest`).
 """
 
 from __future__ import annotations
@@ -81,6 +81,12 @@ class DeviceCost:
         cost = values.fillna(self.corrected.predict(self.load)["value"])
         table = pd.DataFrame({"cost": cost, **predicted, "measured": values})
         return table.set_index(pd.Index([candidate.id for candidate in self.candidates]))
+
+    @cached_property
+    def lowest(self) -> pd.Series:
+        """What each student may take at best, by id: the measurement, else the lower end of the corrected interval."""
+        low = self.corrected.predict(self.load)["low"].to_numpy()
+        return self.table["measured"].fillna(pd.Series(low, index=self.table.index))
 
     @property
     def columns(self) -> pd.DataFrame:

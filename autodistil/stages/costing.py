@@ -43,8 +43,12 @@ from autodistil.utils import Progress
 def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
     """Students, costs and budgets of a run.
 
+    Returns:
+        The problem in which students meet the budget of a device by their measurement or prediction; `possible` is the
+        one to search.
+
     Raises:
-        BudgetError: a budget cannot be read, or no student meets them all.
+        BudgetError: a budget cannot be read, or no student may meet them all.
         RunError: this machine was not profiled for one of them.
         ProfileError: a table is damaged, or says too little.
     """
@@ -53,7 +57,7 @@ def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
     on_devices = {target.budget.text: _device_cost(inputs, target) for target in targets}
     shape = inputs.teacher.encoder_shape
     problem = SearchProblem(inputs.space, shape, tuple(parsed.values()), inputs.seq_len, on_devices)
-    problem.check_feasible()
+    problem.possible.check_feasible()
     return problem
 
 

@@ -1,8 +1,10 @@
 """Budgets of devices hold in the end: finalists are extracted, exported and measured, and the search goes on until.
 
-A model only prunes. Of the ranked students the best ones are measured as they are exported; where one breaks a budget
-it is out, its measurement corrects the model, and students are ranked again under the corrected costs. That ends when
-the best, the knee and those that are to be refined are measured and within budget, or after too many rounds.
+A model only prunes, and only students that break a budget even at the lower end of their interval. Of the ranked
+students the best ones are measured as they are exported; where one breaks a budget it is out, its measurement corrects
+the model, and students are ranked again under the corrected costs. That ends when the best, the knee and those that are
+to be refined are measured and within budget, or after too many rounds. In the end students that were not measured are
+held to their prediction.
 """
 
 from __future__ import annotations
@@ -51,15 +53,15 @@ def hold_budgets(
     Raises:
         BudgetError: no measured student holds.
     """
-    table = rank(problem)
+    table = rank(problem.possible)
     for _ in range(ROUNDS if _measurable(problem) else 0):
         chosen = _in_question(max(1, run.config.refine_top), problem, table)
         if not chosen:
             break
         _measure(run.inputs, run.superlms, problem, chosen, measure)
         problem = search_problem(run.inputs, run.config.budgets)
-        table = rank(problem)
-    return _measured_only(run.progress, problem, table, rank)
+        table = rank(problem.possible)
+    return _measured_only(run.progress, problem, table.under(problem))
 
 
 def _measurable(problem: SearchProblem) -> list[DeviceCost]:
@@ -69,11 +71,13 @@ def _measurable(problem: SearchProblem) -> list[DeviceCost]:
 
 def _in_question(wanted: int, problem: SearchProblem, table: CandidateTable) -> list[str]:
     """Ids to measure: the unmeasured among the first of the front and the knee; none once those that count are."""
-    order, knee, unmeasured = table.front.best_first.ids, knee_id(table), problem.unmeasured
-    if not unmeasured.intersection([best_id(table), knee, *order[:wanted]]):
-        return []
-    finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee])
-    return [student_id for student_id in finalists if student_id in unmeasured]
+    unmeasured = problem.unmeasured
+    for ranked in (table, table.under(problem)):  # those who may hold, then those who count in the end
+        order, knee = ranked.front.best_first.ids, knee_id(ranked)
+        if unmeasured.intersection([best_id(ranked), knee, *order[:wanted]]):
+            finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee])
+            return [student_id for student_id in finalists if student_id in unmeasured]
+    return []
 
 
 def _measure(
@@ -116,10 +120,10 @@ def undisturbed(
 
 
 def _measured_only(
-    progress: Progress, problem: SearchProblem, table: CandidateTable, rank: Rank
+    progress: Progress, problem: SearchProblem, table: CandidateTable
 ) -> tuple[SearchProblem, CandidateTable]:
     """After the last round: if the best is still not measured, the best of those that are and hold."""
-    if best_id(table) not in problem.unmeasured:
+    if len(table.front) and best_id(table) not in problem.unmeasured:
         return problem, table
     held = problem.measured_only()
     if held is problem:
@@ -130,7 +134,7 @@ def _measured_only(
             "machine does nothing else"
         )
     progress.say(f"measured {ROUNDS} rounds of finalists; only measured students are left in")
-    return held, rank(held)
+    return held, table.under(held)
 
 
 def device_notes(problem: SearchProblem, student_id: str) -> list[str]:

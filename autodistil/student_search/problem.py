@@ -32,6 +32,9 @@ class SearchProblem:
     """What students take on the device of each budget that is one of a device, by its text."""
     excluded: frozenset[str] = frozenset()
     """Ids that are out whatever they cost."""
+    lenient: bool = False
+    """Students not measured yet meet the budget of a device where the lower end of their interval does: a prediction
+    rules nobody out who may hold. Not of devices that cannot be measured here."""
 
     @cached_property
     def candidates(self) -> dict[str, Candidate]:
@@ -69,13 +72,20 @@ class SearchProblem:
     @cached_property
     def excess(self) -> pd.DataFrame:
         """Relative excess over each budget (columns: its text), feasible at <= 0."""
-        columns = {budget.text: budget.excess(self.budget_costs[budget.text]) for budget in self.budgets}
+        measurable = {text: device for text, device in self.device_costs.items() if self.lenient and device.measurable}
+        costs = self.budget_costs.assign(**{text: device.lowest for text, device in measurable.items()})
+        columns = {budget.text: budget.excess(costs[budget.text]) for budget in self.budgets}
         return pd.DataFrame(columns, index=self.table.index)
 
     @cached_property
     def feasible(self) -> pd.Series:
         """Which students meet every budget, by id."""
         return (self.excess <= 0).all(axis=1) & ~self.excess.index.isin(list(self.excluded))
+
+    @cached_property
+    def possible(self) -> SearchProblem:
+        """The problem as it is searched, before finalists are measured: who may hold is in (`lenient`)."""
+        return replace(self, lenient=True) if self.device_costs else self
 
     @cached_property
     def unmeasured(self) -> frozenset[str]:

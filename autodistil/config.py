@@ -133,7 +133,7 @@ class RunConfig:
     batch_size: Annotated[int, AtLeast(1)] = 16
     """Sequences per step, or four times as many sentences or images."""
     accumulate: Annotated[int, AtLeast(1)] = 1
-    """Micro-batches that a step is cut into, to save memory."""
+    """Micro-batches that a step is cut into, to save memory; its gradient stays that of the whole batch."""
     seq_len: Annotated[int, AtLeast(8)] = 128
     """Tokens per training sequence, and the length at which costs are stated."""
     learning_rate: Annotated[float, Above(0)] = 1e-3

@@ -12,7 +12,7 @@ from autodistil_helpers import RECIPE, objective_of, random_teacher, small_space
 from torch import multiprocessing
 
 from autodistil.models.superlm import SuperLM
-from autodistil.training.trainer import SuperLMTrainer, train
+from autodistil.training.trainer import SuperLMTrainer, train, train_step
 from autodistil.training.workers import ALONE, DistributedWorkers
 
 EVERY_TERM = (
@@ -41,13 +41,20 @@ def gradients(case, workers=ALONE):
     """Gradients by parameter name, and losses, of one step."""
     objective, padded, parts, in_place = CASES[case]
     trainer = new_trainer(objective, accumulate=parts, in_place=in_place)
-    losses = []
-    for batch in batches(padded, parts):
-        part, share = workers.take(batch)
-        states = random_teacher().states(part, None, trainer.objective.needs_output, trainer.objective.needs_hidden)
-        losses.append(trainer.add_gradients(part, states, share))
-    found = {name: p.grad for name, p in trainer.superlm.parameters.items() if p.grad is not None}
-    return found, workers.start_sum(list(found.values()), torch.stack(losses).mean(0))()
+    return gradients_of(trainer, batches(padded, parts), random_teacher(), workers)
+
+
+def gradients_of(trainer, micro_batches, teacher, workers=ALONE):
+    """Gradients by parameter name and losses of the trainer's next step, whose update is left out."""
+    found = {}
+
+    def update():
+        found.update({name: p.grad for name, p in trainer.superlm.parameters.items() if p.grad is not None})
+        return 0.0, 0.0
+
+    trainer.update = update
+    (row,) = train_step([trainer], teacher, micro_batches, None, workers)
+    return found, torch.tensor([row.loss, row.largest_loss, row.smallest_loss])
 
 
 def trained(workers=ALONE):

@@ -8,7 +8,7 @@ the identity, and the loss is what it would be with the whole vocabulary, to the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Reading:
         attention = AttentionStates(*(per_head.to(part.dtype) @ part for part in states.attention))
         output = None if states.output is None else self.means.to(states.output.dtype) @ states.output
         hidden = tuple(self.means.to(layer.dtype) @ layer for layer in states.hidden)
-        return ModelStates(attention, output, hidden)
+        return replace(states, attention=attention, output=output, hidden=hidden)
 
 
 def read(batch: Batch, spellings: Spellings, padding: int) -> Reading:

@@ -8,7 +8,7 @@ by themselves (MPNet) have forward hooks on their three projections instead, whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -40,6 +40,11 @@ class AttentionStates:
         return iter((self.query, self.key, self.value))
 
 
+Gather = Callable[[Tensor], Tensor]
+"""A row for each text of a part of a batch, (texts, dim) -> the rows of all its texts, of which those alone carry
+gradients."""
+
+
 @dataclass(frozen=True)
 class ModelStates:
     """What a forward of a teacher or student yields to the objectives."""
@@ -58,13 +63,15 @@ class ModelStates:
     """The model's own pooled output (batch, hidden), where it has one and the output was asked for."""
     shared: dict[Any, Any] | None = None
     """Where terms of an objective keep what they form of these states, for all students that are compared with them."""
+    gather: Gather | None = None
+    """Where these texts are a part of a training step's batch."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
         output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
         hidden = tuple(layer.detach() for layer in self.hidden)
-        return ModelStates(attention, output, hidden, head, self.tokens, pooled)
+        return ModelStates(attention, output, hidden, head, self.tokens, pooled, gather=self.gather)
 
     def for_many(self) -> ModelStates:
         """These states as targets of several students of one batch, which then share what is formed of them."""

@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, embeddings_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_embeddings_of, embeddings_of
 
 TEMPERATURE = 0.05
 """The scale at which sentence encoders are trained (SimCSE, arXiv 2104.08821)."""
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
-    """The mean over the texts of the micro-batch, those of other workers included."""
-    ours, theirs = (options.gather(embeddings_of(states, mask, options)) for states in (student, teacher))
+    """The mean over the texts of the step's batch, those of other micro-batches and workers included."""
+    ours, theirs = (batch_embeddings_of(states, mask, options) for states in (student, teacher))
     return _divergences(ours, theirs).mean()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from autodistil.errors import ConfigError, suggest
 from autodistil.models.attention import ModelStates
 from autodistil.objectives import TERMS
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, embeddings_of, tokens_of
 
 AUTO = "auto"
 DEFAULT = "relation-kl"
@@ -30,21 +30,19 @@ DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
 
 @dataclass(frozen=True)
 class Share:
-    """The part of a micro-batch that the texts at hand are, in [0, 1] by each measure, where workers share it.
+    """The part of a training step's batch that the texts at hand are, in [0, 1] by each measure.
 
-    Weighted by it, the terms of all workers add up to those of the whole micro-batch.
+    Weighted by it, the terms of all parts, micro-batches and workers' rows of these, add up to those of the batch.
     """
 
     tokens: float = 1.0
     pairs: float = 1.0
     """Share of the ordered pairs of real tokens of one text."""
     texts: float = 1.0
-    batch: float = 1.0
-    """One over the workers: of what each of them computes in full."""
-    gather: Callable[[Tensor], Tensor] | None = None
-    """As in `TermOptions`."""
     predictions: float = 1.0
     """Share of the real tokens that have another one behind them."""
+    batch: float = 1.0
+    """One over the parts: of what is computed in full for each of them."""
 
     def of(self, term: Term, loss: Tensor) -> Tensor:
         """This share of a term's loss. A full one keeps its gradient: that is by own texts only, so a part already."""
@@ -53,7 +51,7 @@ class Share:
 
 
 WHOLE = Share()
-"""Share of the one worker that there is."""
+"""Share of a batch that one worker takes in one piece."""
 
 
 _TEXT_WEIGHTS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -104,11 +102,19 @@ class Objective:
         """Whether some term takes the student's dimensions for the teacher's leading ones."""
         return any(TERMS[name].by_dimension for _, name in self.terms)
 
+    @property
+    def compares_texts(self) -> bool:
+        """Whether some term compares the texts of a batch with each other, so that it has to see all of them."""
+        return any(TERMS[name].mean_over == "batch" for _, name in self.terms)
+
+    def embeddings(self, states: ModelStates, mask: Mask) -> Tensor:
+        """What such terms compare texts by, (texts, hidden)."""
+        return embeddings_of(states, mask, self.options)
+
     def __call__(self, student: ModelStates, teacher: ModelStates, mask: Mask = None, share: Share = WHOLE) -> Tensor:
         """The scalar loss; `mask` (batch, seq) is True at real tokens, None where the batch has no padding."""
-        options = self.options if share.gather is None else replace(self.options, gather=share.gather)
         losses = [
-            weight * share.of(TERMS[name], TERMS[name].loss(student, teacher, mask, options))
+            weight * share.of(TERMS[name], TERMS[name].loss(student, teacher, mask, self.options))
             for weight, name in self.terms
         ]
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]

@@ -32,8 +32,6 @@ class TermOptions:
     pooling: str = "mean"
     causal: bool = False
     """Relations are those of a decoder: a token's to itself and those before it."""
-    gather: Callable[[Tensor], Tensor] = lambda embeddings: embeddings
-    """Embeddings of these texts -> those of all texts of the micro-batch, where workers share it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Term:
     texts: Callable[[Block, TermOptions], Tensor] | None = None
     """Losses of the texts of a block, (texts,); None: each text is a batch of its own."""
     mean_over: Literal["tokens", "pairs", "texts", "predictions", "batch"] = "tokens"
-    """What the loss is a mean over, a field of `Share`; `batch`: it compares the texts of a batch with each other."""
+    """What the loss is a mean over, a field of `Share`. `batch`: it compares the texts of a batch with each other, by
+    `batch_embeddings_of`, so it has to see the embeddings of all of them."""
     needs: Literal["attention", "output", "hidden"] = "attention"
     """Q, K, V of the distilled layer; the last hidden states; or those of every layer."""
     by_dimension: bool = False
@@ -97,3 +96,9 @@ def embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tens
     assert states.output is not None, "the forward was run without its output"
     pooled = None if states.pooled is None else precise(states.pooled)
     return pool(options.pooling, precise(states.output), pooled, mask)
+
+
+def batch_embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """Those of all texts of the step's batch, (texts, hidden), in whatever parts it goes through the model."""
+    embeddings = embeddings_of(states, mask, options)
+    return embeddings if states.gather is None else states.gather(embeddings)

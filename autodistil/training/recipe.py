@@ -12,7 +12,7 @@ class Recipe:
     steps: int
     """Optimiser steps."""
     accumulate: int
-    """Micro-batches that a step is cut into (gradient accumulation)."""
+    """Micro-batches that a step is cut into (gradient accumulation); the gradient is that of the whole batch."""
     learning_rate: float
     """Peak learning rate of AdamW."""
     warmup: float

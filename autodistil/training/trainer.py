@@ -7,23 +7,24 @@ so SuperLMs may be trained together, apart, or resumed from different steps, wit
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import chain, zip_longest
 
 import torch
 from torch import Tensor
 
 from autodistil.data.batch import Batch, count_tokens, real_tokens
-from autodistil.models.attention import ModelStates
-from autodistil.models.superlm import SuperLM
+from autodistil.models.attention import Gather, ModelStates
+from autodistil.models.superlm import SuperLM, TokenRows
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
 from autodistil.space.student import StudentConfig
 from autodistil.training.assistant import StudentAssistant
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
-from autodistil.training.workers import ALONE, TrainingWorkers
+from autodistil.training.workers import ALONE, Part, TrainingWorkers
 
 
 @dataclass(frozen=True)
@@ -85,38 +86,52 @@ class SuperLMTrainer:
         """Whether all steps are done."""
         return self.steps_done >= self.recipe.steps
 
-    def add_gradients(self, batch: Batch, teacher_states: ModelStates, share: Share = WHOLE) -> Tensor:
-        """Forward and backward of this step's students on one micro-batch.
+    def add_gradients(
+        self, batch: Batch, teacher_states: ModelStates, share: Share = WHOLE, gathers: Sequence[Gather] = ()
+    ) -> Tensor:
+        """Forward and backward of this step's students on a part of the step's batch.
 
-        Gradients are the mean over students and micro-batches (the paper adds them; AdamW does not see the factor).
+        Gradients are the mean over students (the paper adds them; AdamW does not see the factor), summed over parts.
         In place, all but the first student learn from the first (in-place distillation; Yu & Huang 2019).
 
         Args:
-            batch: this worker's texts of the micro-batch.
+            batch: the texts of the part.
             teacher_states: what the students are compared with.
-            share: the part of the micro-batch that `batch` is.
+            share: what share of the step's batch they are.
+            gathers: of each student, what gives the embeddings of all texts; none where these are all.
 
         Returns:
-            This worker's share of the losses of the students in drawing order, (students,), detached.
+            This part's share of the losses of the students in drawing order, (students,), detached.
         """
         students = self.students()
-        rows = self.superlm.token_rows(batch)
-        inputs = rows.batch if rows is not None else batch
-        mask = real_tokens(batch)
+        rows, mask = self.superlm.token_rows(batch), real_tokens(batch)
         losses = []
-        for student in students:
-            dtype = DTYPES[self.recipe.precision]
-            leaves = self.superlm.leaf_weights(student, rows, dtype, self.objective.needs_head)
-            states = self.superlm.forward(
-                student, inputs, leaves, self.objective.needs_output, self.objective.needs_hidden
-            )
+        for student, gather in zip_longest(students, gathers):
+            states, leaves = self._forward(student, batch, rows)
+            states = replace(states, gather=gather)
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
                 teacher_states = replace(states.detach(), tokens=teacher_states.tokens).for_many()
-            (loss / (len(students) * self.recipe.accumulate)).backward()
+            (loss / len(students)).backward()
             self.superlm.accumulate(student, leaves, rows)
             losses.append(loss.detach())
         return torch.stack(losses)
+
+    @torch.no_grad()
+    def embeddings(self, batch: Batch, teacher_states: ModelStates) -> list[Tensor]:
+        """What terms compare texts by, (texts, hidden): of the targets, then of each student of this step."""
+        rows, mask = self.superlm.token_rows(batch), real_tokens(batch)
+        students = (self._forward(student, batch, rows)[0] for student in self.students())
+        return [self.objective.embeddings(states, mask) for states in chain([teacher_states], students)]
+
+    def _forward(
+        self, student: StudentConfig, batch: Batch, rows: TokenRows | None
+    ) -> tuple[ModelStates, dict[str, Tensor]]:
+        """States of a student, and the leaves that its gradients go to."""
+        objective, dtype = self.objective, DTYPES[self.recipe.precision]
+        leaves = self.superlm.leaf_weights(student, rows, dtype, objective.needs_head)
+        inputs = batch if rows is None else rows.batch
+        return self.superlm.forward(student, inputs, leaves, objective.needs_output, objective.needs_hidden), leaves
 
     def students(self) -> list[StudentConfig]:
         """The students of the step to come, largest first and smallest last under the sandwich rule."""
@@ -166,35 +181,40 @@ def train(
 def train_step(
     trainers: Sequence[SuperLMTrainer],
     teacher: Teacher,
-    batches: Iterator[Batch],
+    batches: Iterable[Batch],
     layer: int | None,
     workers: TrainingWorkers = ALONE,
 ) -> list[StepMetrics]:
     """One step of each trainer on the same micro-batches, and on the same states where they have one teacher.
 
     A trainer alone is updated right after its last micro-batch, so that gradients of one SuperLM are held at a time;
-    among workers the sums of all SuperLMs are under way while the next one computes.
+    among workers the sums of all SuperLMs are under way while the next one computes. Where terms compare the texts of
+    the batch and it comes in several micro-batches, all go through the models once before, for their embeddings.
     """
+    batches = list(batches)
+    parts = workers.take(batches)
     steps = [_Step(trainer, workers) for trainer in trainers]
+    if len(parts) > 1:
+        _look_ahead([step for step in steps if step.trainer.objective.compares_texts], teacher, parts, layer)
     tokens, finished = 0, []
-    for batch, last in _marking_last(batches):
-        part, share = workers.take(batch)
-        targets = _target_states(trainers, teacher, part, layer)
+    for batch, part in zip(batches, parts, strict=True):
+        targets = _target_states(trainers, teacher, part.batch, layer)
         tokens += count_tokens(batch, targets[0].attention.query.shape[2])
         for step, states in zip(steps, targets, strict=True):
-            step.add(part, states, share, last)
-            if last and workers is ALONE:
+            step.add(part, states, last=part is parts[-1])
+            if part is parts[-1] and workers is ALONE:
                 finished.append(step.finish(tokens))
     return finished or [step.finish(tokens) for step in steps]
 
 
-def _marking_last(batches: Iterator[Batch]) -> Iterator[tuple[Batch, bool]]:
-    """Each batch, and whether it is the last one."""
-    held = next(batches)
-    for batch in batches:
-        yield held, False
-        held = batch
-    yield held, True
+def _look_ahead(steps: Sequence[_Step], teacher: Teacher, parts: Sequence[Part], layer: int | None) -> None:
+    """Form the embeddings of all texts of a step by its targets and students, without a graph."""
+    for part in parts if steps else ():
+        targets = _target_states([step.trainer for step in steps], teacher, part.batch, layer)
+        for step, states in zip(steps, targets, strict=True):
+            step.look_ahead(part, states)
+    for step in steps:
+        step.known = [step.workers.all_reduce(known) for known in step.known]
 
 
 @dataclass
@@ -203,17 +223,28 @@ class _Step:
 
     trainer: SuperLMTrainer
     workers: TrainingWorkers
+    known: list[Tensor] = field(default_factory=list)
+    """Embeddings (texts, hidden) of the step's texts, where they were looked at ahead: of the targets, the students."""
     losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
     wait: Callable[[], Tensor] = field(init=False)
 
-    def add(self, batch: Batch, states: ModelStates, share: Share, last: bool) -> None:
-        """Take a micro-batch; after the last one the sum over the workers is under way."""
+    def look_ahead(self, part: Part, states: ModelStates) -> None:
+        """Form the embeddings of a part's texts."""
         start = time.perf_counter()
-        self.losses.append(self.trainer.add_gradients(batch, states, share))
+        placed = [part.placed(ours) for ours in self.trainer.embeddings(part.batch, states)]
+        self.known = [a + b for a, b in zip(self.known, placed, strict=True)] if self.known else placed
+        self.seconds += time.perf_counter() - start
+
+    def add(self, part: Part, states: ModelStates, last: bool) -> None:
+        """Take a part; after the last one the sum over the workers is under way."""
+        start = time.perf_counter()
+        known: Sequence[Tensor | None] = self.known or [None] * (1 + len(self.trainer.students()))
+        theirs, *ours = (self.workers.gather(part, embeddings) for embeddings in known)
+        self.losses.append(self.trainer.add_gradients(part.batch, replace(states, gather=theirs), part.share, ours))
         if last:
             gradients = [p.grad for p in self.trainer.superlm.parameters.values() if p.grad is not None]
-            self.wait = self.workers.start_sum(gradients, torch.stack(self.losses).mean(0))
+            self.wait = self.workers.start_sum(gradients, torch.stack(self.losses).sum(0))
         self.seconds += time.perf_counter() - start
 
     def finish(self, tokens: int) -> StepMetrics:

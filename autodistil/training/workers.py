@@ -1,15 +1,17 @@
-"""Data parallelism: N workers share each global micro-batch and get the gradient that one worker would have.
+"""Parts of a training step's batch: micro-batches that one worker takes in turn, and rows that N workers share.
 
-Every worker knows the whole micro-batch (ids are few bytes) and computes on its own contiguous rows, so nothing depends
-on N but the order of sums. A loss is a mean over tokens, pairs or texts of the micro-batch; a worker weighs its part by
-the share of these that it has, and the sum over workers of the gradients is that of the whole: whatever N is, and with
-padding, where the mean of N means would be another number. All students of a step are run first; then each SuperLM's
-gradients, which partial students leave in different places, go through one flat all-reduce, under way while the next
-SuperLM computes. Every worker then takes the same optimiser step.
+Either way the gradient is that of the whole batch. Every worker knows the whole batch (ids are few bytes), cut into
+micro-batches to save memory, and computes on its own contiguous rows of each, so nothing depends on N or on the number
+of micro-batches but the order of sums. A loss is a mean over tokens, pairs or texts of the batch; a part is weighed by
+the share of these that it has, and the sum over parts of the gradients is that of the whole: also with padding, where
+the mean of means would be another number. All students of a step are run first; then each SuperLM's gradients, which
+partial students leave in different places, go through one flat all-reduce, under way while the next SuperLM computes.
+Every worker then takes the same optimiser step.
 
-In-batch similarities couple all texts of a micro-batch. For those, workers gather the embeddings of all, each computes
-the whole loss and differentiates it by its own rows; the sum over workers is again the gradient of the whole, and no
-backward pass needs a collective (GradCache, arXiv 2101.06983, and OpenCLIP's local loss make use of the same).
+In-batch similarities couple all texts of a batch. For those, the embeddings of all are gathered, the whole loss is
+computed for each part and differentiated by its own rows; the sum over parts is again the gradient of the whole.
+Workers gather them inside the loss; micro-batches are not there at the same time, so a forward without a graph goes
+before (GradCache, arXiv 2101.06983). No backward pass needs a collective (OpenCLIP's local loss makes use of the same).
 """
 
 from __future__ import annotations
@@ -23,15 +25,68 @@ from torch import Tensor
 
 from autodistil.data.batch import Batch, count_samples, real_tokens, take_rows
 from autodistil.errors import ConfigError
+from autodistil.models.attention import Gather
 from autodistil.objectives.objective import WHOLE, Share
 
 
+@dataclass(frozen=True)
+class Part:
+    """One worker's rows of one micro-batch of a step."""
+
+    batch: Batch
+    share: Share
+    """What share of the step's batch it is."""
+    rows: slice
+    """Which texts of the step's batch these are."""
+    texts: int
+    """Of the step's batch."""
+
+    def placed(self, ours: Tensor) -> Tensor:
+        """Rows of these texts among zeros for all others, (texts, ...), detached."""
+        everyone = ours.new_zeros((self.texts, *ours.shape[1:]))
+        everyone[self.rows] = ours.detach()
+        return everyone
+
+
+@dataclass(frozen=True)
 class TrainingWorkers:
     """Those that train together, each making the same calls in the same order; here this process alone."""
 
-    def take(self, batch: Batch) -> tuple[Batch, Share]:
-        """This worker's part of a micro-batch, and what share of it that is."""
-        return batch, WHOLE
+    rank: int = 0
+    size: int = 1
+
+    def take(self, batches: Sequence[Batch]) -> list[Part]:
+        """This worker's rows of each micro-batch of a step; shares are of real tokens, pairs, texts and next tokens."""
+        texts = [count_samples(batch) for batch in batches]
+        if self.size == len(batches) == 1:
+            return [Part(batches[0], WHOLE, slice(0, texts[0]), texts[0])]
+        parts, first = [], 0
+        whole = torch.stack([_counts(batch) for batch in batches]).sum(0).clamp(min=1)
+        for batch, count in zip(batches, texts, strict=True):
+            rows = shard(count, self.rank, self.size)
+            own = take_rows(batch, rows)
+            share = Share(*(_counts(own) / whole).tolist(), batch=1 / (self.size * len(batches)))
+            parts.append(Part(own, share, slice(first + rows.start, first + rows.stop), sum(texts)))
+            first += count
+        return parts
+
+    def gather(self, part: Part, known: Tensor | None) -> Gather:
+        """What gives the rows of all texts of a step.
+
+        Args:
+            part: the texts whose rows are given to it.
+            known: the rows of all texts (texts, dim), formed before; None where one micro-batch is all of them.
+        """
+
+        def gathered(ours: Tensor) -> Tensor:
+            everyone = self.all_reduce(part.placed(ours)) if known is None else known
+            return torch.cat([everyone[: part.rows.start], ours, everyone[part.rows.stop :]])
+
+        return gathered
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum over the workers, in place."""
+        return tensor
 
     def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:
         """Begin to sum gradients (in place) and losses over the workers; the result waits and returns the losses."""
@@ -45,30 +100,15 @@ ALONE = TrainingWorkers()
 class DistributedWorkers(TrainingWorkers):
     """A worker of the default process group of torch.distributed, which must be open."""
 
-    rank: int
-    size: int
-
     @classmethod
     def current(cls) -> DistributedWorkers:
         """This process."""
         return cls(dist.get_rank(), dist.get_world_size())
 
-    def take(self, batch: Batch) -> tuple[Batch, Share]:
-        """This worker's rows of a micro-batch; shares are of its real tokens, pairs, texts and next tokens."""
-        samples = count_samples(batch)
-        rows = shard(samples, self.rank, self.size)
-        part, own = take_rows(batch, rows), rows.stop - rows.start
-        (tokens, pairs), (all_tokens, all_pairs) = _counts(part), _counts(batch)
-        following = (tokens - own) / max(1, all_tokens - samples)
-
-        def gather(ours: Tensor) -> Tensor:
-            """Rows of all workers (samples, dim) from this worker's, of which alone gradients come."""
-            everyone = ours.new_zeros((samples, *ours.shape[1:]))
-            everyone[rows] = ours.detach()
-            dist.all_reduce(everyone)
-            return torch.cat([everyone[: rows.start], ours, everyone[rows.stop :]])
-
-        return part, Share(tokens / all_tokens, pairs / all_pairs, own / samples, 1 / self.size, gather, following)
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """The sum over the workers, in place."""
+        dist.all_reduce(tensor)
+        return tensor
 
     def start_sum(self, gradients: Sequence[Tensor], losses: Tensor) -> Callable[[], Tensor]:
         """One flat all-reduce of gradients and losses."""
@@ -119,11 +159,16 @@ def check_batch(samples: int, workers: int) -> None:
         )
 
 
-def _counts(batch: Batch) -> tuple[int, int]:
-    """Real tokens, and pairs of these within a text; an image counts as one token, as all have the same number."""
+def _counts(batch: Batch) -> Tensor:
+    """Real tokens, pairs of these within a text, texts, and tokens behind another one: (4,), of float64.
+
+    An image counts as one token, as all have the same number.
+    """
     real = real_tokens(batch)
     if real is None:
-        samples, seq = count_samples(batch), batch["input_ids"].shape[1] if "input_ids" in batch else 1
-        return samples * seq, samples * seq * seq
-    lengths = real.sum(1)
-    return int(lengths.sum()), int(lengths.square().sum())
+        seq = batch["input_ids"].shape[1] if "input_ids" in batch else 1
+        lengths = torch.full((count_samples(batch),), seq)
+    else:
+        lengths = real.sum(1).cpu()
+    sums = lengths.sum(), lengths.square().sum(), len(lengths), (lengths - 1).sum()
+    return torch.tensor(sums, dtype=torch.float64)

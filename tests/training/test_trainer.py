@@ -99,18 +99,6 @@ def test_superlms_that_stand_at_different_steps_end_as_if_they_had_not():
     assert order == [[("b", 1)], [("b", 2)], [("b", 3)], [("b", 4)], [("a", 5), ("b", 5)], [("a", 6), ("b", 6)]]
 
 
-def test_accumulation_gives_the_gradient_of_the_whole_batch():
-    whole, parts = trainer_of(), trainer_of(recipe=replace(RECIPE, accumulate=2))
-    for trainer, count in ((whole, 1), (parts, 2)):
-        for batch in micro_batches(0, count):
-            trainer.add_gradients(batch, TEACHER.states(batch))
-    for name, parameter in whole.superlm.parameters.items():
-        other = parts.superlm.parameters[name].grad
-        assert (parameter.grad is None) == (other is None)
-        if other is not None:
-            torch.testing.assert_close(other, parameter.grad, rtol=1e-4, atol=1e-7)
-
-
 def test_parameters_without_gradient_are_not_decayed():
     trainer = trainer_of()
     name = f"encoder.layer.{TEACHER.dims.num_layers - 1}.output.dense.weight"

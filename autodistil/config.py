@@ -158,7 +158,7 @@ class RunConfig:
     """What ranks students on held-out text: `objective`, the loss that they are trained on, or `perplexity`, of
     decoders, whose logarithm is then the loss of reports; `auto`: perplexity for decoders."""
     seed: Annotated[int, AtLeast(0)] = 0
-    """Decides data order, drawn students and search."""
+    """Decides data order, drawn students and search; what is held out does not depend on it."""
 
     # What is searched: may change from search to search in one run.
     budgets: tuple[str, ...] = ()

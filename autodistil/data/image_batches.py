@@ -59,4 +59,4 @@ class RunImages(RunSamples):
     @property
     def tokens_a_step(self) -> int:
         """Tokens of a step's images."""
-        return self.batch_size * self.tokens
+        return self.samples_a_step * self.tokens

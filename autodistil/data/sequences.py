@@ -5,23 +5,24 @@ there is no padding.
 
 Sentences: the spans of the stream between one end of a sentence and the next. Sentence encoders are used on sentences,
 and an objective that compares the texts of a batch learns more from many short texts than from few long ones
-(reports/LOG.md). Ends are found by token, so any tokenizer will do: after `.`, `!`, `?` or a separator. A stretch that
-is too short to say something ("e.g.", "3.") is left out, a long one is cut.
+(reports/LOG.md). A stretch that is too short to say something ("No.", a separator) is left out, a long one is cut. Such
+an objective takes a copy of a sentence for another one that should be apart from it, so each sentence counts once,
+however often the corpus has it.
 
 The order is a pure function of (seed, step): a resumed run, another number of workers or a single worker sees the same
 batches. An epoch is a pseudo-random permutation computed index by index, a Feistel network with cycle walking (Black &
 Rogaway 2002, "Ciphers with Arbitrary Finite Domains"), so that it needs no memory however many samples there are, and
-does not depend on the random generator of a NumPy version.
+does not depend on the random generator of a NumPy version. It is cut into whole batches, so that none has a sample
+twice; what is left over, less than a batch and other samples each time, waits for the next epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import PADDING
 from autodistil.data.tokens import TokenStream
@@ -30,10 +31,8 @@ from autodistil.errors import CorpusError
 MIN_TOKENS = 5
 """Tokens of the shortest sentence."""
 
-_ENDS = frozenset(".!?。！？…")
-_CLOSING = "\"'”’)]»"
-_BLOCK = 1 << 22
-"""Tokens scanned at a time for the ends of sentences."""
+_BLOCK = 1 << 16
+"""Sentences hashed at a time."""
 
 _POOL_STEPS = 16
 """Steps whose sentences are sorted by length together, so that a batch needs little padding."""
@@ -89,10 +88,10 @@ class PackedSequences(_CutStream):
 
 @dataclass(frozen=True)
 class Sentences(_CutStream):
-    """The sentences of a stream."""
+    """The different sentences of a stream, each where it comes first."""
 
-    end_ids: np.ndarray
-    """Tokens that end a sentence, sorted."""
+    without: Sentences | None = None
+    """Sentences that must not be among them: those that are held out."""
 
     def __post_init__(self) -> None:
         if self.content_length < 2 * MIN_TOKENS:  # so that no half of a sentence that is cut is a scrap
@@ -101,15 +100,29 @@ class Sentences(_CutStream):
                 f"allowed: {self.seq_len - self.content_length + 2 * MIN_TOKENS} or more"
             )
         if len(self) < 1:
+            beside = " that is not held out too" if self.without else ""
             raise CorpusError(
                 f"the {self.stream.path.stem} text of {len(self.stream):,} tokens holds no sentence of {MIN_TOKENS} "
-                "tokens; add text, or give --text-unit sequences"
+                f"tokens{beside}; add text, or give --text-unit sequences"
             )
 
     @cached_property
     def spans(self) -> np.ndarray:
         """First token and end of each sentence in the stream, (sentences, 2); 16 bytes a sentence."""
-        ends = self._ends()
+        spans = self._all_spans()
+        hashes = self._hashes_of(spans)
+        first = np.sort(np.unique(hashes, return_index=True)[1])
+        if self.without is not None:
+            first = first[~np.isin(hashes[first], self.without.hashes)]
+        return spans[first]
+
+    @cached_property
+    def hashes(self) -> np.ndarray:
+        """A hash of each sentence, (sentences,) of uint64."""
+        return self._hashes_of(self.spans)
+
+    def _all_spans(self) -> np.ndarray:
+        ends = np.unique(np.append(self.stream.sentence_ends, len(self.stream)))
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         pieces = -(-(ends - starts) // self.content_length)  # a long sentence is cut evenly
         owner = np.repeat(np.arange(len(ends)), pieces)
@@ -117,17 +130,20 @@ class Sentences(_CutStream):
         length = (ends - starts)[owner]
         first = starts[owner] + length * number // pieces[owner]
         last = starts[owner] + length * (number + 1) // pieces[owner]
-        spans = np.stack([first, last], axis=1)
-        return spans[last - first >= MIN_TOKENS]
+        return np.stack([first, last], axis=1)[last - first >= MIN_TOKENS]
 
-    def _ends(self) -> np.ndarray:
-        """One past the last token of each sentence, ascending; the stream's end included."""
-        tokens = self.stream.tokens
-        found = [
-            start + 1 + np.flatnonzero(np.isin(tokens[start : start + _BLOCK], self.end_ids))
-            for start in range(0, len(tokens), _BLOCK)
-        ]
-        return np.unique(np.concatenate([*found, [len(tokens)]]).astype(np.int64))
+    def _hashes_of(self, spans: np.ndarray) -> np.ndarray:
+        """The sum over the tokens of a span of (token, place) mixed, (spans,) of uint64."""
+        hashes = np.empty(len(spans), np.uint64)
+        for start in range(0, len(spans), _BLOCK):
+            first, last = spans[start : start + _BLOCK].T
+            sizes = last - first
+            begins = np.cumsum(sizes) - sizes
+            places = np.arange(sizes.sum()) - np.repeat(begins, sizes)
+            tokens = self.stream.tokens[np.repeat(first, sizes) + places].astype(np.uint64)
+            mixed = _mix(tokens | (places.astype(np.uint64) << np.uint64(32)))
+            hashes[start : start + _BLOCK] = np.add.reduceat(mixed, begins)
+        return hashes
 
     @property
     def mean_length(self) -> float:
@@ -149,50 +165,50 @@ class Sentences(_CutStream):
         return texts
 
 
-def sentence_end_ids(tokenizer: PreTrainedTokenizerBase, separators: Iterable[int]) -> np.ndarray:
-    """Ids of the tokens after which a sentence ends, sorted (ids,)."""
-    # without the marks of word pieces and word starts
-    texts = {index: token.removeprefix("##").lstrip("Ġ▁ ") for token, index in tokenizer.get_vocab().items()}
-    ends = {index for index, text in texts.items() if text and text.rstrip(_CLOSING)[-1:] in _ENDS and len(text) <= 2}
-    return np.array(sorted(ends | set(separators)), dtype=np.int64)
-
-
 def batch_indices(num_samples: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """The samples of one step's global batch; workers take slices of it.
 
-    Steps run through permutations of all samples, one an epoch: within an epoch no sample comes twice and none is
-    missed, and a batch may end one epoch and begin the next.
+    Steps run through permutations of the samples, one an epoch, of whole batches: within an epoch, and so within a
+    batch, no sample comes twice.
 
     Args:
         num_samples: samples there are.
-        batch_size: samples of a step, of all workers together.
+        batch_size: samples of a step, of all workers together, if there are as many.
         step: from 0.
         seed: decides the permutations.
 
     Returns:
-        Indices (batch_size,) of int64.
+        Indices (min(batch_size, num_samples),) of int64.
     """
-    assert num_samples > 0
-    assert batch_size > 0
-    assert step >= 0
-    positions = step * batch_size + np.arange(batch_size, dtype=np.uint64)
-    epoch, index = np.divmod(positions, np.uint64(num_samples))
-    keys = _mix(_mix(np.full(batch_size, seed % 2**64, dtype=np.uint64)) + epoch)
-    return _permuted(index, num_samples, keys).astype(np.int64)
+    size = min(batch_size, num_samples)
+    epoch, place = divmod(step, num_samples // size)
+    return _of_epoch(num_samples, epoch, place * size, size, seed)
 
 
 def length_grouped_indices(sentences: Sentences, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """The sentences of one step, (batch_size,): of like length, and as random as `batch_indices` otherwise.
+    """The sentences of one step: of like length, and as random as `batch_indices` otherwise.
 
-    The sentences of 16 steps are drawn together, sorted by length and dealt out in random order: a function of the seed
-    and the step alone.
+    The sentences of 16 steps of an epoch are drawn together, sorted by length and dealt out in random order: a function
+    of the seed and the step alone.
     """
-    pool, place = divmod(step, _POOL_STEPS)
-    indices = batch_indices(len(sentences), _POOL_STEPS * batch_size, pool, seed)
+    size = min(batch_size, len(sentences))
+    steps = len(sentences) // size
+    epoch, place = divmod(step, steps)
+    first = place - place % _POOL_STEPS
+    together = min(_POOL_STEPS, steps - first)
+    indices = _of_epoch(len(sentences), epoch, first * size, together * size, seed)
     lengths = np.diff(sentences.spans[indices], axis=1)[:, 0]
     by_length = indices[np.argsort(lengths, kind="stable")]
-    turn = np.random.default_rng([seed, pool]).permutation(_POOL_STEPS)[place]
-    return by_length[turn * batch_size : (turn + 1) * batch_size]
+    turn = np.random.default_rng([seed, epoch, first]).permutation(together)[place - first]
+    return by_length[turn * size : (turn + 1) * size]
+
+
+def _of_epoch(num_samples: int, epoch: int, start: int, count: int, seed: int) -> np.ndarray:
+    """The samples from place `start` on of the permutation of an epoch, (count,) of int64."""
+    assert 0 <= start <= start + count <= num_samples
+    index = start + np.arange(count, dtype=np.uint64)
+    keys = _mix(_mix(np.full(count, seed % 2**64, dtype=np.uint64)) + np.uint64(epoch))
+    return _permuted(index, num_samples, keys).astype(np.int64)
 
 
 def _permuted(index: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:

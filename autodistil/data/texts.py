@@ -24,13 +24,11 @@ from autodistil.data.sequences import (
     Sentences,
     batch_indices,
     length_grouped_indices,
-    sentence_end_ids,
 )
 from autodistil.data.tokens import (
     MIN_HELDOUT_TOKENS,
     TokenizedCorpus,
     TokenStream,
-    separator_ids,
     special_affixes,
     tokenize_corpus,
 )
@@ -39,7 +37,8 @@ from autodistil.utils import Progress, atomic_path
 
 SENTENCES_PER_SEQUENCE = 4
 """Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence. Of images as many."""
-
+_DRAW_SEED = 0
+"""Of the draws that a corpus and its settings alone decide."""
 
 Samples = PackedSequences | Sentences | ImageSubset
 """Samples by number: `take(indices)` has them as its rows."""
@@ -87,7 +86,7 @@ class RunSamples(ABC):
 
     @property
     def batch_size(self) -> int:
-        """Samples per step.
+        """Samples per step that the configuration asks for.
 
         Raises:
             ConfigError: micro-batches do not divide it.
@@ -108,9 +107,27 @@ class RunSamples(ABC):
     def _times(self, sequences: int) -> int:
         return sequences * (1 if self.unit == "sequences" else SENTENCES_PER_SEQUENCE)
 
+    @cached_property
+    def samples_a_step(self) -> int:
+        """Different samples of a step: `batch_size`, or about all that a small corpus has.
+
+        Raises:
+            ConfigError: there are fewer than micro-batches.
+        """
+        there, parts = len(self.train), self.config.accumulate
+        if there < parts:
+            raise ConfigError(f"accumulate = {parts} is more than the corpus's {there} {self.unit}; choose fewer")
+        samples = min(self.batch_size, there - there % parts)
+        if samples < self.batch_size:
+            self.progress.say(
+                f"the corpus has {there:,} different {self.unit} to train on: a step sees {samples:,} of them instead "
+                f"of {self.batch_size:,}, each once"
+            )
+        return samples
+
     def step_indices(self, step: int) -> np.ndarray:
-        """Which training samples a step sees, (batch_size,)."""
-        return batch_indices(len(self.train), self.batch_size, step, self.config.seed)
+        """Which training samples a step sees, (samples_a_step,), each once."""
+        return batch_indices(len(self.train), self.samples_a_step, step, self.config.seed)
 
     def step_samples(self, step: int) -> np.ndarray:
         """The samples of a training step: a function of the seed and the step alone."""
@@ -126,8 +143,8 @@ class RunSamples(ABC):
         return self._draw(self.train, count)
 
     def _draw(self, samples: Samples, count: int) -> np.ndarray:
-        """At most `count` of the samples, by the seed."""
-        return samples.take(batch_indices(len(samples), min(count, len(samples)), 0, self.config.seed))
+        """At most `count` of the samples, whatever the seed: runs that differ in it are scored on the same."""
+        return samples.take(batch_indices(len(samples), count, 0, _DRAW_SEED))
 
     def draw_heldout(self, path: Path) -> np.ndarray:
         """The samples to score students on, drawn once and kept at `path`, so that scores never change.
@@ -191,19 +208,18 @@ class RunText(RunSamples):
 
     @cached_property
     def train(self) -> PackedSequences | Sentences:
-        """Texts to train on."""
-        return self._cut(self.corpus.train)
+        """Texts to train on; no sentence that is held out is among them."""
+        if not self.sentences:
+            return self._packed(self.corpus.train)
+        return self._sentences(self.corpus.train, without=self._sentences(self.corpus.heldout))
 
     @cached_property
     def heldout(self) -> PackedSequences | Sentences:
         """Texts that are never trained on."""
-        return self._cut(self.corpus.heldout)
+        return self._sentences(self.corpus.heldout) if self.sentences else self._packed(self.corpus.heldout)
 
-    def _cut(self, stream: TokenStream) -> PackedSequences | Sentences:
-        if not self.sentences:
-            return self._packed(stream)
-        ends = sentence_end_ids(self.tokenizer, separator_ids(self.tokenizer))
-        return Sentences(stream, self.config.seq_len, *special_affixes(self.tokenizer), ends)
+    def _sentences(self, stream: TokenStream, without: Sentences | None = None) -> Sentences:
+        return Sentences(stream, self.config.seq_len, *special_affixes(self.tokenizer), without)
 
     def _packed(self, stream: TokenStream) -> PackedSequences:
         return PackedSequences(stream, self.config.seq_len, *special_affixes(self.tokenizer))
@@ -212,12 +228,12 @@ class RunText(RunSamples):
     def tokens_a_step(self) -> int:
         """Tokens of a step's texts, on average."""
         mean = self.config.seq_len if isinstance(self.train, PackedSequences) else self.train.mean_length
-        return round(self.batch_size * mean)
+        return round(self.samples_a_step * mean)
 
     def step_indices(self, step: int) -> np.ndarray:
-        """Which training samples a step sees, (batch_size,); sentences of like length together."""
+        """Which training samples a step sees, (samples_a_step,), each once; sentences of like length together."""
         if isinstance(self.train, Sentences):
-            return length_grouped_indices(self.train, self.batch_size, step, self.config.seed)
+            return length_grouped_indices(self.train, self.samples_a_step, step, self.config.seed)
         return super().step_indices(step)
 
     def sample_sequences(self, count: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Which side a document falls on is decided by a hash of its text alone: the split does not depend on the order of the
 documents, and a document that occurs twice is never on both sides. A stream holds documents one after the other, each
-closed by the tokenizer's separator. What the data needs to know of a Hugging Face tokenizer comes first.
+closed by the tokenizer's separator, and beside it lies where sentences end: ends are found in the text, as tokens do
+not tell a full stop from the point of a number. What the data needs to know of a Hugging Face tokenizer comes first.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from autodistil.data.cache import built_once, default_cache_dir, key_of
 from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS
@@ -28,7 +31,7 @@ from autodistil.utils import grouped
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Number of the cache's format; another makes old entries unused."""
 
 MIN_TOKENS = 1024
@@ -44,6 +47,11 @@ BATCH_CHARACTERS = 1 << 20
 """Text per call of the tokenizer."""
 
 TRAIN, HELDOUT = "train", "heldout"
+STREAM, ENDS = ".bin", ".ends"
+"""Of the file of a stream, and of that with the ends of its sentences."""
+
+_SENTENCE_END = re.compile(r"(?<!\.[A-Za-z])[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？]+[」』”’）]*")
+"""A stop before white space, not that of `e.g.`; in scripts without spaces a stop alone."""
 
 TokenProgress = Callable[[int, int], None]
 """Called with the documents and tokens so far."""
@@ -53,17 +61,38 @@ _PROBE = "the"
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Ids of each text without special tokens, whole however long it is."""
-    return list(
-        tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            padding=False,
-            truncation=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # no warning of texts beyond the model's length: they are packed, not fed as they are
-        )["input_ids"]
+    return list(_encode(tokenizer, texts)["input_ids"])
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> BatchEncoding:
+    return tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        padding=False,
+        truncation=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # no warning of texts beyond the model's length: they are packed, not fed as they are
     )
+
+
+def ids_and_ends(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
+    """Ids of each text as by `token_ids`, and one past the last token of each sentence that ends within it."""
+    stops = [[match.end() for match in _SENTENCE_END.finditer(text)] for text in texts]
+    if not tokenizer.is_fast:  # such a one does not say where its tokens lie: sentences are tokenised one by one
+        return [_by_sentence(tokenizer, text, ends) for text, ends in zip(texts, stops, strict=True)]
+    encoded = _encode(tokenizer, texts)
+    found = []
+    for number, (ids, ends) in enumerate(zip(encoded["input_ids"], stops, strict=True)):
+        # of a character that several tokens spell only the first is found, so the one behind it counts too
+        places = [(encoded.char_to_token(number, end - 1), encoded.char_to_token(number, end)) for end in ends]
+        found.append((ids, [max(last + 1, following or 0) for last, following in places if last is not None]))
+    return found
+
+
+def _by_sentence(tokenizer: PreTrainedTokenizerBase, text: str, stops: Sequence[int]) -> tuple[list[int], list[int]]:
+    pieces = token_ids(tokenizer, [text[start:stop] for start, stop in pairwise([0, *stops, len(text)])])
+    return list(chain.from_iterable(pieces)), np.cumsum([len(piece) for piece in pieces[:-1]]).astype(int).tolist()
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -125,6 +154,11 @@ class TokenStream:
         """The ids (length,), memory-mapped and read-only."""
         return np.memmap(self.path, dtype=self.dtype, mode="r", shape=(self.length,))
 
+    @property
+    def sentence_ends(self) -> np.ndarray:
+        """One past the last token of each sentence, ascending; a separator is a stretch of its own."""
+        return np.fromfile(self.path.with_suffix(ENDS), np.int64)
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "tokens"}
 
@@ -171,7 +205,7 @@ def tokenize_corpus(
     dtype = np.dtype(meta["dtype"])
     train, heldout = (
         TokenStream(folder / name, dtype.name, meta["files"][name]["bytes"] // dtype.itemsize)
-        for name in (f"{TRAIN}.bin", f"{HELDOUT}.bin")
+        for name in (TRAIN + STREAM, HELDOUT + STREAM)
     )
     tokens = len(train) + len(heldout)
     amount = f"{tokens / 1e6:,.1f} M" if tokens >= 1e5 else f"{tokens:,}"
@@ -210,10 +244,10 @@ def _build(
 
 
 class _Writer:
-    """Writes a corpus as `train.bin` and `heldout.bin`, and counts what it has written."""
+    """Writes a corpus as two streams with the ends of their sentences, and counts what it has written."""
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, progress: TokenProgress) -> None:
-        self.paths = {side: folder / f"{side}.bin" for side in (TRAIN, HELDOUT)}
+        self.paths = {side: folder / (side + STREAM) for side in (TRAIN, HELDOUT)}
         self.tokenizer = tokenizer
         self.separator = separator_ids(tokenizer)
         self.dtype = np.dtype(np.uint16 if vocabulary_size(tokenizer) <= 1 << 16 else np.uint32)
@@ -222,35 +256,47 @@ class _Writer:
     def write(self, documents: Iterable[str], heldout_share: float) -> None:
         """Write both streams anew, with each document once."""
         self.seen, self.documents, self.tokens = _SeenDocuments(), 0, {TRAIN: 0, HELDOUT: 0}
-        with open(self.paths[TRAIN], "wb") as train, open(self.paths[HELDOUT], "wb") as heldout:
-            files = {TRAIN: train, HELDOUT: heldout}
+        with ExitStack() as stack:
+            streams, ends = (
+                {side: stack.enter_context(open(path.with_suffix(suffix), "wb")) for side, path in self.paths.items()}
+                for suffix in (STREAM, ENDS)
+            )
             for batch in grouped(documents, BATCH_CHARACTERS):
                 for side, encoded in self._encoded(batch, heldout_share).items():
-                    ids = np.fromiter(chain.from_iterable(encoded), dtype=self.dtype)
-                    ids.tofile(files[side])
-                    self.tokens[side] += len(ids)
+                    found: list[int] = []
+                    begin = self.tokens[side]
+                    for ids, stops in encoded:
+                        found += [begin + stop for stop in stops]
+                        begin += len(ids)
+                    np.fromiter(chain.from_iterable(ids for ids, _ in encoded), self.dtype).tofile(streams[side])
+                    np.array(found, np.int64).tofile(ends[side])
+                    self.tokens[side] = begin
                     self.documents += len(encoded)
                 self.progress(self.documents, sum(self.tokens.values()))
 
-    def _encoded(self, batch: Sequence[str], heldout_share: float) -> dict[str, list[list[int]]]:
-        """Side -> ids of the documents of a batch that belong to it."""
+    def _encoded(self, batch: Sequence[str], heldout_share: float) -> dict[str, list[tuple[list[int], list[int]]]]:
+        """Side -> ids and ends of sentences of the documents of a batch that belong to it."""
         hashed = [(text, hashlib.blake2b(text.encode(), digest_size=16).digest()) for text in batch]
         fresh = [(text, digest) for text, digest in hashed if self.seen.add(digest)]
-        ids = token_ids(self.tokenizer, [text for text, _ in fresh]) if fresh else []
+        encoded = ids_and_ends(self.tokenizer, [text for text, _ in fresh]) if fresh else []
         threshold = int(heldout_share * 2**64)
-        sides: dict[str, list[list[int]]] = {TRAIN: [], HELDOUT: []}
-        for (_, digest), document in zip(fresh, ids, strict=True):
+        sides: dict[str, list[tuple[list[int], list[int]]]] = {TRAIN: [], HELDOUT: []}
+        for (_, digest), (ids, ends) in zip(fresh, encoded, strict=True):
             side = HELDOUT if int.from_bytes(digest[:8], "little") < threshold else TRAIN
-            if document:
-                sides[side].append(document + self.separator)
+            if ids:  # the last sentence ends with the document, before the separator
+                whole = ids + self.separator
+                sides[side].append((whole, [*ends, len(ids), len(whole)]))
         return sides
 
     def hold_out_the_end(self, heldout_tokens: int) -> None:
         """Cut a corpus of a few long documents, which no hash can divide, where `heldout_tokens` are left."""
         ids = np.concatenate([np.fromfile(self.paths[side], self.dtype) for side in (TRAIN, HELDOUT)])
-        train, heldout = np.split(ids, [len(ids) - heldout_tokens])
-        train.tofile(self.paths[TRAIN])
-        heldout.tofile(self.paths[HELDOUT])
+        train, heldout = (np.fromfile(self.paths[side].with_suffix(ENDS), np.int64) for side in (TRAIN, HELDOUT))
+        ends = np.concatenate([train, heldout + self.tokens[TRAIN]])
+        cut = len(ids) - heldout_tokens
+        for side, kept, stops in ((TRAIN, ids[:cut], ends[ends <= cut]), (HELDOUT, ids[cut:], ends[ends > cut] - cut)):
+            kept.tofile(self.paths[side])
+            stops.tofile(self.paths[side].with_suffix(ENDS))
 
 
 class _SeenDocuments:

@@ -63,7 +63,7 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         "search space": f"{space.name}: {len(space.candidates)} students in "
         + ", ".join(sub.name for sub in space.sub_spaces),
         "text": ", ".join(config.corpus),
-        "training": f"{steps} steps of {text.batch_size} {text.unit} "
+        "training": f"{steps} steps of {resolved.get('samples_a_step', text.batch_size)} {text.unit} "
         f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
         f"learning rate {config.learning_rate:g}, {config.precision}",
         "objective": f"{inputs.objective.name}, {inputs.objective.options.relation_heads} relation heads, "

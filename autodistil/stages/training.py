@@ -76,7 +76,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     done = {trainer.name: restore_checkpoint(trainer, folder.superlm_folder(trainer.name)) for trainer in trainers}
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     text = run.inputs.text
-    run.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {text.batch_size} {text.unit}")
+    run.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {text.samples_a_step} {text.unit}")
     with closing(MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)) as metrics:
         for together in _rounds(run.inputs, superlms, trainers):
             train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
@@ -165,7 +165,10 @@ def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) 
         steps = _steps_in(inputs, superlms, missing, config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
     inputs.write_record(
-        train_steps=recipe.steps, corpus_content=text.corpus.content_hash, tokens_a_step=text.tokens_a_step
+        train_steps=recipe.steps,
+        corpus_content=text.corpus.content_hash,
+        samples_a_step=text.samples_a_step,
+        tokens_a_step=text.tokens_a_step,
     )
     return recipe
 
@@ -286,7 +289,7 @@ def train_on_cluster(
 
     config, folder = run.config, run.folder
     names = tuple(sub.name for sub in sub_spaces)
-    check_batch(run.inputs.text.batch_size // config.accumulate, config.workers)
+    check_batch(run.inputs.text.samples_a_step // config.accumulate, config.workers)
     with ray_session(config.address, run.progress) as session:
         check_fits(session, config)
         job = TrainJob(

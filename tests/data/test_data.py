@@ -6,8 +6,6 @@ import lzma
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from autodistil.data.sequences import PackedSequences, batch_indices
@@ -97,15 +95,6 @@ def test_packed_sequences_hold_the_stream(tmp_path, tokenizer):
     assert (rows[:, 0] == tokenizer.cls_token_id).all()
     assert (rows[:, -1] == tokenizer.sep_token_id).all()
     assert np.array_equal(rows[:, 1:-1].ravel(), corpus.train.tokens[: rows[:, 1:-1].size])
-
-
-@settings(max_examples=50)
-@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 3))
-def test_each_epoch_is_a_permutation(sequences, batch_size, seed):
-    steps = -(-2 * sequences // batch_size)
-    drawn = np.concatenate([batch_indices(sequences, batch_size, step, seed) for step in range(steps)])
-    for epoch in range(2):
-        assert sorted(drawn[epoch * sequences : (epoch + 1) * sequences]) == list(range(sequences))
 
 
 def test_batch_order_is_stateless_and_quick_to_reach():

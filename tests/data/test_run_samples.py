@@ -57,6 +57,34 @@ def test_micro_batches_are_the_inputs_of_a_step(samples_of, unit):
 
 
 @pytest.mark.parametrize("unit", UNITS)
+def test_a_batch_larger_than_the_corpus_has_each_sample_once(samples_of, unit):
+    said = []
+    run = samples_of(unit, batch_size=2000, accumulate=4)
+    run.progress.say = said.append
+    samples, there = run.step_samples(3), len(run.train)
+    assert len({row.tobytes() for row in samples}) == len(samples) == run.samples_a_step == there - there % 4
+    assert len(list(run.micro_batches(3))) == 4
+    assert [line for line in said if "each once" in line] == [
+        f"the corpus has {there:,} different {unit} to train on: a step sees {len(samples):,} of them instead "
+        f"of {run.batch_size:,}, each once"
+    ]
+    with pytest.raises(ConfigError, match=f"accumulate = 4000 is more than the corpus's {there} {unit}"):
+        _ = samples_of(unit, batch_size=4000, accumulate=4000).samples_a_step
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_what_is_held_out_does_not_depend_on_the_seed_and_no_seed_trains_on_it(samples_of, unit, tmp_path):
+    runs = [samples_of(unit, seed=seed) for seed in (0, 1, 7)]
+    drawn = [run.draw_heldout(tmp_path / f"{number}.npy") for number, run in enumerate(runs)]
+    assert all(np.array_equal(texts, drawn[0]) for texts in drawn)
+    assert all(np.array_equal(run.sample(5), runs[0].sample(5)) for run in runs)
+    held = {row[row != PADDING].tobytes() for row in drawn[0]}
+    for run in runs:
+        trained = {row[row != PADDING].tobytes() for step in range(20) for row in run.step_samples(step)}
+        assert held.isdisjoint(trained)
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_held_out_samples_are_drawn_once_and_never_trained_on(samples_of, unit, tmp_path):
     run, path = samples_of(unit), tmp_path / "heldout.npy"
     drawn = run.draw_heldout(path)

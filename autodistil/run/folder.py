@@ -63,7 +63,7 @@ class RunFolder:
         self.metrics_path = path / "metrics.jsonl"
         self.tensorboard_path = path / "tensorboard"
         self.ray_path = path / "ray"
-        self.study_url = f"sqlite:///{path / 'study.db'}"
+        self.study_path = path / "study.db"
         self.candidates_path = path / "candidates.csv"
         self.proxy_path = path / "proxy.json"
         self.report_path = path / "report.html"

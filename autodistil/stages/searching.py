@@ -91,7 +91,7 @@ def open_study(folder: RunFolder, config: RunConfig, problem: SearchProblem, nam
     """The study of a search: in the run folder, or where several drivers share it, among those of this run."""
     where, expensive_first = config.study_storage, config.racing == "pick"
     if where is None:
-        return Search(problem, folder.study_url, name, expensive_first=expensive_first)
+        return Search(problem, folder.study_path, name, expensive_first=expensive_first)
     scope, driver = folder.identity(), f"{platform.node()}:{folder.path.resolve()}"
     return Search(problem, where, f"{scope}/{name}", scope, driver, expensive_first=expensive_first)
 

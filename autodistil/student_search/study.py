@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -71,7 +72,7 @@ class Search:
 
     Args:
         problem: students, costs and budgets.
-        storage: URL of the study's database, or a journal file (`study_storage.study_storage`).
+        storage: SQLite file, URL of the study's database, or a journal file (`study_storage.study_storage`).
         name: study name, which begins with `scope`.
         scope: studies of the storage whose names begin so share the scores of students.
         driver: who searches. Two processes of one name must never work at the same time: what another one of this name
@@ -83,7 +84,7 @@ class Search:
     """
 
     problem: SearchProblem
-    storage: str
+    storage: str | Path
     name: str
     scope: str = ""
     driver: str = ""

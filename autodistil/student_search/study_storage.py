@@ -66,12 +66,20 @@ class StudyStorage:
             storage.engine.dispose()
 
 
-def study_storage(where: str) -> StudyStorage:
-    """The storage at a URL (`sqlite:///...`, `postgresql+psycopg://host/database`) or in a journal file.
+def study_storage(where: str | Path) -> StudyStorage:
+    """The storage at a URL (`sqlite:///...`, `postgresql+psycopg://host/database`), or in a file.
+
+    Args:
+        where: a `Path` is a SQLite file, opened by its path: in a URL `?`, `%20` and `{` of a folder's name would mean
+            something else. A string is a URL or else a journal file.
 
     Raises:
         ConfigError: not such a URL, one with a password in it, or the folder of the journal file is missing.
     """
+    if isinstance(where, Path):
+        connect = partial(sqlite3.connect, where, timeout=_SQLITE_PATIENCE_S, check_same_thread=False)
+        open_file = partial(RDBStorage, "sqlite:///study.db", engine_kwargs={"creator": connect})
+        return StudyStorage(open_file, partial(_file_lock, where))
     if "://" in where:
         url = _checked_url(where)
         if url.get_backend_name() == "sqlite":
@@ -90,14 +98,14 @@ def study_storage(where: str) -> StudyStorage:
 
 
 @contextmanager
-def opening(where: str) -> Iterator[None]:
+def opening(where: str | Path) -> Iterator[None]:
     """Say in one line that a study cannot be opened: damaged, not there, not writable, or without its driver."""
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
         reason = one_line(error, 150)
         raise RunError(
-            f"study {where!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
+            f"study {str(where)!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
         ) from error
 
 

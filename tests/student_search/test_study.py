@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+from contextlib import closing
 
 import optuna
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from autodistil.costs.budget import read_budget
 from autodistil.errors import BudgetError, ExportError, RunError
+from autodistil.run.folder import RunFolder
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.student_search.candidates import CandidateTable
@@ -47,7 +49,7 @@ def losses_of(scores):
 
 
 def search_of(problem, path, name="study"):
-    return Search(problem, f"sqlite:///{path / 'study.db'}", name)
+    return Search(problem, path / "study.db", name)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -72,6 +74,17 @@ def test_only_feasible_students_run_and_each_once(tmp_path, sampler):
         runnable = all(value <= 0 for value in trial.constraints.values())
         assert runnable == ("student" in trial.user_attrs)
     assert {trial.user_attrs["student"] for trial in search.study.best_trials} <= feasible
+
+
+def test_a_study_lies_in_its_run_folder_whatever_that_is_called(tmp_path):
+    problem = problem_of("3MFLOPs")
+    for name in ("run?seed=1", "run?seed=2", "run", "a%20b", "a b", "{0}", "100%", "#1", "{SCHEMA_VERSION}", "file:x"):
+        folder = RunFolder(tmp_path / name)
+        folder.path.mkdir()
+        with closing(Search(problem, folder.study_path, "study")) as search:
+            assert not search.known, name
+            assert search.run(each(fake_score), "exhaustive", 2, seed=0)
+        assert folder.study_path.is_file()
 
 
 @pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"exhaustive"}))

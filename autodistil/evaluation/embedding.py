@@ -12,7 +12,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from torch import Tensor
 from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
 from autodistil.formats.onnx import OnnxRuntime
-from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
+from autodistil.models.hf_folder import EvaluatedModel, loading_errors, model_errors, usable_length
 from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
@@ -87,16 +86,18 @@ def folder_encoder(
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
     return PooledEncoder(
-        forward=_onnx_forward(model.folder / model.file) if model.file else lambda b: encoder(**b).last_hidden_state,
+        forward=_onnx_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
         batches=TextBatcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,
     )
 
 
-def _onnx_forward(path: Path) -> Forward:
-    """The forward of an ONNX file, on one CPU thread."""
-    run = OnnxRuntime(path).run
+def _onnx_forward(model: EvaluatedModel) -> Forward:
+    """The forward of a model's ONNX file, on one CPU thread."""
+    assert model.file is not None
+    with loading_errors(f"file {model.file!r} of model {model.source!r} cannot be read", "; export it again"):
+        run = OnnxRuntime(model.folder / model.file).run
 
     def forward(batch: Batch) -> Tensor:
         ids, mask = (batch[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
@@ -164,6 +165,7 @@ def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_leng
         pipeline = SentenceTransformer(
             str(model.folder), device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
         )
+        pipeline.encode(["one text"], show_progress_bar=False)
     pipeline.max_seq_length = min(max_length, pipeline.max_seq_length or max_length)
 
     return lambda texts: np.asarray(pipeline.encode(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -24,26 +26,54 @@ from transformers import (
 )
 
 import autodistil.models.architectures  # noqa: F401  our own are known without remote code
-from autodistil.errors import TeacherError, one_line
+from autodistil.data.batch import Batch
+from autodistil.errors import AutodistilError, TeacherError, one_line, one_line_named
 from autodistil.models.families import known_families
 from autodistil.models.packaged import PACKAGED
+from autodistil.models.weights_header import check_json, read_header, skeleton
 from autodistil.utils import quiet
 
 CARD = "README.md"
+_WEIGHTS_ADVICE = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
+PROBE = 8
+"""Tokens of the texts on which a model is tried; those that take no more are of no use."""
 _FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)
 """Files that are taken of a model on the Hub; no code and no pickle."""
 
 
-def load_config(source: str, trust_remote_code: bool = False) -> PretrainedConfig:
+_MANNER: Mapping[str, Any] = MappingProxyType(
+    {
+        "output_attentions": False,
+        "output_hidden_states": False,
+        "return_dict": True,
+        "chunk_size_feed_forward": 0,
+        "_attn_implementation": None,
+    }
+)
+"""What a config may say of how a forward runs and what it returns, not of what it computes: said by who calls it."""
+
+
+def load_config(source: str, trust_remote_code: bool = False, what: str = "teacher") -> PretrainedConfig:
     """The Hugging Face config of a teacher, without its weights.
+
+    Args:
+        source: packaged name, folder or Hugging Face id.
+        trust_remote_code: allow code that comes with it.
+        what: how to call it in messages.
 
     Raises:
         TeacherError: not found or unreadable.
     """
-    folder = resolve_folder(source)
+    folder = resolve_folder(source, what)
     advice = "; give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
-    with loading_errors(f"teacher {source!r} cannot be loaded", advice):
-        return AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
+    with loading_errors(f"config.json of {what} {source!r} cannot be loaded", advice):
+        if folder:
+            check_json(folder)
+        config = AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
+        config.update(_MANNER)
+        if (getattr(config, "pad_token_id", None) or 0) < 0:  # how some decoders say that they have none
+            config.pad_token_id = None
+        return config
 
 
 def resolve_folder(source: str, what: str = "teacher") -> Path | None:
@@ -71,23 +101,40 @@ def resolve_folder(source: str, what: str = "teacher") -> Path | None:
 
 
 def load_weights(
-    kind: Any, location: str | Path, what: str, trust_remote_code: bool = False, new_head: bool = False, **options: Any
+    kind: Any,
+    location: str | Path,
+    config: PretrainedConfig,
+    what: str,
+    trust_remote_code: bool = False,
+    new_head: bool = False,
 ) -> tuple[PreTrainedModel, set[str]]:
     """A model in float32 from safetensors, and the names of parameters of its pooler or new head that are not there.
 
     Args:
         kind: an `Auto` class of transformers.
         location: folder or Hugging Face id.
+        config: what `load_config` gave.
         what: how to call it in messages.
         trust_remote_code: whether code of the folder may run.
         new_head: what stands on the encoder may be missing.
-        options: of `from_pretrained`.
 
     Raises:
-        TeacherError: other parameters are missing: the weights are damaged.
+        TeacherError: the config describes no model or does not fit the weights, or these are damaged or lack others.
     """
-    options |= {"trust_remote_code": trust_remote_code, "use_safetensors": True, "dtype": torch.float32}
-    model, info = kind.from_pretrained(location, output_loading_info=True, **options)
+    if not trust_remote_code and Path(location).is_dir():
+        check_skeleton(kind, config, Path(location), what)
+    with loading_errors(f"weights of {what} cannot be read", _WEIGHTS_ADVICE):
+        model, info = kind.from_pretrained(
+            location,
+            config=config,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
+        for name, parameter in model.named_parameters():
+            if not parameter.isfinite().all():
+                raise ValueError(f"{name} holds numbers that are not finite")
     missing = set(info["missing_keys"])
     encoder = f"{model.base_model_prefix}." if new_head else ""
     names = sorted(name for name in missing if name.startswith(encoder) and "pooler." not in name)
@@ -98,13 +145,97 @@ def load_weights(
     return model, missing
 
 
+def load_tokenizer(
+    location: str | Path, config: PretrainedConfig, what: str, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Raises:
+        TeacherError: there is none, it is damaged, or it is not that of the model.
+    """
+    advice = "; give the tokenizer.json and tokenizer_config.json that belong to the weights"
+    with loading_errors(f"{what} has no usable tokenizer", advice):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            location, trust_remote_code=trust_remote_code
+        )
+        _check_tokenizer(tokenizer, getattr(config, "vocab_size", None))
+        return tokenizer
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, rows: int | None) -> None:
+    """Check that a tokenizer reads text, into ids that the word embeddings have rows for."""
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or not length >= PROBE:
+        raise ValueError(f"model_max_length = {length!r}; allowed: a number, {PROBE} or more")
+    ids = tokenizer("the", truncation=True, max_length=PROBE)["input_ids"]
+    vocabulary = tokenizer.get_vocab()
+    if rows is None:
+        return
+    for token, number in (*vocabulary.items(), *((tokenizer.decode(i), i) for i in ids)):
+        if number >= rows:
+            raise ValueError(
+                f"its token {token!r} is number {number}; allowed: below {rows}, the vocab_size of the model"
+            )
+    if 2 * len(vocabulary) < rows:
+        raise ValueError(f"it knows {len(vocabulary):,} tokens; the model has {rows:,}")
+
+
+@torch.no_grad()
+def check_answers(model: PreTrainedModel, what: str, batch: Batch | None = None) -> Tensor:
+    """Run a model once and check that it gives numbers, which depend on what it reads.
+
+    Args:
+        model: without a head.
+        what: how to call it in messages.
+        batch: two inputs that differ; two padded texts that differ in their last token unless given.
+
+    Returns:
+        The last hidden states of both, (2, seq, hidden), without padding.
+
+    Raises:
+        TeacherError: it cannot be run, or gives something else.
+    """
+    advice = "; give a config.json and weights that belong together"
+    with loading_errors(f"{what} cannot be run", advice):
+        if batch is None:
+            ids = torch.arange(PROBE).repeat(2, 1) * 7 % model.config.vocab_size
+            ids[1, -2] = (ids[0, -2] + 1) % model.config.vocab_size
+            mask = torch.ones_like(ids).index_fill(1, ids.new_tensor([PROBE - 1]), 0)
+            batch = {"input_ids": ids, "attention_mask": mask}
+        states: Tensor = model(**{name: value.to(model.device) for name, value in batch.items()}).last_hidden_state
+        states = states[:, : PROBE - 1] if "attention_mask" in batch else states
+        if not states.isfinite().all():
+            raise ValueError("its hidden states are not finite; a weight or a number of config.json is damaged")
+        if torch.equal(states[0], states[1]):
+            raise ValueError("it answers the same whatever it reads; a number of config.json is damaged")
+        return states
+
+
+def check_skeleton(kind: Any, config: PretrainedConfig, folder: Path, what: str) -> PreTrainedModel:
+    """The model of a config without weights, on the meta device, which fits the weights of its folder.
+
+    Raises:
+        TeacherError: the config describes no model, or another one than the weights are of.
+    """
+    with loading_errors(f"weights of {what} cannot be read", _WEIGHTS_ADVICE):
+        header = read_header(folder)
+    with loading_errors(f"config.json of {what} does not fit", "; give a config.json and weights that belong together"):
+        return skeleton(kind, config, header)
+
+
 @contextmanager
 def loading_errors(what: str, advice: str = "") -> Iterator[None]:
-    """Turn what the libraries raise about a model into one line: what failed, why, and what to do."""
+    """Guard whatever reads or first runs a model that may be damaged: one line of what failed, why, and what to do.
+
+    Libraries raise anything at all about files that they did not expect; what we raise ourselves says enough.
+    """
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise TeacherError(f"{what}: {one_line(error, 200)}{advice}") from error
+    except AutodistilError:
+        raise
+    except Exception as error:
+        say = one_line if isinstance(error, (OSError, ValueError, SafetensorError)) else one_line_named
+        raise TeacherError(f"{what}: {say(error, 200)}{advice}") from error
 
 
 def model_errors(source: str) -> AbstractContextManager[None]:
@@ -135,17 +266,21 @@ class EvaluatedModel:
             file: an ONNX file within the folder to evaluate in the place of the weights.
 
         Raises:
-            TeacherError: it is not there.
+            TeacherError: it is not there, or its configuration is damaged or does not fit its weights.
         """
         folder = resolve_folder(source, "model")
         if file is not None and (folder is None or not file.endswith(".onnx") or not (folder / file).is_file()):
             raise TeacherError(
                 f"model {source!r} has no ONNX file {file!r}; write one with: autodistil export --format onnx-int8"
             )
-        if folder is not None:
-            return cls(source, folder, users_own=source not in PACKAGED, file=file)
-        with model_errors(source):
-            return cls(source, Path(snapshot_download(source, allow_patterns=list(_FILES))), users_own=False)
+        if folder is None:
+            with model_errors(source):
+                folder = Path(snapshot_download(source, allow_patterns=list(_FILES)))
+            found = cls(source, folder, users_own=False)
+        else:
+            found = cls(source, folder, users_own=source not in PACKAGED, file=file)
+        found.skeleton()
+        return found
 
     @property
     def exported(self) -> bool:
@@ -168,14 +303,13 @@ class EvaluatedModel:
         Raises:
             TeacherError: there is none that can be used, or the model reads images.
         """
-        config = load_config(str(self.folder))
+        config = self.config
         if any(config.model_type in family.model_types for family in known_families() if family.modality == "image"):
             raise TeacherError(
                 f"model {self.source!r} is a {config.model_type}, which reads images; tasks are for models that read "
                 "text; for images see examples/vision/probe.py"
             )
-        with model_errors(self.source):
-            return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return load_tokenizer(self.folder, config, self._name)
 
     def encoder(self, device: torch.device) -> PreTrainedModel:
         """The bare encoder, in eval mode.
@@ -183,7 +317,9 @@ class EvaluatedModel:
         Raises:
             TeacherError: its weights are missing, damaged or not safetensors.
         """
-        return self._load(AutoModel).eval().to(device)
+        model: PreTrainedModel = self._load(AutoModel, self.config).eval().to(device)
+        check_answers(model, self._name)
+        return model
 
     def skeleton(self) -> PreTrainedModel:
         """The bare encoder without weights, on the meta device: what an ONNX file computes in its place.
@@ -191,9 +327,7 @@ class EvaluatedModel:
         Raises:
             TeacherError: its configuration cannot be used.
         """
-        with model_errors(self.source), torch.device("meta"):
-            model: PreTrainedModel = AutoModel.from_config(load_config(str(self.folder)))
-            return model
+        return check_skeleton(AutoModel, self.config, self.folder, self._name)
 
     def classifier(self, outputs: int, device: torch.device) -> PreTrainedModel:
         """The encoder under a new head of `outputs` numbers a row, drawn from torch's global generator.
@@ -201,17 +335,43 @@ class EvaluatedModel:
         Raises:
             TeacherError: as `encoder`, or the family has no classification head.
         """
-        return self._load(AutoModelForSequenceClassification, new_head=True, num_labels=outputs).to(device)
+        config = self.config
+        config.num_labels = outputs
+        model = self._load(AutoModelForSequenceClassification, config, new_head=True).to(device)
+        check_answers(model.base_model, self._name)
+        return model
 
-    def _load(self, kind: Any, **options: Any) -> Any:
-        with model_errors(self.source), quiet("transformers"):  # it tells of new heads and poolers, which are meant
-            return load_weights(kind, self.folder, f"model {self.source!r}", **options)[0]
+    @property
+    def config(self) -> PretrainedConfig:
+        """Its configuration, read anew.
+
+        Raises:
+            TeacherError: it cannot be used.
+        """
+        return load_config(str(self.folder), what="model")
+
+    @property
+    def _name(self) -> str:
+        return f"model {self.source!r}"
+
+    def _load(self, kind: Any, config: PretrainedConfig, new_head: bool = False) -> Any:
+        with quiet("transformers"):  # it tells of new heads and poolers, which are meant
+            return load_weights(kind, self.folder, config, self._name, new_head=new_head)[0]
 
 
 def usable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:
-    """Tokens a text may have: `wanted`, or what tokenizer and positions allow where that is less."""
+    """Tokens a text may have: `wanted`, or what tokenizer and positions allow where that is less.
+
+    Raises:
+        TeacherError: that is next to nothing.
+    """
     positions = getattr(model.config, "max_position_embeddings", None) or wanted
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions -= module.padding_idx + 1  # RoBERTa counts positions from there
+    if positions < PROBE:
+        raise TeacherError(
+            f"the model reads texts of {positions} tokens; allowed: {PROBE} or more; correct max_position_embeddings "
+            "in its config.json"
+        )
     return min(wanted, positions, tokenizer.model_max_length)

@@ -17,11 +17,13 @@ from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 
 from autodistil.data.batch import PixelInputs
 from autodistil.data.images import INSTALL
-from autodistil.errors import TeacherError, one_line
+from autodistil.errors import TeacherError
 from autodistil.models.hf_folder import loading_errors
 
 _PROBES = ((48, 64), (96, 56))
 """Height and width of images on which a processor is tried."""
+_MOST_PIXELS = 4096
+"""Of a side of what a processor may make: encoders see a tenth of it, and ten times as much is gigabytes an image."""
 _RESIZE_ONLY = {"do_rescale": False, "do_normalize": False}
 
 
@@ -45,6 +47,10 @@ class ImageReader:
         made = self.processor(images=list(images), return_tensors="np", **_RESIZE_ONLY)["pixel_values"]
         return np.asarray(made, dtype=np.uint8)
 
+    def probes(self) -> np.ndarray:
+        """Pixels, as by `pixels`, of two images that differ."""
+        return np.concatenate([self.pixels([image]) for image in _probes(self.channels)])
+
     @property
     def fingerprint(self) -> str:
         """What decides on the pixels and on what is made of them."""
@@ -66,11 +72,11 @@ def load_image_reader(location: str, source: str, config: PretrainedConfig, trus
     """
     auto_processor: Any = AutoImageProcessor
     advice = "; put its preprocessor_config.json into the folder (save_pretrained of an image processor)"
-    try:
-        with loading_errors(f"teacher {source!r} has no usable image processor", advice):
+    with loading_errors(f"teacher {source!r} has no usable image processor", advice):
+        try:
             processor = auto_processor.from_pretrained(location, trust_remote_code=trust_remote_code, backend="pil")
-    except ImportError as error:
-        raise TeacherError(f"teacher {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
+        except ImportError as error:
+            raise TeacherError(f"teacher {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
     return reader_of(processor, source, int(config.num_channels))
 
 
@@ -80,18 +86,14 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
     Raises:
         TeacherError: it does something else than is supported.
     """
-    draw = np.random.default_rng(0)
-    probes = [draw.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
-    try:
+    probes = _probes(channels)
+    what = f"image processor of teacher {source!r} cannot read images of {channels} channels"
+    with loading_errors(what, "; correct its preprocessor_config.json"):
+        _check_sides(processor)
         shapes = {_tried(processor, image, **_RESIZE_ONLY).shape for image in probes}
         reader = ImageReader(processor, channels, next(iter(shapes))[-1], _pixel_inputs(processor, channels))
         whole = [_tried(processor, image) for image in probes]
         ours = [reader.inputs.batch(reader.pixels([image]))["pixel_values"].numpy() for image in probes]
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise TeacherError(
-            f"image processor of teacher {source!r} cannot read images of {channels} channels: {one_line(error, 200)}; "
-            "correct its preprocessor_config.json"
-        ) from error
     if shapes != {(1, channels, reader.size, reader.size)}:
         made = " and ".join("x".join(map(str, shape[1:])) for shape in sorted(shapes))
         raise TeacherError(
@@ -104,6 +106,18 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
             "which is not supported; give another teacher"
         )
     return reader
+
+
+def _probes(channels: int) -> list[np.ndarray]:
+    draw = np.random.default_rng(0)
+    return [draw.integers(0, 256, (*size, channels), dtype=np.uint8) for size in _PROBES]
+
+
+def _check_sides(processor: Any) -> None:
+    for name in ("size", "crop_size", "pad_size"):
+        sides = [side for side in dict(getattr(processor, name, None) or {}).values() if side]
+        if any(side > _MOST_PIXELS for side in sides):
+            raise ValueError(f"{name} = {max(sides)}; allowed: at most {_MOST_PIXELS} pixels a side")
 
 
 def _tried(processor: Any, image: np.ndarray, **options: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch, Inputs, TokenInputs
 from autodistil.errors import ConfigError, TeacherError
@@ -19,15 +19,21 @@ from autodistil.models.attention import ModelStates, run_tapped, use_tapped_atte
 from autodistil.models.families import family_of, known_families
 from autodistil.models.families.family import LM_HEAD, Family
 from autodistil.models.families.vit import VisionFamily
-from autodistil.models.hf_folder import load_config, load_weights, loading_errors, resolve_folder
+from autodistil.models.hf_folder import (
+    PROBE,
+    check_answers,
+    load_config,
+    load_tokenizer,
+    load_weights,
+    loading_errors,
+    resolve_folder,
+)
 from autodistil.models.image_processor import ImageReader, fit_positions, load_image_reader
 from autodistil.models.packaged import DEFAULT_TEACHER
 from autodistil.models.pooling import POOLER, read_pooling
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import StudentConfig
 
-_PROBE = 8
-"""Tokens of the texts that show whether a decoder looks ahead."""
 _NOT_THE_FUNCTION = frozenset({"transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"})
 """What a config says that changes with the library or the loading, not with what the model computes."""
 
@@ -127,30 +133,32 @@ def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remot
     """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
 
     Raises:
-        TeacherError: not found, no family table, unreadable or missing weights, no tokenizer or image processor, a
-            decoder without causal mask.
+        TeacherError: not found, no family table, a config.json that is damaged or not that of the weights, unreadable
+            or missing weights, no tokenizer or image processor that fits, a model that cannot be run, a decoder
+            without causal mask.
     """
     folder = resolve_folder(source)
     location = str(folder) if folder else source
     config = load_config(source, trust_remote_code)
     family = family_of(config)
-    family.dimensions(config)  # refuses heads that do not divide before the weights are read
+    with loading_errors(f"config.json of teacher {source!r} cannot be used"):
+        family.dimensions(config)  # refuses heads that do not divide before the weights are read
     if getattr(config, "is_decoder", False) and not family.causal:
         decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
-    model, has_pooler = _load_model(location, source, trust_remote_code, family.causal)
+    model, has_pooler = _load_model(location, config, source, trust_remote_code, family.causal)
     images = None
     tokenizer: Any = None
     if isinstance(family, VisionFamily):
         images = load_image_reader(location, source, config, trust_remote_code)
-        fit_positions(model, images.size, family.special_tokens)
     else:
-        with loading_errors(f"teacher {source!r} has no usable tokenizer"):
-            tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=trust_remote_code)
-    model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
-    teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
-    if family.causal:
-        check_causal(teacher)
+        tokenizer = load_tokenizer(location, config, f"teacher {source!r}", trust_remote_code)
+    with loading_errors(f"teacher {source!r} cannot be used", "; give the config.json that belongs to the weights"):
+        if isinstance(family, VisionFamily) and images is not None:
+            fit_positions(model, images.size, family.special_tokens)
+        model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
+        teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
+        check_teacher(teacher)
     return teacher
 
 
@@ -172,32 +180,30 @@ def as_teacher(
     return Teacher(source, folder, body, family, tokenizer, has_pooler, fingerprint, own_head, images)
 
 
-@torch.no_grad()
-def check_causal(teacher: Teacher) -> None:
-    """Check that a decoder's states do not depend on later tokens.
+def check_teacher(teacher: Teacher) -> None:
+    """Try a teacher on two inputs that differ, and a decoder on whether its states depend on later tokens.
 
     Raises:
-        TeacherError: they do.
+        TeacherError: it cannot be run, gives no numbers or the same ones for both, or looks ahead.
     """
-    count = teacher.model.config.vocab_size
-    ids = torch.arange(2 * _PROBE, device=teacher.model.device).view(2, _PROBE) * 7 % count
-    ids[1, :-1] = ids[0, :-1]
-    ids[1, -1] = (ids[0, -1] + 1) % count
-    one, other = teacher.model(input_ids=ids).last_hidden_state[:, :-1]
-    if not torch.allclose(one, other, rtol=1e-3, atol=1e-3):
+    if teacher.images is None and teacher.max_length < PROBE:
+        raise TeacherError(f"teacher {teacher.source!r} takes {teacher.max_length} tokens; allowed: {PROBE} or more")
+    batch = None if teacher.images is None else teacher.images.inputs.batch(teacher.images.probes())
+    one, other = check_answers(teacher.model, f"teacher {teacher.source!r}", batch)
+    if teacher.family.causal and not torch.allclose(one[:-1], other[:-1], rtol=1e-3, atol=1e-3):
         raise TeacherError(
             f"teacher {teacher.source!r} is a decoder without causal mask: its states depend on later tokens; allowed: "
             "decoders that see none, such as those that generate text; give another"
         )
 
 
-def _load_model(location: str, source: str, trust_remote_code: bool, causal: bool) -> tuple[PreTrainedModel, bool]:
+def _load_model(
+    location: str, config: PretrainedConfig, source: str, trust_remote_code: bool, causal: bool
+) -> tuple[PreTrainedModel, bool]:
     """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
-    advice = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
     model: Any
     kind = AutoModelForCausalLM if causal else AutoModel
-    with loading_errors(f"weights of teacher {source!r} cannot be read", advice):
-        model, missing = load_weights(kind, location, f"teacher {source!r}", trust_remote_code)
+    model, missing = load_weights(kind, location, config, f"teacher {source!r}", trust_remote_code)
     pooler = any(name.startswith("pooler.") for name, _ in model.named_parameters())
     if pooler and missing:
         model.pooler = None

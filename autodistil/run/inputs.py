@@ -22,7 +22,7 @@ from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
-from autodistil.models.hf_folder import load_config
+from autodistil.models.hf_folder import load_config, loading_errors
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap
 from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.models.teacher import Teacher, load_teacher
@@ -79,7 +79,8 @@ def space_for(name: str | None, config: PretrainedConfig) -> SearchSpace:
 def default_folder(config: RunConfig) -> Path:
     """`runs/<teacher>-<space>`."""
     hf_config = load_config(config.teacher, config.trust_remote_code)
-    space = space_for(config.space, hf_config)
+    with loading_errors(f"config.json of teacher {config.teacher!r} cannot be used"):
+        space = space_for(config.space, hf_config)
     teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
     if not teacher:
         raise TeacherError(f"teacher {config.teacher!r} has no name to call a folder by; give --run a folder")

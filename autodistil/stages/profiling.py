@@ -10,6 +10,7 @@ from typing import Any
 from transformers import AutoModel, PreTrainedModel
 
 from autodistil.errors import ProfileError
+from autodistil.models.hf_folder import load_config, load_weights
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.profiling.latency_model import choose_students, design_size
 from autodistil.profiling.profile import StudentSource, table_header
@@ -96,7 +97,8 @@ def _folder_source(folder: Path, student: Teacher, whole: int) -> StudentSource:
     config = replace(student.dims, vocab_size=None if own == whole else own, embedding_size=narrow)
 
     def load() -> PreTrainedModel:
-        model: PreTrainedModel = AutoModel.from_pretrained(path, attn_implementation="sdpa").eval()
-        return model
+        model, _ = load_weights(AutoModel, path, load_config(str(path)), f"student {str(folder)!r}")
+        model.set_attn_implementation("sdpa")
+        return model.eval()
 
     return StudentSource(folder.name, config, own, student.max_length, load)

@@ -150,7 +150,7 @@ def test_a_pickle_is_never_read(tiny_bert, tmp_path):
         if path.suffix == ".json":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(TeacherError, match=r"^[^\n]*cannot be loaded[^\n]*$"):
+    with pytest.raises(TeacherError, match=r"^[^\n]*cannot be read[^\n]*$"):
         folder_encoder(EvaluatedModel.open(str(tmp_path)))
 
 

@@ -120,13 +120,19 @@ class Family:
         """The axes of a model, read off its config.
 
         Raises:
-            TeacherError: the number of heads does not divide the hidden size.
+            TeacherError: a size is below one, or the number of heads does not divide the hidden size.
         """
         axes = {axis: int(getattr(config, name)) for axis, name in self.fields.items()}
+        for axis, size in axes.items():
+            if size < 1:
+                raise TeacherError(
+                    f"{self.fields[axis]} = {size} of a {config.model_type} teacher; allowed: 1 or more; "
+                    "give a config.json that fits the weights"
+                )
         self.queries_per_kv(config)
         if "head_size" in axes:
             return StudentConfig(**axes)
-        if axes["num_heads"] < 1 or axes["hidden_size"] % axes["num_heads"]:
+        if axes["hidden_size"] % axes["num_heads"]:
             raise TeacherError(
                 f"{self.fields['num_heads']} = {axes['num_heads']} of a {config.model_type} teacher does not divide "
                 f"{self.fields['hidden_size']} = {axes['hidden_size']}; allowed: a divisor; give a config.json that "

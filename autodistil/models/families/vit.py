@@ -127,11 +127,19 @@ def _pair(size: int | Iterable[int]) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def _is_size(size: int | Sequence[int]) -> bool:
+    sides = [size, size] if isinstance(size, int) else size
+    return len(sides) == 2 and min(sides) >= 1
+
+
 def _unsupported(config: PretrainedConfig) -> Iterator[str]:
     if getattr(config, "use_swiglu_ffn", False):
         yield "use_swiglu_ffn = true are not supported (allowed: false)"
     if config.num_channels not in CHANNELS:
         yield f"num_channels = {config.num_channels} are not supported (allowed: 1 or 3)"
+    for name in ("image_size", "patch_size"):
+        if not _is_size(size := getattr(config, name)):
+            yield f"{name} = {size} see nothing (allowed: pixels, or a height and a width)"
     if num_patches(config) < 1:
         yield f"patch_size = {config.patch_size} above image_size = {config.image_size} see nothing (allowed: below it)"
     if (getattr(config, "pooler_output_size", None) or config.hidden_size) != config.hidden_size:

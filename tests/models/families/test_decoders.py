@@ -21,7 +21,7 @@ from autodistil.models.families.bert import BERT
 from autodistil.models.families.llama import LLAMA, QWEN2, QWEN3
 from autodistil.models.ordering import ORDERS, apply_order
 from autodistil.models.superlm import SuperLM
-from autodistil.models.teacher import check_causal
+from autodistil.models.teacher import check_teacher
 from autodistil.objectives.logits_kl import logits_kl
 from autodistil.objectives.next_token import next_token_nats
 from autodistil.objectives.objective import resolve_objective
@@ -316,15 +316,15 @@ def test_heads_of_keys_and_values_must_divide(family):
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 def test_a_decoder_that_looks_ahead_is_refused(kind, monkeypatch):
     teacher = random_teacher(kind)
-    check_causal(teacher)
+    check_teacher(teacher)
     plain = teacher.model.forward
 
-    def both_ways(input_ids):
+    def both_ways(input_ids, **_):
         return plain(input_ids=input_ids, attention_mask=torch.ones(len(input_ids), 1, 8, 8, dtype=torch.bool))
 
     monkeypatch.setattr(teacher.model, "forward", both_ways)
     with pytest.raises(TeacherError, match="is a decoder without causal mask") as error:
-        check_causal(teacher)
+        check_teacher(teacher)
     assert "\n" not in str(error.value)
 
 

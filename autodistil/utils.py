@@ -7,6 +7,7 @@ shown by the command line. Ctrl-C stops between two steps instead of within one,
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
 import logging
 import os
@@ -18,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,6 +82,12 @@ def copy_file(source: Path, target: Path) -> Path:
     with atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
     return target
+
+
+def file_sum(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> Path:
@@ -222,6 +229,23 @@ def optional_import(
         raise error_type(
             f"{purpose} needs {module.partition('.')[0]}, which is not installed; run: {install}"
         ) from error
+
+
+def shown(value: Any) -> Any:
+    """A value, or several in a list, as it may be shown to others.
+
+    Absolute paths are told by their last part, addresses of databases by their kind and the database's name.
+    """
+    if isinstance(value, (list, tuple)):
+        return [shown(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    name, equals, path = value.rpartition("=")  # such as `laptop=/home/me/table.json`
+    if "://" in value:
+        kind, _, rest = value.partition("://")
+        return f"{kind}://.../{rest.partition('?')[0].partition('/')[2].rpartition('/')[2]}"
+    here = path.startswith(("/", "~")) or ".." in PurePath(path).parts or PureWindowsPath(path).drive != ""
+    return f"{name}{equals}{PureWindowsPath(path).name or path}" if here else value
 
 
 _REPR = reprlib.Repr()

@@ -25,4 +25,5 @@ def push(
     files = [f"{size / 1e6:10.3f} MB  {name}" for name, size in pushed.files]
     total = sum(size for _, size in pushed.files) / 1e6
     done = f"sent to {pushed.repo}: {pushed.url}" if pushed.url else f"would go to {pushed.repo}; nothing was sent"
-    print_lines(*files, f"{len(files)} files, {total:.1f} MB, {done}")
+    stay = [f"stays here, as autodistil did not write it: {name}" for name in pushed.left]
+    print_lines(*files, *stay, f"{len(files)} files, {total:.1f} MB, {done}")

@@ -30,6 +30,7 @@ from autodistil.evaluation.embedding import (
     linear_probe,
 )
 from autodistil.evaluation.results import (
+    RESULTS,
     TaskResult,
     merge,
     read_card,
@@ -38,7 +39,8 @@ from autodistil.evaluation.results import (
     update_card,
     write_results,
 )
-from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.hf_folder import CARD, EvaluatedModel
+from autodistil.models.student_files import adding
 from autodistil.tasks.catalogue import TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from autodistil.utils import Progress, resolve_device
@@ -171,8 +173,9 @@ def evaluate(
         results.append(_result(name, data, METHODS[name](model, data, settings, progress), folder.fingerprint))
         if keep:
             merged = merge(read_results(folder.folder), results)
-            path = write_results(folder.folder, merged)
-            update_card(folder.folder, merged)
+            with adding(folder.folder, RESULTS, CARD):
+                path = write_results(folder.folder, merged)
+                update_card(folder.folder, merged)
     return results, path
 
 

@@ -13,6 +13,7 @@ from huggingface_hub import CardData, RepoCard, metadata_load
 from autodistil.models.teacher import Teacher
 from autodistil.space.axes import axis_of
 from autodistil.space.student import SIZES, Candidate
+from autodistil.utils import shown
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,22 @@ class Repeat:
     """Options of the run that are not the defaults."""
     refined: Mapping[str, Any] | None = None
     """`steps` and `learning_rate` of its refinement, where it has these weights."""
+    same_bits: bool = True
+    """It was trained by one number of threads of a CPU, which is among the options."""
 
     @property
     def run_yaml(self) -> str:
-        """The options as a file to search by."""
-        return yaml.safe_dump(dict(self.options), sort_keys=False, allow_unicode=True).strip()
+        """The options as a file to search by, without the paths of this machine."""
+        return yaml.safe_dump(self._shown, sort_keys=False, allow_unicode=True).strip()
+
+    @property
+    def places_left_out(self) -> bool:
+        """Whether options name files of this machine, of which the card tells the last part only."""
+        return self._shown != {name: list(v) if isinstance(v, tuple) else v for name, v in self.options.items()}
+
+    @property
+    def _shown(self) -> dict[str, Any]:
+        return {name: shown(value) for name, value in self.options.items()}
 
 
 def model_card(
@@ -72,6 +84,7 @@ def model_card(
         id=candidate.id,
         student=candidate.config,
         teacher=teacher,
+        source=shown(teacher.source),
         sizes=[(axis.words, *(format(axis.of(one, shape), axis.format) for one in both)) for axis in axes],
         costs=costs,
         facts=facts,

@@ -1,20 +1,18 @@
-"""A student's folder on the Hugging Face Hub, through `huggingface_hub`: what an export wrote, nothing else."""
+"""A student's folder on the Hugging Face Hub, by `huggingface_hub`: what autodistil wrote into it, nothing else."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autodistil.errors import ExportError, one_line
-from autodistil.formats import FORMATS
+from autodistil.models.student_files import LIST, is_as_written, read_list
 
 _NEEDED = ("config.json", "model.safetensors", "README.md")
 """What every exported student has."""
-_SENT = {".json", ".txt", ".md", ".py", ".safetensors", ".model", ".bin"}
-"""Endings of the files of an export, beside those of formats; a `.bin` only beside the `.xml` of OpenVINO, as any other
-may be a pickle."""
 
 LICENCES = ("LICENSE", "LICENCE", "NOTICE")
 """Licence files of the teacher; with an ending they are among the others."""
@@ -29,6 +27,8 @@ class Push:
     """(path within the repository, bytes)."""
     url: str | None
     """The address of the new commit; None where nothing was sent."""
+    left: tuple[str, ...] = ()
+    """Files of the folder that autodistil did not write and that stay here."""
 
 
 def push(folder: Path, repo: str, private: bool = False, dry_run: bool = False) -> Push:
@@ -54,29 +54,39 @@ def push(folder: Path, repo: str, private: bool = False, dry_run: bool = False) 
         raise ExportError(f"repository {repo!r} is no name for the Hub: {one_line(error, 200)}") from error
     files = files_of(folder)
     sizes = tuple((name, (folder / name).stat().st_size) for name in files)
-    return Push(repo, sizes, None if dry_run else _upload(folder, files, repo, private))
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    url = None if dry_run else _upload(folder, files, repo, private)
+    return Push(repo, sizes, url, tuple(sorted(found.difference(files))))
 
 
 def files_of(folder: Path) -> list[str]:
-    """The files of an exported student that belong on the Hub, in order; hidden and foreign ones stay here.
+    """The files of an exported student that belong on the Hub, in order: those that autodistil wrote.
+
+    Words, such as the model card's, may have been changed since; all else must be as it was written.
 
     Raises:
-        ExportError: it is no exported student.
+        ExportError: it is no exported student, has no list of what was written, or holds a file that was changed.
     """
     missing = [name for name in _NEEDED if not (folder / name).is_file()]
     if missing:
         raise ExportError(
             f"{str(folder)!r} is no exported student: it has no {missing[0]}; write one with autodistil export"
         )
-    found = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [path.as_posix() for path in found if _belongs(folder, path)]
-
-
-def _belongs(folder: Path, path: Path) -> bool:
-    endings = _SENT | {Path(entry.file).suffix for entry in FORMATS.values() if entry.file}
-    if any(part.startswith(".") for part in path.parts) or (path.suffix not in endings and path.name not in LICENCES):
-        return False
-    return path.suffix != ".bin" or (folder / path).with_suffix(".xml").is_file()
+    sums, root = read_list(folder), folder.resolve()
+    if not sums:
+        raise ExportError(
+            f"{str(folder)!r} has no {LIST}, the list of what an export wrote, so an earlier release exported it; "
+            "export it again, or choose its files yourself and send them with: hf upload"
+        )
+    files = [name for name in sums if (folder / name).is_file() and (folder / name).resolve().is_relative_to(root)]
+    words = {name for name in files if name.endswith(".md") or Path(name).stem.upper() in LICENCES}
+    changed = [name for name in files if name not in words and not is_as_written(folder, name, sums)]
+    if changed:
+        raise ExportError(
+            f"{changed[0]} in {str(folder)!r} is not what autodistil wrote (its checksum differs), so it is damaged or "
+            "was changed; export the student again, or send it yourself with: hf upload"
+        )
+    return sorted([LIST, *files])
 
 
 def _upload(folder: Path, files: Sequence[str], repo: str, private: bool) -> str:
@@ -89,7 +99,7 @@ def _upload(folder: Path, files: Sequence[str], repo: str, private: bool) -> str
         commit: Any = api.upload_folder(
             repo_id=created.repo_id,
             folder_path=folder,
-            allow_patterns=list(files),
+            allow_patterns=[glob.escape(name) for name in files],
             commit_message="Student found by autodistil",
         )
     except LocalTokenNotFoundError as error:

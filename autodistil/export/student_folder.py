@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import uuid
@@ -21,11 +22,15 @@ from autodistil.export.sentence_pipeline import (
     write_sentence_pipeline,
 )
 from autodistil.formats.writing import Deployable, check_formats, format_files, write_formats
+from autodistil.models.hf_folder import CARD
+from autodistil.models.student_files import is_as_written, read_list, write_list
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import prune_tokenizer
 from autodistil.space.student import Candidate
-from autodistil.utils import disk_errors
+from autodistil.utils import atomic_path, copy_file, disk_errors, file_sum
+
+_WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class ExportedStudent:
     """Further formats of the student."""
     decoder: bool = False
     """It generates text: `AutoModelForCausalLM` loads it."""
+    notes: tuple[str, ...] = ()
+    """What to say about files of an earlier export that stay."""
 
 
 def export_student(
@@ -68,7 +75,7 @@ def export_student(
         costs: its row of the cost table (`flops`, `params`, `size_mb`, ...), recounted here.
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
-        replace_existing: put the student in the place of an earlier export at `to`.
+        replace_existing: put the student in the place of an earlier export at `to`, whose other files stay.
         formats: keys of `formats.FORMATS`, written beside.
         repeat: what makes the student again, for the model card.
         times: measures a forward of the student and of its teacher at a length, for the model card.
@@ -96,21 +103,65 @@ def export_student(
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
-            (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
+            (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
             measured = times(reloaded.base_model, teacher.model, costs["seq_len"]) if times else None
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, measured, repeat)
-            (building / "README.md").write_text(card, encoding="utf-8")
+            (building / CARD).write_text(card, encoding="utf-8")
             _copy_licences(teacher.folder, building)
-            if to.exists():
-                shutil.rmtree(to)
-            os.replace(building, to)
+            notes = _put_in_place(building, to)
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    size = (to / "model.safetensors").stat().st_size / 1e6
+    size = (to / _WEIGHTS).stat().st_size / 1e6
     own = candidate.config.free_attention and teacher.family.wide_config is not None
-    return ExportedStudent(to, difference, size, pipeline, own, tuple(more), teacher.family.causal)
+    return ExportedStudent(to, difference, size, pipeline, own, tuple(more), teacher.family.causal, tuple(notes))
+
+
+def _put_in_place(building: Path, to: Path) -> list[str]:
+    """Move a finished export to `to`, with the list of its files; returns what to say about those that were there.
+
+    Over an earlier export it goes file by file, each whole, the list last. What a person made or changed there stays,
+    a file that is in the way under another name; so do later files of autodistil, which stay on the list as long as
+    they are of the same weights.
+    """
+    names = [path.relative_to(building).as_posix() for path in building.rglob("*") if path.is_file()]
+    sums = {name: file_sum(building / name) for name in sorted(names, key=lambda name: (name == CARD, name))}
+    write_list(building, sums)
+    if not to.exists() or not any(to.iterdir()):
+        os.replace(building, to)
+        return []
+    try:
+        before = read_list(to)
+    except ExportError:
+        before = {}  # then all that differs is taken for a person's
+    same = before.get(_WEIGHTS) == sums[_WEIGHTS]
+    later = {name: total for name, total in before.items() if name not in sums and (to / name).is_file()}
+    kept = {name: total for name, total in later.items() if same and is_as_written(to, name, before)}
+    aside = [
+        _keep_aside(to / name) for name, total in sums.items() if _is_a_persons(to / name, total, before.get(name))
+    ]
+    for name in sums:
+        with atomic_path(to / name) as temporary:
+            os.replace(building / name, temporary)
+    write_list(to, {**sums, **kept})
+    stale = sorted(later.keys() - kept.keys())
+    return [
+        *(f"{path} was changed since it was exported and is kept as {name}" for path, name in aside),
+        *([f"{', '.join(stale)} in {to} belong to other weights than the student has now"] if stale else []),
+    ]
+
+
+def _is_a_persons(path: Path, new: str, before: str | None) -> bool:
+    """Whether a file in the way of a new one is neither the same nor what was exported before."""
+    return path.is_file() and file_sum(path) not in (new, before)
+
+
+def _keep_aside(path: Path) -> tuple[Path, str]:
+    """Copy a file to a free name beside it; returns both."""
+    numbers = (f".kept{f'-{number}' if number > 1 else ''}" for number in itertools.count(1))
+    free = (path.with_name(f"{path.stem}{number}{path.suffix}") for number in numbers)
+    return path, copy_file(path, next(other for other in free if not other.exists())).name
 
 
 def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, cost_table
 from autodistil.data.batch import PADDING
 from autodistil.data.tokens import special_affixes
 from autodistil.evaluation.heldout import HeldOutScorer
 from autodistil.run.folder import RunFolder
-from autodistil.run.inputs import RunInputs
+from autodistil.run.inputs import TRAINED_ON, RunInputs
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.utils import installed_versions
+from autodistil.utils import installed_versions, shown
 
 PROXY = "proxy"
 """Key of what `run.yaml` says about the proxy task of the last search."""
@@ -59,10 +59,10 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
     config, text, space, resolved = inputs.config, inputs.text, inputs.space, inputs.folder.resolved()
     steps = resolved.get("train_steps", 0)
     return {
-        "teacher": f"{config.teacher} (fingerprint {inputs.teacher.fingerprint})",
+        "teacher": f"{shown(config.teacher)} (fingerprint {inputs.teacher.fingerprint})",
         "search space": f"{space.name}: {len(space.candidates)} students in "
         + ", ".join(sub.name for sub in space.sub_spaces),
-        "text": ", ".join(config.corpus),
+        "text": ", ".join(shown(config.corpus)),
         "training": f"{steps} steps of {resolved.get('samples_a_step', text.batch_size)} {text.unit} "
         f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
         f"learning rate {config.learning_rate:g}, {config.precision}",
@@ -73,9 +73,43 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         + ("; students that racing stopped before its end have no loss and no rank" if config.racing != "none" else ""),
         **({"ranked by": words} if (words := proxy_words(inputs.folder)) else {}),
         "seed": str(config.seed),
-        "threads": str(torch.get_num_threads()),
+        "trained on": _machine_words(machines_of(inputs.folder)),
         "versions": ", ".join(f"{name} {number}" for name, number in installed_versions().items()),
     }
+
+
+def machines_of(folder: RunFolder, names: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """`device`, `threads` and `workers` of what trained these SuperLMs and refined students, all unless given.
+
+    Each is there once; none where an earlier release trained them.
+    """
+    trained_on = folder.resolved().get(TRAINED_ON, {})
+    found = [one for name, ones in trained_on.items() if names is None or name in names for one in ones]
+    return [one for place, one in enumerate(found) if one not in found[:place]]
+
+
+def training_facts(folder: RunFolder, names: Collection[str]) -> tuple[dict[str, str], int | None]:
+    """What trained a student in words, and the threads of it that give the same bits again; None where no number does.
+
+    Args:
+        folder: the run's.
+        names: its SuperLM, what taught that and, where it has refined weights, its id.
+    """
+    machines = machines_of(folder, names)
+    one = machines[0] if len(machines) == 1 else {}
+    again = one.get("device") == "cpu" and not one.get("workers")
+    return {"trained on": _machine_words(machines)}, one["threads"] if again else None
+
+
+def _machine_words(machines: Sequence[Mapping[str, Any]]) -> str:
+    """Such as `cpu, 2 threads`."""
+    words = [
+        f"{one['workers']} workers of a cluster"
+        if one["workers"]
+        else f"{one['device']}, {one['threads']} thread{'s' * (one['threads'] > 1)}"
+        for one in machines
+    ]
+    return " and ".join(words) or "a machine that was not recorded"
 
 
 def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
@@ -83,7 +117,9 @@ def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
     config, facts = inputs.config, {}
     if config.assistant is not None:
         taught = [sub.name for sub in inputs.space.sub_spaces if sub.name in superlms.taught]
-        facts["assistant"] = f"{config.assistant} teaches {', '.join(taught)}; held-out losses are against the teacher"
+        facts["assistant"] = (
+            f"{shown(config.assistant)} teaches {', '.join(taught)}; held-out losses are against the teacher"
+        )
     if config.teacher_layer is not None:
         depth = inputs.teacher.dims.num_layers
         facts["teacher layer"] = f"attention of layer {config.teacher_layer} of {depth} (from 0)"

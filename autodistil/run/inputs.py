@@ -5,6 +5,7 @@ What decides the numbers of a run is compared with its record, and what would co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,9 @@ SPACE_OF_TEACHER = {
     StudentConfig(30, 576, 9, 64, 1536): "smollm2-135m",
 }
 """Teacher dimensions -> the shipped space that is made for them."""
+
+TRAINED_ON = "trained_on"
+"""Key of what `run.yaml` says about the machines that trained each SuperLM and each refined student."""
 
 SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
 """Training texts on which the teacher's dimensions are ranked, and how many at a time."""
@@ -106,6 +110,14 @@ class RunInputs:
             **({"assistant_fingerprint": assistant.fingerprint} if assistant else {}),
         }
         self.folder.write_record(self.config, {**known, **resolved})
+
+    def write_trained_on(self, names: Sequence[str]) -> None:
+        """Record what SuperLMs, or students alone, are trained on from here on: their last bits depend on it."""
+        config, before = self.config, self.folder.resolved().get(TRAINED_ON, {})
+        here = {"device": self.device.type, "threads": torch.get_num_threads(), "workers": config.workers}
+        known = {name: [one for one in before.get(name, ()) if one != here] for name in names}
+        trained_on = {**before, **{name: [*others, dict(here)] for name, others in known.items()}}
+        self.folder.write_record(config, {TRAINED_ON: trained_on})
 
     @cached_property
     def device(self) -> torch.device:

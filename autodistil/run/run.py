@@ -16,7 +16,7 @@ from autodistil.run.folder import RunFolder, merge_with_run
 from autodistil.run.inputs import RunInputs, default_folder
 from autodistil.run.superlms import SuperLMs
 from autodistil.run.tracking import GuardedTracker, TrackedRun
-from autodistil.utils import Progress
+from autodistil.utils import Progress, shown
 
 
 @dataclass
@@ -47,5 +47,5 @@ class Run:
         """What a tracker is told when it is opened; the run must have its record by then."""
         resolved = self.folder.resolved()
         fixed = {**self.config.to_dict(), **{key: resolved.get(key) for key in ("objective", "train_steps")}}
-        options = {name: str(fixed[name]) for name in sorted(RUN_OPTIONS)}
+        options = {name: str(shown(fixed[name])) for name in sorted(RUN_OPTIONS)}
         return TrackedRun(self.folder.identity(), self.folder.path.resolve().name, self.folder.path, options)

@@ -22,6 +22,7 @@ from autodistil.run.folder import RunFolder
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
 from autodistil.student_search.pick import best_id
+from autodistil.utils import shown
 
 _TEACHER = {
     "teacher",
@@ -156,8 +157,8 @@ _GROUPS: Mapping[str, Callable[[str], bool]] = {
 
 def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return "–" if value is None else str(value)
+        return ", ".join(map(str, shown(value)))
+    return "–" if value is None else str(shown(value))
 
 
 def _notes(runs: Sequence[_Run], by_score: bool) -> list[str]:

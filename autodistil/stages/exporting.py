@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from transformers import PreTrainedModel
 
 from autodistil.config import MACHINE_OPTIONS, RunConfig
+from autodistil.evaluation.results import RESULTS, read_results, update_card
 from autodistil.export.card import Repeat, Times
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import ExportedStudent, export_student
+from autodistil.models.hf_folder import CARD
+from autodistil.models.student_files import adding, read_list
 from autodistil.models.superlm import SuperLM
 from autodistil.profiling.forward_time import forward_times
-from autodistil.run.facts import perplexity_facts, provenance, score_name, teacher_costs, vocabulary_facts
+from autodistil.run.facts import (
+    perplexity_facts,
+    provenance,
+    score_name,
+    teacher_costs,
+    training_facts,
+    vocabulary_facts,
+)
 from autodistil.run.folder import RunFolder
 from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
@@ -63,10 +72,20 @@ def export_candidate(
         **vocabulary_facts(inputs, run.scorer, candidate.config),
         **provenance(inputs, run.superlms),
     }
-    again = repeat_of(run.config, folder.resolved().get("train_steps"), student_id, refinement if refined else None)
-    return export_student(
+    trained = {candidate.sub_space, run.config.assistant or "", student_id if refined else ""}
+    machines, threads = training_facts(folder, trained)
+    facts |= machines
+    steps = folder.resolved().get("train_steps")
+    again = repeat_of(run.config, steps, student_id, refinement if refined else None, threads)
+    exported = export_student(
         superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, card_times
     )
+    for note in exported.notes:
+        run.progress.say(note)
+    if RESULTS in read_list(to):  # of an earlier export of the same weights
+        with adding(to, CARD):
+            update_card(to, read_results(to))
+    return exported
 
 
 class ExportedWeights(NamedTuple):
@@ -95,14 +114,24 @@ def card_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int)
     return Times(ours, theirs, found.inputs, found.where)
 
 
-def repeat_of(config: RunConfig, train_steps: int | None, student_id: str, refinement: Refinement | None) -> Repeat:
-    """What makes a student again: the run's options that are not the defaults, its steps as they were resolved."""
-    default, kept = RunConfig().to_dict(), {"teacher", "seed", "threads"}
-    used = {"train_minutes": None, "train_steps": train_steps, "threads": torch.get_num_threads()}
+def repeat_of(
+    config: RunConfig, train_steps: int | None, student_id: str, refinement: Refinement | None, threads: int | None
+) -> Repeat:
+    """What makes a student again: the run's options that are not the defaults, its steps as they were resolved.
+
+    Args:
+        config: of the run.
+        train_steps: of its SuperLM.
+        student_id: whose.
+        refinement: what it was refined with, where it has these weights.
+        threads: those that trained it, where as many give the same bits.
+    """
+    default, kept = RunConfig().to_dict(), {"teacher", "seed", *(["threads"] if threads else [])}
+    used = {"train_minutes": None, "train_steps": train_steps, "threads": threads}
     asked = {name: value for name, value in {**config.to_dict(), **used}.items() if name not in MACHINE_OPTIONS - kept}
     options = {name: value for name, value in asked.items() if name in kept or value != default[name]}
     refined = None if refinement is None else {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
-    return Repeat(student_id, options, refined)
+    return Repeat(student_id, options, refined, same_bits=threads is not None)
 
 
 def _task_facts(score_name: str | None, table: CandidateTable, student_id: str) -> dict[str, str]:

@@ -71,6 +71,7 @@ def _trained(
         return
     folder_of = inputs.folder.refined_folder
     _ = inputs.training_text  # refuses another text
+    inputs.write_trained_on([candidate.id for candidate in candidates])
 
     def begun() -> Iterator[SuperLMTrainer]:
         for candidate in candidates:

@@ -23,7 +23,7 @@ from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.metrics import read_metrics
 from autodistil.training.trainer import StepMetrics
-from autodistil.utils import copy_file
+from autodistil.utils import copy_file, shown
 
 
 def write_report(
@@ -73,7 +73,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
     rows = read_metrics(folder.metrics_path) if folder.metrics_path.is_file() else []
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
     return ReportData(
-        title=f"{run.config.teacher} · {inputs.space.name}",
+        title=f"{shown(run.config.teacher)} · {inputs.space.name}",
         table=table,
         training=pd.DataFrame(rows, columns=list(StepMetrics.__dataclass_fields__)),
         budgets=problem.budgets,

@@ -68,6 +68,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     another = ", or give another --run folder"
     check_interrupted(folder, [sub.name for sub in missing], folder.superlm_folder, resume, otherwise=another)
     recipe = _recipe(run.inputs, superlms, missing)
+    run.inputs.write_trained_on([sub.name for sub in missing])
     if run.config.workers:
         for group in _by_source(superlms, missing):
             train_on_cluster(run, group, recipe)

@@ -31,6 +31,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from autodistil.errors import ConfigError, RunError, one_line, one_line_named
+from autodistil.utils import shown
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +104,9 @@ def opening(where: str | Path) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
-        reason = one_line(error, 150)
+        reason, name = one_line(error, 150), shown(where) if "://" in str(where) else str(where)
         raise RunError(
-            f"study {str(where)!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
+            f"study {name!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
         ) from error
 
 
@@ -113,15 +114,17 @@ def _checked_url(where: str) -> URL:
     try:
         url = make_url(where)
     except ArgumentError:
-        raise ConfigError(f"study storage {where!r} cannot be read as a URL; give one such as {_EXAMPLE}") from None
+        raise ConfigError(
+            f"study storage {shown(where)!r} cannot be read as a URL; give one such as {_EXAMPLE}"
+        ) from None
     if url.password is not None:
         raise ConfigError(
-            f"study storage {url.render_as_string()!r} has a password in it, which run.yaml would keep; "
+            f"study storage {shown(where)!r} has a password in it, which run.yaml would keep; "
             "leave it out, and give it in PGPASSWORD or ~/.pgpass"
         )
     if url.get_backend_name() not in _DATABASES:
         raise ConfigError(
-            f"study storage {where!r} is of another kind of database; "
+            f"study storage {shown(where)!r} is of another kind of database; "
             f"allowed: {', '.join(_DATABASES)}, or a journal file; give one such as {_EXAMPLE}"
         )
     return url

@@ -23,6 +23,9 @@ from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 from autodistil import cli
 from autodistil.cli.options import with_flags
 from autodistil.cli.terminal import print_table
+from autodistil.evaluation.results import RESULTS, TaskResult, read_results, update_card, write_results
+from autodistil.export.hub import files_of
+from autodistil.models.student_files import adding
 
 STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
 
@@ -155,17 +158,41 @@ def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
     assert "No licence of" in card
 
 
-def test_the_card_says_how_to_make_the_same_student_again(searched, tmp_path, monkeypatch):
+def test_the_card_says_how_to_make_the_same_student_again(searched, tmp_path, monkeypatch, teacher_dir, corpus):
     assert run("export", "--run", searched, "--pick", "knee", "--to", tmp_path / "student") == 0
     card = (tmp_path / "student" / "README.md").read_text()
     section = card.partition("## How to repeat it")[2]
     options, commands = (section.split(f"```{kind}\n")[1].split("```")[0] for kind in ("yaml", "sh"))
     (tmp_path / "run.yaml").write_text(options)
+    for source in (teacher_dir, corpus):  # the card names them without their folders
+        assert str(source) not in card
+        (tmp_path / Path(source).name).symlink_to(source)
     monkeypatch.chdir(tmp_path)
     for line in commands.splitlines():
         assert run(*(word.replace("my-student", "again-student") for word in line.split()[1:])) == 0
     first, second = (tmp_path / name / "model.safetensors" for name in ("student", "again-student"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_searching_again_keeps_what_lies_beside_a_student(searched, teacher_dir, corpus):
+    best = pd.read_csv(searched / "candidates.csv").set_index("rank").loc[1, "id"]
+    student = searched / "students" / best
+    mine = {"notes.txt": "mine", "onnx/model.onnx": "mine"}
+    for name, words in mine.items():
+        (student / name).parent.mkdir(exist_ok=True)
+        (student / name).write_text(words)
+    result = TaskResult("stsb", "similarity", "dev", 9, 0, {"spearman": (0.5,)}, "this model", {}, {})
+    with adding(student, RESULTS, "README.md"):
+        write_results(student, [result])
+        update_card(student, [result])
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+    assert {name: (student / name).read_text() for name in mine} == mine
+    assert read_results(student) == [result]
+    assert "| stsb | " in (student / "README.md").read_text()
+    assert set(files_of(student)) == {p.name for p in student.iterdir() if p.is_file()} - {"notes.txt"}
+    words = [(student / name).read_text() for name in files_of(student) if not name.endswith(".safetensors")]
+    words.append((searched / "report.html").read_text())
+    assert not [text[:80] for text in words if str(teacher_dir) in text or str(corpus) in text]
 
 
 def test_a_plain_teacher_has_no_sentence_transformers(searched, tmp_path, capsys):

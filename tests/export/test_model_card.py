@@ -1,5 +1,7 @@
 """The model card: latency with its device, how to repeat it, the teacher's licence."""
 
+from pathlib import Path
+
 import torch
 import yaml
 from autodistil_helpers import random_teacher
@@ -60,6 +62,21 @@ def test_what_repeats_a_student_is_yaml_and_commands():
     assert "autodistil export --run again --pick small-x --to my-student" in text
     assert "refine" not in card_of(repeat=Repeat("small-x", options))
     assert "How to repeat it" not in card_of()
+
+
+def test_a_card_tells_no_folders_and_promises_only_bits_that_it_can():
+    options = {
+        "teacher": "/home/me/teacher",
+        "corpus": ("/data/customers/*.txt",),
+        "study_storage": "postgresql://me@db/x",
+    }
+    elsewhere = card_teacher(Path("/home/me/teacher"))
+    elsewhere.source = "/home/me/teacher"
+    text = card_of(elsewhere, repeat=Repeat("a", options, same_bits=False))
+    assert not [word for word in ("/home", "/data", "me@", "db/", "gives the same bits") if word in text]
+    assert "A student of `teacher`" in text
+    assert "say where they lie" in text
+    assert "say where they lie" not in card_of(repeat=Repeat("a", {"corpus": ("python-docs",)}))
 
 
 def test_the_licence_of_the_teacher_is_carried_over(tmp_path):

@@ -13,6 +13,21 @@ import pytest
 
 from autodistil.errors import ExportError
 from autodistil.export.hub import files_of, push
+from autodistil.models.student_files import LIST, read_list, write_list
+from autodistil.utils import file_sum
+
+SENT = [
+    "1_Pooling/config.json",
+    "LICENSE",
+    "README.md",
+    LIST,
+    "config.json",
+    "model.safetensors",
+    "onnx/model.onnx",
+    "openvino/weights.bin",
+    "openvino/weights.xml",
+]
+LEFT = (".env", "customer_data.json", "link.json", "notes.html", "passwords.txt", "pytorch_model.bin", "scratch.py")
 
 
 @pytest.fixture
@@ -26,20 +41,12 @@ def student(tmp_path):
     for name in ("pytorch_model.bin", ".env", "notes.html", "openvino/weights.xml", "openvino/weights.bin"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("secret")
+    for name in ("passwords.txt", "customer_data.json", "scratch.py"):
+        (folder / name).write_text("secret")
     (folder / "link.json").symlink_to("/etc/hostname")
+    (folder / "linked").symlink_to("/etc")
+    write_list(folder, {name: file_sum(folder / name) for name in SENT if name != LIST})
     return folder
-
-
-SENT = [
-    "1_Pooling/config.json",
-    "LICENSE",
-    "README.md",
-    "config.json",
-    "model.safetensors",
-    "onnx/model.onnx",
-    "openvino/weights.bin",
-    "openvino/weights.xml",
-]
 
 
 def test_files_of_an_export_are_chosen(student):
@@ -50,6 +57,36 @@ def test_a_dry_run_sends_nothing(student):
     found = push(student, "me/student", dry_run=True)
     assert found.url is None
     assert [name for name, _ in found.files] == SENT
+    assert set(found.left) == set(LEFT)
+
+
+def test_words_may_be_changed_and_all_else_may_not(student):
+    (student / "README.md").write_text("my own words")
+    assert files_of(student) == SENT
+    (student / "onnx" / "model.onnx").unlink()  # what is gone is not sent
+    assert files_of(student) == [name for name in SENT if name != "onnx/model.onnx"]
+    (student / "config.json").write_text("{ }")
+    with pytest.raises(ExportError, match=r"config\.json in .* is not what autodistil wrote"):
+        files_of(student)
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "a/../../b", ""])
+def test_a_list_that_leaves_the_folder_is_refused(student, name):
+    write_list(student, {**read_list(student), name: "0" * 64})
+    with pytest.raises(ExportError, match=r"autodistil\.json' is damaged .*outside of the folder"):
+        files_of(student)
+
+
+def test_a_listed_link_that_leaves_the_folder_stays_here(student):
+    sums = {"link.json": "0" * 64, "linked/hostname": "0" * 64}
+    write_list(student, {**read_list(student), **sums})
+    assert files_of(student) == SENT
+
+
+def test_an_export_without_a_list_is_not_guessed_at(student):
+    (student / LIST).unlink()
+    with pytest.raises(ExportError, match=r"has no autodistil\.json, .* hf upload"):
+        files_of(student)
 
 
 @pytest.mark.parametrize("repo", ["a/b/c", "with space", "-leading", "a" * 200])
@@ -123,6 +160,7 @@ def test_one_commit_holds_the_files(hub, student):
     done = command(hub, student, "--private")
     assert done.returncode == 0, done.stderr
     assert f"{hub.url}/me/student/commit/abc" in done.stdout
+    assert "stays here, as autodistil did not write it: passwords.txt" in done.stdout
     paths = [path for path, _, _ in hub.calls]
     assert paths[0] == "/api/repos/create"
     created = json.loads(hub.calls[0][2])

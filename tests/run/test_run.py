@@ -9,6 +9,7 @@ from ray import cloudpickle
 from run_helpers import run_options
 
 from autodistil.errors import RunError
+from autodistil.run.facts import training_facts
 from autodistil.run.run import Run
 from autodistil.space.student import Candidate
 from autodistil.stages.training import _files, _portable, open_on_worker, recipe_of, train_missing
@@ -38,7 +39,25 @@ def test_a_record_keeps_what_was_resolved_before(trained):
     after = trained.folder.record()
     assert after.resolved == {**before.resolved, "proxy": "a task"}
     assert (after.created, after.options, after.config) == (before.created, before.options, trained.config)
+    assert set(after.resolved["trained_on"]) == {"tiny", "base"}
     assert trained.folder.identity() == Run.open(trained.folder.path).folder.identity()
+
+
+def test_what_trained_a_student_is_recorded_whoever_exports_it(options, tmp_path, monkeypatch):
+    inputs = Run.open(tmp_path / "run", options).inputs
+    assert training_facts(inputs.folder, {"tiny"}) == ({"trained on": "a machine that was not recorded"}, None)
+    for threads in (1, 1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        inputs.write_trained_on(["tiny"] if threads == 1 else ["base", "tiny-refined"])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert training_facts(inputs.folder, {"tiny"}) == ({"trained on": "cpu, 1 thread"}, 1)
+    assert (
+        training_facts(inputs.folder, {"tiny", "tiny-refined"})[0]["trained on"] == "cpu, 1 thread and cpu, 3 threads"
+    )
+    assert training_facts(inputs.folder, {"tiny", "tiny-refined"})[1] is None
+    monkeypatch.setattr(inputs, "device", torch.device("cuda"))
+    inputs.write_trained_on(["tiny"])
+    assert training_facts(inputs.folder, {"tiny"}) == ({"trained on": "cpu, 1 thread and cuda, 64 threads"}, None)
 
 
 def test_another_value_than_the_recorded_one_is_refused_and_an_unrecorded_one_is_not(trained):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PureWindowsPath
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from autodistil.errors import AutodistilError, ConfigError, CorpusError, RunError, suggest
@@ -143,14 +143,31 @@ class Progress:
 class StopRequest:
     """Whether somebody asked to stop."""
 
-    requested: bool = False
+    number: int | None = None
+    """The signal that asked."""
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody did."""
+        return self.number is not None
+
+    def obey(self) -> None:
+        """Stop here if somebody asked to.
+
+        Raises:
+            KeyboardInterrupt: by Ctrl-C.
+            SystemExit: by SIGTERM, with the status of a process that ended by it.
+        """
+        if self.number is not None:
+            raise KeyboardInterrupt if self.number == signal.SIGINT else SystemExit(128 + self.number)
 
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C (or SIGTERM) into a request to stop; the second one interrupts at once.
 
-    Only the main thread gets signals; elsewhere the request never comes.
+    Who is at a good place to stop calls `obey`; at the latest the end of the block does. Only the main thread gets
+    signals; elsewhere the request never comes.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -159,9 +176,8 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.requested:
-            raise KeyboardInterrupt
-        stop.requested = True
+        stop.obey()
+        stop.number = number
 
     try:
         for number in previous:
@@ -170,6 +186,18 @@ def stop_on_interrupt() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+    stop.obey()
+
+
+@contextmanager
+def own_sigterm(ray: ModuleType) -> Iterator[None]:
+    """Keep this process's answer to SIGTERM while Ray starts, whose own ends it with a status and no word of ours."""
+    theirs = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = theirs
 
 
 def resolve_device(name: str) -> torch.device:

@@ -88,7 +88,7 @@ def test_contracts_hold_for_what_the_page_adds(extended):
 
 USES = """
 import sys
-from autodistil.cli.main import main
+from autodistil.cli import main
 
 sys.modules["kaleido"] = None  # no picture, which takes seconds
 for line in sys.argv[1].splitlines():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.main import app
+from autodistil.cli.app import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import ExistingRun, Json, Resume
 from autodistil.cli.terminal import print_json, print_lines

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Iterator
 
-from autodistil.cli.main import app
+from autodistil.cli.app import app
 from autodistil.cli.terminal import print_lines
 
 _OPTIONAL = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autodistil.cli.main import app
+from autodistil.cli.app import app
 from autodistil.cli.opening import set_threads
 from autodistil.cli.options import Json, given, with_flags
 from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries

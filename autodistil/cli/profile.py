@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autodistil.cli.main import app
+from autodistil.cli.app import app
 from autodistil.cli.opening import open_existing
 from autodistil.cli.options import Json
 from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from autodistil.cli.terminal import printable
 from autodistil.utils import Advance, Progress
 
 
@@ -20,7 +21,7 @@ class TerminalProgress(Progress):
 
     def say(self, message: str) -> None:
         """Print a line."""
-        self.console.print(message, markup=False)
+        self.console.print(printable(message), markup=False)
 
     @contextmanager
     def track(self, description: str, total: int) -> Iterator[Advance]:
@@ -38,7 +39,9 @@ class TerminalProgress(Progress):
         )
         with RichProgress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(description, total=total or None, status="")
-            yield lambda steps=1, status="": bars.update(task, advance=steps, **({"status": status} if status else {}))
+            yield lambda steps=1, status="": bars.update(
+                task, advance=steps, **({"status": printable(status)} if status else {})
+            )
 
 
 def _plain_lines(progress: TerminalProgress, description: str, total: int) -> Advance:

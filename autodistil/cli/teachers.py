@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from autodistil.cli.main import app
+from autodistil.cli.app import app
 from autodistil.cli.terminal import print_lines, print_table, quiet_libraries
 
 _CAPTION = (

@@ -1,4 +1,4 @@
-"""What commands share to print: lines in which nothing is markup, tables and JSON.
+"""What commands share to print: lines in which nothing is markup or control, tables and JSON.
 
 Imports stand in the functions, so that help is quick.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Container, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -18,6 +19,22 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH = 120
 """Columns of a table where stdout is no terminal that has a width."""
+
+
+def printable(text: str) -> str:
+    """Text with whatever steers a terminal, or is no text at all, written as Python escapes it.
+
+    Names of files are bytes that others chose: escape sequences, marks that turn the direction of writing round, and
+    bytes in no encoding, which would end the print itself. Lines, tabs and spaces of all scripts stay.
+    """
+    kept = (char.isprintable() or char in "\n\t" or unicodedata.category(char) == "Zs" for char in text)
+    return "".join(char if keep else ascii(char)[1:-1] for char, keep in zip(text, kept, strict=True))
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Say in one line why there is no result, and exit."""
+    typer.echo(f"autodistil: {printable(' '.join(message.split()))}", err=True)
+    sys.exit(status)
 
 
 def quiet_libraries() -> None:
@@ -48,12 +65,12 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=escape(title), caption=caption, title_justify="left", caption_justify="left")
+    table = Table(title=escape(printable(title)), caption=caption, title_justify="left", caption_justify="left")
     for name in columns:
         justify: JustifyMethod = "right" if name in right else "left"
         table.add_column(name, justify=justify, overflow="ellipsis" if no_wrap else "fold", no_wrap=no_wrap)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
@@ -62,7 +79,7 @@ def print_table(
 
 def print_lines(*lines: str) -> None:
     """Lines on stdout, taken literally."""
-    typer.echo("\n".join(lines))
+    typer.echo(printable("\n".join(lines)))
 
 
 def print_json(content: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autodistil.cli.main import app
+from autodistil.cli.app import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, RecipeFile, Resume, with_flags
 from autodistil.cli.terminal import print_lines

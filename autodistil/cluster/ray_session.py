@@ -16,7 +16,7 @@ from types import ModuleType
 
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError, one_line
-from autodistil.utils import Progress
+from autodistil.utils import Progress, own_sigterm
 
 _PATIENCE_SECONDS = 10.0
 
@@ -59,7 +59,7 @@ def ray_session(address: str | None = None, progress: Progress | None = None) ->
     opened_here = not ray.is_initialized()
     embedded = opened_here and (address or "local") == "local"
     if opened_here:
-        with _loopback_only(ray) if embedded else nullcontext():
+        with own_sigterm(ray), _loopback_only(ray) if embedded else nullcontext():
             _init(ray, address)
     try:
         session = _describe(ray, embedded)

@@ -181,9 +181,7 @@ def _follow(job: TrainJob, fit: Callable[[], None], ledger: Ledger, progress: Pr
             if stop.requested:
                 ray.get(job.relay.stop.remote())
             time.sleep(_POLL_SECONDS)
-    ledger.close()
-    if stop.requested:
-        raise KeyboardInterrupt
+        ledger.close()
     if errors:
         raise _failed(errors[0], job) from errors[0]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from autodistil.errors import AutodistilError, IntegrityError, ProfileError
 from autodistil.profiling.session import WORKER, Measurements, Plan, Prepared, measure
-from autodistil.utils import optional_import
+from autodistil.utils import optional_import, own_sigterm
 
 Files = Mapping[str, bytes]
 """Path inside a folder -> content."""
@@ -37,7 +37,8 @@ def measure_on(
     ray = optional_import("ray", "device: ray:LABEL", "pip install 'ray'", ProfileError)
     if not ray.is_initialized():
         try:
-            ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
+            with own_sigterm(ray):
+                ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
         except ConnectionError as error:
             raise ProfileError(
                 "device: ray:LABEL found no Ray cluster; start one with: ray start --head, or set RAY_ADDRESS"

@@ -101,8 +101,7 @@ def _score(
         for candidate in candidates:
             if candidate.id not in scores.known:
                 scores.add(candidate.id, task.score(students.model(candidate)))
-            if stop.requested:
-                raise KeyboardInterrupt
+            stop.obey()
             advance(1, f"{candidate.id} {scores.known[candidate.id]:.4f}")
 
 

@@ -51,8 +51,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
 
         def on_score(student_id: str, loss: float) -> None:
             advance(1, f"{student_id} {loss:.4f}")
-            if stop.requested:
-                raise KeyboardInterrupt
+            stop.obey()
 
         scores = study.run(score, sampler, config.trials, config.seed, on_score)
     if not scores:

@@ -147,8 +147,6 @@ def train_with_checkpoints(
             inputs.config.teacher_layer,
             lambda: stop.requested,
         )
-    if stop.requested:
-        raise KeyboardInterrupt
 
 
 def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) -> Recipe:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import autodistil
-from autodistil.cli.main import main
+from autodistil.cli import main
 from autodistil.costs.closed_form import cost_table
 from autodistil.errors import SpaceError
 from autodistil.space.axes import AXES, axis_of

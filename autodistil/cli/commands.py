@@ -1,0 +1,43 @@
+"""All commands, and the run of one: every error is one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+# Commands register when they are imported: in the order in which help lists them.
+from autodistil.cli import search, train, report, compare, refine, tune, export, push  # noqa: F401  # isort: skip
+from autodistil.cli import evaluate, profile, certify, spaces, doctor, teachers  # noqa: F401  # isort: skip
+from autodistil.cli.app import app
+from autodistil.cli.terminal import fail
+from autodistil.errors import AutodistilError
+
+_INTERRUPTED = 130
+"""What typer returns after Ctrl-C, in the place of the KeyboardInterrupt."""
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command and exit with its status.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
+    try:
+        if app(arguments, standalone_mode=False) == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(0)
+    except AutodistilError as error:
+        fail(str(error), error.exit_code)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except BrokenPipeError:
+        os._exit(141)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors
+            fail(f"{error.format_message()}; see: autodistil --help", 2)
+        if os.environ.get("AUTODISTIL_DEBUG"):
+            raise
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        fail(f"internal error: {text[:300]}; set AUTODISTIL_DEBUG=1 for the trace and report it", 1)

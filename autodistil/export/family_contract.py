@@ -19,6 +19,7 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.data.batch import Batch
 from autodistil.errors import IntegrityError, one_line_named
 from autodistil.models.families import family_of
+from autodistil.models.hf_folder import loading_errors
 from autodistil.models.ordering import apply_order, importance_by_activation
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher, as_teacher
@@ -29,6 +30,8 @@ TOLERANCE = 1e-5
 """Largest difference of hidden states that rounding explains."""
 HALF_PRECISION = 0.1
 """Largest relative difference that eight bits of mantissa explain."""
+_MOST_PARAMETERS = 200_000_000
+"""Of the small model: three million tokens."""
 _LENGTH = 24
 _IMAGE = {"image_size": 32, "patch_size": 8}
 _AXES = StudentConfig(num_layers=4, hidden_size=64, num_heads=4, head_size=16, intermediate_size=128)
@@ -74,8 +77,13 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
     One that reads images sees 16 patches.
 
     Raises:
-        TeacherError: no table describes it.
+        TeacherError: no table describes it, or no such model can be built.
     """
+    with loading_errors(f"config.json of a {config.model_type} describes no model", "; correct it"):
+        return _random_teacher(config)
+
+
+def _random_teacher(config: PretrainedConfig) -> Teacher:
     family = family_of(config)
     depth = min(_AXES.num_layers, family.dimensions(config).num_layers)
     axes, config = replace(_AXES, num_layers=depth), copy.deepcopy(config)
@@ -88,6 +96,11 @@ def random_teacher(config: PretrainedConfig) -> Teacher:
         small = family.student_config(config, axes, range(depth))
         if family.modality == "image":
             vars(small).update(_IMAGE)
+        small.dtype = torch.float32
+        with torch.device("meta"):
+            size = kind.from_config(copy.deepcopy(small)).num_parameters()
+        if size > _MOST_PARAMETERS:
+            raise ValueError(f"with 4 layers x 64 it has {size:,} parameters; allowed: at most {_MOST_PARAMETERS:,}")
         model: PreTrainedModel = kind.from_config(small).eval()
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))

@@ -20,7 +20,8 @@ from autodistil.config import RunConfig
 from autodistil.data.tokens import token_ids
 from autodistil.errors import AutodistilError, TeacherError
 from autodistil.evaluation.embedding import folder_encoder
-from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.export.family_contract import check_family
+from autodistil.models.hf_folder import EvaluatedModel, load_config
 from autodistil.models.teacher import load_teacher
 from autodistil.run.inputs import default_folder
 
@@ -510,6 +511,29 @@ def test_a_damaged_onnx_file_is_one_line(damaged):
     folder = damaged(content("onnx/model.onnx", b"\x08\x07garbage"))
     line = refused(folder, lambda folder: folder_encoder(EvaluatedModel.open(str(folder), "onnx/model.onnx")))
     assert "file 'onnx/model.onnx'" in line
+
+
+# ---- what is looked at without its weights
+
+
+NO_MODEL = {
+    "vocab_size": (HUGE, 0, -1, 10**30),
+    "max_position_embeddings": (HUGE, -1),
+    "hidden_act": ("nope",),
+    "pad_token_id": (HUGE,),
+    "hidden_dropout_prob": (2.0,),
+    "per_layer_config": ({"0": {"hidden_size": 16}},),
+}
+
+
+@pytest.mark.parametrize("name", cases(CONFIG, NO_MODEL))
+def test_a_family_is_not_checked_on_what_is_no_model(name, damaged):
+    folder = damaged(cases(CONFIG, NO_MODEL)[name])
+    refused(folder, lambda folder: check_family(load_config(str(folder))), TeacherError)
+
+
+def test_a_family_is_checked_whatever_precision_its_weights_have(damaged):
+    assert check_family(load_config(str(damaged(values(CONFIG, dtype="bfloat16")))))
 
 
 # ---- the command line

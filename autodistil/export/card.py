@@ -118,5 +118,5 @@ def _teacher_front_matter(folder: Path | None) -> dict[str, Any]:
     card = folder / "README.md" if folder else None
     try:
         return (metadata_load(card) or {}) if card and card.is_file() else {}
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         return {}

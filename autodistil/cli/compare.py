@@ -47,9 +47,10 @@ def _print_runs(found: Comparison) -> None:
     rows = []
     for run in found.runs:
         flops = "–" if run.best is None else f"{run.students.loc[run.best, 'flops'] / 1e6:,.1f}"
-        shares = [f"{run.hypervolume[cost]:.4f}" for cost in found.costs]
+        shares = [f"{run.hypervolume[cost]:.4f}" if run.hypervolume else "–" for cost in found.costs]
         best = (run.best or "–", best_value(run, "value", ".4f"), flops)
-        rows.append((run.name, f"{len(run.students):,}", *best, *shares, f"{run.on_joint_front:,}"))
+        joint = "–" if run.on_joint_front is None else f"{run.on_joint_front:,}"
+        rows.append((run.name, f"{len(run.students):,}", *best, *shares, joint))
     print_table(
         "Runs compared",
         ("run", "scored", "best", found.measure, "MFLOPs", *volumes, "joint front"),

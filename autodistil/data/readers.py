@@ -39,8 +39,14 @@ MAX_DOCUMENT_CHARACTERS = 1 << 14
 MAX_CSV_FIELD = 1 << 24
 """Characters of one CSV field: more means a quote that is never closed."""
 
-HEAD_RECORDS = 50
-"""Records that are looked at to find the text column."""
+HEAD_RECORDS, HEAD_CHARACTERS = 50, 1 << 24
+"""Records that are looked at to find the text column; fewer where they are so long together."""
+
+MAX_COLUMNS = 10_000
+"""Columns of a record."""
+
+MAX_UNPACKED, MAX_UNPACKED_RATIO = 1 << 26, 250
+"""Bytes that any compressed file may unpack to, and how many times its size a larger one: text takes 3 to 20 times."""
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of files that are taken for images (`images.py`)."""
@@ -114,10 +120,22 @@ def read_bytes(path: Path) -> Iterator[bytes]:
     """The content of a file in pieces, decompressed where its extension says so.
 
     Raises:
-        CorpusError: it cannot be read, or is cut off.
+        CorpusError: it cannot be read, is cut off, or unpacks to far more than text does.
     """
     with corpus_file_errors(path):
-        yield from COMPRESSIONS.get(path.suffix.lower(), partial(_opened, open))(path)
+        if path.suffix.lower() not in COMPRESSIONS:
+            yield from _opened(open, path)
+            return
+        packed, unpacked = path.stat().st_size, 0
+        for piece in COMPRESSIONS[path.suffix.lower()](path):
+            unpacked += len(piece)
+            if unpacked > max(MAX_UNPACKED, MAX_UNPACKED_RATIO * packed):
+                raise CorpusError(
+                    f"{_where(path)} of {packed / 1e6:,.3f} MB unpacks to {unpacked / 1e6:,.0f} MB or more, which may "
+                    f"be a decompression bomb; allowed: {MAX_UNPACKED_RATIO} times its size; if it is meant, unpack it "
+                    "and give the unpacked file"
+                )
+            yield piece
 
 
 def read_text(path: Path) -> Iterator[str]:
@@ -263,10 +281,10 @@ def record_documents(records: Iterable[Record], where: str, columns: Sequence[st
         columns: the columns to join; found in the first records unless given.
 
     Raises:
-        CorpusError: no column holds text.
+        CorpusError: no column holds text, or there are more than `MAX_COLUMNS`.
     """
     records = iter(records)
-    head = list(islice(records, HEAD_RECORDS))
+    head = _head(records, where)
     if not head:
         return
     columns = columns or _columns_with_text(head, where)
@@ -278,6 +296,22 @@ def record_documents(records: Iterable[Record], where: str, columns: Sequence[st
         yield from cut(text)[0]
     if skipped:
         logger.warning("%s: %d records hold no text under %s and were passed over", where, skipped, " + ".join(columns))
+
+
+def _head(records: Iterator[Record], where: str) -> list[Record]:
+    """The first records, as many as fit into `HEAD_RECORDS` and `HEAD_CHARACTERS`, at least one if there is one."""
+    head: list[Record] = []
+    characters = 0
+    for record in islice(records, HEAD_RECORDS):
+        if len(record) > MAX_COLUMNS:
+            raise CorpusError(
+                f"{where} has {len(record):,} columns; allowed: {MAX_COLUMNS:,}; keep the one with the text"
+            )
+        head.append(record)
+        characters += sum(len(value) for value in record.values() if isinstance(value, str))
+        if characters > HEAD_CHARACTERS:
+            break
+    return head
 
 
 def _columns_with_text(records: Sequence[Record], where: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ A name stands for a file, a folder, a glob, the built-in corpus, or a Hugging Fa
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ DEFAULT_CORPUS = "python-docs"
 PREFIX = "hf:"
 SPLITS = ("train", "validation", "test")
 """A single part after the name is a split where it is one of these or a slice of one, else a configuration."""
+
+MAX_FOLDERS = 100_000
+"""Folders that a glob may go through: what matches only after more is meant otherwise."""
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -120,7 +124,7 @@ def files_of(path: Path, name: str, kind: CorpusKind) -> list[Path]:
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise CorpusError(f"corpus {name!r} is neither a file nor a folder; allowed: {kind.allowed}; save it to a file")
-    matches = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
+    matches = [path] if path.exists() else _matching(path, name)
     if not matches:
         raise _not_found(path, name, kind)
     files = sorted({file for match in matches for file in (files_below(match) if match.is_dir() else [match])})
@@ -133,6 +137,60 @@ def files_of(path: Path, name: str, kind: CorpusKind) -> list[Path]:
         more = f"has no {kind.name} but {len(files)} other files, such as {files[0].name!r};" if files else ""
         found, advice = more or "holds no files;", "add or rename some"
     raise CorpusError(f"corpus {name!r} {found} this teacher reads {kind.name}; allowed: {kind.allowed}; {advice}")
+
+
+def _matching(pattern: Path, name: str) -> list[Path]:
+    """What a glob matches, as `glob.glob` with `**`, but in one walk, however often `**` stands in it.
+
+    A folder is looked at once for all the parts of the pattern that its content may be: `glob` looks once for each
+    way to share its parents among them, which are more than can be counted.
+
+    Raises:
+        CorpusError: it would go through more than `MAX_FOLDERS`.
+    """
+    parts = [part for before, part in pairwise(("", *pattern.parts)) if not before == part == "**"]
+    parts += ["*"] if parts[-1] == "**" else []
+    fixed = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    if fixed == len(parts):
+        return []
+    matches, seen = [], 0
+    todo = [(Path(*parts[:fixed]), _reached({fixed}, parts))]
+    visited: set[tuple[str, frozenset[int]]] = set()
+    while todo:
+        folder, states = todo.pop()
+        if not folder.is_dir() or (key := (os.path.realpath(folder), states)) in visited:
+            continue
+        visited.add(key)
+        seen += 1
+        if seen > MAX_FOLDERS:
+            raise CorpusError(
+                f"corpus {name!r} is a glob over more than {MAX_FOLDERS:,} folders; allowed: fewer; begin it with the "
+                "folder that the files are in, or give that folder"
+            )
+        for entry in sorted(folder.iterdir()):
+            fitting = [state for state in states if _fits(entry.name, parts[state])]
+            reached = _reached({state if parts[state] == "**" else state + 1 for state in fitting}, parts)
+            if len(parts) in reached:
+                matches.append(entry)
+            if reached - {len(parts)}:
+                todo.append((entry, reached - {len(parts)}))
+    return matches
+
+
+def _fits(name: str, part: str) -> bool:
+    """Whether one part of a pattern matches a name; hidden ones only where it says so."""
+    hidden = name.startswith(".") and not part.startswith(".")
+    return not hidden and (part == "**" or fnmatch.fnmatchcase(name, part))
+
+
+def _reached(states: set[int], parts: Sequence[str]) -> frozenset[int]:
+    """The parts of a pattern that may come next; `**` may stand for no folder at all."""
+    reached = set(states)
+    for state in sorted(states):
+        while state < len(parts) and parts[state] == "**":
+            state += 1
+            reached.add(state)
+    return frozenset(reached)
 
 
 def files_below(folder: Path) -> list[Path]:

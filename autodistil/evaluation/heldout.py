@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,13 @@ def block_sizes(texts: np.ndarray) -> list[int]:
     """Texts of each block of held-out texts (texts, tokens)."""
     starts = range(0, len(texts), BLOCK_SIZE)
     return [min(BLOCK_SIZE, len(texts) - start) for start in starts]
+
+
+def text_fingerprint(texts: np.ndarray) -> str:
+    """Hash of held-out texts in their order and blocks: losses on other ones do not compare."""
+    digest = hashlib.sha256(repr((texts.shape, texts.dtype.str, BLOCK_SIZE)).encode())
+    digest.update(np.ascontiguousarray(texts).tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ the teacher's parameters: at full size the function stays what it was. Scores co
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -87,6 +88,14 @@ class ImportanceOrder:
         last = teacher_depth - 1
         others = [layer for layer in self.num_layers.tolist() if layer != last]
         return tuple(sorted([*others[: depth - 1], last]))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the order: two teachers in the same one are cut alike."""
+        digest = hashlib.sha256()
+        for name in self.__dataclass_fields__:
+            digest.update(getattr(self, name).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""

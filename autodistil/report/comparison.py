@@ -36,10 +36,10 @@ class ComparedRun:
     total: int
     best: str | None
     """The run's own pick, under its own budgets."""
-    hypervolume: Mapping[str, float]
-    """Hypervolume by cost: share of the largest possible, on the scale of this comparison."""
-    on_joint_front: int
-    """Students on the front of all runs together, over FLOPs."""
+    hypervolume: Mapping[str, float] | None
+    """Hypervolume by cost: share of the largest possible, on the scale of this comparison; None: it is not ranked."""
+    on_joint_front: int | None
+    """Students on the front of all ranked runs together, over FLOPs."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,19 @@ class Comparison:
     runs: tuple[ComparedRun, ...]
     measure: str
     """`loss`, or `score` where all runs rank by the same task."""
-    comparable: bool
-    """Whether the values mean the same in all runs."""
     costs: tuple[str, ...]
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
+
+    @property
+    def ranked(self) -> list[ComparedRun]:
+        """The runs whose values mean the same."""
+        return [run for run in self.runs if run.hypervolume is not None]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the values mean the same in all runs."""
+        return len(self.ranked) == len(self.runs)
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
@@ -71,7 +79,7 @@ class Comparison:
         return {
             "measure": self.measure,
             "comparable": self.comparable,
-            "runs": [_run_dict(run, self.measure) for run in self.runs],
+            "runs": [_run_dict(run, self) for run in self.runs],
             "changed": [
                 {"group": change.group, "option": change.option, "values": dict(zip(names, change.values, strict=True))}
                 for change in self.changes
@@ -80,31 +88,32 @@ class Comparison:
         }
 
 
-def _run_dict(run: ComparedRun, measure: str) -> dict[str, object]:
+def _run_dict(run: ComparedRun, found: Comparison) -> dict[str, object]:
     best = None if run.best is None else run.students.loc[run.best]
-    costs = {} if best is None else {cost: float(best[cost]) for cost in run.hypervolume}
+    costs = {} if best is None else {cost: float(best[cost]) for cost in found.costs}
     return {
         "name": run.name,
         "path": run.path,
         "students": run.total,
         "scored": len(run.students),
-        "best": None if best is None else {"id": run.best, measure: float(best["value"]), "costs": costs},
-        "hypervolume": {cost: round(share, 6) for cost, share in run.hypervolume.items()},
+        "best": None if best is None else {"id": run.best, found.measure: float(best["value"]), "costs": costs},
+        "hypervolume": run.hypervolume and {cost: round(share, 6) for cost, share in run.hypervolume.items()},
         "on_joint_front": run.on_joint_front,
     }
 
 
 def comparison_page(found: Comparison) -> str:
     """The page as HTML, in one file that needs no network."""
+    drawn = found.costs if found.ranked else ()
     return rendered(
         "compare.html",
-        {"figures": {cost: overlay_figure(found, cost) for cost in found.costs}, "students": []},
+        {"figures": {cost: overlay_figure(found, cost) for cost in drawn}, "students": []},
         title=" · ".join(run.name for run in found.runs),
         headline=headline(found),
         notes=found.notes,
         measure=found.measure,
-        costs={cost: cost_of(cost).name for cost in found.costs},
-        runs=[list(_run_cells(found.measure, run, number)) for number, run in enumerate(found.runs)],
+        costs={cost: cost_of(cost).name for cost in drawn},
+        runs=[list(_run_cells(found, run, number)) for number, run in enumerate(found.runs)],
         changes=[
             [Cell("Kind", change.group, kind=TEXT), Cell("Option", change.option, kind=TEXT)]
             + [Cell(run.name, value, kind=TEXT) for run, value in zip(found.runs, change.values, strict=True)]
@@ -115,22 +124,23 @@ def comparison_page(found: Comparison) -> str:
 
 def headline(found: Comparison) -> str:
     """Who is ahead, in one sentence."""
-    if not found.comparable:
+    volumes = {run.name: run.hypervolume["flops"] for run in found.runs if run.hypervolume is not None}
+    if not volumes:
         return "These runs differ in what their losses are measured on."
-    first = max(found.runs, key=lambda run: run.hypervolume["flops"])
-    level = [run.name for run in found.runs if run.hypervolume["flops"] == first.hypervolume["flops"]]
+    level = [name for name, volume in volumes.items() if volume == max(volumes.values())]
     if len(level) > 1:
         return f"{' and '.join(level)} are level over FLOPs."
-    return f"{first.name} has the largest hypervolume of {found.measure} over FLOPs."
+    among = "" if found.comparable else f" of the {len(volumes)} runs that compare"
+    return f"{level[0]} has the largest hypervolume of {found.measure} over FLOPs{among}."
 
 
 # ---- figures
 
 
 def overlay_figure(found: Comparison, cost: str) -> Spec:
-    """The fronts of all runs over one cost, their other students faint behind them."""
-    values = pd.concat([run.students["value"] for run in found.runs])
-    costs = pd.concat([run.students[cost] for run in found.runs])
+    """The fronts of the ranked runs over one cost, their other students faint behind them."""
+    values = pd.concat([run.students["value"] for run in found.ranked])
+    costs = pd.concat([run.students[cost] for run in found.ranked])
     x, y = Scale.over(costs), Scale.over(values, pad_low=0.08, pad_high=0.06, may_be_log=found.measure == "loss")
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": 34, "b": 60},
@@ -138,7 +148,8 @@ def overlay_figure(found: Comparison, cost: str) -> Spec:
         yaxis=y.axis("Held-out loss" if found.measure == "loss" else "Task score"),
         legend={"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top", "font": {"size": 13, "color": "var(--ink)"}},
     )
-    traces = [trace for i, run in enumerate(found.runs) for trace in _traces(run, cost, i, found.measure)]
+    drawn = [(number, run) for number, run in enumerate(found.runs) if run.hypervolume is not None]
+    traces = [trace for number, run in drawn for trace in _traces(run, cost, number, found.measure)]
     return {"data": sorted(traces, key=lambda trace: trace["mode"] != "markers"), "layout": layout}
 
 
@@ -179,16 +190,17 @@ def front_over(students: pd.DataFrame, cost: str, sign: int) -> pd.DataFrame:
 # ---- tables
 
 
-def _run_cells(measure: str, run: ComparedRun, number: int) -> Iterator[Cell]:
+def _run_cells(found: Comparison, run: ComparedRun, number: int) -> Iterator[Cell]:
     yield Cell("Run", run.name, run.name, TEXT, number)
     yield Cell("Scored", f"{len(run.students):,} of {run.total:,}", len(run.students))
     yield Cell("Its best student", run.best or "–", run.best or "", TEXT)
-    yield Cell(measure.capitalize(), best_value(run, "value", ".4f"), best_value(run, "value", ".9f", ""))
+    yield Cell(found.measure.capitalize(), best_value(run, "value", ".4f"), best_value(run, "value", ".9f", ""))
     flops = None if run.best is None else run.students.loc[run.best, "flops"]
     yield Cell("MFLOPs", "–" if flops is None else significant(flops / 1e6), or_dash(flops, "f", ""))
-    for cost, share in run.hypervolume.items():
-        yield Cell(f"HV {cost_of(cost).name}", f"{share:.4f}", share)
-    yield Cell("On the joint front", f"{run.on_joint_front:,}", run.on_joint_front)
+    for cost in found.costs:
+        share = run.hypervolume[cost] if run.hypervolume else None
+        yield Cell(f"HV {cost_of(cost).name}", or_dash(share, ".4f"), "" if share is None else share)
+    yield Cell("On the joint front", or_dash(run.on_joint_front, ","), or_dash(run.on_joint_front, "", ""))
 
 
 def best_value(run: ComparedRun, column: str, form: str, none: str = "–") -> str:

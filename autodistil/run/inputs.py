@@ -20,7 +20,7 @@ from autodistil.data.batch import PADDING, Batch, lengths
 from autodistil.data.image_batches import RunImages
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
 from autodistil.errors import ConfigError, TeacherError
-from autodistil.evaluation.heldout import HeldOut
+from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
 from autodistil.models.hf_folder import load_config, loading_errors
@@ -298,6 +298,22 @@ class RunInputs:
     def heldout_texts(self) -> np.ndarray:
         """Held-out texts (texts, tokens)."""
         return self.text.draw_heldout(self.folder.heldout_path)
+
+    @property
+    def scored_by(self) -> dict[str, str]:
+        """What decides the held-out loss of given weights, by names for people; all equal, and losses compare."""
+        measure = self.measure
+        heads = f" of {measure.options.relation_heads} relation heads" if measure.needs_attention else ""
+        layer = self.config.teacher_layer
+        order = "none" if self.config.order == "none" else self.importance_order.fingerprint
+        return {
+            "teacher": self.teacher.fingerprint,
+            "teacher layer": "last" if layer is None else str(layer),
+            "importance order": "any" if self.ranks_by_perplexity else order,
+            "measure": measure.name + heads,
+            "length": str(self.seq_len),
+            "held-out text": text_fingerprint(self.heldout_texts),
+        }
 
     def read_heldout(self, vocab_size: int | None = None) -> HeldOut:
         """Held-out text as students with such a vocabulary read it, with the teacher's states."""

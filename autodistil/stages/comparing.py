@@ -1,8 +1,9 @@
 """Runs beside each other: whose front is better, and what differs between them.
 
 Fronts are of all scored students, over one cost at a time, whatever the budgets were. Their hypervolumes share one
-scale and one reference point, so they compare within one comparison. Losses compare only where teacher, objective and
-text are the same; where they are not, a note says so.
+scale and one reference point, so they compare within one comparison. Losses compare only where what decides them is the
+same: teacher, measure, length, and the held-out text with its blocks, which searches record. Ranked are the most runs
+that are scored alike; of each other run a note says in what it differs.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _TEACHER = {
     "trust_remote_code",
 }
 _TEXT = ("corpus", "corpus_content", "text_unit", "seq_len", "heldout_sequences")
-_SCORED_BY = ("teacher_fingerprint", "objective", "relation_heads", "teacher_layer", *_TEXT[1:])
-"""What must be equal for losses to compare."""
+_SCORED_BY = "scored_by"
+"""Key of what `run.yaml` says decides the losses of the last search."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class _Run:
     facts: Mapping[str, Any]
     """Options and what they were resolved to, by name; axes of sub-spaces under their names; versions."""
     table: CandidateTable
+    scored_by: Mapping[str, str] | None
+    """What decided its losses; None where that was not recorded."""
 
     def value(self, by_score: bool) -> pd.Series:
         """What ranks: the task score, or the loss that the student is exported with; NaN where a student has none."""
@@ -73,20 +76,30 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
     """
     runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
     by_score = all(run.table.ranking == BY_SCORE for run in runs) and not _differing(runs, ["proxy", "proxy_method"])
+    ranked = runs if by_score else _scored_alike(runs)
     on_devices = [name for name in runs[0].table.devices if all(name in run.table.devices for run in runs)]
     costs = ["flops", "params", "size_mb", *on_devices]
-    volumes = pd.DataFrame({cost: hypervolumes([run.front(cost, by_score) for run in runs]) for cost in costs})
-    points = [run.points("flops", by_score) for run in runs]
+    volumes = pd.DataFrame({cost: hypervolumes([run.front(cost, by_score) for run in ranked]) for cost in costs})
+    points = [run.points("flops", by_score) for run in ranked]
     on_joint_front = np.split(pareto_mask(np.vstack(points)), np.cumsum([len(own) for own in points])[:-1])
-    compared = zip(runs, volumes.to_dict("records"), on_joint_front, strict=True)
+    places = {
+        run.path: (shares, int(mask.sum()))
+        for run, shares, mask in zip(ranked, volumes.to_dict("records"), on_joint_front, strict=True)
+        if len(ranked) > 1
+    }
     return Comparison(
-        tuple(_compared(run, by_score, shares, int(mask.sum())) for run, shares, mask in compared),
+        tuple(_compared(run, by_score, *places.get(run.path, (None, None))) for run in runs),
         "score" if by_score else "loss",
-        by_score or not _differing(runs, _SCORED_BY),
         tuple(costs),
         tuple(_changes(runs)),
-        tuple(_notes(runs, by_score)),
+        tuple(_notes(runs, ranked, by_score)),
     )
+
+
+def _scored_alike(runs: Sequence[_Run]) -> list[_Run]:
+    """The largest group of runs whose losses compare, the first of several."""
+    groups = [[run for run in runs if run is one or run.scored_by == one.scored_by is not None] for one in runs]
+    return max(groups, key=len)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -105,15 +118,18 @@ def _read(path: Path, name: str) -> _Run:
     folder = RunFolder(path)
     record = folder.record()
     facts = {**record.config.to_dict(), **record.resolved}
+    scored_by = facts.pop(_SCORED_BY, None)
     space = record.resolved.get("space", {})
     facts["space"] = space.get("name", record.config.space)
     for sub_space, axes in space.get("sub_spaces", {}).items():
         facts[f"space.{sub_space}"] = "; ".join(f"{axis} {_text(values)}" for axis, values in axes.items())
     facts |= {f"version of {package}": number for package, number in record.versions.items()}
-    return _Run(name, path, facts, CandidateTable.read(folder.candidates_path))
+    return _Run(name, path, facts, CandidateTable.read(folder.candidates_path), scored_by)
 
 
-def _compared(run: _Run, by_score: bool, hypervolume: Mapping[str, float], on_joint_front: int) -> ComparedRun:
+def _compared(
+    run: _Run, by_score: bool, hypervolume: Mapping[str, float] | None, on_joint_front: int | None
+) -> ComparedRun:
     value = run.value(by_score)
     return ComparedRun(
         name=run.name,
@@ -161,12 +177,26 @@ def _text(value: Any) -> str:
     return "–" if value is None else str(shown(value))
 
 
-def _notes(runs: Sequence[_Run], by_score: bool) -> list[str]:
-    notes = []
-    if not by_score and (names := _differing(runs, _SCORED_BY)):
-        notes.append(f"Losses do not compare: the runs differ in {', '.join(names)}.")
+def _notes(runs: Sequence[_Run], ranked: Sequence[_Run], by_score: bool) -> list[str]:
+    names = [run.name for run in ranked]
+    notes = [_not_ranked(run, ranked[0]) for run in runs if run.name not in names]
     if _differing(runs, ["seq_len"]):
         notes.append("FLOPs do not compare: they are counted at different lengths.")
     if not by_score and any(run.table.ranking == BY_SCORE for run in runs):
         notes.append("Task scores are left out: not every run has them from the same task.")
     return notes
+
+
+def _not_ranked(run: _Run, first: _Run) -> str:
+    """Why the losses of a run do not compare with those of the first one that is ranked."""
+    for one in (run, first):
+        if one.scored_by is None:
+            return (
+                f"Losses of {run.name} and {first.name} do not compare: {one.name} does not say what it was scored on; "
+                f"search there again to record it (scores are kept)."
+            )
+    assert run.scored_by is not None
+    assert first.scored_by is not None
+    names = dict.fromkeys([*first.scored_by, *run.scored_by])
+    other = [name for name in names if run.scored_by.get(name) != first.scored_by.get(name)]
+    return f"Losses of {run.name} and {first.name} do not compare: the runs differ in {', '.join(other)}."

@@ -60,6 +60,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
             f"{int(problem.feasible.sum()):,} of {len(problem.feasible):,} students are: search with --sampler auto, "
             "or raise the budget"
         )
+    run.inputs.write_record(scored_by=run.inputs.scored_by)
     losses = {student_id: found.loss for student_id, found in scores.items()}
     texts = {student_id: len(found.texts) for student_id, found in scores.items()}
     table = CandidateTable.of(problem).scored(losses, texts)

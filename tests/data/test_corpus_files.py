@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -230,6 +231,38 @@ def test_quote_that_is_never_closed(tmp_path):
 def test_record_that_never_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "MAX_LINE_CHARACTERS", 1000)
     assert "more than 1,000 characters" in message(write(tmp_path / "a.jsonl", "x" * 2000))
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl"])
+def test_a_table_of_very_many_columns_is_refused_at_its_first_row(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_COLUMNS", 100)
+    names = [f"c{number}" for number in range(101)]
+    row = {name: "some words" for name in names}
+    separator = "\t" if kind == ".tsv" else ","
+    content = json.dumps(row) if kind == ".jsonl" else f"{separator.join(names)}\n{separator.join(row.values())}"
+    assert "has 101 columns; allowed: 100; keep the one with the text" in message(write(tmp_path / f"a{kind}", content))
+
+
+def test_few_long_records_are_held_to_find_the_column(tmp_path, monkeypatch):
+    held = []
+    find = decoding._columns_with_text
+    monkeypatch.setattr(decoding, "_columns_with_text", lambda head, where: held.append(head) or find(head, where))
+    monkeypatch.setattr(decoding, "HEAD_CHARACTERS", 1000)
+    lines = [json.dumps({"text": f"{number} " + "word " * 100}) for number in range(9)]
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    assert len(documents(path)) == 9
+    assert [len(records) for records in held] == [2]
+
+
+@pytest.mark.parametrize("compression", [".gz", ".xz", ".zst"])
+def test_a_file_that_unpacks_to_far_more_than_text_does_is_refused_with_its_size(tmp_path, compression, monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_UNPACKED", 1 << 20)
+    path = write(tmp_path / f"a.txt{compression}", COMPRESS[compression](b"words of a bomb " * (1 << 18)))
+    text = message(path)
+    assert re.search("unpacks to [24] MB or more, which may be a decompression bomb; allowed: 250 times its", text)
+    assert f"of {path.stat().st_size / 1e6:,.3f} MB" in text
+    monkeypatch.setattr(decoding, "MAX_UNPACKED", 1 << 22)
+    assert len("".join(documents(path))) > 4_000_000
 
 
 def test_unreadable_file(tmp_path, monkeypatch):

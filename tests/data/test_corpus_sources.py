@@ -1,15 +1,28 @@
 """What a user may name as a corpus: files, folders, globs, data sets; and names that stand for nothing."""
 
+import glob
 import os
 import sys
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from autodistil.data import sources
-from autodistil.data.sources import HubDataset, is_bare_name, iter_documents, parse_hub_dataset, resolve
+from autodistil.data.sources import (
+    TEXT,
+    HubDataset,
+    _matching,
+    files_below,
+    files_of,
+    is_bare_name,
+    iter_documents,
+    parse_hub_dataset,
+    resolve,
+)
 from autodistil.errors import CorpusError
 
 
@@ -55,6 +68,48 @@ def message(*names):
 )
 def test_files_folders_and_globs(folder, names, expected):
     assert "".join(iter_documents(names)) == expected
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Files in folders four deep, hidden ones among them."""
+    root = tmp_path_factory.mktemp("tree")
+    for folders in product(["a", "b", ".h"], repeat=4):
+        for depth in range(5):
+            path = root.joinpath(*folders[:depth], "a.txt")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return root
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(["**", "*", "a", "[ab]", ".h", "?.txt", "a.txt"]), min_size=1, max_size=5))
+def test_globs_match_what_the_standard_library_matches(tree, parts):
+    pattern = str(tree.joinpath(*parts))
+    assume(glob.has_magic(pattern))
+
+    def files(paths):
+        return sorted({file for path in map(Path, paths) for file in ([path] if path.is_file() else files_below(path))})
+
+    assert files(_matching(Path(pattern), pattern)) == files(glob.glob(pattern, recursive=True))
+
+
+def test_a_glob_of_many_stars_takes_one_walk(tree):
+    """`glob` goes through a folder once for each way to share its parents among them."""
+    (tree / "loop").symlink_to(tree)
+    assert len(files_of(tree / "/".join(["**"] * 300 + ["*.txt"]), "many", TEXT)) == 31
+    assert len(files_of(tree / "/".join(["**/*"] * 3 + ["*.txt"]), "many", TEXT)) > 10
+    with pytest.raises(CorpusError, match="not found"):
+        files_of(tree / "/".join(["**/*"] * 200 + ["*.txt"]), "many", TEXT)
+
+
+def test_a_glob_over_too_many_folders_is_refused(tree, monkeypatch):
+    monkeypatch.setattr("autodistil.data.sources.MAX_FOLDERS", 10)
+    with pytest.raises(
+        CorpusError, match="is a glob over more than 10 folders; allowed: fewer; begin it with"
+    ) as caught:
+        files_of(tree / "**" / "*.txt", "all", TEXT)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_single_name_is_no_list_of_letters(folder):

@@ -58,6 +58,9 @@ def test_hypervolumes_do_not_depend_on_units(points, scale, shift):
 # ---- runs
 
 
+SCORED_BY = {"teacher": "f00", "measure": "relation-kl", "length": "128", "held-out text": "abc"}
+
+
 def write_run(folder, change=None, resolved=None, **options):
     """A searched run without its weights: `run.yaml` and `candidates.csv`."""
     candidates = usual_report().candidates
@@ -68,6 +71,7 @@ def write_run(folder, change=None, resolved=None, **options):
             "teacher_fingerprint": "f00",
             "space": space_to_dict(load_space("minilm-l6-h384")),
             "objective": "relation-kl",
+            "scored_by": SCORED_BY,
             **(resolved or {}),
         },
         "versions": {"torch": "2"},
@@ -110,7 +114,8 @@ def test_what_differs_is_named_by_kind(two):
 
 
 def test_another_space_teacher_and_recipe_are_named(tmp_path):
-    other = {"teacher_fingerprint": "bar", "space": space_to_dict(load_space("smoke"))}
+    scored_by = {**SCORED_BY, "teacher": "bar"}
+    other = {"teacher_fingerprint": "bar", "scored_by": scored_by, "space": space_to_dict(load_space("smoke"))}
     runs = write_run(tmp_path / "a"), write_run(tmp_path / "b", resolved=other, teacher="x", learning_rate=2e-3)
     found = compare_runs(runs)
     groups = {change.option: change.group for change in found.changes}
@@ -119,7 +124,38 @@ def test_another_space_teacher_and_recipe_are_named(tmp_path):
     assert groups["learning_rate"] == "recipe"
     assert any(option.startswith("space.") for option in groups)
     assert not found.comparable
-    assert found.notes == ("Losses do not compare: the runs differ in teacher_fingerprint.",)
+    assert found.notes == ("Losses of b and a do not compare: the runs differ in teacher.",)
+
+
+def test_runs_that_were_scored_otherwise_are_not_ranked(tmp_path):
+    """Whatever their seeds are: what was recorded of the scoring decides."""
+    text, measure = ({**SCORED_BY, name: "other"} for name in ("held-out text", "measure"))
+    a, c = write_run(tmp_path / "a", resolved={"scored_by": text}), write_run(tmp_path / "c", better, seed=7)
+    b = write_run(tmp_path / "b")
+    found = compare_runs([a, b, c])
+    assert [run.name for run in found.ranked] == ["b", "c"]
+    assert found.notes == ("Losses of a and b do not compare: the runs differ in held-out text.",)
+    assert headline(found) == "c has the largest hypervolume of loss over FLOPs of the 2 runs that compare."
+    first, second = found.runs[0], compare_runs([b, c]).runs[1]
+    assert (first.hypervolume, first.on_joint_front) == (None, None)
+    assert found.runs[2].hypervolume == second.hypervolume  # what is not ranked moves no scale
+    assert sum(len(trace["x"]) for trace in overlay_figure(found, "flops")["data"]) == 2 * len(second.students)
+    comparison_page(found)
+    apart = compare_runs([a, write_run(tmp_path / "d", resolved={"scored_by": {**text, **measure}})])
+    assert (apart.ranked, apart.comparable) == ([], False)
+    assert headline(apart) == "These runs differ in what their losses are measured on."
+    assert apart.to_dict()["runs"][0]["hypervolume"] is None
+    comparison_page(apart)
+
+
+def test_runs_that_do_not_say_what_they_were_scored_on_are_not_ranked(tmp_path):
+    old = [write_run(tmp_path / name, resolved={"scored_by": None}) for name in "ab"]
+    found = compare_runs(old)
+    assert found.ranked == []
+    assert found.notes == (
+        "Losses of b and a do not compare: b does not say what it was scored on; search there again to record it "
+        "(scores are kept).",
+    )
 
 
 def test_refined_losses_count_where_they_are_lower(tmp_path):
@@ -212,6 +248,14 @@ def test_the_command_prints_a_table_and_writes_the_page(two, tmp_path, capsys):
     assert "second has the largest hypervolume" in out
     assert "seed: seed: 0 | 1" in out
     assert (tmp_path / "compare.html").stat().st_size < 6_000_000
+
+
+def test_the_command_says_in_one_line_why_a_run_is_not_ranked(tmp_path, capsys):
+    other = write_run(tmp_path / "b", better, resolved={"scored_by": {**SCORED_BY, "length": "64"}})
+    assert run("compare", write_run(tmp_path / "a"), other, "--to", tmp_path / "c.html") == 0
+    out = capsys.readouterr().out
+    assert "Losses of b and a do not compare: the runs differ in length." in out
+    assert "largest hypervolume" not in out
 
 
 def test_the_command_prints_one_json_object(two, tmp_path, capsys):

@@ -109,3 +109,26 @@ def test_a_scorer_that_was_sent_away_scores_alike_and_holds_no_more(trained):
     assert sent.loss(sent.superlm_of("tiny"), tiny.config) == whole
     with pytest.raises(KeyError):
         sent.blocks_of(base)
+
+
+def test_runs_of_other_seeds_are_scored_alike_and_those_of_other_measures_are_not(options, tmp_path):
+    """Seeds decide the training; texts, blocks, measure and the order that cuts heads decide the loss."""
+
+    def scored_by(name, **changed):
+        return Run.open(tmp_path / name, {**options, **changed}).inputs.scored_by
+
+    first = scored_by("first")
+    assert scored_by("seed", seed=3, learning_rate=1e-4, random_students=1) == first
+    for number, (changed, what) in enumerate(
+        [
+            ({"heldout_sequences": 5}, {"held-out text"}),
+            ({"seq_len": 24}, {"length", "held-out text", "importance order"}),
+            ({"objective": "last-hidden"}, {"measure"}),
+            ({"relation_heads": 1}, {"measure"}),
+            ({"teacher_layer": 1}, {"teacher layer"}),
+            ({"order": "none"}, {"importance order"}),
+        ]
+    ):
+        other = scored_by(f"other-{number}", **changed)
+        assert {name for name in first if other[name] != first[name]} <= what
+        assert other != first

@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import logging
 import os
+import re
 import reprlib
 import shutil
 import signal
@@ -23,14 +24,16 @@ from pathlib import Path, PurePath, PureWindowsPath
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from autodistil.errors import AutodistilError, ConfigError, CorpusError, RunError, suggest
+from autodistil.errors import AutodistilError, ConfigError, CorpusError, RunError, one_line, suggest
 
 if TYPE_CHECKING:
     import torch
 
+_AGAIN = "run the same command again, with --resume if it has that"
+
 _REASONS = {
-    errno.ENOSPC: "the disk is full; free some space and run the same command with --resume",
-    errno.EDQUOT: "the disk quota is used up; free some space and run the same command with --resume",
+    errno.ENOSPC: f"the disk is full; free some space and {_AGAIN}",
+    errno.EDQUOT: f"the disk quota is used up; free some space and {_AGAIN}",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.EACCES: "permission denied; choose a folder that you may write to",
     errno.EPERM: "permission denied; choose a folder that you may write to",
@@ -43,17 +46,31 @@ _REASONS = {
 
 @contextmanager
 def disk_errors(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn an `OSError` about `path` into a one-line `RunError`."""
+    """Turn an `OSError` about `path`, or what safetensors raises instead of one, into a one-line `RunError`."""
     try:
         yield
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; check the disk and the path")
+    except Exception as error:
+        code = error.errno or 0 if isinstance(error, OSError) else _code_of_safetensors(error)
+        if code is None:
+            raise
+        words = error.strerror if isinstance(error, OSError) else None
+        reason = _REASONS.get(code, f"{words or one_line(error, 200)}; check the disk and the path")
         raise RunError(f"cannot {action} {str(path)!r}: {reason}") from error
 
 
+def _code_of_safetensors(error: Exception) -> int | None:
+    """The error number in a `SafetensorError`, which is told by its name, as not everybody here has safetensors."""
+    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return int(found[1]) if found else None
+
+
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, summed: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes the place of `path`.
+
+    Args:
+        path: what is written.
+        summed: leave its checksum beside it, for `check_sum`.
 
     Raises:
         RunError: the disk refuses; what was at `path` is untouched.
@@ -65,14 +82,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+            if summed:
+                expect(path, file_sum(temporary))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file atomically; returns `path`."""
-    with atomic_path(path) as temporary:
+def write_text(path: Path, text: str, summed: bool = False) -> Path:
+    """Write a text file atomically, `summed` as in `atomic_path`; returns `path`."""
+    with atomic_path(path, summed) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
@@ -88,6 +107,39 @@ def file_sum(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_SUMS = 3
+"""Checksums that are kept of a file: a process that is killed before it replaces the file leaves an earlier one."""
+
+
+def expect(path: Path, total: str) -> None:
+    """Leave the checksum of what comes to `path` beside it, in `.<name>.sum`; those of before stay valid for a while.
+
+    It is written first, so whenever the process is killed the file has one of these checksums.
+    """
+    write_text(_sum_path(path), "".join(f"{one}\n" for one in [total, *_sums(path)][:_SUMS]))
+
+
+def check_sum(path: Path) -> None:
+    """Compare a file with the checksum beside it; files of earlier releases have none and pass.
+
+    Raises:
+        ValueError: it is not what was written.
+        OSError: it cannot be read.
+    """
+    expected = _sums(path)
+    if expected and file_sum(path) not in expected:
+        raise ValueError("its checksum differs: cut short, flipped or edited since it was written")
+
+
+def _sums(path: Path) -> list[str]:
+    known = _sum_path(path)
+    return known.read_text(encoding="ascii", errors="replace").split() if known.is_file() else []
+
+
+def _sum_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sum")
 
 
 def make_folder(path: Path) -> Path:

@@ -1,8 +1,12 @@
 """What every room may use."""
 
-import pytest
+import os
 
-from autodistil.utils import shown
+import pytest
+from safetensors import SafetensorError
+
+from autodistil.errors import RunError
+from autodistil.utils import atomic_path, check_sum, disk_errors, shown, write_text
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,41 @@ from autodistil.utils import shown
 )
 def test_others_are_shown_no_folders_and_no_addresses(value, others_see):
     assert shown(value) == others_see
+
+
+def test_a_file_that_is_not_what_was_written_is_told_by_its_checksum(tmp_path):
+    path = tmp_path / "a file.csv"
+    path.write_text("of an earlier release")
+    check_sum(path)
+    write_text(path, "whole content", summed=True)
+    check_sum(path)
+    for damaged in ("whole cont", "whole cOntent", "", "whole content "):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match="checksum differs"):
+            check_sum(path)
+    write_text(path, "other content", summed=True)
+    check_sum(path)
+
+
+def test_killed_before_the_file_is_replaced_what_was_there_is_whole(tmp_path, monkeypatch):
+    path = write_text(tmp_path / "file.csv", "first", summed=True)
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda source, target: replace(source, target) if target != path else dies())
+    for content in ("second", "third"):
+        with pytest.raises(KeyboardInterrupt):
+            write_text(path, content, summed=True)
+        assert path.read_text() == "first"
+        check_sum(path)
+
+
+def dies():
+    raise KeyboardInterrupt
+
+
+def test_what_safetensors_says_of_a_full_disk_is_a_full_disk(tmp_path):
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(RunError, match="the disk is full"), atomic_path(tmp_path / "file"):
+        raise error
+    with pytest.raises(SafetensorError), disk_errors(tmp_path):
+        raise SafetensorError("header too large")
+    assert not list(tmp_path.iterdir())

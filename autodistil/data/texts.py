@@ -33,7 +33,7 @@ from autodistil.data.tokens import (
     tokenize_corpus,
 )
 from autodistil.errors import ConfigError, CorpusError, RunError
-from autodistil.utils import Progress, atomic_path
+from autodistil.utils import Progress, atomic_path, check_sum
 
 SENTENCES_PER_SEQUENCE = 4
 """Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence. Of images as many."""
@@ -155,13 +155,14 @@ class RunSamples(ABC):
         """
         if not path.is_file():
             drawn = self._draw_heldout()
-            with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            with atomic_path(path, summed=True) as temporary, open(temporary, "wb") as file:
                 np.save(file, drawn)
         try:
+            check_sum(path)
             samples: np.ndarray = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise RunError(
-                f"{str(path)!r} is damaged ({error}); remove it to draw held-out {self.unit} again"
+                f"{str(path)!r} is damaged ({error}); restore it, or give another --run folder: scores are of this text"
             ) from error
         return samples
 

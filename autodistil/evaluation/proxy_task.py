@@ -26,7 +26,7 @@ from autodistil.evaluation.embedding import check_scored_pairs, every_nth
 from autodistil.evaluation.evaluate import METHODS, ScoredModel, default_method
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings
-from autodistil.utils import Progress, write_text
+from autodistil.utils import Progress, check_sum, write_text
 
 PROXY_ROWS = 2_000
 """Train rows at most: a random choice, always the same one."""
@@ -127,13 +127,14 @@ class ProxyScores:
         self.known[student_id] = score
         mine = {"protocol": dict(self.protocol), "scores": dict(sorted(self.known.items()))}
         content = {"format": 1, "proxies": [*self.others, mine]}
-        write_text(self.path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        write_text(self.path, json.dumps(content, indent=1, allow_nan=False) + "\n", summed=True)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
+        check_sum(path)
         tables = json.loads(path.read_text(encoding="utf-8"))["proxies"]
         for table in tables:
             table["scores"] = {str(student_id): float(score) for student_id, score in table["scores"].items()}

@@ -33,7 +33,7 @@ from autodistil.errors import RunError, one_line
 from autodistil.models.families.family import HIDDEN, KV_HEADS, HeadGroups, split_dimensions
 from autodistil.models.pooling import pool
 from autodistil.models.teacher import Teacher
-from autodistil.utils import atomic_path
+from autodistil.utils import atomic_path, check_sum
 
 _HEADS = "num_heads"
 PROBES = 4
@@ -99,7 +99,7 @@ class ImportanceOrder:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        with atomic_path(path) as temporary:
+        with atomic_path(path, summed=True) as temporary:
             save_file({name: getattr(self, name) for name in self.__dataclass_fields__}, temporary)
 
     @classmethod
@@ -110,9 +110,10 @@ class ImportanceOrder:
             RunError: damaged.
         """
         try:
+            check_sum(path)
             return cls(**load_file(path))
-        except (SafetensorError, OSError, TypeError) as error:
-            reason = f"is damaged ({one_line(error, 100)}); give another --run folder"
+        except (SafetensorError, OSError, TypeError, ValueError) as error:
+            reason = f"is damaged ({one_line(error, 100)}); restore it, or give another --run folder"
             raise RunError(f"importance order {str(path)!r} {reason}") from error
 
 

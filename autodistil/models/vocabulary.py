@@ -38,7 +38,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from autodistil.data.tokens import special_affixes
 from autodistil.errors import IntegrityError, RunError, TeacherError
-from autodistil.utils import atomic_path
+from autodistil.utils import atomic_path, check_sum
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write to an `.npz` file, whole or not at all."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with atomic_path(path, summed=True) as temporary, open(temporary, "wb") as file:
             np.savez(file, order=self.order, smallest=self.smallest)
 
     @classmethod
@@ -92,6 +92,7 @@ class Vocabulary:
             RunError: the file is damaged.
         """
         try:
+            check_sum(path)
             with open(path, "rb") as file:
                 content = np.load(file, allow_pickle=False)
                 return cls(content["order"], int(content["smallest"]))

@@ -17,7 +17,7 @@ from autodistil.errors import ProfileError, one_line
 from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, check_runtime
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
-from autodistil.utils import short, write_text
+from autodistil.utils import check_sum, short, write_text
 
 FORMAT = 1
 """Version of the format; others are refused."""
@@ -85,6 +85,7 @@ def read_table(path: Path) -> LatencyTable:
         ProfileError: there is none at `path`, or it is not one in this format.
     """
     try:
+        check_sum(path)
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
@@ -97,13 +98,13 @@ def read_table(path: Path) -> LatencyTable:
     raise ProfileError(f"latency table {str(path)!r}: {reason}; write {what} with: autodistil profile")
 
 
-def write_table(table: LatencyTable, path: Path) -> Path:
-    """Write a table atomically; returns `path`.
+def write_table(table: LatencyTable, path: Path, summed: bool = False) -> Path:
+    """Write a table atomically, `summed` as in `utils.atomic_path`; returns `path`.
 
     Raises:
         RunError: the disk refuses.
     """
-    return write_text(path, json.dumps(table.to_dict(), indent=1, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(table.to_dict(), indent=1, allow_nan=False) + "\n", summed)
 
 
 def check_device(table: LatencyTable, here: DeviceFingerprint, force: bool = False) -> None:

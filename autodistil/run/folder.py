@@ -14,6 +14,10 @@ refined/<id>/                   students refined alone: superlm.safetensors, set
 alone/<id>/, one/               students trained alone and one SuperLM over all sub-spaces, to certify
 students/<id>/                  exported students
 trials.csv, recipe.yaml         tuning
+
+Beside a file that is written whole and read again stands its checksum, `.<name>.sum` (`utils.check_sum`), and damage is
+said when the file is read. run.yaml has none, for people may edit it; nor have files that grow: metrics.jsonl is
+counted against the steps that were trained, study.db is SQLite's.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from autodistil.errors import RunError, one_line_named
 from autodistil.student_search.candidates import Refinement
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS
 from autodistil.training.recipe import Recipe
-from autodistil.utils import write_text
+from autodistil.utils import check_sum, write_text
 
 SETTINGS, RESULT = "settings.json", "result.json"
 
@@ -24,7 +24,7 @@ def begin_refinement(folder: Path, recipe: Recipe) -> None:
     """Say in `settings.json` what a student is refined with, before anything is trained in its folder."""
     if not _has_weights(folder):
         settings = {"steps": recipe.steps, "learning_rate": recipe.learning_rate}
-        write_text(folder / SETTINGS, json.dumps(settings) + "\n")
+        write_text(folder / SETTINGS, json.dumps(settings) + "\n", summed=True)
 
 
 def check_settings(folder: Path, recipe: Recipe) -> None:
@@ -37,6 +37,7 @@ def check_settings(folder: Path, recipe: Recipe) -> None:
     if not _has_weights(folder):
         return
     try:
+        check_sum(path)
         found = json.loads(path.read_text(encoding="utf-8"))
         steps, rate = int(found["steps"]), float(found["learning_rate"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -59,7 +60,7 @@ def write_refinement(refinement: Refinement, folder: Path) -> None:
     losses = {"loss_before": refinement.loss_before, "loss_after": refinement.loss_after}
     known = {name: loss if math.isfinite(loss) else None for name, loss in losses.items()}
     content = {**asdict(refinement), **known}
-    write_text(folder / RESULT, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(folder / RESULT, json.dumps(content, indent=1, allow_nan=False) + "\n", summed=True)
 
 
 def read_refinements(refined: Path) -> dict[str, Refinement]:
@@ -74,6 +75,7 @@ def read_refinements(refined: Path) -> dict[str, Refinement]:
 
 def _read(path: Path) -> Refinement:
     try:
+        check_sum(path)
         raw = json.loads(path.read_text(encoding="utf-8"))
         losses = {key: math.nan if raw[key] is None else float(raw[key]) for key in ("loss_before", "loss_after")}
         found = Refinement(str(raw["student"]), int(raw["steps"]), float(raw["learning_rate"]), **losses)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 
+from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.models.vocabulary import Vocabulary
 from autodistil.run.inputs import RunInputs
@@ -55,8 +56,13 @@ class SuperLMs:
 
     def refined(self, candidate: Candidate) -> SuperLM:
         """A refined student as a SuperLM of its own, with its trained weights."""
-        superlm = self.alone(candidate)
-        load_weights(superlm, self.inputs.folder.refined_folder(candidate.id))
+        superlm, folder = self.alone(candidate), self.inputs.folder.refined_folder(candidate.id)
+        try:
+            load_weights(superlm, folder)
+        except RunError as error:
+            raise RunError(
+                f"{error} (all of {str(folder)!r}, to refine it anew), or take its SuperLM's slice: export --unrefined"
+            ) from error
         return superlm
 
     # ---- what teaches them

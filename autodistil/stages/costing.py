@@ -136,7 +136,7 @@ def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Mea
     with inputs.folder.locked():
         inputs.write_record()
         table = measure(_stand_ins(inputs, chosen), target.setting, memory)
-        write_table(table, inputs.folder.latency_table(target.key))
+        write_table(table, inputs.folder.latency_table(target.key), summed=True)
 
 
 def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[StudentSource]:
@@ -202,7 +202,7 @@ def add_finalists(folder: RunFolder, target: DeviceTarget, measured: LatencyTabl
         ours = {entry.student for entry in measured.entries}
         kept = (entry for entry in earlier.entries if entry.student not in ours)
         measured = replace(measured, entries=(*kept, *measured.entries))
-    write_table(measured, path)
+    write_table(measured, path, summed=True)
 
 
 # ---- this machine's stopwatch

@@ -21,7 +21,7 @@ from autodistil.stages.searching import perplexity_notes
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
-from autodistil.training.metrics import read_metrics
+from autodistil.training.metrics import missing_steps, read_metrics
 from autodistil.training.trainer import StepMetrics
 from autodistil.utils import copy_file, shown
 
@@ -71,6 +71,14 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
     """Everything that a report shows; it says itself which budgets bind, so `notes` are about the rest."""
     inputs, folder, best = run.inputs, run.folder, best_id(table)
     rows = read_metrics(folder.metrics_path) if folder.metrics_path.is_file() else []
+    trained = [sub.name for sub in inputs.space.sub_spaces if run.superlms.is_trained(sub)]
+    lacking = missing_steps(rows, trained, folder.resolved().get("train_steps", 0))
+    damage = [
+        f"{folder.metrics_path.name} lacks {steps} steps of {name}, damaged or cut short; curves show the rest"
+        for name, steps in lacking.items()
+    ]
+    for line in damage:
+        run.progress.say(line)
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
     return ReportData(
         title=f"{shown(run.config.teacher)} · {inputs.space.name}",
@@ -83,7 +91,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),
-        notes=(*perplexity, *table.rank_notes(), *notes),
+        notes=(*perplexity, *table.rank_notes(), *notes, *damage),
         export_command=export_command(folder.path, "best"),
         certificate=certificate_of(folder.certificate_path, table, best),
         devices=tuple(problem.device_costs.values()),

@@ -7,6 +7,7 @@ Students are ranked by their held-out loss, or, where a proxy task scored some o
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line
 from autodistil.space.student import SIZES
 from autodistil.student_search.pareto import pareto_mask, staircase
 from autodistil.student_search.problem import SearchProblem
-from autodistil.utils import atomic_path
+from autodistil.utils import atomic_path, check_sum
 
 _NONE: Mapping[str, float] = MappingProxyType({})
 
@@ -217,19 +218,23 @@ class CandidateTable:
         if not path.is_file():
             raise RunError(f"run {str(path.parent)!r} was not searched yet; run: autodistil search --run {path.parent}")
         try:
+            check_sum(path)
             frame = pd.read_csv(path).set_index("id", drop=False).astype({"loss": float, "pareto": bool})
             table, _ = cls(_without_estimates(frame)), frame[["sub_space", *COST_COLUMNS]]
             unknown = set(table.known("loss")) - set(table.ids if problem is None else problem.table.index)
             if unknown:
                 raise ValueError(f"unknown student {min(unknown)!r}")
         except (ValueError, KeyError, pd.errors.ParserError) as error:
-            raise RunError(f"{str(path)!r} is damaged ({error}); search again to write it anew") from error
+            raise RunError(
+                f"{str(path)!r} is damaged ({one_line(error, 150)}); write it anew from the scores in the study: "
+                f"autodistil search --run {shlex.quote(str(path.parent))}"
+            ) from error
         return table if problem is None else table.under(problem)
 
     def write(self, path: Path, perplexity: bool = False) -> None:
         """Write `candidates.csv`, whole or not at all; where losses are cross-entropies with their perplexity."""
         frame = self.frame.assign(perplexity=np.exp(self.frame["loss"])) if perplexity else self.frame
-        with atomic_path(path) as temporary:
+        with atomic_path(path, summed=True) as temporary:
             frame.to_csv(temporary, index=False)
 
     def _column(self, values: Mapping[str, float]) -> pd.Series:

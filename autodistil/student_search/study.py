@@ -30,7 +30,7 @@ from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers import SAMPLERS
 from autodistil.student_search.samplers.optuna_samplers import grid_parameters, suggest_student
 from autodistil.student_search.samplers.sampler import Sampler, View
-from autodistil.student_search.study_storage import StudyStorage, Watch, heartbeat, opening, study_storage
+from autodistil.student_search.study_storage import StudyStorage, Watch, heartbeat, opening, study_storage, working
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ class Search:
 
         What this driver left behind, in an earlier life, comes first, together with what was still to be asked then.
         """
-        with self._where.lock(self.name):
+        with working(self.storage), self._where.lock(self.name):
             running = self._read()
             mine = [claim for claim in running if claim.driver == self.driver]
             claimed = {claim.student_id for claim in running}
@@ -262,7 +262,7 @@ class Search:
     def _tell(self, claim: _Claim, score: Score) -> None:
         """Report a student's loss and costs. What another driver told that took this one for dead stays."""
         loss = math.inf if math.isnan(score.loss) else score.loss  # Optuna takes no NaN
-        with suppress(UpdateFinishedTrialError):
+        with working(self.storage), suppress(UpdateFinishedTrialError):
             self.study._storage.set_trial_user_attr(claim.trial._trial_id, _TEXTS, score.texts)
             costs = self.problem.budget_costs.loc[claim.student_id].tolist()
             self.study.tell(claim.trial.number, [loss, *costs], skip_if_finished=True)

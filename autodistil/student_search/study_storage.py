@@ -23,6 +23,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
+from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from sqlalchemy import create_engine, text
@@ -45,6 +46,8 @@ SILENCE_S = 120.0
 """Seconds without one after which a driver is taken for dead and its students are scored by others."""
 _LEFT = -1
 """The count of a driver that ended in order."""
+_REFUSED = (SQLAlchemyError, sqlite3.Error, OptunaError, OSError)
+"""What storages raise."""
 _PREFIX = "driver:"
 """Prefix of the attribute that holds a driver's count."""
 
@@ -103,11 +106,38 @@ def opening(where: str | Path) -> Iterator[None]:
     """Say in one line that a study cannot be opened: damaged, not there, not writable, or without its driver."""
     try:
         yield
-    except (SQLAlchemyError, sqlite3.Error, OSError, RuntimeError, ValueError, ImportError) as error:
-        reason, name = one_line(error, 150), shown(where) if "://" in str(where) else str(where)
+    except (*_REFUSED, RuntimeError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
         raise RunError(
-            f"study {name!r} cannot be opened ({reason}); see that it is there, or remove it to search again"
+            f"study {_name(where)!r} cannot be opened ({_reason(error)}); see that it is there, or remove it to search "
+            "again"
         ) from error
+
+
+@contextmanager
+def working(where: str | Path) -> Iterator[None]:
+    """Say in one line that an open study can no longer be read or written: a full disk, a folder that is gone, damage.
+
+    Only what storages raise is taken for that.
+    """
+    try:
+        yield
+    except _REFUSED as error:
+        raise RunError(
+            f"study {_name(where)!r} cannot be read or written any more ({_reason(error)}); see that its folder is "
+            "there and the disk has space, then search again, which goes on from the scores in it; remove it only "
+            "where it is damaged"
+        ) from error
+
+
+def _name(where: str | Path) -> str:
+    return shown(where) if "://" in str(where) else str(where)
+
+
+def _reason(error: BaseException) -> str:
+    """What the database said first, in its own words where Optuna or SQLAlchemy wrap them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(error, 150)
 
 
 def _checked_url(where: str) -> URL:

@@ -17,7 +17,7 @@ from torch import Tensor
 from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.training.trainer import SuperLMTrainer
-from autodistil.utils import atomic_path
+from autodistil.utils import atomic_path, check_sum
 
 WEIGHTS = "superlm.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -98,19 +98,20 @@ def _restore_weights(superlm: SuperLM, weights: Mapping[str, Tensor], path: Path
 
 def _save(path: Path, tensors: Mapping[str, Tensor], steps: int) -> None:
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(contiguous, temporary, metadata={"steps": str(steps)})
-        except SafetensorError as error:  # its I/O errors come without errno
-            raise OSError(28 if "No space" in str(error) else 0, str(error)) from error
+    with atomic_path(path, summed=True) as temporary:
+        save_file(contiguous, temporary, metadata={"steps": str(steps)})
 
 
 def _load(path: Path, tensors: bool = True) -> tuple[dict[str, Tensor], int]:
     try:
+        if tensors:
+            check_sum(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             names = file.keys() if tensors else ()
             return {name: file.get_tensor(name) for name in names}, int(metadata["steps"])
+    except FileNotFoundError as error:
+        raise RunError(f"checkpoint {str(path)!r} is not there; restore it, or train again") from error
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(
             f"checkpoint {str(path)!r} is damaged ({' '.join(str(error).split())[:100]}); remove it to train again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,24 +51,37 @@ class MetricsLog:
             figures = {name: getattr(row, name) for name in FIGURES}
             self._also(row.sub_space, row.step, figures)
             if self._writer is not None:
-                for name, value in figures.items():
-                    self._writer.add_scalar(f"{row.sub_space}/{name}", value, row.step)
+                with disk_errors(self.path):
+                    for name, value in figures.items():
+                        self._writer.add_scalar(f"{row.sub_space}/{name}", value, row.step)
 
     def close(self) -> None:
         """Flush."""
         if self._writer is not None:
-            self._writer.close()
+            with disk_errors(self.path):
+                self._writer.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All rows; a last line that a crash cut short is left out."""
+    """All rows; a last line that a crash cut short is left out, as is any other that is damaged."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = json.loads(line)
+            _ = str(row["sub_space"]), int(row["step"]), [float(row[name]) for name in FIGURES if name in row]
+            rows.append(row)
+        except (ValueError, KeyError, TypeError, RecursionError):
             logger.warning("left out a damaged line of %s", path)
     return rows
+
+
+def missing_steps(rows: Sequence[Mapping[str, Any]], trained: Collection[str], steps: int) -> dict[str, int]:
+    """Name of a SuperLM that was trained for so many steps -> how many of them the rows lack, where they lack some."""
+    found: dict[str, set[int]] = {name: set() for name in trained}
+    for row in rows:
+        found.get(row["sub_space"], set()).add(row["step"])
+    lacking = {name: steps - len(there & set(range(1, steps + 1))) for name, there in found.items()}
+    return {name: lacks for name, lacks in lacking.items() if lacks}
 
 
 def _summary_writer(folder: Path, first_step: int) -> Any:

@@ -379,7 +379,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_run(searched, capsys, monkeypatch
 
     monkeypatch.setattr("os.replace", full)
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 2
-    assert "disk is full" in one_line(capsys)
+    assert "disk is full; free some space and run the same command again, with --resume if" in one_line(capsys)
     assert (searched / "candidates.csv").read_bytes() == before
 
 

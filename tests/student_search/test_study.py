@@ -4,9 +4,11 @@ import math
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from sqlalchemy import event
 
 from autodistil.costs.budget import read_budget
 from autodistil.errors import BudgetError, ExportError, RunError
@@ -85,6 +87,42 @@ def test_a_study_lies_in_its_run_folder_whatever_that_is_called(tmp_path):
             assert not search.known, name
             assert search.run(each(fake_score), "exhaustive", 2, seed=0)
         assert folder.study_path.is_file()
+
+
+def test_a_study_that_is_damaged_anywhere_is_one_line_or_goes_on(tmp_path):
+    problem, path = problem_of("3MFLOPs"), tmp_path / "study.db"
+    with closing(search_of(problem, tmp_path)) as search:
+        search.run(each(fake_score), "exhaustive", 4, seed=0)
+    whole, refused = path.read_bytes(), []
+    random = np.random.default_rng(0)
+    for start in (0, *random.integers(0, len(whole) - 3000, 9)):
+        path.write_bytes(whole[:start] + random.bytes(3000) + whole[start + 3000 :])
+        try:
+            with closing(search_of(problem, tmp_path)) as search:
+                search.run(each(fake_score), "exhaustive", 5, seed=0)
+        except RunError as error:
+            refused.append(str(error))
+    assert refused
+    assert all("remove it" in line and "\n" not in line for line in refused)
+
+
+def no_more_pages(connection, cursor, *_):
+    cursor.connection.execute("PRAGMA max_page_count = 1")  # SQLite takes as many as there are
+
+
+def test_a_study_on_a_full_disk_is_one_line_and_keeps_its_scores(tmp_path):
+    problem = problem_of("3MFLOPs")
+
+    def score(candidate, known):
+        if len(search.mine) < 3:
+            return fake_score(candidate)
+        event.listen(search._storage.engine, "before_cursor_execute", no_more_pages)
+        return Score(1.0, (1.0,) * 3000)
+
+    with closing(search_of(problem, tmp_path)) as search, pytest.raises(RunError, match="database or disk is full"):
+        search.run(each(score), "exhaustive", 5, seed=0)
+    with closing(search_of(problem, tmp_path)) as search:
+        assert len(search.mine) == 3
 
 
 @pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"exhaustive"}))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import RunError, one_line_named
-from autodistil.utils import write_text
+from autodistil.utils import check_sum, write_text
 
 Losses = Mapping[str, float]
 """Student id -> held-out loss; NaN where training diverged."""
@@ -81,6 +81,7 @@ def read_measured(path: Path) -> CertificateLosses:
     if not path.is_file():
         return CertificateLosses()
     try:
+        check_sum(path)
         return CertificateLosses.from_dict(json.loads(path.read_text(encoding="utf-8"))["measured"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = one_line_named(error, 120)
@@ -98,7 +99,7 @@ def write_measured(path: Path, measured: CertificateLosses, findings: Mapping[st
         findings: what it means, for readers of the file.
     """
     content = {"measured": measured.to_dict(), "findings": _to_json(findings)}
-    return write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n", summed=True)
 
 
 def _to_json(value: Any) -> Any:

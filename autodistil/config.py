@@ -194,7 +194,7 @@ class RunConfig:
 
     # The machine: never changes what is computed, but for rounding.
     threads: Annotated[int | None, AtLeast(1)] = None
-    """CPU threads; all cores unless given."""
+    """CPU threads; all that the process may use unless given."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto`, `cpu`, `cuda` or `mps`."""
     checkpoint_seconds: Annotated[float, AtLeast(0)] = 60.0

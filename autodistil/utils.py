@@ -18,7 +18,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PureWindowsPath
 from types import FrameType, ModuleType
@@ -250,6 +250,40 @@ def own_sigterm(ray: ModuleType) -> Iterator[None]:
         yield
     finally:
         ray._private.utils.set_sigterm_handler = theirs
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """CPUs that this process may use: those that it is bound to, and no more than the time that its container gets.
+
+    Args:
+        root: where Linux tells of itself.
+    """
+    bound = getattr(os, "sched_getaffinity", None)  # Linux only; since Python 3.13 all systems tell
+    count: Callable[[], int | None] = getattr(
+        os, "process_cpu_count", lambda: len(bound(0)) if bound else os.cpu_count()
+    )
+    return min([count() or 1, *_cpu_quotas(root)])
+
+
+def _cpu_quotas(root: Path) -> Iterator[int]:
+    """Whole CPUs that cgroups allow this process, its own and those above, of version 2 (no controllers) and 1."""
+    with suppress(OSError):  # no Linux, or none that has them
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+            own = mount / path.lstrip("/")
+            for folder in [own, *own.parents] if "cpu" in (controllers or "cpu").split(",") else []:
+                if folder.is_relative_to(mount):
+                    yield from _cpu_quota(folder)
+
+
+def _cpu_quota(folder: Path) -> Iterator[int]:
+    """Time over period of one cgroup, rounded up; nothing where it has no limit (`max`, -1)."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        with suppress(OSError, ValueError):
+            time, period = map(int, " ".join((folder / name).read_text(encoding="ascii") for name in names).split())
+            if time > 0 and period > 0:
+                yield -(-time // period)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -36,11 +36,11 @@ def _findings() -> Iterator[tuple[str, str]]:
     from autodistil.models.hf_folder import load_config
     from autodistil.models.packaged import DEFAULT_TEACHER
     from autodistil.report.picture import find_chrome
-    from autodistil.utils import installed_versions
+    from autodistil.utils import installed_versions, usable_cpus
 
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     yield from installed_versions().items()
-    yield "threads", f"{torch.get_num_threads()} (cores: {os.cpu_count()})"
+    yield "threads", f"{usable_cpus()} (cores: {os.cpu_count()})"
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     yield "accelerators", f"cuda: {cuda}; mps: {'yes' if torch.backends.mps.is_available() else 'none'}"
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autodistil.cli.terminal import quiet_libraries
 from autodistil.config import read_config, read_recipe
+from autodistil.utils import usable_cpus
 
 if TYPE_CHECKING:
     from autodistil.run.run import Run
@@ -40,7 +40,7 @@ def open_existing(run: Path, quiet: bool = False, options: dict[str, Any] | None
 
 
 def set_threads(threads: int | None) -> None:
-    """CPU threads of this process; all cores unless given."""
+    """CPU threads of this process; as many as it may use CPUs unless given."""
     import torch
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or usable_cpus())

@@ -65,7 +65,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         "refine_steps": ("N", "Steps alone [default: half of those of the training]."),
     },
     "Machine": {
-        "threads": ("N", "CPU threads [default: all]."),
+        "threads": ("N", "CPU threads [default: all that it may use]."),
         "device": ("NAME", "auto, cpu, cuda or mps."),
         "track": ("NAME", "Tell an experiment tracker too: mlflow or wandb, or none [default: none]."),
     },

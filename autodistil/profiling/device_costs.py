@@ -20,7 +20,7 @@ from autodistil.errors import BudgetError, ConfigError, ProfileError, suggest
 from autodistil.formats.setting import DEVICES, RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.profiling.latency_model import Accuracy, CostModel, Workload, accuracy, fit_cost_model, workload
-from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device, read_table
+from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.utils import short
@@ -145,6 +145,8 @@ def check_peak_memory(budget: DeviceBudget, entries: Sequence[LatencyEntry]) -> 
 Here = Callable[[str], DeviceFingerprint]
 """`cpu` or `cuda` -> the fingerprint of that device of this machine."""
 
+ReadTable = Callable[[Path], LatencyTable]
+
 
 @dataclass(frozen=True)
 class DeviceTarget:
@@ -184,7 +186,7 @@ def named_tables(options: Iterable[str]) -> dict[str, Path]:
 
 
 def resolve_target(
-    budget: DeviceBudget, tables: Mapping[str, Path], seq_len: int, here: Here, force: bool = False
+    budget: DeviceBudget, tables: Mapping[str, Path], seq_len: int, here: Here, read: ReadTable, force: bool = False
 ) -> DeviceTarget:
     """Fill in what a budget leaves open.
 
@@ -193,15 +195,16 @@ def resolve_target(
         tables: names of tables, see `named_tables`.
         seq_len: the run's length.
         here: the devices of this machine.
+        read: reads a table of the teacher's students.
         force: also take a table of another device.
 
     Raises:
         BudgetError: it names no device and no table, or a setting that the table has not.
-        ProfileError: the table cannot be read, or is of another device and not forced.
+        ProfileError: the table cannot be read, is of other students, or of another device and not forced.
     """
     if budget.measured_here:
         return DeviceTarget(budget, budget.setting(seq_len), None, here=True)
-    table = read_table(_path(budget, tables))
+    table = read(_path(budget, tables))
     device = here(table.device.kind)
     check_device(table, device, force)
     return DeviceTarget(budget, _setting(budget, table, seq_len), table, here=table.device.id == device.id)

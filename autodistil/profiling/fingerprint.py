@@ -1,17 +1,18 @@
 """Which device a table is of: enough to tell two apart, nothing that identifies a person or a serial number.
 
-Only the standard library, since the runner for phones and edge boxes holds this file too.
+Only the standard library and `utils`, since the runner for phones and edge boxes holds this file too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from autodistil.utils import usable_cpus
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,7 @@ def this_device(gpu: str | None = None) -> DeviceFingerprint:
     Args:
         gpu: name of the accelerator that is measured, if one is.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return DeviceFingerprint(_cpu_model(), cores, platform.system() or "unknown", platform.machine(), gpu)
+    return DeviceFingerprint(_cpu_model(), usable_cpus(), platform.system() or "unknown", platform.machine(), gpu)
 
 
 _CPU_LINES = re.compile(r"^(?:model name|Hardware|CPU part|Model|cpu model)\s*:\s*(.+)$", re.MULTILINE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,34 @@ def check_device(table: LatencyTable, here: DeviceFingerprint, force: bool = Fal
             f"latency table: got one of another device, {table.device}; this is {here}; "
             "profile here with: autodistil profile, or force it if that is the device you search for"
         )
+
+
+def of_teacher(table: LatencyTable, family: str, vocab_size: int) -> LatencyTable:
+    """The table as a teacher's students are called: those with all of its tokens are those without a size of their own.
+
+    Args:
+        table: the table; its own students without one may have fewer tokens.
+        family: the teacher's Hugging Face model type.
+        vocab_size: the teacher's tokens.
+
+    Raises:
+        ProfileError: no student of the teacher can be in it.
+    """
+    got = [(table.family != family, f"the family {table.family!r}", repr(family))]
+    got += [(table.vocab_size > vocab_size, f"{table.vocab_size:,} tokens", f"at most {vocab_size:,}")]
+    for wrong, theirs, ours in got:
+        if wrong:
+            raise ProfileError(
+                f"latency table: got students of {theirs}; allowed: {ours}, as the teacher has; measure students of "
+                "this search with: autodistil profile --run"
+            )
+
+    def ours_of(student: StudentConfig) -> StudentConfig:
+        tokens = student.vocab_size or table.vocab_size
+        return replace(student, vocab_size=None if tokens == vocab_size else tokens)
+
+    entries = tuple(replace(entry, student=ours_of(entry.student)) for entry in table.entries)
+    return replace(table, vocab_size=vocab_size, entries=entries)
 
 
 def table_from_dict(raw: object) -> LatencyTable:

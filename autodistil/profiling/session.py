@@ -20,8 +20,8 @@ from autodistil.errors import IntegrityError, ProfileError
 from autodistil.formats.setting import RuntimeSetting, check_whole
 from autodistil.profiling.stopwatch import MIN_ROUNDS
 
-WORKER = (sys.executable, "-m", "autodistil.profiling.worker")
-"""The command that starts a worker."""
+WORKER = (sys.executable, "-P", "-m", "autodistil.profiling.worker")
+"""The command that starts a worker. -P: what lies in the current folder must not stand in for modules."""
 MAX_ROUNDS = 10_000
 _MB_A_PROCESS, _STUDENTS_A_PROCESS = 1_500.0, 32
 """Students are timed beside each other as far as they fit into memory together."""

@@ -30,7 +30,14 @@ from autodistil.profiling.device_costs import (
 )
 from autodistil.profiling.fingerprint import DeviceFingerprint, this_device
 from autodistil.profiling.latency_model import choose_students
-from autodistil.profiling.latency_table import LatencyEntry, LatencyTable, check_device, read_table, write_table
+from autodistil.profiling.latency_table import (
+    LatencyEntry,
+    LatencyTable,
+    check_device,
+    of_teacher,
+    read_table,
+    write_table,
+)
 from autodistil.profiling.profile import StudentSource, profile_students, table_header
 from autodistil.profiling.session import Plan
 from autodistil.run.folder import RunFolder
@@ -80,13 +87,20 @@ def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[Budget]) -
     Raises:
         BudgetError: one means no device and no table.
         ConfigError: the teacher reads images, which are not measured yet.
-        ProfileError: a table cannot be read, or is of another device and not forced.
+        ProfileError: a table cannot be read, is of other students, or of another device and not forced.
     """
     there = [budget for budget in budgets if isinstance(budget, DeviceBudget)]
     if there:
         teacher.check_reads_text(f"budget {there[0].text!r}")
     tables = named_tables(config.latency_tables)
-    return tuple(resolve_target(budget, tables, config.seq_len, device_here, config.force_table) for budget in there)
+
+    def read(path: Path) -> LatencyTable:
+        return of_teacher(read_table(path), teacher.model.config.model_type, teacher.encoder_shape.vocab_size)
+
+    def resolve(budget: DeviceBudget) -> DeviceTarget:
+        return resolve_target(budget, tables, config.seq_len, device_here, read, config.force_table)
+
+    return tuple(map(resolve, there))
 
 
 def device_here(kind: str) -> DeviceFingerprint:
@@ -106,9 +120,13 @@ def profile_devices(inputs: RunInputs, measure: Measure) -> None:
 
     Raises:
         BudgetError: a budget cannot be read or means no device.
-        ProfileError: a runtime is missing, or a table is not of the device.
+        ProfileError: a runtime is missing, a table is not of the device, or one that no budget names is not there.
     """
     targets = targets_of(inputs.teacher, inputs.config, map(read_budget, inputs.config.budgets))
+    named = {target.budget.device for target in targets}
+    for name, path in named_tables(inputs.config.latency_tables).items():
+        if name not in named:
+            read_table(path)
     for target, memory in by_setting(target for target in targets if target.table is None):
         if not _is_profiled(inputs.folder.latency_table(target.key), target, memory, inputs.config.force_table):
             _profile(inputs, target, memory, measure)

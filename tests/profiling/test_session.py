@@ -6,7 +6,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from transformers import BertConfig, BertModel
 
 from autodistil.errors import IntegrityError, ProfileError
 from autodistil.formats import FORMATS
@@ -14,7 +16,8 @@ from autodistil.formats.parity import Case, load_cases, save_cases
 from autodistil.formats.setting import check_runtime
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.latency_table import table_from_dict
-from autodistil.profiling.profile import check_lengths, prepare_students, profile_students
+from autodistil.profiling.memory import peak_memory_mb
+from autodistil.profiling.profile import StudentSource, check_lengths, prepare_students, profile_students
 from autodistil.profiling.session import Plan, Prepared, measure, portions, probe
 from tests.profiling.conftest import CONFIG, STUDENT
 
@@ -160,3 +163,62 @@ def test_folder_students_are_measured_from_folders(source, tmp_path):
     (student,) = prepare_students([source], "torch", tmp_path)
     assert student.file_mb == (student.path / "model.safetensors").stat().st_size / 1e6
     assert student.student == STUDENT
+
+
+@pytest.mark.parametrize("module", ["statistics", "json", "numpy", "autodistil"])
+def test_a_worker_imports_nothing_from_the_current_folder(module, tmp_path, monkeypatch):
+    (tmp_path / f"{module}.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.chdir(tmp_path)
+    assert probe(PLAN)["versions"]["onnxruntime"]
+
+
+def wide_student(folder):
+    """A student of 20 MB, ready to be measured in PyTorch."""
+    config = BertConfig(vocab_size=9_700, hidden_size=384, num_hidden_layers=1, intermediate_size=1_536)
+    source = StudentSource("wide", CONFIG, 9_700, 512, lambda: BertModel(config).eval())
+    return prepare_students([source], "torch", folder)[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts peaks anew")
+def test_peak_memory_holds_the_weights_once(tmp_path):
+    student = wide_student(tmp_path)
+    ids = np.zeros((1, 8), dtype=np.int64)
+
+    def load():
+        loaded = FORMATS["torch"].load(student.path, 1, "cpu")
+        return lambda batch, seq_len: loaded.work(ids, np.ones_like(ids))
+
+    (peak,) = peak_memory_mb("cpu", load, [(1, 8)])
+    assert 0.9 * student.file_mb < peak < 1.5 * student.file_mb
+
+
+PLAIN = """
+import re, sys, torch
+from pathlib import Path
+from transformers import AutoModel
+
+def peak(name):
+    return int(re.search(rf"^{name}:\\s+(\\d+)", Path("/proc/self/status").read_text(), re.M)[1]) * 1.024e-3
+
+def forward(length):
+    model = AutoModel.from_pretrained(sys.argv[1], attn_implementation="sdpa").eval()
+    with torch.inference_mode():
+        model(input_ids=torch.randint(0, 9_700, (1, length)))
+
+torch.set_num_threads(1)
+forward(1)
+Path("/proc/self/clear_refs").write_text("5")
+before = peak("VmRSS")
+forward(128)
+print(peak("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts peaks anew")
+def test_peak_memory_is_that_of_a_plain_load(header, tmp_path):
+    student = wide_student(tmp_path)
+    measured = measure(Plan("torch", shapes=((1, 128),)), [student], header)
+    done = subprocess.run([sys.executable, "-c", PLAIN, student.path], capture_output=True, text=True, check=True)
+    (entry,) = measured.table["entries"]
+    assert entry["peak_memory_mb"] == pytest.approx(float(done.stdout), rel=0.15)

@@ -15,6 +15,7 @@ from autodistil.profiling.latency_table import (
     LatencyEntry,
     LatencyTable,
     check_device,
+    of_teacher,
     read_table,
     table_from_dict,
     write_table,
@@ -163,3 +164,22 @@ def test_this_device_is_described_the_same_each_time():
 def test_settings_that_nothing_runs_in_are_refused(wrong):
     with pytest.raises(AutodistilError, match=r"got .*allowed"):
         RuntimeSetting(**wrong)
+
+
+def test_a_table_of_another_teacher_is_refused():
+    with pytest.raises(ProfileError, match="got students of the family 'bert'; allowed: 'mpnet', as the teacher has"):
+        of_teacher(TABLE, "mpnet", 30522)
+    with pytest.raises(ProfileError, match="got students of 30,522 tokens; allowed: at most 8,000"):
+        of_teacher(TABLE, "bert", 8000)
+
+
+def test_students_are_called_by_the_tokens_that_they_have():
+    """One with all of a smaller vocabulary is none with all of the teacher's."""
+    assert of_teacher(TABLE, "bert", 30522) == TABLE
+    students = [entry.student for entry in of_teacher(TABLE, "bert", 50_000).entries]
+    assert students == [replace(SMALL, vocab_size=30522), PRUNED]
+    pruned = replace(TABLE, vocab_size=8000, entries=(replace(TABLE.entries[0]),))
+    of_it = of_teacher(pruned, "bert", 30522)
+    assert [entry.student.vocab_size for entry in of_it.entries] == [8000]
+    whole = replace(pruned, entries=(replace(TABLE.entries[0], student=replace(SMALL, vocab_size=30522)),))
+    assert of_teacher(whole, "bert", 30522).entries[0].student == SMALL

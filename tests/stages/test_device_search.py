@@ -196,6 +196,11 @@ def test_a_table_of_this_device_is_used_and_its_finalists_are_measured_here(tmp_
         (["--budget", "8ms@laptop", "--latency-table", "cpu=x.json"], "name of its own"),
         (["--budget", "8ms@laptop", "--latency-table", "laptop={table}"], "another device"),
         (["--budget", "8ms@{table}"], "another device"),
+        (["--budget", "25MB", "--latency-table", "laptop=missing.json"], "No such file"),
+        (["--budget", "25MB", "--latency-table", "laptop={config}"], "write it anew"),
+        (["--budget", "8ms@{mpnet}", "--force-table"], "got students of the family 'mpnet'; allowed: 'bert'"),
+        (["--budget", "300MBram@{mpnet}", "--force-table"], "got students of the family 'mpnet'; allowed: 'bert'"),
+        (["--budget", "25MBfile@{wordy}", "--force-table"], "got students of 250,002 tokens; allowed: at most 30,522"),
         (["--budget", "8ms@laptop,batch=2", "--latency-table", "laptop={table}", "--force-table"], "batch=1,seq=16"),
         (["--budget", "8ms@laptop,threads=2", "--latency-table", "laptop={table}", "--force-table"], "threads=2"),
     ],
@@ -205,9 +210,11 @@ def test_wrong_input_is_one_clear_line(tmp_path, options, capsys, arguments, wor
     entries = tuple(entry_of(student, _Setting(1, setting.seq_len)) for student in students_of(tmp_path, options))
     table = LatencyTable(ELSEWHERE, "onnx", 1, "bert", 30522, {}, 1.0, entries)
     path = write_table(table, tmp_path / "table.json")
+    mpnet = write_table(replace(table, family="mpnet"), tmp_path / "mpnet.json")
+    wordy = write_table(replace(table, vocab_size=250_002), tmp_path / "wordy.json")
     config = tmp_path / "config.yaml"
     config.write_text("\n".join(f"{key}: {value!r}" for key, value in options.items()))
-    words_of = [argument.format(table=path) for argument in arguments]
+    words_of = [argument.format(table=path, mpnet=mpnet, wordy=wordy, config=config) for argument in arguments]
     capsys.readouterr()  # what loading the teacher for the table said
     with pytest.raises(SystemExit) as caught:
         cli.main(["search", "--run", str(tmp_path / "run"), "--config", str(config), *words_of])

@@ -9,7 +9,7 @@ import yaml
 from run_helpers import one_line, run_options
 
 import autodistil
-from autodistil.cli.main import main
+from autodistil.cli import main
 from autodistil.errors import ConfigError, RunError
 from autodistil.models.teacher import load_teacher
 from autodistil.run.run import Run

@@ -134,17 +134,19 @@ def search(
     return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None)
 
 
-def open_run(path: str | Path, progress: Progress | None = None) -> SearchedRun:
+def open_run(path: str | Path, progress: Progress | None = None, *, trust_remote_code: bool = False) -> SearchedRun:
     """Open the folder of a run that was searched.
 
     Args:
         path: the run folder.
         progress: told what happens; nobody is unless given.
+        trust_remote_code: allow code that comes with the teacher, as the run did.
 
     Raises:
         RunError: it is no run folder, was not searched, or is damaged.
+        ConfigError: it runs code of its teacher, which was not allowed.
     """
-    return SearchedRun(Path(path), progress)
+    return SearchedRun(Path(path), progress, trust_remote_code)
 
 
 class LoadedStudent(NamedTuple):
@@ -162,18 +164,21 @@ class SearchedRun:
     Args:
         path: the run folder.
         progress: told what happens.
+        trust_remote_code: allow code that comes with the teacher, as the run did.
 
     Raises:
         RunError: it is no run folder, was not searched, or is damaged.
+        ConfigError: it runs code of its teacher, which was not allowed.
     """
 
     path: Path
     """The run folder."""
 
-    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+    def __init__(self, path: Path, progress: Progress | None = None, trust_remote_code: bool = False) -> None:
         RunFolder(path).record()  # a folder that is none is not made one
         self.path, self._progress = path, progress
-        self._run = Run.open(path, progress=progress)
+        self._allowed = {"trust_remote_code": True} if trust_remote_code else {}
+        self._run = Run.open(path, self._allowed, progress=progress)
         self._problem, self._table = last_search(self._run.inputs)
 
     @property
@@ -293,7 +298,9 @@ class SearchedRun:
         """
         given = {"refine_steps": steps, "refine_learning_rate": learning_rate}
         options = {name: value for name, value in given.items() if value is not None}
-        refinement, _ = pipeline.refine(Run.open(self.path, options, progress=self._progress), pick, resume)
+        refinement, _ = pipeline.refine(
+            Run.open(self.path, options, self._allowed, progress=self._progress), pick, resume
+        )
         self._problem, self._table = last_search(self._run.inputs)
         return refinement
 

@@ -108,7 +108,7 @@ class RunConfig:
     space: str | None = None
     """Shipped space, YAML file, or `auto` to derive one; unless given, one made for such a teacher, or `auto`."""
     trust_remote_code: bool = False
-    """Allow code that comes with the teacher."""
+    """Run code that comes with the teacher. Files record that it was run; they never grant it (`without_trust`)."""
 
     # How it is trained: fixed once a run has begun.
     order: Literal["both", "activation", "gradient", "none"] = "both"
@@ -273,6 +273,25 @@ def layered(*layers: Mapping[str, Any]) -> RunConfig:
         hint = suggest(unknown[0], OPTIONS)
         raise ConfigError(f"unknown option {unknown[0]!r}{hint}; allowed: {', '.join(OPTIONS)}")
     return RunConfig(**merged)
+
+
+def without_trust(options: Mapping[str, Any], source: str, trusted: bool) -> dict[str, Any]:
+    """Options of a file, which says nothing about whose code may run: that is asked of who runs it, each time.
+
+    Args:
+        options: as the file has them.
+        source: what to call the file.
+        trusted: whether code was allowed in another way.
+
+    Raises:
+        ConfigError: they need code that was not allowed.
+    """
+    if options.get("trust_remote_code") and not trusted:
+        raise ConfigError(
+            f"{source} has trust_remote_code = true: it runs code that comes with its teacher, and no file can allow "
+            "that; if you trust that code, add --trust-remote-code (in Python trust_remote_code=True)"
+        )
+    return {name: value for name, value in options.items() if name != "trust_remote_code"}
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from autodistil.space.student import StudentConfig
 
 
 def card_teacher(folder, causal=False, images=None):
-    """As much of a teacher as the card reads."""
+    """As much of a teacher as the card reads; one without a folder is of the Hub."""
     model = SimpleNamespace(config=SimpleNamespace(model_type="bert", vocab_size=30522))
     return SimpleNamespace(
         source="a/teacher",
         folder=folder,
+        hub_id=None if folder else "a/teacher",
         dims=StudentConfig(6, 384, 12, 32, 1536),
         encoder_shape=EncoderShape(30522, 514, None, pooler=True),
         max_length=512,

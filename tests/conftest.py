@@ -92,6 +92,21 @@ def write_task(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def sentence_folder(tmp_path_factory, quickstart_teacher_dir):
+    """Folder of a random BERT, 2 layers x 32, that is an encoder of sentences with a card and a licence."""
+    from hub_helpers import save_sentence_encoder
+
+    return save_sentence_encoder(tmp_path_factory.mktemp("models") / "sentence", quickstart_teacher_dir)
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty cache of the Hugging Face Hub in the place of the user's."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+@pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory, quickstart_teacher_dir):
     """Folder of a random BERT, 2 layers x 32, with the real tokenizer and 32 positions."""
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"

@@ -14,7 +14,7 @@ from autodistil.cli.terminal import print_lines
 
 
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
-@with_flags("budgets")
+@with_flags("budgets", "trust_remote_code")
 def export(
     *,
     run: ExistingRun,
@@ -34,10 +34,10 @@ def export(
     ] = None,
 ) -> None:
     """Write a student as an ordinary Hugging Face folder, and for other runtimes."""
-    opened = open_existing(run)
+    budgets = options.pop("budgets", ())
+    opened = open_existing(run, options=options)
     from autodistil import pipeline
 
-    budgets = options.get("budgets", ())
     student_id, exported = pipeline.export(opened, pick, to, budgets, unrefined, tuple(formats or ()))
     plain = "AutoModelForCausalLM" if exported.decoder else "AutoModel"
     loader = "SentenceTransformer" if exported.sentence_transformers else f"{plain}.from_pretrained"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autodistil.cli.terminal import quiet_libraries
-from autodistil.config import read_config, read_recipe
+from autodistil.config import read_config, read_recipe, without_trust
 from autodistil.utils import usable_cpus
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ def open_run(
     from autodistil.cli.progress import TerminalProgress
     from autodistil.run.folder import RunFolder
 
-    layers = [read(path) for read, path in ((read_config, config), (read_recipe, recipe)) if path]
+    files = [(read, path) for read, path in ((read_config, config), (read_recipe, recipe)) if path]
+    trusted = bool(options.get("trust_remote_code"))
+    layers = [without_trust(read(path), f"file {str(path)!r}", trusted) for read, path in files]
     if run is not None:
         RunFolder(run).exists()  # refuse a foreign folder before anything heavy is loaded
     quiet_libraries()

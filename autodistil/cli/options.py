@@ -20,6 +20,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "Repeatable: all hold together.",
         ),
         "teacher": ("ID|DIR", "Hugging Face id, folder, or a packaged one: `autodistil teachers`."),
+        "trust_remote_code": (None, "Run code that comes with the teacher; no file can say so, ask each time."),
         "corpus": (
             "SRC",
             "Text (images, for such teachers): file, folder, glob, hf:dataset, or python-docs. Repeatable.",

@@ -10,7 +10,7 @@ import typer
 
 from autodistil.cli.app import app
 from autodistil.cli.opening import open_existing
-from autodistil.cli.options import Json
+from autodistil.cli.options import Json, with_flags
 from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog="Example: `autodistil profile --run runs/mine --runtime onnx --threads 1 --seq-len 32,128`")
+@with_flags("trust_remote_code")
 def profile(
+    *,
     run: Annotated[Path | None, typer.Option(help="Run folder: a choice of its students.", metavar="DIR")] = None,
     student: Annotated[
         list[Path] | None, typer.Option(help="An exported student, or another encoder. Repeatable.", metavar="DIR")
@@ -43,6 +45,7 @@ def profile(
             help="Measure nothing: write the ONNX set and its one-file runner for another device.", metavar="DIR"
         ),
     ] = None,
+    options: dict[str, Any],
     json: Json = False,
 ) -> None:
     """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""
@@ -55,7 +58,7 @@ def profile(
     plan = Plan(runtime, kind, threads, shapes, rounds, memory)
     if out.is_dir():
         raise ProfileError(f"--out: got {str(out)!r}, which is a folder; give it the name of a file")
-    sources, header = _sources(run, student or [], students, json)
+    sources, header = _sources(run, student or [], students, json, options)
     progress = TerminalProgress(stderr=json)
     if emit:
         from autodistil.profiling.emit import emit_set
@@ -95,7 +98,7 @@ def _device(name: str) -> tuple[str | None, str]:
 
 
 def _sources(
-    run: Path | None, folders: list[Path], count: int, quiet: bool
+    run: Path | None, folders: list[Path], count: int, quiet: bool, options: dict[str, Any]
 ) -> tuple[list[StudentSource], dict[str, Any]]:
     from autodistil.errors import ProfileError
     from autodistil.formats.setting import check_whole
@@ -104,7 +107,7 @@ def _sources(
         raise ProfileError("profile: got neither --run nor --student, or both; give one of them")
     check_whole("--students", count, 10_000)
     if run is not None:
-        opened = open_existing(run, quiet)
+        opened = open_existing(run, quiet, options)
         from autodistil.stages.profiling import run_sources
 
         return run_sources(opened, count)

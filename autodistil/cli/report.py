@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from autodistil.cli.app import app
 from autodistil.cli.opening import open_existing
-from autodistil.cli.options import ExistingRun, ReportDir
+from autodistil.cli.options import ExistingRun, ReportDir, with_flags
 from autodistil.cli.terminal import print_lines
 
 
 @app.command(epilog="Example: `autodistil report --run runs/mine --format pdf --format md`")
+@with_flags("trust_remote_code")
 def report(
+    *,
     run: ExistingRun,
+    options: dict[str, Any],
     report_dir: ReportDir = None,
     form: Annotated[
         list[str] | None,
@@ -26,7 +29,7 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of the last search again."""
-    opened = open_existing(run)
+    opened = open_existing(run, options=options)
     from autodistil import pipeline
 
     files = pipeline.report_as(opened, form, report_dir) if form else [pipeline.report(opened, report_dir)]

@@ -27,6 +27,7 @@ from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
 from autodistil.formats.onnx import OnnxRuntime
 from autodistil.models.hf_folder import EvaluatedModel, loading_errors, model_errors, usable_length
+from autodistil.models.model_folder import WEIGHTS, weight_files
 from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
@@ -142,16 +143,20 @@ def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_leng
     Raises:
         TeacherError: it has code of other origin or a pickle, or sentence-transformers is not installed.
     """
-    foreign = [kind for kind in read_modules(model.folder) if not kind.startswith("sentence_transformers.")]
+    modules = read_modules(model.folder)
+    foreign = [module.type for module in modules if module.kind == module.type]
     if foreign:
         raise TeacherError(
             f"model {model.source!r} has the module {foreign[0]!r}; allowed: those of sentence_transformers, "
             "no code of other origin is run"
         )
-    pickles = sorted(path for path in model.folder.glob("*/*.bin") if not list(path.parent.glob("*.safetensors")))
+    for index in model.folder.rglob("*.index.json"):
+        weight_files(index.parent)
+    own = [path for module in modules if module.path for path in sorted((model.folder / module.path).rglob("*.bin"))]
+    pickles = [path for path in own if not (path.parent / WEIGHTS).is_file()]
     if pickles:
         raise TeacherError(
-            f"model {model.source!r} has weights in {pickles[0].parent.name}/{pickles[0].name}, which is a pickle; "
+            f"model {model.source!r} has weights in {pickles[0].relative_to(model.folder)}, which is a pickle; "
             "allowed: safetensors; save it again with a current sentence-transformers"
         )
     try:

@@ -99,8 +99,8 @@ def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers:
     inherited = _teacher_front_matter(teacher.folder)
     carried = ("language", "license", "license_name", "license_link")
     matter: dict[str, Any] = {key: inherited[key] for key in carried if key in inherited}
-    if teacher.folder is None:
-        matter["base_model"] = teacher.source  # an id on the Hub
+    if teacher.hub_id is not None:
+        matter["base_model"] = teacher.hub_id
     matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
     if sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"

@@ -1,8 +1,9 @@
-"""Hugging Face models: where they lie, reading them with checks, and those that are evaluated, ours or not."""
+"""Hugging Face models: reading them with checks, and those that are evaluated, ours or not."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -29,18 +29,22 @@ import autodistil.models.architectures  # noqa: F401  our own are known without 
 from autodistil.data.batch import Batch
 from autodistil.errors import AutodistilError, TeacherError, one_line, one_line_named
 from autodistil.models.families import known_families
+from autodistil.models.model_folder import find_model, weight_files
 from autodistil.models.packaged import PACKAGED
 from autodistil.models.weights_header import check_json, read_header, skeleton
 from autodistil.utils import quiet
 
+logger = logging.getLogger(__name__)
+
 CARD = "README.md"
+CODE_ADVICE = (
+    "it needs code that comes with it, which is run only if you ask for it: --trust-remote-code of commands that read "
+    "a teacher (in Python trust_remote_code=True)"
+)
+"""What to do about a model that transformers would not load without its code."""
 _WEIGHTS_ADVICE = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
 PROBE = 8
 """Tokens of the texts on which a model is tried; those that take no more are of no use."""
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", CARD)
-"""Files that are taken of a model on the Hub; no code and no pickle."""
-
-
 _MANNER: Mapping[str, Any] = MappingProxyType(
     {
         "output_attentions": False,
@@ -53,56 +57,34 @@ _MANNER: Mapping[str, Any] = MappingProxyType(
 """What a config may say of how a forward runs and what it returns, not of what it computes: said by who calls it."""
 
 
-def load_config(source: str, trust_remote_code: bool = False, what: str = "teacher") -> PretrainedConfig:
+def load_config(
+    source: str, trust_remote_code: bool = False, what: str = "teacher", commit: str | None = None
+) -> PretrainedConfig:
     """The Hugging Face config of a teacher, without its weights.
 
     Args:
         source: packaged name, folder or Hugging Face id.
         trust_remote_code: allow code that comes with it.
         what: how to call it in messages.
+        commit: of its repository on the Hub (`model_folder.find_model`).
 
     Raises:
         TeacherError: not found or unreadable.
     """
-    folder = resolve_folder(source, what)
+    folder = find_model(source, what, commit, weights=False, code=trust_remote_code).path
     advice = "; give a folder with config.json and model.safetensors, a Hugging Face id that is reachable or cached"
     with loading_errors(f"config.json of {what} {source!r} cannot be loaded", advice):
-        if folder:
-            check_json(folder)
-        config = AutoConfig.from_pretrained(str(folder) if folder else source, trust_remote_code=trust_remote_code)
+        check_json(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         config.update(_MANNER)
         if (getattr(config, "pad_token_id", None) or 0) < 0:  # how some decoders say that they have none
             config.pad_token_id = None
         return config
 
 
-def resolve_folder(source: str, what: str = "teacher") -> Path | None:
-    """The local folder of a model, None where it is an id on the Hub.
-
-    Args:
-        source: packaged name, folder or Hugging Face id.
-        what: how to call it in messages.
-
-    Raises:
-        TeacherError: a packaged one is not installed, or the folder is missing or holds no model.
-    """
-    if source in PACKAGED:
-        return PACKAGED[source].folder(source)
-    path = Path(source).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise TeacherError(
-                f"{what} folder {source!r} holds no config.json; give the folder of a Hugging Face model"
-            )
-        return path
-    if path.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1:
-        raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")
-    return None
-
-
 def load_weights(
     kind: Any,
-    location: str | Path,
+    folder: Path,
     config: PretrainedConfig,
     what: str,
     trust_remote_code: bool = False,
@@ -112,20 +94,22 @@ def load_weights(
 
     Args:
         kind: an `Auto` class of transformers.
-        location: folder or Hugging Face id.
+        folder: a Hugging Face folder.
         config: what `load_config` gave.
         what: how to call it in messages.
         trust_remote_code: whether code of the folder may run.
         new_head: what stands on the encoder may be missing.
 
     Raises:
-        TeacherError: the config describes no model or does not fit the weights, or these are damaged or lack others.
+        TeacherError: the config describes no model or does not fit the weights, or these are damaged, lack others, or
+            are no safetensors of the folder.
     """
-    if not trust_remote_code and Path(location).is_dir():
-        check_skeleton(kind, config, Path(location), what)
+    weight_files(folder)
+    if not trust_remote_code:
+        check_skeleton(kind, config, folder, what)
     with loading_errors(f"weights of {what} cannot be read", _WEIGHTS_ADVICE):
         model, info = kind.from_pretrained(
-            location,
+            folder,
             config=config,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
@@ -146,7 +130,7 @@ def load_weights(
 
 
 def load_tokenizer(
-    location: str | Path, config: PretrainedConfig, what: str, trust_remote_code: bool = False
+    folder: Path, config: PretrainedConfig, what: str, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a model.
 
@@ -155,9 +139,7 @@ def load_tokenizer(
     """
     advice = "; give the tokenizer.json and tokenizer_config.json that belong to the weights"
     with loading_errors(f"{what} has no usable tokenizer", advice):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            location, trust_remote_code=trust_remote_code
-        )
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         _check_tokenizer(tokenizer, getattr(config, "vocab_size", None))
         return tokenizer
 
@@ -234,6 +216,8 @@ def loading_errors(what: str, advice: str = "") -> Iterator[None]:
     except AutodistilError:
         raise
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise TeacherError(f"{what}: {CODE_ADVICE}") from error
         say = one_line if isinstance(error, (OSError, ValueError, SafetensorError)) else one_line_named
         raise TeacherError(f"{what}: {say(error, 200)}{advice}") from error
 
@@ -268,19 +252,17 @@ class EvaluatedModel:
         Raises:
             TeacherError: it is not there, or its configuration is damaged or does not fit its weights.
         """
-        folder = resolve_folder(source, "model")
-        if file is not None and (folder is None or not file.endswith(".onnx") or not (folder / file).is_file()):
+        found = find_model(source, "model")
+        if file is not None and not (file.endswith(".onnx") and (found.path / file).is_file()):
             raise TeacherError(
                 f"model {source!r} has no ONNX file {file!r}; write one with: autodistil export --format onnx-int8"
             )
-        if folder is None:
-            with model_errors(source):
-                folder = Path(snapshot_download(source, allow_patterns=list(_FILES)))
-            found = cls(source, folder, users_own=False)
-        else:
-            found = cls(source, folder, users_own=source not in PACKAGED, file=file)
-        found.skeleton()
-        return found
+        if found.doubt:
+            logger.warning("%s", found.doubt)
+        own = source not in PACKAGED and found.hub_id is None
+        model = cls(source, found.path, users_own=own, file=file)
+        model.skeleton()
+        return model
 
     @property
     def exported(self) -> bool:

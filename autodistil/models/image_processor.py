@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,11 @@ class ImageReader:
         return json.dumps([self.channels, options], sort_keys=True, default=str)
 
 
-def load_image_reader(location: str, source: str, config: PretrainedConfig, trust_remote_code: bool) -> ImageReader:
+def load_image_reader(folder: Path, source: str, config: PretrainedConfig, trust_remote_code: bool) -> ImageReader:
     """The image processor of a teacher.
 
     Args:
-        location: folder or Hugging Face id.
+        folder: the teacher's.
         source: as the user wrote it.
         config: the teacher's.
         trust_remote_code: allow code that comes with it.
@@ -74,7 +75,7 @@ def load_image_reader(location: str, source: str, config: PretrainedConfig, trus
     advice = "; put its preprocessor_config.json into the folder (save_pretrained of an image processor)"
     with loading_errors(f"teacher {source!r} has no usable image processor", advice):
         try:
-            processor = auto_processor.from_pretrained(location, trust_remote_code=trust_remote_code, backend="pil")
+            processor = auto_processor.from_pretrained(folder, trust_remote_code=trust_remote_code, backend="pil")
         except ImportError as error:
             raise TeacherError(f"teacher {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
     return reader_of(processor, source, int(config.num_channels))

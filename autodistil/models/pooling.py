@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 from torch import Tensor
 
-from autodistil.errors import TeacherError
+from autodistil.errors import TeacherError, one_line_named
+from autodistil.utils import short
 
 Pooling = Callable[[Tensor, "Tensor | None"], Tensor]
 """(hidden states (batch, seq, hidden), mask (batch, seq) or None) -> embeddings (batch, hidden)."""
@@ -56,26 +58,57 @@ def pool(pooling: str | None, hidden: Tensor, pooled: Tensor | None, mask: Tenso
     return POOLINGS[pooling or "mean"](hidden, mask)
 
 
+MODULES = "modules.json"
+"""The file that makes a folder one of sentence-transformers."""
+PIPELINE_FILES = ("config_sentence_transformers.json", "sentence_bert_config.json")
+"""Further files of such a folder, of which it may have both, one or none."""
 PLAIN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 """Modules of a sentence-transformers pipeline that are a model, a pooling and a scaling to length 1, no more."""
+_LIBRARY = "sentence_transformers."
 
 
-def read_modules(folder: Path | None) -> tuple[str, ...]:
-    """Types of a sentence-transformers folder's modules, such as `sentence_transformers.models.Pooling`; else none.
+class Module(NamedTuple):
+    """A module of a sentence-transformers pipeline."""
+
+    type: str
+    """Its class, such as `sentence_transformers.models.Pooling`."""
+    path: str
+    """Its folder inside the pipeline's, empty for the one itself."""
+
+    @property
+    def kind(self) -> str:
+        """The name of its class, such as `Pooling`; whole where that is not one of the library."""
+        return self.type.rsplit(".", 1)[-1] if self.type.startswith(_LIBRARY) else self.type
+
+
+def is_below(path: str) -> bool:
+    """Whether a path that a file names stays inside the folder of that file, whatever the system."""
+    parts = PureWindowsPath(path)
+    return not parts.anchor and ".." not in parts.parts
+
+
+def read_modules(folder: Path | None) -> tuple[Module, ...]:
+    """The modules of a sentence-transformers folder; none where it is no such folder.
 
     Raises:
-        TeacherError: modules.json is damaged.
+        TeacherError: modules.json is damaged, names a folder elsewhere, or another folder as that of the model.
     """
-    if folder is None or not (folder / "modules.json").is_file():
+    if folder is None or not (folder / MODULES).is_file():
         return ()
+    advice = "restore it, or remove it to use the folder as a plain encoder"
     try:
-        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        return tuple(str(module["type"]) for module in modules)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TeacherError(
-            f"modules.json of {str(folder)!r} cannot be read ({type(error).__name__}: {error}); "
-            "restore it, or remove it to use the folder as a plain encoder"
-        ) from error
+        entries = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        modules = tuple(Module(str(entry["type"]), str(entry["path"])) for entry in entries)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = one_line_named(error, 100)
+        raise TeacherError(f"modules.json of {str(folder)!r} cannot be read ({reason}); {advice}") from error
+    for module in modules:
+        if not is_below(module.path) or (module.kind == "Transformer" and module.path):
+            raise TeacherError(
+                f"modules.json of {str(folder)!r} has its {module.kind} in {short(module.path)}; allowed: folders "
+                f"inside, and for a Transformer the folder itself; {advice}"
+            )
+    return modules
 
 
 def module_kinds(folder: Path | None) -> tuple[str, ...]:
@@ -84,7 +117,7 @@ def module_kinds(folder: Path | None) -> tuple[str, ...]:
     Raises:
         TeacherError: modules.json is damaged.
     """
-    return tuple(kind.rsplit(".", 1)[-1] for kind in read_modules(folder))
+    return tuple(module.kind for module in read_modules(folder))
 
 
 def read_pooling(folder: Path | None) -> str | None:
@@ -93,16 +126,16 @@ def read_pooling(folder: Path | None) -> str | None:
     Raises:
         TeacherError: its files are damaged, or it pools in another way.
     """
-    if folder is None or not (folder / "modules.json").is_file():
+    modules = read_modules(folder)
+    if folder is None or not modules:
         return None
     try:
-        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        path = next(m["path"] for m in modules if m["type"].rsplit(".", 1)[-1] == "Pooling")
+        path = next(module.path for module in modules if module.kind == "Pooling")
         options = json.loads((folder / path / "config.json").read_text(encoding="utf-8"))
         modes = [options["pooling_mode"]] if "pooling_mode" in options else [n for f, n in _FLAGS.items() if options[f]]
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise TeacherError(
-            f"sentence-transformers folder {str(folder)!r} has no readable pooling ({type(error).__name__}: {error}); "
+            f"sentence-transformers folder {str(folder)!r} has no readable pooling ({one_line_named(error, 100)}); "
             "restore it, or remove modules.json to use it as a plain encoder"
         ) from error
     if len(modes) != 1 or modes[0] not in POOLINGS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +27,15 @@ from autodistil.models.hf_folder import (
     load_tokenizer,
     load_weights,
     loading_errors,
-    resolve_folder,
 )
 from autodistil.models.image_processor import ImageReader, fit_positions, load_image_reader
+from autodistil.models.model_folder import find_model
 from autodistil.models.packaged import DEFAULT_TEACHER
 from autodistil.models.pooling import POOLER, read_pooling
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import StudentConfig
+
+logger = logging.getLogger(__name__)
 
 _NOT_THE_FUNCTION = frozenset({"transformers_version", "use_cache", "dtype", "torch_dtype", "architectures"})
 """What a config says that changes with the library or the loading, not with what the model computes."""
@@ -45,7 +48,7 @@ class Teacher:
     source: str
     """What the user asked for: a name, a Hugging Face id or a folder."""
     folder: Path | None
-    """The local folder, where it is one."""
+    """The folder that it was read from; None of one that was made in memory."""
     model: PreTrainedModel
     """Without a language-model head."""
     family: Family
@@ -59,6 +62,10 @@ class Teacher:
     """Language-model head (vocabulary, hidden) of a decoder that does not tie it to the word embeddings."""
     images: ImageReader | None = None
     """The image processor of those that read images."""
+    hub_id: str | None = None
+    """Its id on the Hugging Face Hub, where it comes from there."""
+    commit: str | None = None
+    """The commit of its repository there."""
 
     @property
     def head(self) -> Tensor | None:
@@ -129,37 +136,46 @@ class Teacher:
         return student.attention_width // self.family.queries_per_kv(self.model.config)
 
 
-def load_teacher(source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remote_code: bool = False) -> Teacher:
-    """Load a teacher by packaged name, Hugging Face id or folder. Weights must be safetensors; no pickle is read.
+def load_teacher(
+    source: str = DEFAULT_TEACHER, device: str = "cpu", trust_remote_code: bool = False, commit: str | None = None
+) -> Teacher:
+    """Load a teacher. Weights must be safetensors; no pickle is read.
+
+    Args:
+        source: packaged name, Hugging Face id (with `@` and a revision, if wanted) or folder.
+        device: where to load it.
+        trust_remote_code: allow code that comes with it.
+        commit: of its repository on the Hub, in the place of the revision.
 
     Raises:
         TeacherError: not found, no family table, a config.json that is damaged or not that of the weights, unreadable
             or missing weights, no tokenizer or image processor that fits, a model that cannot be run, a decoder
             without causal mask.
     """
-    folder = resolve_folder(source)
-    location = str(folder) if folder else source
-    config = load_config(source, trust_remote_code)
+    config = load_config(source, trust_remote_code, commit=commit)
     family = family_of(config)
     with loading_errors(f"config.json of teacher {source!r} cannot be used"):
         family.dimensions(config)  # refuses heads that do not divide before the weights are read
     if getattr(config, "is_decoder", False) and not family.causal:
         decoders = ", ".join(name for known in known_families() if known.causal for name in known.model_types)
         raise TeacherError(f"teacher {source!r} is a decoder (is_decoder = true); allowed: encoders, and {decoders}")
-    model, has_pooler = _load_model(location, config, source, trust_remote_code, family.causal)
+    found = find_model(source, commit=commit, code=trust_remote_code)
+    model, has_pooler = _load_model(found.path, config, source, trust_remote_code, family.causal)
     images = None
     tokenizer: Any = None
     if isinstance(family, VisionFamily):
-        images = load_image_reader(location, source, config, trust_remote_code)
+        images = load_image_reader(found.path, source, config, trust_remote_code)
     else:
-        tokenizer = load_tokenizer(location, config, f"teacher {source!r}", trust_remote_code)
+        tokenizer = load_tokenizer(found.path, config, f"teacher {source!r}", trust_remote_code)
     with loading_errors(f"teacher {source!r} cannot be used", "; give the config.json that belongs to the weights"):
         if isinstance(family, VisionFamily) and images is not None:
             fit_positions(model, images.size, family.special_tokens)
         model.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
-        teacher = as_teacher(source, folder, model, family, tokenizer, has_pooler, images)
+        teacher = as_teacher(source, found.path, model, family, tokenizer, has_pooler, images)
         check_teacher(teacher)
-    return teacher
+    if found.doubt and images is None and not family.causal:
+        logger.warning("%s", found.doubt)
+    return replace(teacher, hub_id=found.hub_id, commit=found.commit)
 
 
 def as_teacher(
@@ -198,12 +214,12 @@ def check_teacher(teacher: Teacher) -> None:
 
 
 def _load_model(
-    location: str, config: PretrainedConfig, source: str, trust_remote_code: bool, causal: bool
+    folder: Path, config: PretrainedConfig, source: str, trust_remote_code: bool, causal: bool
 ) -> tuple[PreTrainedModel, bool]:
     """The model, with its head where it is a decoder, and whether its pooler came from the checkpoint."""
     model: Any
     kind = AutoModelForCausalLM if causal else AutoModel
-    model, missing = load_weights(kind, location, config, f"teacher {source!r}", trust_remote_code)
+    model, missing = load_weights(kind, folder, config, f"teacher {source!r}", trust_remote_code)
     pooler = any(name.startswith("pooler.") for name, _ in model.named_parameters())
     if pooler and missing:
         model.pooler = None

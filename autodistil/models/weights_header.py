@@ -17,6 +17,8 @@ import torch
 from safetensors import safe_open
 from transformers import PretrainedConfig, PreTrainedModel
 
+from autodistil.models.model_folder import weight_files
+
 _COUNTS = {"num_hidden_layers": range(1, 1_001), "num_labels": range(100_001)}
 """What transformers loops over while it reads a config.json and builds its model -> as many as models have."""
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
@@ -36,14 +38,14 @@ def read_header(folder: Path) -> dict[str, Header]:
 
     Raises:
         SafetensorError: a file is damaged.
+        TeacherError: they are no safetensors of the folder.
     """
-    whole = folder / "model.safetensors"
     found = {}
-    for path in [whole] if whole.is_file() else sorted(path for path in folder.glob("*.safetensors") if path.is_file()):
-        with safe_open(path, framework="pt") as file:
+    for part in weight_files(folder):
+        with safe_open(folder / part, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  it is no mapping
                 tensor = file.get_slice(name)
-                found[name] = Header(path.name, tensor.get_dtype(), tuple(tensor.get_shape()))
+                found[name] = Header(part, tensor.get_dtype(), tuple(tensor.get_shape()))
     return found
 
 

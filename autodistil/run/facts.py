@@ -58,8 +58,9 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
     """What a run's numbers come from, by heading: teacher, space, text, training, measure, seed and versions."""
     config, text, space, resolved = inputs.config, inputs.text, inputs.space, inputs.folder.resolved()
     steps = resolved.get("train_steps", 0)
+    commit = f"commit {inputs.teacher.commit}, " if inputs.teacher.commit else ""
     return {
-        "teacher": f"{shown(config.teacher)} (fingerprint {inputs.teacher.fingerprint})",
+        "teacher": f"{shown(config.teacher)} ({commit}fingerprint {inputs.teacher.fingerprint})",
         "search space": f"{space.name}: {len(space.candidates)} students in "
         + ", ".join(sub.name for sub in space.sub_spaces),
         "text": ", ".join(shown(config.corpus)),

@@ -35,7 +35,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from autodistil.config import RUN_OPTIONS, RunConfig, layered, read_yaml
+from autodistil.config import RUN_OPTIONS, RunConfig, layered, read_yaml, without_trust
 from autodistil.errors import ConfigError, RunError
 from autodistil.utils import disk_errors, installed_versions, make_folder, write_text
 
@@ -201,13 +201,14 @@ def merge_with_run(folder: RunFolder, *layers: Mapping[str, Any]) -> RunConfig:
 
     Raises:
         RunError: a layer asks for another teacher, space, text or training than the run has.
-        ConfigError: an option is wrong.
+        ConfigError: an option is wrong, or the run needs code of its teacher, which no layer allows.
     """
     if not folder.exists():
         return layered(*layers)
     record = folder.record()
     stored = record.config
-    asked = layered(stored.to_dict(), *layers)
+    trusted = any(layer.get("trust_remote_code") for layer in layers)
+    asked = layered(without_trust(stored.to_dict(), f"run folder {str(folder.path)!r}", trusted), *layers)
     for option in sorted(RUN_OPTIONS):
         ours, theirs = getattr(asked, option), getattr(stored, option)
         # Steps as resolved are the same training, however its length was asked for: minutes are judged by them.

@@ -25,6 +25,7 @@ from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
 from autodistil.models.hf_folder import load_config, loading_errors
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap
+from autodistil.models.model_folder import find_model
 from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.models.vocabulary import (
@@ -85,7 +86,11 @@ def default_folder(config: RunConfig) -> Path:
     hf_config = load_config(config.teacher, config.trust_remote_code)
     with loading_errors(f"config.json of teacher {config.teacher!r} cannot be used"):
         space = space_for(config.space, hf_config)
-    teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
+    hub_id = find_model(config.teacher, weights=False, code=config.trust_remote_code).hub_id
+    if hub_id is None:
+        teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
+    else:
+        teacher = Path(hub_id).name + config.teacher.removeprefix(hub_id).replace("/", "-")  # with its revision
     if not teacher:
         raise TeacherError(f"teacher {config.teacher!r} has no name to call a folder by; give --run a folder")
     return Path("runs") / f"{teacher}-{space.name}"
@@ -102,12 +107,14 @@ class RunInputs:
     def write_record(self, **resolved: Any) -> None:
         """Write `run.yaml` with the configuration, what decides the numbers, and what else was resolved by now."""
         assistant = self.assistant_model
+        models = {"teacher": self.teacher, "assistant": assistant}
         known = {
             "teacher_fingerprint": self.teacher.fingerprint,
             "space": space_to_dict(self.space),
             "objective": self.objective.name,
             "relation_heads": self.objective.options.relation_heads,
             **({"assistant_fingerprint": assistant.fingerprint} if assistant else {}),
+            **{f"{role}_commit": model.commit for role, model in models.items() if model and model.commit},
         }
         self.folder.write_record(self.config, {**known, **resolved})
 
@@ -133,7 +140,8 @@ class RunInputs:
     @cached_property
     def teacher(self) -> Teacher:
         """The frozen teacher, the same as when the run was begun."""
-        teacher = load_teacher(self.config.teacher, str(self.device), self.config.trust_remote_code)
+        commit = self.folder.resolved().get("teacher_commit")
+        teacher = load_teacher(self.config.teacher, str(self.device), self.config.trust_remote_code, commit)
         self.folder.check_unchanged("teacher_fingerprint", teacher.fingerprint, "teacher")
         layer, depth = self.config.teacher_layer, teacher.dims.num_layers
         if layer is not None and layer >= depth:
@@ -173,7 +181,8 @@ class RunInputs:
         name = self.config.assistant
         if name is None or is_sub_space(name, self.space):
             return None
-        assistant = load_assistant(name, self.teacher, self.seq_len, self.config.trust_remote_code)
+        commit = self.folder.resolved().get("assistant_commit")
+        assistant = load_assistant(name, self.teacher, self.seq_len, self.config.trust_remote_code, commit)
         self.folder.check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
         return assistant
 
@@ -183,7 +192,7 @@ class RunInputs:
     def objective(self) -> Objective:
         """The distillation objective with its relation heads."""
         assistant = self.assistant_model
-        return resolve_objective(
+        objective = resolve_objective(
             self.config.objective,
             self.config.relation_heads,
             self.teacher.kv_width(self.teacher.dims),
@@ -191,6 +200,8 @@ class RunInputs:
             self.teacher.pooling,
             self.teacher.family.causal,
         )
+        self.folder.check_unchanged("objective", objective.name, "objective, as its teacher pools otherwise now")
+        return objective
 
     @property
     def relation_widths(self) -> list[int]:

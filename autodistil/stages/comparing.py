@@ -27,9 +27,11 @@ from autodistil.utils import shown
 
 _TEACHER = {
     "teacher",
+    "teacher_commit",
     "teacher_fingerprint",
     "teacher_layer",
     "assistant",
+    "assistant_commit",
     "assistant_fingerprint",
     "trust_remote_code",
 }

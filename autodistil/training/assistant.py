@@ -66,7 +66,9 @@ def is_sub_space(name: str, space: SearchSpace) -> bool:
     )
 
 
-def load_assistant(source: str, teacher: Teacher, seq_len: int, trust_remote_code: bool = False) -> Teacher:
+def load_assistant(
+    source: str, teacher: Teacher, seq_len: int, trust_remote_code: bool = False, commit: str | None = None
+) -> Teacher:
     """Load an assistant that is a model of its own.
 
     Args:
@@ -74,12 +76,13 @@ def load_assistant(source: str, teacher: Teacher, seq_len: int, trust_remote_cod
         teacher: the run's teacher.
         seq_len: tokens of the longest text that it has to read.
         trust_remote_code: allow code that comes with it.
+        commit: of its repository on the Hub, in the place of the revision.
 
     Raises:
         TeacherError: it cannot be loaded.
         ConfigError: it reads text otherwise than the teacher does.
     """
-    assistant = load_teacher(source, str(teacher.model.device), trust_remote_code)
+    assistant = load_teacher(source, str(teacher.model.device), trust_remote_code, commit)
     if teacher.images is not None or assistant.images is not None:
         ours, theirs = ((one.images and one.images.fingerprint, one.max_length) for one in (assistant, teacher))
         if ours != theirs:  # relations compare token by token: both must see the same patches of the same pixels

@@ -14,7 +14,7 @@ from autodistil.formats import FORMATS
 from autodistil.formats.onnx import OnnxRuntime
 from autodistil.formats.parity import agreement, parity_cases
 from autodistil.formats.writing import check_formats, write_formats
-from autodistil.models.hf_folder import resolve_folder
+from autodistil.models.model_folder import find_model
 from autodistil.models.packaged import DEFAULT_TEACHER
 from tests.profiling.conftest import tiny_bert
 
@@ -66,7 +66,7 @@ def test_a_format_leaves_only_its_own_file(tmp_path):
 def test_the_python_of_the_docs_runs(tmp_path, monkeypatch):
     """Each block of docs/deploying.md, in a folder that holds `my-student`."""
     student = tmp_path / "my-student"
-    save_random_bert(student, resolve_folder(DEFAULT_TEACHER))
+    save_random_bert(student, find_model(DEFAULT_TEACHER).path)
     write_formats(AutoModel.from_pretrained(student).eval(), AutoTokenizer.from_pretrained(student), ["onnx"], student)
     page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

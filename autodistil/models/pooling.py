@@ -138,6 +138,6 @@ def read_pooling(folder: Path | None) -> str | None:
             f"sentence-transformers folder {str(folder)!r} has no readable pooling ({one_line_named(error, 100)}); "
             "restore it, or remove modules.json to use it as a plain encoder"
         ) from error
-    if len(modes) != 1 or modes[0] not in POOLINGS:
+    if len(modes) != 1 or str(modes[0]) not in POOLINGS:
         raise TeacherError(f"{str(folder)!r} pools by {modes}; allowed: one of {', '.join(POOLINGS)}")
     return modes[0]

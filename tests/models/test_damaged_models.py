@@ -507,6 +507,28 @@ def test_a_file_that_may_not_be_read_is_one_line(error, models, monkeypatch):
     assert error.strerror in refused(models["bert"], as_teacher, TeacherError)
 
 
+POOLING = "1_Pooling/config.json"
+
+
+def pipeline(options):
+    """The files of a sentence-transformers pipeline, with these options of its pooling."""
+
+    def damage(folder):
+        types = {"": "sentence_transformers.models.Transformer", "1_Pooling": "sentence_transformers.models.Pooling"}
+        modules = [{"path": path, "type": kind} for path, kind in types.items()]
+        content("modules.json", json.dumps(modules))(folder)
+        content(POOLING, json.dumps(options))(folder)
+
+    return damage
+
+
+@pytest.mark.parametrize("options", [{"pooling_mode": mode} for mode in ([], {}, None, 5, "x")] + [{}, [], None, "x"])
+def test_a_pooling_that_cannot_be_used_is_one_line(options, damaged):
+    folder = damaged(pipeline(options))
+    assert str(folder) in refused(folder, lambda folder: load_teacher(str(folder)).pooling, TeacherError)
+    assert str(folder) in refused(folder, as_encoder, TeacherError)
+
+
 def test_a_damaged_onnx_file_is_one_line(damaged):
     folder = damaged(content("onnx/model.onnx", b"\x08\x07garbage"))
     line = refused(folder, lambda folder: folder_encoder(EvaluatedModel.open(str(folder), "onnx/model.onnx")))

@@ -28,6 +28,7 @@ from autodistil.models.families.family import LM_HEAD, Family, leading, split_di
 from autodistil.models.layer_maps import LayerMap, spread_layers
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
+from autodistil.models.weight_decay import decayed_parameters
 from autodistil.space.space import StudentSet, SubSpace
 from autodistil.space.student import StudentConfig
 
@@ -143,6 +144,16 @@ class SuperLM:
     def device(self) -> torch.device:
         """The device of the parameters."""
         return next(iter(self.parameters.values())).device
+
+    @property
+    def decayed(self) -> frozenset[str]:
+        """Names of the parameters that weight decay is for."""
+        family = self.family
+        first = decayed_parameters(self._skeleton(self.sub_space.largest)) | {LM_HEAD}
+        known = {
+            name: name if family.layer_of(name) is None else family.rename_layer(name, 0) for name in self.parameters
+        }
+        return frozenset(name for name, alike in known.items() if alike in first)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Detached parameters by name."""

@@ -56,6 +56,10 @@ class ProfileError(AutodistilError):
     """A measurement that cannot be made, or a latency table that cannot be used."""
 
 
+class DivergedError(AutodistilError):
+    """A training whose loss or gradient is no longer finite; what was saved before is untouched."""
+
+
 class IntegrityError(AutodistilError):
     """A check of our own failed: the numbers of two independent ways differ. Always a defect of ours."""
 

@@ -138,7 +138,7 @@ def states_of(tensors):
     batch, seq, width = hidden[-1].shape
     head = torch.randn(11, width, generator=torch.Generator().manual_seed(width)) / 5
     tokens = (torch.arange(seq) * 5 % 11).expand(batch, seq)
-    return ModelStates(AttentionStates(*tensors), hidden[-1], hidden, head, tokens)
+    return ModelStates(AttentionStates(*tensors), hidden[-1], hidden, (0.0, 1.0), head, tokens)
 
 
 def inputs_of(teacher, texts=3, length=12, seed=1):

@@ -26,10 +26,10 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from autodistil.cluster.checkpoint_storage import Storage
 from autodistil.cluster.ray_session import Session, check_resources
-from autodistil.cluster.relay import Begun, News, Saved, SavedCallback, Stepped, start_relay
+from autodistil.cluster.relay import Begun, Diverged, News, Saved, SavedCallback, Stepped, start_relay
 from autodistil.cluster.train_worker import TrainJob, train_worker
 from autodistil.config import RunConfig
-from autodistil.errors import AutodistilError, ClusterError, ConfigError, one_line_named
+from autodistil.errors import AutodistilError, ClusterError, ConfigError, DivergedError, one_line_named
 from autodistil.training.trainer import StepMetrics
 from autodistil.utils import Advance, Progress, stop_on_interrupt
 
@@ -69,6 +69,7 @@ def train_job(job: TrainJob, begun: Sequence[Path], ledger: Ledger, session: Ses
 
     Raises:
         ClusterError: it failed more often than it may; what was saved is in the ledger.
+        DivergedError: a loss or gradient is not finite; likewise.
         KeyboardInterrupt: it was stopped; everything is saved.
     """
     place = Storage.of(job.storage) / job.label
@@ -178,10 +179,12 @@ def _follow(job: TrainJob, fit: Callable[[], None], ledger: Ledger, progress: Pr
                 desk.enter(news, advance)
             if ended:
                 break
-            if stop.requested:
+            if stop.requested or desk.diverged:
                 ray.get(job.relay.stop.remote())
             time.sleep(_POLL_SECONDS)
         ledger.close()
+    if desk.diverged:
+        raise DivergedError(desk.diverged)
     if errors:
         raise _failed(errors[0], job) from errors[0]
 
@@ -199,6 +202,8 @@ class NewsDesk:
         self._ledger, self._storage, self._progress = ledger, storage, progress
         self._speeds: dict[tuple[str, int], Stepped] = {}
         self._losses: dict[str, float] = {}
+        self.diverged = ""
+        """Why a training ended, where it diverged."""
 
     def enter(self, news: News, advance: Advance) -> None:
         """Enter one piece of news."""
@@ -207,6 +212,8 @@ class NewsDesk:
                 self._begin(news, advance)
             case Stepped():
                 self._step(news, advance)
+            case Diverged():
+                self.diverged = news.message
             case Saved():
                 with suppress(FileNotFoundError):  # Ray removed it meanwhile, so it has a successor
                     self._ledger.save(ray.train.Checkpoint(news.path, self._storage.filesystem).to_directory)

@@ -46,7 +46,14 @@ class Saved:
     path: str
 
 
-News = Begun | Stepped | Saved
+@dataclass(frozen=True)
+class Diverged:
+    """A training ended because its loss or gradient is no longer finite: to begin again would end in the same."""
+
+    message: str
+
+
+News = Begun | Stepped | Saved | Diverged
 
 
 class Relay:

@@ -15,11 +15,12 @@ import ray.train.torch
 import torch
 
 from autodistil.cluster.checkpoint_storage import Storage
-from autodistil.cluster.relay import Begun, Reporter
+from autodistil.cluster.relay import Begun, Diverged, Reporter
 from autodistil.config import RunConfig
 from autodistil.data.batch import Batch
+from autodistil.errors import DivergedError
 from autodistil.models.teacher import Teacher
-from autodistil.training.checkpoint import restore_checkpoint, save_checkpoint
+from autodistil.training.checkpoint import check_finite, restore_checkpoint, save_checkpoint
 from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train
 from autodistil.training.workers import DistributedWorkers
@@ -85,7 +86,7 @@ class _Training:
     device: torch.device
 
     def run(self) -> None:
-        """Train."""
+        """Train; where it diverges, which all workers see alike, the driver is told and nothing is tried again."""
         self.reporter = Reporter(self.job.relay, "+".join(self.job.names), self.workers.rank)
         self.last_save = time.monotonic()
         self.stopped = False
@@ -93,7 +94,12 @@ class _Training:
         if self.workers.rank == 0:
             ray.get(self.job.relay.post.remote(Begun(done, self.workers.size)))
         step, stopped = self._on_step, lambda: self.stopped
-        train(self.trainers, self.teacher, self.batches, step, self.layer, stopped, self.workers)
+        try:
+            train(self.trainers, self.teacher, self.batches, step, self.layer, stopped, self.workers)
+        except DivergedError as error:
+            if self.workers.rank == 0:
+                self.reporter.flush()
+                ray.get(self.job.relay.post.remote(Diverged(str(error))))
 
     def _on_step(self, rows: list[StepMetrics]) -> None:
         self.reporter.add(rows)
@@ -107,6 +113,8 @@ class _Training:
 
     def _save(self, rows: list[StepMetrics]) -> None:
         """Hand a complete checkpoint to Ray; every worker reports, the first one with the files."""
+        for trainer in self.trainers:
+            check_finite(trainer)  # here, so that no worker waits for one that refuses to save
         self.reporter.flush()
         metrics = {f"{row.sub_space}/loss": row.loss for row in rows} | {"step": rows[0].step}
         if self.workers.rank:

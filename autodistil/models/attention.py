@@ -55,6 +55,8 @@ class ModelStates:
     """Last hidden states (batch, seq, hidden), where they were asked for."""
     hidden: tuple[Tensor, ...] = ()
     """Output of each layer, the last hidden states last, where they were asked for."""
+    depths: tuple[float, ...] = ()
+    """How deep in the teacher each layer lies or, of a student, started from (`layer_maps.depths_of`)."""
     head: Tensor | None = None
     """Weights (vocabulary, hidden) of the language-model head, which makes logits of the output; of decoders."""
     tokens: Tensor | None = None
@@ -71,7 +73,7 @@ class ModelStates:
         attention = AttentionStates(*(part.detach() for part in self.attention))
         output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
         hidden = tuple(layer.detach() for layer in self.hidden)
-        return ModelStates(attention, output, hidden, head, self.tokens, pooled, gather=self.gather)
+        return ModelStates(attention, output, hidden, self.depths, head, self.tokens, pooled, gather=self.gather)
 
     def for_many(self) -> ModelStates:
         """These states as targets of several students of one batch, which then share what is formed of them."""
@@ -84,6 +86,7 @@ class ModelStates:
             AttentionStates(*(part[row, :, :size] for part in self.attention)),
             None if self.output is None else self.output[row, :size],
             tuple(layer[row, :size] for layer in self.hidden),
+            self.depths,
             self.head,
             None if self.tokens is None else self.tokens[row, :size],
             None if self.pooled is None else self.pooled[row],

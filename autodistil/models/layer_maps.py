@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 LayerMap = Callable[[int, int], tuple[int, ...]]
 """(depth of the student, depth of the teacher) -> the teacher's layers, ascending."""
@@ -27,3 +27,13 @@ def first_layers(depth: int, teacher_depth: int) -> tuple[int, ...]:
 
 LAYER_MAPS: Mapping[str, LayerMap] = {"spread": spread_layers, "stride": stride_layers, "first": first_layers}
 """Maps that need no data; the run option `layer_map` also knows `influence` (see `ordering.py`)."""
+
+
+def ending_in(layer_map: LayerMap, layer: int) -> LayerMap:
+    """The map of a teacher that ends in `layer`: no student starts from a later one."""
+    return lambda depth, _: layer_map(depth, layer + 1)
+
+
+def depths_of(layers: Sequence[int], teacher_depth: int) -> tuple[float, ...]:
+    """How deep layers lie in their teacher, 0 for its first and 1 for its last."""
+    return tuple(layer / max(1, teacher_depth - 1) for layer in layers)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -84,9 +85,9 @@ class ImportanceOrder:
         return {**shared, "num_heads": self.num_heads[layer], "intermediate_size": self.intermediate_size[layer]}
 
     def influential_layers(self, depth: int, teacher_depth: int) -> tuple[int, ...]:
-        """Layer map: the last layer, whose relations are distilled, and the most influential others."""
+        """Layer map: the last layer, whose relations are distilled, and the most influential ones before it."""
         last = teacher_depth - 1
-        others = [layer for layer in self.num_layers.tolist() if layer != last]
+        others = [layer for layer in self.num_layers.tolist() if layer < last]
         return tuple(sorted([*others[: depth - 1], last]))
 
     @property
@@ -96,6 +97,14 @@ class ImportanceOrder:
         for name in self.__dataclass_fields__:
             digest.update(getattr(self, name).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def extended(self, depth: int) -> ImportanceOrder:
+        """The same for a teacher of `depth` layers: further ones come last and are ordered as the last one ranked."""
+        ranked = len(self.num_layers)
+        layers = torch.cat([self.num_layers, torch.arange(ranked, depth)])
+        parts = (self.num_heads, self.head_size, self.intermediate_size)
+        longer = (torch.cat([part, part[-1:].expand(depth - ranked, *part.shape[1:])]) for part in parts)
+        return ImportanceOrder(self.hidden_size, *longer, layers)
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
@@ -142,6 +151,17 @@ def _reorder_within_heads(value: Tensor, axes: Sequence[object], order: Tensor) 
     shape = [1] * value.dim()
     shape[heads], shape[dimensions] = order.shape
     return value.gather(dimensions, order.to(value.device).view(shape).expand(value.shape))
+
+
+def cut_after(teacher: Teacher, layer: int) -> Teacher:
+    """A teacher that ends in `layer`: what students start from, and are ranked by, where that layer is distilled."""
+    family, model = teacher.family, copy.deepcopy(teacher.model)
+    layers: Any = model.get_submodule(family.layers)
+    del layers[layer + 1 :]
+    for name in family.layer_fields:
+        setattr(model.config, name, getattr(model.config, name)[: layer + 1])
+    setattr(model.config, family.fields["num_layers"], layer + 1)
+    return replace(teacher, model=model)
 
 
 # ---- scores

@@ -25,9 +25,10 @@ from autodistil.models.attention import ModelStates, run_tapped, use_tapped_atte
 from autodistil.models.factorised import electra_config, factorise
 from autodistil.models.families.bert import ELECTRA
 from autodistil.models.families.family import LM_HEAD, Family, leading, split_dimensions
-from autodistil.models.layer_maps import LayerMap, spread_layers
+from autodistil.models.layer_maps import LayerMap, depths_of, spread_layers
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
+from autodistil.models.weight_decay import decayed_parameters
 from autodistil.space.space import StudentSet, SubSpace
 from autodistil.space.student import StudentConfig
 
@@ -144,6 +145,16 @@ class SuperLM:
         """The device of the parameters."""
         return next(iter(self.parameters.values())).device
 
+    @property
+    def decayed(self) -> frozenset[str]:
+        """Names of the parameters that weight decay is for."""
+        family = self.family
+        first = decayed_parameters(self._skeleton(self.sub_space.largest)) | {LM_HEAD}
+        known = {
+            name: name if family.layer_of(name) is None else family.rename_layer(name, 0) for name in self.parameters
+        }
+        return frozenset(name for name, alike in known.items() if alike in first)
+
     def state_dict(self) -> dict[str, Tensor]:
         """Detached parameters by name."""
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
@@ -201,7 +212,8 @@ class SuperLM:
         head = given.pop(LM_HEAD, None)
         run = partial(functional_call, model, given, (), tie_weights=False)
         states = run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
-        return replace(states, head=head)
+        depths = depths_of(self.layer_map(student.num_layers, self._teacher_depth), self._teacher_depth)
+        return replace(states, depths=depths, head=head)
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""

@@ -29,6 +29,7 @@ from autodistil.models.hf_folder import (
     loading_errors,
 )
 from autodistil.models.image_processor import ImageReader, fit_positions, load_image_reader
+from autodistil.models.layer_maps import depths_of
 from autodistil.models.model_folder import find_model
 from autodistil.models.packaged import DEFAULT_TEACHER
 from autodistil.models.pooling import POOLER, read_pooling
@@ -127,8 +128,9 @@ class Teacher:
     @torch.no_grad()
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:
         """Attention states of `layer` (the last unless given) and, if asked, last and all hidden states."""
-        last = self.dims.num_layers - 1
-        states = run_tapped(self.model, batch, last if layer is None else layer, output, hidden)
+        depth = self.dims.num_layers
+        states = run_tapped(self.model, batch, depth - 1 if layer is None else layer, output, hidden)
+        states = replace(states, depths=depths_of(range(depth), depth))
         return replace(states, head=self.head, tokens=batch["input_ids"]) if self.family.causal else states
 
     def kv_width(self, student: StudentConfig) -> int:

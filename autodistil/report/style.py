@@ -258,8 +258,8 @@ def _training_figure(curve: pd.DataFrame, series: int, y: Scale) -> Spec:
     )
     layout["xaxis"].pop("range")
     traces = [
-        _curve(curve, "largest_loss", "largest student", edge),
-        _curve(curve, "smallest_loss", "smallest student", band),
+        _curve(curve, "largest_loss", "largest drawn", edge),
+        _curve(curve, "smallest_loss", "smallest drawn", band),
         _curve(curve, "loss", "mean", mean),
     ]
     return {"data": traces, "layout": layout}

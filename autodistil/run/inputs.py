@@ -24,9 +24,9 @@ from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
 from autodistil.models.hf_folder import load_config, loading_errors
-from autodistil.models.layer_maps import LAYER_MAPS, LayerMap
+from autodistil.models.layer_maps import LAYER_MAPS, LayerMap, ending_in
 from autodistil.models.model_folder import find_model
-from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order
+from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order, cut_after
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.models.vocabulary import (
     Vocabulary,
@@ -44,7 +44,7 @@ from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.training.assistant import is_sub_space, load_assistant
-from autodistil.utils import Progress, resolve_device
+from autodistil.utils import Progress, listed, resolve_device
 
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
@@ -61,21 +61,31 @@ SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
 """Training texts on which the teacher's dimensions are ranked, and how many at a time."""
 
 
-def space_for(name: str | None, config: PretrainedConfig) -> SearchSpace:
+def space_for(name: str | None, config: PretrainedConfig, layer: int | None = None) -> SearchSpace:
     """The search space of a run, checked to fit its teacher.
 
     Args:
         name: a shipped space, a YAML file or `auto`; None for the one shipped for such a teacher, else `auto`.
         config: the teacher's.
+        layer: the teacher's layer to distil, which its students end in; None for the last.
 
     Raises:
-        SpaceError: unknown, malformed, larger than the teacher, or not for its family.
+        SpaceError: unknown, malformed, larger than the teacher, deeper than `layer`, or not for its family.
+        ConfigError: there is no such layer.
     """
     family = family_of(config)
     teacher = family.dimensions(config)
+    if layer is not None:
+        if layer >= teacher.num_layers:
+            raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {teacher.num_layers - 1}")
+        teacher = replace(teacher, num_layers=layer + 1)
     made_for_it, name = name not in (None, "auto"), name or SPACE_OF_TEACHER.get(teacher, "auto")
     space = auto_space(teacher, queries_per_kv=family.queries_per_kv(config)) if name == "auto" else load_space(name)
     space = space if made_for_it else family.fit_space(space)
+    deep = sorted({c.config.num_layers for c in space.candidates if c.config.num_layers > teacher.num_layers})
+    if layer is not None and deep:
+        allowed = f"at most {teacher.num_layers}, as students end in teacher_layer = {layer} (from 0)"
+        raise space.refusal("num_layers", listed(deep), allowed, "lower it, or use the space 'auto'")
     check_fits(space, teacher)
     family.check_space(space, config)
     return space
@@ -85,7 +95,7 @@ def default_folder(config: RunConfig) -> Path:
     """`runs/<teacher>-<space>`."""
     hf_config = load_config(config.teacher, config.trust_remote_code)
     with loading_errors(f"config.json of teacher {config.teacher!r} cannot be used"):
-        space = space_for(config.space, hf_config)
+        space = space_for(config.space, hf_config, config.teacher_layer)
     hub_id = find_model(config.teacher, weights=False, code=config.trust_remote_code).hub_id
     if hub_id is None:
         teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
@@ -143,9 +153,6 @@ class RunInputs:
         commit = self.folder.resolved().get("teacher_commit")
         teacher = load_teacher(self.config.teacher, str(self.device), self.config.trust_remote_code, commit)
         self.folder.check_unchanged("teacher_fingerprint", teacher.fingerprint, "teacher")
-        layer, depth = self.config.teacher_layer, teacher.dims.num_layers
-        if layer is not None and layer >= depth:
-            raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {depth - 1}")
         asked, positions = self.config.seq_len, teacher.max_length
         if teacher.images is None and asked > positions:
             raise ConfigError(f"seq_len = {asked} is longer than the teacher's {positions} positions")
@@ -163,7 +170,7 @@ class RunInputs:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
-        space = space_for(self.config.space, self.teacher.model.config)
+        space = space_for(self.config.space, self.teacher.model.config, self.config.teacher_layer)
         if space.has_axis_of("embedding_size"):
             check_factorisable(self.teacher.family, self.teacher.model.config)
         if space.has_axis_of("vocab_size"):
@@ -235,8 +242,10 @@ class RunInputs:
         path = self.folder.importance_path
         if not path.is_file():
             rank = ORDERS["both" if self.config.order == "none" else self.config.order]
+            layer, depth = self.config.teacher_layer, self.teacher.dims.num_layers
             with self.progress.track("ranking the teacher's dimensions", 0):
-                rank(self.teacher, self._sample_batches()).order().save(path)
+                ranked = self.teacher if layer is None else cut_after(self.teacher, layer)
+                rank(ranked, self._sample_batches()).order().extended(depth).save(path)
         return ImportanceOrder.load(path)
 
     def _sample_batches(self) -> list[Batch]:
@@ -255,9 +264,9 @@ class RunInputs:
     @cached_property
     def layer_map(self) -> LayerMap:
         """Which teacher layers shallower students start from."""
-        if self.config.layer_map == "influence":
-            return self.importance_order.influential_layers
-        return LAYER_MAPS[self.config.layer_map]
+        name, layer = self.config.layer_map, self.config.teacher_layer
+        layer_map = self.importance_order.influential_layers if name == "influence" else LAYER_MAPS[name]
+        return layer_map if layer is None else ending_in(layer_map, layer)
 
     def vocabulary_of(self, students: StudentSet) -> Vocabulary | None:
         """The vocabulary that a SuperLM needs where its students' sizes differ in it; None where they do not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from functools import partial
 
 from autodistil.config import RunConfig
 from autodistil.costs.units import cost_of
-from autodistil.errors import BudgetError
+from autodistil.errors import BudgetError, DivergedError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
 from autodistil.run.facts import perplexity_facts
@@ -36,6 +37,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
 
     Raises:
         BudgetError: the sampler found no student within the budgets.
+        DivergedError: no student has a finite loss.
     """
     config = run.config
     sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
@@ -59,6 +61,11 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
             f"sampler {sampler!r} drew no student within {' and '.join(problem.budget_costs.columns)}; "
             f"{int(problem.feasible.sum()):,} of {len(problem.feasible):,} students are: search with --sampler auto, "
             "or raise the budget"
+        )
+    if not any(math.isfinite(found.loss) for found in scores.values()):
+        raise DivergedError(
+            f"none of the {len(scores)} students scored has a finite held-out loss, so the training ended in weights "
+            f"that are of no use; train with a lower learning rate than {config.learning_rate:g} in a run of its own"
         )
     run.inputs.write_record(scored_by=run.inputs.scored_by)
     losses = {student_id: found.loss for student_id, found in scores.items()}

@@ -12,7 +12,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,7 @@ import torch
 
 from autodistil.config import RunConfig
 from autodistil.data.batch import Batch
-from autodistil.errors import ConfigError, RunError
+from autodistil.errors import ConfigError, DivergedError, RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.run.folder import RunFolder
@@ -124,6 +124,9 @@ def train_with_checkpoints(
         folder_of: name -> folder of the checkpoint.
         record: called with the metrics of each step.
         first_step: step of the run's text that the first one reads.
+
+    Raises:
+        DivergedError: a loss or gradient is not finite; says which checkpoints are kept.
     """
     last_save = time.monotonic()
     total = sum(trainer.recipe.steps - trainer.steps_done for trainer in trainers)
@@ -139,14 +142,26 @@ def train_with_checkpoints(
                     save_checkpoint(trainer, folder_of(trainer.name))
             last_save = time.monotonic() if due else last_save
 
-        train_superlms(
-            trainers,
-            inputs.ordered_teacher,
-            lambda step: inputs.text.micro_batches(first_step + step),
-            on_step,
-            inputs.config.teacher_layer,
-            lambda: stop.requested,
-        )
+        with saying_what_is_kept([trainer.name for trainer in trainers], folder_of):
+            train_superlms(
+                trainers,
+                inputs.ordered_teacher,
+                lambda step: inputs.text.micro_batches(first_step + step),
+                on_step,
+                inputs.config.teacher_layer,
+                lambda: stop.requested,
+            )
+
+
+@contextmanager
+def saying_what_is_kept(names: Sequence[str], folder_of: Callable[[str], Path]) -> Iterator[None]:
+    """Name the last checkpoints where a training diverges: they are from before."""
+    try:
+        yield
+    except DivergedError as error:
+        steps = {name: steps_saved(folder_of(name)) for name in names}
+        kept = ", ".join(f"{name} after step {step}" for name, step in steps.items() if step)
+        raise DivergedError(f"{error}; {f'kept: {kept}' if kept else 'no checkpoint was saved before'}") from error
 
 
 def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) -> Recipe:
@@ -280,6 +295,7 @@ def train_on_cluster(
 
     Raises:
         ClusterError: no cluster, too small a one, or more failures than allowed; the last checkpoint is kept.
+        DivergedError: a loss or gradient is not finite; likewise.
         ConfigError: more workers than texts in a micro-batch, or a storage that not all nodes see.
     """
     from autodistil.cluster.ray_session import ray_session  # who has one machine needs no Ray
@@ -303,7 +319,8 @@ def train_on_cluster(
         )
         needed = [*names, *([config.assistant] if config.assistant and run.superlms.taught else [])]
         begun = [path for name in needed if (path := folder.superlm_folder(name)).is_dir()]
-        train_job(job, begun, RunLedger(folder, names, run.tracker), session, run.progress)
+        with saying_what_is_kept(names, folder.superlm_folder):
+            train_job(job, begun, RunLedger(folder, names, run.tracker), session, run.progress)
     missing = [sub.name for sub in sub_spaces if not run.superlms.is_trained(sub)]
     assert not missing, f"a training ended without the weights of {missing}"
 

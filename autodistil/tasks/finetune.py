@@ -21,11 +21,12 @@ import torch
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import get_linear_schedule_with_warmup
 
-from autodistil.errors import ConfigError
+from autodistil.errors import ConfigError, DivergedError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.weight_decay import decayed_parameters
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, shuffled_batches, sorted_batches
 from autodistil.tasks.catalogue import TaskData, score
-from autodistil.utils import Progress
+from autodistil.utils import Progress, listed
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 """Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
@@ -82,7 +83,7 @@ class FineTuned:
     epochs: tuple[tuple[Scores, ...], ...]
     """Scores after each epoch, a row a seed."""
     grid: Mapping[float, float]
-    """Learning rate -> mean over seeds of the headline metric at the best epoch."""
+    """Learning rate -> mean over seeds of the headline metric at the best epoch; without those that diverged."""
     train_rows: int
     headline: str
 
@@ -106,9 +107,10 @@ class FineTuned:
 def fine_tune(
     model: EvaluatedModel, data: TaskData, settings: EvaluationSettings, seeds: Sequence[int], progress: Progress
 ) -> FineTuned:
-    """Fine-tune for every learning rate and seed, and keep the best learning rate.
+    """Fine-tune for every learning rate and seed, and keep the best learning rate; one that diverges is out.
 
     Raises:
+        DivergedError: no learning rate is left.
         TaskError: the task has no training split.
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
@@ -116,13 +118,25 @@ def fine_tune(
     epochs, headline = settings.epochs or default_epochs(len(train)), data.task.headline
     runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
     with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
-        for seed, rate in product(seeds, runs):
+        for seed, rate in product(seeds, settings.learning_rates):
+            if rate not in runs:
+                continue
             run = []
-            with torch.random.fork_rng():  # torch's own generator is left as it was
-                for result in _after_each_epoch(model, data, settings, epochs, rate, seed):
-                    run.append(result)
-                    advance(1, f"learning rate {rate:g}, seed {seed}: {headline} {result[headline]:.3f}")
-            runs[rate].append(tuple(run))
+            try:
+                with torch.random.fork_rng():  # torch's own generator is left as it was
+                    for result in _after_each_epoch(model, data, settings, epochs, rate, seed):
+                        run.append(result)
+                        advance(1, f"learning rate {rate:g}, seed {seed}: {headline} {result[headline]:.3f}")
+            except DivergedError as error:
+                progress.say(str(error))
+                del runs[rate]
+            else:
+                runs[rate].append(tuple(run))
+    if not runs:
+        raise DivergedError(
+            f"fine-tuning on {data.task.name} diverged at every learning rate ({listed(settings.learning_rates)}); "
+            "give lower ones, or look for a cause in the model"
+        )
     grid = {rate: float(np.mean([max(s[headline] for s in run) for run in of_rate])) for rate, of_rate in runs.items()}
     rate = max(grid, key=lambda rate: grid[rate])
     return FineTuned(rate, tuple(runs[rate]), grid, len(train), headline)
@@ -146,9 +160,11 @@ def _after_each_epoch(
     rows, tested = (TokenizedRows.of(tokenizer, part.text_a, part.text_b, length) for part in (train, evaluated))
     if "token_type_ids" not in signature(network.forward).parameters:
         rows, tested = replace(rows, types=None), replace(tested, types=None)
-    parameters = list(network.parameters())
-    matrices, vectors = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    decayed = decayed_parameters(network)
+    groups = [
+        {"params": [p for name, p in network.named_parameters() if (name in decayed) == decays], "weight_decay": decay}
+        for decays, decay in ((True, _WEIGHT_DECAY), (False, 0.0))
+    ]
     optimizer = torch.optim.AdamW(groups, lr=rate)
     steps = epochs * -(-len(train) // settings.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
@@ -162,7 +178,9 @@ def _after_each_epoch(
             logits = network(**rows.batch(batch, device)).logits
             loss = mse_loss(logits[:, 0], targets[batch]) if regression else cross_entropy(logits, targets[batch])
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
+            if not (loss.isfinite() and norm.isfinite()):
+                raise DivergedError(f"learning rate {rate:g}, seed {seed}: diverged at a loss of {float(loss):g}")
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()

@@ -29,7 +29,9 @@ def save_checkpoint(trainer: SuperLMTrainer, folder: Path) -> None:
 
     Raises:
         RunError: the disk refuses; the last checkpoint is untouched.
+        DivergedError: as `check_finite`; likewise.
     """
+    check_finite(trainer)
     weights = trainer.superlm.state_dict()
     if trainer.finished:
         _save(folder / WEIGHTS, weights, trainer.steps_done)
@@ -40,6 +42,19 @@ def save_checkpoint(trainer: SuperLMTrainer, folder: Path) -> None:
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             tensors[f"{key}/{name}"] = value
     _save(folder / CHECKPOINT, tensors, trainer.steps_done)
+
+
+def check_finite(trainer: SuperLMTrainer) -> None:
+    """Make sure that nothing is saved which no training can go on from.
+
+    Raises:
+        DivergedError: a weight or moment overflowed.
+    """
+    for name, parameter in trainer.superlm.parameters.items():
+        if not all(
+            value.isfinite().all() for value in (parameter, *trainer.optimizer.state.get(parameter, {}).values())
+        ):
+            raise trainer.diverged(f"the last update of {name} is not finite")
 
 
 def restore_checkpoint(trainer: SuperLMTrainer, folder: Path) -> int:

@@ -6,6 +6,7 @@ so SuperLMs may be trained together, apart, or resumed from different steps, wit
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor
 
 from autodistil.data.batch import Batch, count_tokens, real_tokens
+from autodistil.errors import DivergedError
 from autodistil.models.attention import Gather, ModelStates
 from autodistil.models.superlm import SuperLM, TokenRows
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
+from autodistil.space.space import size_key
 from autodistil.space.student import StudentConfig
 from autodistil.training.assistant import StudentAssistant
 from autodistil.training.recipe import Recipe
@@ -39,6 +42,7 @@ class StepMetrics:
     loss: float
     """Mean over the drawn students."""
     largest_loss: float
+    """Of the largest of the drawn students; the largest there is, under samplings that always draw it."""
     smallest_loss: float
     lr: float
     grad_norm: float
@@ -64,14 +68,13 @@ class SuperLMTrainer:
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
-        matrices: list[Tensor] = []
-        vectors: list[Tensor] = []
-        for name, parameter in self.superlm.parameters.items():
-            vector = name.endswith("bias") or "norm" in name.lower()
-            (vectors if vector else matrices).append(parameter)
+        decayed, parameters = self.superlm.decayed, self.superlm.parameters
         groups = [
-            {"params": matrices, "weight_decay": self.recipe.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {
+                "params": [p for name, p in parameters.items() if name in decayed],
+                "weight_decay": self.recipe.weight_decay,
+            },
+            {"params": [p for name, p in parameters.items() if name not in decayed], "weight_decay": 0.0},
         ]
         fused = self.superlm.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=fused)
@@ -138,16 +141,30 @@ class SuperLMTrainer:
         return draw_students(self.superlm.sub_space, self.recipe, self.steps_done)
 
     def update(self) -> tuple[float, float]:
-        """Clip, step the optimiser and clear the gradients; returns the learning rate and the gradient's norm."""
+        """Clip, step the optimiser and clear the gradients; returns the learning rate and the gradient's norm.
+
+        Raises:
+            DivergedError: the norm is not finite; weights and moments are as before.
+        """
         learning_rate = self.recipe.learning_rate_at(self.steps_done)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         parameters = list(self.superlm.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        if not norm.isfinite():
+            raise self.diverged(f"the norm of its gradient is {float(norm)}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps_done += 1
         return learning_rate, float(norm)
+
+    def diverged(self, what: str) -> DivergedError:
+        """The error that ends the training in the step to come; its gradient is dropped."""
+        self.optimizer.zero_grad(set_to_none=True)
+        return DivergedError(
+            f"training of {self.name} diverged in step {self.steps_done + 1}: {what}; lower the learning rate "
+            f"({self.recipe.learning_rate:g}) in a run of its own, or look for a cause in teacher and text"
+        )
 
 
 def train(
@@ -169,6 +186,9 @@ def train(
         layer: teacher layer to distil, the last unless given.
         should_stop: asked between steps, when all state is consistent.
         workers: those that share each micro-batch.
+
+    Raises:
+        DivergedError: a loss or gradient is not finite, which ends it for all; no trainer keeps anything of that.
     """
     pending = [trainer for trainer in trainers if not trainer.finished]
     while pending and not should_stop():
@@ -248,17 +268,25 @@ class _Step:
         self.seconds += time.perf_counter() - start
 
     def finish(self, tokens: int) -> StepMetrics:
-        """Update the weights."""
+        """Update the weights; all workers have the same sums, and so decide alike.
+
+        Raises:
+            DivergedError: the loss of a student or the gradient is not finite.
+        """
         start = time.perf_counter()
-        losses = self.wait()
+        losses = self.wait().tolist()
+        by_size = sorted(zip(self.trainer.students(), losses, strict=True), key=lambda drawn: size_key(drawn[0]))
+        for student, loss in by_size:
+            if not math.isfinite(loss):
+                raise self.trainer.diverged(f"the loss of {student.label} is {loss}")
         learning_rate, norm = self.trainer.update()
         return StepMetrics(
             sub_space=self.trainer.name,
             step=self.trainer.steps_done,
             tokens=tokens,
-            loss=float(losses.mean()),
-            largest_loss=float(losses[0]),
-            smallest_loss=float(losses[-1]),
+            loss=sum(losses) / len(losses),
+            largest_loss=by_size[-1][1],
+            smallest_loss=by_size[0][1],
             lr=learning_rate,
             grad_norm=norm,
             seconds=self.seconds + time.perf_counter() - start,

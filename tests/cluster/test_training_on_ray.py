@@ -8,8 +8,9 @@ from cluster_faults import Faults, StopWhen, assert_same_training, with_faults
 from autodistil import pipeline
 from autodistil.cluster.ray_session import check_resources, ray_session
 from autodistil.config import RunConfig
-from autodistil.errors import ClusterError
+from autodistil.errors import ClusterError, DivergedError
 from autodistil.run.run import Run
+from autodistil.training.metrics import read_metrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
 
@@ -49,6 +50,17 @@ def test_too_many_failures_are_one_line_and_can_be_resumed(session, training_opt
             pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 2, "max_failures": 0}))
     pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 1}), resume=True)
     assert_same_training(tmp_path / "run", of_one)
+
+
+@pytest.mark.parametrize("layout", ["joint", "split"])
+def test_a_training_that_diverges_ends_once_on_all_workers(session, training_options, tmp_path, layout):
+    """It is not tried again: the same steps would end in the same; the checkpoint before it is in the run folder."""
+    options = {"workers": 2, "layout": layout, "learning_rate": 1e30, "max_failures": 2}
+    with pytest.raises(DivergedError, match=r"diverged in step 2: .*; kept: (tiny|base) after step 1"):
+        pipeline.train(Run.open(tmp_path / "run", training_options, options))
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert {row["step"] for row in rows} == {1}
+    assert not list((tmp_path / "run").glob("superlm/*/superlm.safetensors"))
 
 
 def test_a_stopped_training_is_saved_and_one_process_goes_on(session, training_options, of_one, tmp_path, monkeypatch):

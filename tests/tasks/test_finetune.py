@@ -6,7 +6,7 @@ import torch
 from autodistil_helpers import FAMILY_CONFIGS
 from transformers import AutoModel, AutoTokenizer
 
-from autodistil.errors import TaskError
+from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.finetune import EvaluationSettings, FineTuned, default_epochs, fine_tune
@@ -67,6 +67,32 @@ def test_the_learning_rate_is_chosen_by_the_mean_over_seeds(tiny_bert, write_tas
     assert tuned.grid[1e-2] == pytest.approx(np.mean([scores["accuracy"] for scores in tuned.best]))
     assert tuned.grid[1e-7] < tuned.grid[1e-2]
     assert tuned.train_rows == 100
+
+
+@pytest.fixture
+def diverging(monkeypatch):
+    """Fine-tuning whose gradients are NaN at the rate 0.5."""
+    original = torch.optim.AdamW.__init__
+
+    def spoil(self, groups, lr):
+        original(self, groups, lr=lr)
+        if lr == 0.5:
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.register_hook(lambda gradient: gradient * float("nan"))
+
+    monkeypatch.setattr(torch.optim.AdamW, "__init__", spoil)
+
+
+def test_a_learning_rate_that_diverges_is_out_and_none_left_is_an_error(tiny_bert, write_task, diverging):
+    model, data = EvaluatedModel.open(str(tiny_bert)), task_data(write_task, 60)
+    tuned = fine_tune(model, data, settings(epochs=1, learning_rates=(0.5, 1e-2)), [0, 1], Progress())
+    assert tuned.learning_rate == 1e-2
+    assert tuned.grid.keys() == {1e-2}
+    assert len(tuned.epochs) == 2
+    options = settings(epochs=1, learning_rates=(0.5,))
+    with pytest.raises(DivergedError, match=r"fine-tuning on mine diverged at every learning rate \(0\.5\)"):
+        fine_tune(model, data, options, [0], Progress())
 
 
 def test_best_and_last_epoch_are_told_apart():

@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
+from autodistil.space.space import size_key
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog, read_metrics
+from autodistil.training.sampling import SAMPLINGS
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
 
 TEACHER = random_teacher("bert")
@@ -175,6 +177,22 @@ def test_in_place_the_smaller_students_learn_from_the_largest():
         assert (parameter.grad is None) == (expected is None)
         if expected is not None:
             torch.testing.assert_close(parameter.grad, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_the_largest_and_the_smallest_loss_are_those_of_the_largest_and_smallest_drawn(sampling):
+    trainer = trainer_of(recipe=replace(RECIPE, sampling=sampling))
+    for step in range(3):
+        reference = trainer_of(recipe=trainer.recipe)
+        reference.superlm.load_state_dict(trainer.superlm.state_dict())
+        batch, students = next(micro_batches(step)), sorted(trainer.students(), key=size_key)
+        with torch.no_grad():
+            losses = [
+                float(reference.objective(reference.superlm.forward(student, batch), TEACHER.states(batch)))
+                for student in students
+            ]
+        (row,) = train_step([trainer], TEACHER, micro_batches(step), None)
+        assert [row.smallest_loss, row.largest_loss] == pytest.approx([losses[0], losses[-1]], rel=1e-4, abs=1e-7)
 
 
 @given(st.integers(1, 500), st.floats(0, 0.9))

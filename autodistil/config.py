@@ -22,6 +22,14 @@ class Above(float):
     """The number that an option must be above."""
 
 
+class AtMost(float):
+    """The largest number that an option may be."""
+
+
+MOST = AtMost(2**31 - 1)
+"""What no whole number is above, unless it says so itself: libraries take no more."""
+
+
 class KeyOf(NamedTuple):
     """The dict whose keys an option may be.
 
@@ -46,7 +54,7 @@ class Option(NamedTuple):
     """All values that it may have; empty for any."""
     keys: KeyOf | None
     """Where the values stand, if not here."""
-    bounds: tuple[AtLeast | Above, ...]
+    bounds: tuple[AtLeast | Above | AtMost, ...]
     optional: bool
     """Whether it may be None."""
 
@@ -59,6 +67,8 @@ class Option(NamedTuple):
         choices = get_args(hint) if get_origin(hint) is Literal else ()
         keys = next((bound for bound in bounds if isinstance(bound, KeyOf)), None)
         limits = tuple(bound for bound in bounds if bound is not keys)
+        if hint is int and not any(isinstance(bound, AtMost) for bound in limits):
+            limits += (MOST,)
         return cls(str if choices else get_origin(hint) or hint, choices, keys, limits, optional)
 
     def checked(self, name: str, value: Any) -> Any:
@@ -72,7 +82,7 @@ class Option(NamedTuple):
         if self.kind is tuple:
             return _strings(name, value)
         if self.kind is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < 1e300 else math.inf
         if not isinstance(value, self.kind) or isinstance(value, bool) != (self.kind is bool):
             got = type(value).__name__
             raise ConfigError(f"option {name} = {value!r} is of type {got}; expected {self.kind.__name__}")
@@ -82,11 +92,20 @@ class Option(NamedTuple):
             raise ConfigError(f"option {name} = {value!r}{hint}; allowed: {', '.join(choices)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"option {name} = {value} is not a finite number")
-        for bound in self.bounds:
-            if value < bound or (value == bound and isinstance(bound, Above)):
-                allowed = f"{'above' if isinstance(bound, Above) else 'at least'} {bound:g}"
-                raise ConfigError(f"option {name} = {value} is too small; allowed: {allowed}")
+        self._check_bounds(name, value)
         return value
+
+    def _check_bounds(self, name: str, value: Any) -> None:
+        for bound in self.bounds:
+            if isinstance(bound, AtMost):
+                wrong, allowed = value > bound, f"large; allowed: at most {bound:,.0f}"
+            elif isinstance(bound, Above):
+                wrong, allowed = value <= bound, f"small; allowed: above {bound:g}"
+            else:
+                wrong, allowed = value < bound, f"small; allowed: at least {bound:g}"
+            if wrong:
+                got = value if abs(value) < 1e15 else f"{min(value, 1e300):.4g}"  # Python prints no huge integers
+                raise ConfigError(f"option {name} = {got} is too {allowed}")
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
@@ -157,7 +176,7 @@ class RunConfig:
     metric: Literal["auto", "objective", "perplexity"] = "auto"
     """What ranks students on held-out text: `objective`, the loss that they are trained on, or `perplexity`, of
     decoders, whose logarithm is then the loss of reports; `auto`: perplexity for decoders."""
-    seed: Annotated[int, AtLeast(0)] = 0
+    seed: Annotated[int, AtLeast(0), AtMost(2**63)] = 0
     """Decides data order, drawn students and search; what is held out does not depend on it."""
 
     # What is searched: may change from search to search in one run.
@@ -193,7 +212,7 @@ class RunConfig:
     """Peak learning rate of a refinement; a share of `learning_rate` unless given (`stages.refining.RATE_SHARE`)."""
 
     # The machine: never changes what is computed, but for rounding.
-    threads: Annotated[int | None, AtLeast(1)] = None
+    threads: Annotated[int | None, AtLeast(1), AtMost(1024)] = None
     """CPU threads; all that the process may use unless given."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """`auto`, `cpu`, `cuda` or `mps`."""
@@ -202,9 +221,9 @@ class RunConfig:
     track: Literal["mlflow", "wandb", "none"] | None = None
     """Experiment tracker that is told of the run too (`tracking.TRACKERS`); `none` for none."""
 
-    workers: Annotated[int, AtLeast(0)] = 0
+    workers: Annotated[int, AtLeast(0), AtMost(10_000)] = 0
     """Ray workers that share a global batch, or score students; 0: this process alone, without Ray."""
-    cpus_per_worker: Annotated[int, AtLeast(1)] = 1
+    cpus_per_worker: Annotated[int, AtLeast(1), AtMost(1024)] = 1
     """CPUs, and so CPU threads, of a worker."""
     gpus_per_worker: Annotated[float, AtLeast(0)] = 0.0
     """GPUs of a worker; a fraction shares one among workers that score."""

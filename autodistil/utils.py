@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _AGAIN = "run the same command again, with --resume if it has that"
 
-_REASONS = {
+DISK_REASONS = {
     errno.ENOSPC: f"the disk is full; free some space and {_AGAIN}",
     errno.EDQUOT: f"the disk quota is used up; free some space and {_AGAIN}",
     errno.EROFS: "the file system is read-only; choose another folder",
@@ -42,6 +42,7 @@ _REASONS = {
     errno.EISDIR: "a folder is in the way; choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+"""What the errors of a file system mean to people."""
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def disk_errors(path: Path, action: str = "write") -> Iterator[None]:
         if code is None:
             raise
         words = error.strerror if isinstance(error, OSError) else None
-        reason = _REASONS.get(code, f"{words or one_line(error, 200)}; check the disk and the path")
+        reason = DISK_REASONS.get(code, f"{words or one_line(error, 200)}; check the disk and the path")
         raise RunError(f"cannot {action} {str(path)!r}: {reason}") from error
 
 

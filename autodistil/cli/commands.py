@@ -13,6 +13,7 @@ from autodistil.cli import evaluate, profile, certify, spaces, doctor, teachers 
 from autodistil.cli.app import app
 from autodistil.cli.terminal import fail
 from autodistil.errors import AutodistilError
+from autodistil.utils import DISK_REASONS
 
 _INTERRUPTED = 130
 """What typer returns after Ctrl-C, in the place of the KeyboardInterrupt."""
@@ -34,7 +35,11 @@ def run(arguments: list[str]) -> None:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
         os._exit(141)
+    except MemoryError:
+        fail("the memory is too small for this; ask for smaller batches, lengths, or fewer texts or students", 2)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename and error.errno in DISK_REASONS:
+            fail(f"{str(error.filename)[:200]!r}: {DISK_REASONS[error.errno]}", 2)
         if hasattr(error, "format_message"):  # click's usage errors
             fail(f"{error.format_message()}; see: autodistil --help", 2)
         if os.environ.get("AUTODISTIL_DEBUG"):

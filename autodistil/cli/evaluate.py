@@ -12,6 +12,7 @@ from autodistil.cli.app import app
 from autodistil.cli.opening import set_threads
 from autodistil.cli.options import Json, given, with_flags
 from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
+from autodistil.config import OPTIONS
 
 if TYPE_CHECKING:
     from autodistil.evaluation.results import TaskResult
@@ -78,6 +79,7 @@ def evaluate(
         from autodistil.errors import ConfigError
 
         raise ConfigError(f"--finetune and --method {method} are both given; give one of them")
+    options = {name: OPTIONS[name].checked(name, value) for name, value in options.items()}  # they make no RunConfig
     quiet_libraries()
     from autodistil.cli.progress import TerminalProgress
     from autodistil.evaluation.evaluate import evaluate as evaluate_model

@@ -58,12 +58,17 @@ def profile(
     plan = Plan(runtime, kind, threads, shapes, rounds, memory)
     if out.is_dir():
         raise ProfileError(f"--out: got {str(out)!r}, which is a folder; give it the name of a file")
+    if emit and label:
+        raise ProfileError(f"device: got {device!r} with --emit; allowed: cpu, which its runner knows; choose it")
     sources, header = _sources(run, student or [], students, json, options)
     progress = TerminalProgress(stderr=json)
     if emit:
         from autodistil.profiling.emit import emit_set
 
         runner = emit_set(sources, plan, header, emit, progress)
+        if json:
+            print_json({"set": str(runner.parent), "runner": str(runner), "students": [one.name for one in sources]})
+            return
         print_lines(
             f"set: {runner.parent}; copy it to the device, then there, with onnxruntime and numpy:",
             f"python {runner.name}, which writes table.json to bring back",

@@ -34,6 +34,25 @@ class Storage:
             return cls._of_fsspec(uri)
 
     @classmethod
+    def reached(cls, uri: str) -> Storage:
+        """The storage, where it answers: asked before anything is begun that is to be kept there.
+
+        Raises:
+            ConfigError: it does not, whatever its package raises for that.
+        """
+        try:
+            storage = cls.of(uri)
+            storage.filesystem.create_dir(storage.path, recursive=True)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"storage {uri!r} cannot be reached ({one_line(error, 160)}); allowed: a folder or URI that this "
+                "machine may write to; correct it, or set what its provider asks for"
+            ) from error
+        return storage
+
+    @classmethod
     def _of_fsspec(cls, uri: str) -> Storage:
         from fsspec.core import url_to_fs
 

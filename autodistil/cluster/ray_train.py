@@ -69,10 +69,11 @@ def train_job(job: TrainJob, begun: Sequence[Path], ledger: Ledger, session: Ses
 
     Raises:
         ClusterError: it failed more often than it may; what was saved is in the ledger.
+        ConfigError: the storage cannot be reached.
         DivergedError: a loss or gradient is not finite; likewise.
         KeyboardInterrupt: it was stopped; everything is saved.
     """
-    place = Storage.of(job.storage) / job.label
+    place = Storage.reached(job.storage) / job.label
     job = replace(job, relay=start_relay(), start=(place / "start").path if begun else None)
     split = job.config.layout == "split" and len(job.names) > 1
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from autodistil.cluster.checkpoint_storage import Storage
 from autodistil.cluster.ray_session import check_resources, ray_session
 from autodistil.config import RunConfig
 from autodistil.errors import ClusterError, RunError
@@ -84,9 +85,11 @@ def run_trials(
 
     Raises:
         RunError: there are trials already, or none to go on with.
+        ConfigError: the storage cannot be reached.
         ClusterError: no cluster, or all trials failed.
     """
     os.environ.update(_ENVIRONMENT)
+    Storage.reached(config.storage or str(folder.resolve()))
     from ray import tune
 
     path = f"{(config.storage or str(folder.resolve())).rstrip('/')}/tune"

@@ -87,8 +87,11 @@ def export_student(
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
     """
-    if to.exists() and not replace_existing and (not to.is_dir() or any(to.iterdir())):
-        raise ExportError(f"export target {str(to)!r} exists and is not an empty folder; give --to a new folder")
+    with disk_errors(to):
+        here, taken = to.resolve() == Path.cwd(), to.exists() and (not to.is_dir() or any(to.iterdir()))
+    if here or (taken and not replace_existing):
+        is_what = "is the current folder" if here else "exists and is not an empty folder"
+        raise ExportError(f"export target {str(to)!r} {is_what}; give --to a new folder")
     teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
     _check_formats(formats, teacher)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")

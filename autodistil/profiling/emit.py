@@ -37,7 +37,7 @@ def emit_set(
 
     Args:
         sources: the students.
-        plan: its runtime (`onnx` or `onnx-int8`), threads, shapes and rounds are what the runner takes.
+        plan: its runtime (`onnx` or `onnx-int8`), threads, shapes, rounds and memory are what the runner takes.
         header: `table_header` of where they come from.
         to: a folder that does not exist yet, or is empty.
         progress: told what happens.
@@ -49,6 +49,10 @@ def emit_set(
     check_lengths(sources, plan)
     if FORMATS[plan.runtime].libraries != ("onnxruntime",):
         raise ProfileError(f"runtime: got {plan.runtime!r} with --emit; allowed: onnx, onnx-int8; choose one")
+    if plan.device != "cpu":
+        raise ProfileError(
+            f"device: got {plan.device!r} with --emit; allowed: cpu, which the runner measures; choose it"
+        )
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ProfileError(f"emit target {str(to)!r} exists and is not an empty folder; give --emit a new folder")
     make_folder(to)
@@ -65,7 +69,7 @@ def write_set(students: Sequence[Prepared], plan: Plan, header: Mapping[str, Any
             archive.write(_PACKAGE / module, f"autodistil/{module}")
     content = {
         "header": dict(header),
-        **{name: getattr(plan, name) for name in ("runtime", "threads", "shapes", "rounds")},
+        **{name: getattr(plan, name) for name in ("runtime", "threads", "shapes", "rounds", "memory")},
         "students": [vars(student.moved(to, Path())) for student in students],
     }
     write_text(to / SET, json.dumps(content, indent=1, default=Path.as_posix) + "\n")  # last: without it, no set

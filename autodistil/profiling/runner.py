@@ -64,6 +64,7 @@ def _run(arguments: argparse.Namespace) -> None:
         threads=content["threads"] if arguments.threads is None else arguments.threads,
         shapes=tuple((batch, seq_len) for batch, seq_len in content["shapes"]),
         rounds=content["rounds"] if arguments.rounds is None else arguments.rounds,
+        memory=content["memory"],
         worker=(sys.executable, os.path.abspath(sys.argv[0]), "--worker"),
     )
     if not arguments.out.parent.is_dir():

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,8 @@ def _templates() -> jinja2.Environment:
 
 def literal(text: object) -> str:
     """Text that Markdown shows as it is, on one line: no markup, no HTML, no cell border."""
-    line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", line).replace("&", "&amp;")
+    line = " ".join("".join(char if char.isprintable() else " " for char in str(text)).split())
+    return escape(re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", line), quote=False)
 
 
 def code_block(text: str) -> str:

@@ -125,8 +125,9 @@ class RunFolder:
         Raises:
             RunError: the path is a file, or a folder that holds something else.
         """
-        if self.record_path.is_file():
-            return True
+        with disk_errors(self.path, "read"):
+            if self.record_path.is_file():
+                return True
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"run folder {str(self.path)!r} is a file; give --run a folder")
         foreign = [name for name in os.listdir(self.path) if name != ".lock"] if self.path.is_dir() else []

@@ -23,7 +23,7 @@ import yaml
 
 from autodistil.cluster.ray_tune import Report, TuneSettings, run_trials
 from autodistil.config import RECIPE_OPTIONS, layered
-from autodistil.errors import ConfigError
+from autodistil.errors import ConfigError, RunError
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives.objective import Objective
@@ -62,11 +62,14 @@ def tune_recipe(run: Run, samples: int, resume: bool = False) -> Tuned:
 
     Raises:
         ConfigError: the options have an assistant.
+        RunError: the folder is that of a search.
         AutodistilError: wrong input, or the cluster failed; what was done is kept.
     """
     config, inputs, folder = run.config, run.inputs, run.folder
     if config.assistant is not None:
         raise ConfigError("assistant is given, trials have the teacher alone; leave it out when tuning")
+    if folder.superlms_path.exists() or folder.candidates_path.exists():
+        raise RunError(f"run folder {str(folder.path)!r} is that of a training or search; give tune --run a new folder")
     settings = TuneSettings(samples, config.train_steps or DEFAULT_STEPS, config.seed)
     with folder.locked():
         inputs.write_record(corpus_content=inputs.training_text.corpus.content_hash)

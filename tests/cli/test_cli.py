@@ -143,6 +143,16 @@ def test_a_loose_budget_is_said(searched, capsys):
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
 
 
+@pytest.mark.parametrize("to", [".", "n" * 300])
+def test_an_export_needs_a_folder_of_its_own(searched, tmp_path, monkeypatch, capsys, to):
+    searched = searched.resolve()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run("export", "--run", searched, "--to", to) == 2
+    words = "is the current folder; give --to a new folder" if to == "." else "the name is too long"
+    assert words in one_line(capsys)
+
+
 def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
     assert run("export", "--run", searched, "--pick", "knee", "--to", tmp_path / "student") == 0
     assert "largest difference 0.0e+00" in capsys.readouterr().out

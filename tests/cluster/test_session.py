@@ -80,3 +80,16 @@ def test_any_file_system_of_fsspec_is_storage(tmp_path):
 def test_an_unknown_storage_is_refused():
     with pytest.raises(ConfigError, match="storage 'nowhere://x' cannot be used"):
         Storage.of("nowhere://x")
+
+
+def test_a_storage_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"storage '.*file/in/it' cannot be reached"):
+        Storage.reached(str(tmp_path / "file" / "in" / "it"))
+
+    def without_network(uri):
+        raise RuntimeError("Unable to locate credentials\nof a provider")
+
+    monkeypatch.setattr(Storage, "of", without_network)
+    with pytest.raises(ConfigError, match=r"'s3://x' cannot be reached \(Unable to locate credentials of a provider\)"):
+        Storage.reached("s3://x")

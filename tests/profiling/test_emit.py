@@ -112,3 +112,16 @@ def test_an_exported_set_is_measured_in_a_bare_virtual_environment(source, heade
     table = read_table(tmp_path / "set" / "bare.json")
     assert table.entries[0].student == CONFIG
     assert json.loads((tmp_path / "set" / "set.json").read_text())["shapes"] == [[1, 8]]
+
+
+def test_a_set_for_an_accelerator_is_refused(source, header, tmp_path):
+    with pytest.raises(ProfileError, match="device: got 'cuda' with --emit; allowed: cpu"):
+        emit_set([source], Plan(device="cuda", shapes=((1, 8),)), header, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_runner_measures_no_memory_where_the_set_says_so(emitted):
+    content = json.loads((emitted / "set.json").read_text())
+    (emitted / "set.json").write_text(json.dumps({**content, "memory": False}))
+    assert run(sys.executable, emitted).returncode == 0
+    assert [entry.peak_memory_mb for entry in read_table(emitted / "table.json").entries] == [None]

@@ -143,3 +143,22 @@ def test_docs_name_the_runner():
 
     docs = Path(__file__).parents[2] / "docs" / "devices.md"
     assert RUNNER in docs.read_text(encoding="utf-8")
+
+
+def test_an_emitted_set_is_json_too(student, tmp_path, monkeypatch, capsys):
+    from autodistil.profiling import emit
+
+    monkeypatch.setattr(emit, "emit_set", lambda sources, plan, header, to, progress: to / emit.RUNNER)
+    capsys.readouterr()
+    assert command("--student", student, "--emit", tmp_path / "set", "--seq-len", 8, "--json") == 0
+    where = {"set": str(tmp_path / "set"), "runner": str(tmp_path / "set" / emit.RUNNER)}
+    assert json.loads(capsys.readouterr().out) == {**where, "students": ["mine"]}
+
+
+@pytest.mark.parametrize("device", ["cuda", "ray:laptop"])
+def test_a_set_is_for_processors_alone(device, student, tmp_path, capsys):
+    arguments = ["--student", student, "--emit", tmp_path / "set", "--seq-len", 8, "--device", device]
+    capsys.readouterr()
+    assert command(*arguments) == 2
+    assert f"device: got {device!r} with --emit; allowed: cpu" in one_line(capsys)
+    assert not (tmp_path / "set").exists()

@@ -134,6 +134,12 @@ def check_sum(path: Path) -> None:
         raise ValueError("its checksum differs: cut short, flipped or edited since it was written")
 
 
+def discard(path: Path) -> None:
+    """Remove a file, if it is there, with its checksum."""
+    path.unlink(missing_ok=True)
+    _sum_path(path).unlink(missing_ok=True)
+
+
 def _sums(path: Path) -> list[str]:
     known = _sum_path(path)
     return known.read_text(encoding="ascii", errors="replace").split() if known.is_file() else []

@@ -1,4 +1,4 @@
-"""What autodistil wrote into a student's folder: the list `autodistil.json` of its files with their checksums.
+"""What autodistil wrote into a student's folder: the list `exported.json` of its files with their checksums.
 
 Whatever else lies there, and what was changed since, is a person's: a later export keeps it, and `push` leaves it here.
 """
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from autodistil.errors import ExportError, one_line_named
 from autodistil.utils import file_sum, write_text
 
-LIST = "autodistil.json"
+LIST = "exported.json"
 
 
 def read_list(folder: Path) -> dict[str, str]:
@@ -38,7 +38,7 @@ def read_list(folder: Path) -> dict[str, str]:
 
 
 def write_list(folder: Path, sums: Mapping[str, str]) -> None:
-    """Write `autodistil.json`, whole or not at all."""
+    """Write `exported.json`, whole or not at all."""
     write_text(folder / LIST, json.dumps({"format": 1, "files": dict(sorted(sums.items()))}, indent=1) + "\n")
 
 

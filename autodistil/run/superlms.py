@@ -61,7 +61,8 @@ class SuperLMs:
             load_weights(superlm, folder)
         except RunError as error:
             raise RunError(
-                f"{error} (all of {str(folder)!r}, to refine it anew), or take its SuperLM's slice: export --unrefined"
+                f"{str(error).rpartition('; ')[0]}; remove all of {str(folder)!r} to refine the student anew, "
+                "or take the slice of its SuperLM: export --unrefined"
             ) from error
         return superlm
 

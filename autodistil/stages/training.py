@@ -37,7 +37,7 @@ from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
 from autodistil.training.trainer import train as train_superlms
 from autodistil.training.workers import check_batch
-from autodistil.utils import expect, file_sum, stop_on_interrupt
+from autodistil.utils import discard, expect, file_sum, stop_on_interrupt
 
 DEFAULT_STEPS = 24
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
@@ -418,7 +418,7 @@ class RunLedger:
                         expect(target / name, file_sum(source / name))
                         os.replace(source / name, target / name)
                 if (target / WEIGHTS).is_file():
-                    (target / CHECKPOINT).unlink(missing_ok=True)
+                    discard(target / CHECKPOINT)
 
     def close(self) -> None:
         """Flush."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.training.trainer import SuperLMTrainer
-from autodistil.utils import atomic_path, check_sum
+from autodistil.utils import atomic_path, check_sum, discard
 
 WEIGHTS = "superlm.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -35,7 +35,7 @@ def save_checkpoint(trainer: SuperLMTrainer, folder: Path) -> None:
     weights = trainer.superlm.state_dict()
     if trainer.finished:
         _save(folder / WEIGHTS, weights, trainer.steps_done)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        discard(folder / CHECKPOINT)
         return
     tensors = {f"weights/{name}": value for name, value in weights.items()}
     for name, parameter in trainer.superlm.parameters.items():

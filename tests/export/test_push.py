@@ -20,8 +20,8 @@ SENT = [
     "1_Pooling/config.json",
     "LICENSE",
     "README.md",
-    LIST,
     "config.json",
+    LIST,
     "model.safetensors",
     "onnx/model.onnx",
     "openvino/weights.bin",
@@ -73,7 +73,7 @@ def test_words_may_be_changed_and_all_else_may_not(student):
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "a/../../b", ""])
 def test_a_list_that_leaves_the_folder_is_refused(student, name):
     write_list(student, {**read_list(student), name: "0" * 64})
-    with pytest.raises(ExportError, match=r"autodistil\.json' is damaged .*outside of the folder"):
+    with pytest.raises(ExportError, match=r"exported\.json' is damaged .*outside of the folder"):
         files_of(student)
 
 
@@ -85,7 +85,7 @@ def test_a_listed_link_that_leaves_the_folder_stays_here(student):
 
 def test_an_export_without_a_list_is_not_guessed_at(student):
     (student / LIST).unlink()
-    with pytest.raises(ExportError, match=r"has no autodistil\.json, .* hf upload"):
+    with pytest.raises(ExportError, match=r"has no exported\.json, .* hf upload"):
         files_of(student)
 
 

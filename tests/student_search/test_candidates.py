@@ -145,7 +145,7 @@ def test_a_run_without_a_search_and_a_damaged_file_are_one_clear_line(tmp_path):
         CandidateTable.read(path)
     for content in (b"", b"nonsense\n1\n", b"id,loss,pareto\na,much,True\n", b"\xff\xfe"):
         path.write_bytes(content)
-        with pytest.raises(RunError, match=r"candidates\.csv' is damaged .*search again to write it anew"):
+        with pytest.raises(RunError, match=r"candidates\.csv' is damaged .*write it anew .*: autodistil search --run"):
             CandidateTable.read(path)
     path.write_text((PINNED / "losses.csv").read_text().replace(IDS[0], "tiny-L9"))
     with pytest.raises(RunError, match="unknown student 'tiny-L9'"):

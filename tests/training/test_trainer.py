@@ -115,7 +115,7 @@ def test_finished_training_leaves_weights_and_no_checkpoint(tmp_path):
     save_checkpoint(trainer, tmp_path)
     run([trainer])
     save_checkpoint(trainer, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [WEIGHTS]
+    assert {path.name for path in tmp_path.iterdir()} == {WEIGHTS, f".{WEIGHTS}.sum"}
     fresh = trainer_of()
     assert load_weights(fresh.superlm, tmp_path) == RECIPE.steps
     assert_equal(weights(fresh), weights(trainer))
@@ -156,7 +156,7 @@ def test_a_failed_write_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"disk is full.*--resume"):
         save_checkpoint(trainer, tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT, f".{CHECKPOINT}.sum"}
 
 
 def test_in_place_the_smaller_students_learn_from_the_largest():

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from autodistil.data.batch import Batch, lengths, real_tokens
-from autodistil.evaluation.retokenised import Reading, Spellings, fitting_length, read
 from autodistil.models.attention import ModelStates
+from autodistil.models.retokenised import Reading, Spellings, fitting_length, read
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import Objective

@@ -16,7 +16,7 @@ import torch
 from transformers import PretrainedConfig
 
 from autodistil.config import RunConfig
-from autodistil.data.batch import PADDING, Batch, lengths
+from autodistil.data.batch import Batch, lengths
 from autodistil.data.image_batches import RunImages
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
 from autodistil.errors import ConfigError, TeacherError
@@ -27,6 +27,7 @@ from autodistil.models.hf_folder import load_config, loading_errors
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap, ending_in
 from autodistil.models.model_folder import find_model
 from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order, cut_after
+from autodistil.models.retokenised import Reading, Spellings, read
 from autodistil.models.teacher import Teacher, load_teacher
 from autodistil.models.vocabulary import (
     Vocabulary,
@@ -113,6 +114,7 @@ class RunInputs:
     folder: RunFolder
     config: RunConfig
     progress: Progress = field(default_factory=Progress)
+    _spellings: dict[int, Spellings] = field(default_factory=dict, init=False, repr=False)
 
     def write_record(self, **resolved: Any) -> None:
         """Write `run.yaml` with the configuration, what decides the numbers, and what else was resolved by now."""
@@ -282,6 +284,19 @@ class RunInputs:
             order_vocabulary(self.teacher.tokenizer, rows, self._required_tokens(), counts).save(path)
         return Vocabulary.load(path)
 
+    def spellings(self, size: int) -> Spellings:
+        """What stands for each token of the teacher that a vocabulary of this size drops; made once."""
+        if size not in self._spellings:
+            tokenizer = self.teacher.tokenizer
+            known = sorted(set(tokenizer.get_vocab().values()))
+            self._spellings[size] = spellings(tokenizer, self.vocabulary, size, known)
+        return self._spellings[size]
+
+    def read(self, batch: Batch, size: int) -> Reading | None:
+        """A batch as students with a vocabulary of this size read it; None where that is longer than a model takes."""
+        reading = read(batch, self.spellings(size), self.teacher.padding_id)
+        return reading if reading.means.shape[-1] <= self.teacher.max_length else None
+
     def _required_tokens(self) -> list[int]:
         return required_ids(self.teacher.tokenizer, config_token_ids(self.teacher.model.config).values())
 
@@ -337,8 +352,5 @@ class RunInputs:
 
     def read_heldout(self, vocab_size: int | None = None) -> HeldOut:
         """Held-out text as students with such a vocabulary read it, with the teacher's states."""
-        texts, spelled = self.heldout_texts, None
-        if vocab_size is not None:
-            known = np.unique(texts[texts != PADDING])
-            spelled = spellings(self.teacher.tokenizer, self.vocabulary, vocab_size, known)
-        return HeldOut.build(self.ordered_teacher, texts, self.measure, self.config.teacher_layer, spelled)
+        spelled = None if vocab_size is None else self.spellings(vocab_size)
+        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, self.config.teacher_layer, spelled)

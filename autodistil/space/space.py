@@ -9,7 +9,7 @@ does); such students are of an architecture of ours (models/architectures/).
 
 A sub-space is a grid, and a union of grids is none. Comparing K SuperLMs with a single one, as AutoDistil does, takes a
 SuperLM of the union; so whatever trains or draws students asks for a `StudentSet`, not for a grid. Students that differ
-in the vocabulary alone share all weights, so training draws architectures: students without that axis.
+in the vocabulary alone share all weights, so training draws architectures, and then a vocabulary of each.
 """
 
 from __future__ import annotations
@@ -58,6 +58,14 @@ class StudentSet(ABC):
     @abstractmethod
     def has_axis_of(self, size: str) -> bool:
         """Whether some axis sets a size such as `embedding_size`, which students need not have."""
+
+    @cached_property
+    def of_architecture(self) -> Mapping[StudentConfig, list[StudentConfig]]:
+        """Architecture -> its students, which differ in the vocabulary alone."""
+        groups: dict[StudentConfig, list[StudentConfig]] = {}
+        for student in self.students:
+            groups.setdefault(student.architecture, []).append(student)
+        return groups
 
     @cached_property
     def largest(self) -> StudentConfig:

@@ -195,6 +195,7 @@ def _trained(
             recipe,
             inputs.objective,
             targets=None if students.name == ONE else superlms.targets_for(students.name),
+            read=inputs.read,
         )
         for students in sets
     )

@@ -77,7 +77,7 @@ def _trained(
         for candidate in candidates:
             begin_refinement(folder_of(candidate.id), recipe)
             superlm, targets = superlms.alone(candidate), superlms.targets_for(candidate.id)
-            yield SuperLMTrainer(superlm, recipe, inputs.objective, targets=targets)
+            yield SuperLMTrainer(superlm, recipe, inputs.objective, targets=targets, read=inputs.read)
 
     said = "refining alone", f"{recipe.steps} steps at {recipe.learning_rate:g}"
     first_step = inputs.folder.resolved()["train_steps"]

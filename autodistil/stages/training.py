@@ -73,7 +73,9 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
         for group in _by_source(superlms, missing):
             train_on_cluster(run, group, recipe)
         return
-    trainers = [SuperLMTrainer(superlms.new(sub), recipe, run.inputs.objective) for sub in missing]
+    trainers = [
+        SuperLMTrainer(superlms.new(sub), recipe, run.inputs.objective, read=run.inputs.read) for sub in missing
+    ]
     done = {trainer.name: restore_checkpoint(trainer, folder.superlm_folder(trainer.name)) for trainer in trainers}
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     text = run.inputs.text
@@ -195,7 +197,7 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
 def _steps_in(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
     recipe = recipe_of(inputs.config, _UNBOUNDED)
-    trainers = [SuperLMTrainer(superlms.new(sub), recipe, inputs.objective) for sub in missing]
+    trainers = [SuperLMTrainer(superlms.new(sub), recipe, inputs.objective, read=inputs.read) for sub in missing]
     # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
     rounds = _by_source(superlms, trainers)
     begun = time.perf_counter()
@@ -370,10 +372,11 @@ def open_on_worker(
     if begun is not None and run.superlms.taught:
         shutil.copytree(begun, run.folder.superlms_path)
     sub_spaces = [run.inputs.space.sub_space(name) for name in names]
-    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, run.inputs.objective) for sub in sub_spaces]
+    inputs = run.inputs
+    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, inputs.objective, read=inputs.read) for sub in sub_spaces]
     for trainer in trainers:
         trainer.targets = run.superlms.targets_for(trainer.name)
-    return trainers, run.inputs.ordered_teacher, run.inputs.text.micro_batches, config.teacher_layer, run.inputs.device
+    return trainers, inputs.ordered_teacher, inputs.text.micro_batches, config.teacher_layer, inputs.device
 
 
 class RunLedger:

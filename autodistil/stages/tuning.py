@@ -128,7 +128,9 @@ def train_trial(
     config, inputs, objective = run.config, run.inputs, run.inputs.objective
     torch.set_num_threads(config.cpus_per_worker)
     own, layer = recipe_of(config, settings.steps), config.teacher_layer
-    trainers = [SuperLMTrainer(run.superlms.new(sub), own, objective) for sub in inputs.space.sub_spaces]
+    trainers = [
+        SuperLMTrainer(run.superlms.new(sub), own, objective, read=inputs.read) for sub in inputs.space.sub_spaces
+    ]
     heldout = HeldOut.build(inputs.ordered_teacher, inputs.heldout_texts, reference, layer)
     begun, measuring = time.perf_counter(), 0.0
 

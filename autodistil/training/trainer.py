@@ -19,6 +19,7 @@ from torch import Tensor
 from autodistil.data.batch import Batch, count_tokens, real_tokens
 from autodistil.errors import DivergedError
 from autodistil.models.attention import Gather, ModelStates
+from autodistil.models.retokenised import Reading
 from autodistil.models.superlm import SuperLM, TokenRows
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
@@ -65,6 +66,9 @@ class SuperLMTrainer:
     steps_done: int = 0
     targets: Targets | None = None
     """What it is distilled from; None: the run's teacher."""
+    read: Callable[[Batch, int], Reading | None] | None = None
+    """A batch as students with a vocabulary of such a size read it; where it gives None, they read the teacher's
+    tokens."""
     optimizer: torch.optim.AdamW = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,10 +111,10 @@ class SuperLMTrainer:
             This part's share of the losses of the students in drawing order, (students,), detached.
         """
         students = self.students()
-        rows, mask = self.superlm.token_rows(batch), real_tokens(batch)
+        mask = real_tokens(batch)
         losses = []
         for student, gather in zip_longest(students, gathers):
-            states, leaves = self._forward(student, batch, rows)
+            states, leaves, rows = self._forward(student, batch)
             states = replace(states, gather=gather)
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
@@ -123,18 +127,20 @@ class SuperLMTrainer:
     @torch.no_grad()
     def embeddings(self, batch: Batch, teacher_states: ModelStates) -> list[Tensor]:
         """What terms compare texts by, (texts, hidden): of the targets, then of each student of this step."""
-        rows, mask = self.superlm.token_rows(batch), real_tokens(batch)
-        students = (self._forward(student, batch, rows)[0] for student in self.students())
+        mask = real_tokens(batch)
+        students = (self._forward(student, batch)[0] for student in self.students())
         return [self.objective.embeddings(states, mask) for states in chain([teacher_states], students)]
 
-    def _forward(
-        self, student: StudentConfig, batch: Batch, rows: TokenRows | None
-    ) -> tuple[ModelStates, dict[str, Tensor]]:
-        """States of a student, and the leaves that its gradients go to."""
+    def _forward(self, student: StudentConfig, batch: Batch) -> tuple[ModelStates, dict[str, Tensor], TokenRows | None]:
+        """States of a student at the teacher's tokens, the leaves that its gradients go to, and their rows."""
         objective, dtype = self.objective, DTYPES[self.recipe.precision]
+        reading = self.read(batch, student.vocab_size) if self.read and student.vocab_size is not None else None
+        text = reading.batch if reading else batch
+        rows = self.superlm.token_rows(text)
         leaves = self.superlm.leaf_weights(student, rows, dtype, objective.needs_head)
-        inputs = batch if rows is None else rows.batch
-        return self.superlm.forward(student, inputs, leaves, objective.needs_output, objective.needs_hidden), leaves
+        inputs = rows.batch if rows else text
+        states = self.superlm.forward(student, inputs, leaves, objective.needs_output, objective.needs_hidden)
+        return reading.of_tokens(states) if reading else states, leaves, rows
 
     def students(self) -> list[StudentConfig]:
         """The students of the step to come, largest first and smallest last under the sandwich rule."""

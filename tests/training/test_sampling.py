@@ -55,6 +55,19 @@ def test_every_student_is_drawn_sooner_or_later(sampling):
     assert drawn == set(sub_space.students)
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_each_drawn_architecture_gets_one_of_its_vocabularies(sampling):
+    plain, pruned = small_space(TEACHER), small_space(TEACHER).with_axes(vocab_size=(50, 70, 97))
+    recipe = replace(RECIPE, sampling=sampling, steps=200)
+    seen = set()
+    for step in range(200):
+        students = draw_students(pruned, recipe, step)
+        assert [student.architecture for student in students] == draw_students(plain, recipe, step)
+        seen.update(students)
+    assert seen <= set(pruned.students)
+    assert {student.vocab_size for student in seen} == {student.vocab_size for student in pruned.students}
+
+
 def test_inverse_cost_draws_cheap_students_more_often():
     sub_space = small_space(TEACHER)
     recipe = replace(RECIPE, sampling="inverse-cost", steps=2000, random_students=0)

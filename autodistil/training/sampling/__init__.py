@@ -20,7 +20,10 @@ SAMPLINGS: Mapping[str, Sampling] = {
 
 
 def draw_students(students: StudentSet, recipe: Recipe, step: int) -> list[StudentConfig]:
-    """The students of step `step`."""
+    """The students of step `step`, each with one of the vocabularies that its architecture has in the set."""
     generator = np.random.default_rng([recipe.seed, step, zlib.crc32(students.name.encode())])
     draw = Draw(students, recipe.random_students, step / recipe.steps, generator)
-    return SAMPLINGS[recipe.sampling](draw)
+    drawn = SAMPLINGS[recipe.sampling](draw)
+    if not students.has_axis_of("vocab_size"):
+        return drawn
+    return [draw.choose(students.of_architecture[architecture], 1)[0] for architecture in drawn]

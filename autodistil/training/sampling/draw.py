@@ -1,8 +1,8 @@
 """What a way of sampling may look at, and what draws have in common.
 
 A draw depends on the recipe, the step and the sub-space's name only: not on what was drawn before, on the process or on
-which other SuperLMs are trained beside. So an interrupted training goes on with the draws it would have had. Pruned
-vocabularies are not drawn: their students share every row with the whole one.
+which other SuperLMs are trained beside. So an interrupted training goes on with the draws it would have had. Ways of
+sampling draw architectures; each then gets one of its vocabularies, as its students read other tokens of the same text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Held-out text as a student with a pruned vocabulary reads it, brought back to the teacher's tokens.
+"""Text as a student with a pruned vocabulary reads it, brought back to the teacher's tokens; to train and to score.
 
 The student reads the pieces of each dropped token, so its sequences are longer than the teacher's. Its states at the
 pieces of one token are averaged, and so compare with the teacher's state at that token. Without a dropped token that is

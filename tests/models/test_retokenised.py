@@ -1,18 +1,22 @@
 """Reading pieces and averaging them back: exact where nothing is dropped, and by the definition where something is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from autodistil_helpers import FAMILY_CONFIGS, objective_of, random_teacher, small_space
+from autodistil_helpers import FAMILY_CONFIGS, RECIPE, objective_of, random_teacher, small_space
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.data.batch import PADDING
 from autodistil.evaluation import heldout
 from autodistil.evaluation.heldout import HeldOut
-from autodistil.evaluation.retokenised import fitting_length, read
 from autodistil.models.attention import AttentionStates, ModelStates
+from autodistil.models.retokenised import fitting_length, read
 from autodistil.models.superlm import SuperLM
+from autodistil.space.space import SubSpace
+from autodistil.training.trainer import SuperLMTrainer
 
 OBJECTIVE = objective_of("relation-kl+last-hidden")
 rows = st.lists(st.lists(st.integers(3, 12), min_size=5, max_size=5), min_size=1, max_size=4)
@@ -107,3 +111,35 @@ def test_padding_is_neither_spelled_nor_counted(teacher):
         together = HeldOut.build(teacher, padded, OBJECTIVE, spellings=spellings_).loss(superlm, student)
         expected = sum(size * loss for size, loss in parts) / sum(size for size, _ in parts)
         assert together == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("embedding", [False, True])
+def test_a_pruned_student_is_trained_on_what_its_own_tokenizer_reads(embedding):
+    """Dropped tokens get no gradient, their pieces do, and the loss is the one that it is scored by."""
+    teacher = random_teacher("bert")
+    objective = objective_of("relation-kl+last-hidden+embedding-similarity" if embedding else "relation-kl+last-hidden")
+    spelled = {token: [3 + token % 5, 9][: 1 + token % 2] for token in range(40, 70)}
+    batch = {"input_ids": torch.from_numpy(np.random.default_rng(0).integers(30, 97, (5, 12)))}
+    superlm = SuperLM.from_teacher(teacher, SubSpace.of_student("one", replace(teacher.dims, vocab_size=60)))
+    trainer = SuperLMTrainer(superlm, RECIPE, objective, read=lambda batch, size: read(batch, spelled, 0))
+    states = teacher.states(batch, None, True, False)
+    loss = trainer.add_gradients(batch, states)
+    gradients = superlm.parameters[superlm.family.word_embeddings].grad.flatten(1)
+    touched = set(torch.nonzero(gradients.abs().sum(1)).flatten().tolist())
+    read_tokens = {piece for token in batch["input_ids"].flatten().tolist() for piece in spelled.get(token, [token])}
+    assert touched == read_tokens
+    assert not touched & spelled.keys()
+    scored = HeldOut.build(teacher, batch["input_ids"].numpy(), objective, spellings=spelled)
+    assert float(loss) == pytest.approx(scored.loss(superlm, trainer.students()[0]), rel=1e-5)
+
+
+def test_a_batch_that_gets_longer_than_a_model_takes_is_read_in_the_teachers_tokens():
+    teacher = random_teacher("bert")
+    superlm = SuperLM.from_teacher(teacher, SubSpace.of_student("one", replace(teacher.dims, vocab_size=60)))
+    batch = {"input_ids": torch.from_numpy(sequences())}
+    states = teacher.states(batch, None, True, False)
+    plain, unread = (
+        SuperLMTrainer(superlm, RECIPE, OBJECTIVE, read=read).add_gradients(batch, states)
+        for read in (None, lambda batch, size: None)
+    )
+    assert torch.equal(plain, unread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -39,9 +40,12 @@ class TerminalProgress(Progress):
         )
         with RichProgress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(description, total=total or None, status="")
-            yield lambda steps=1, status="": bars.update(
-                task, advance=steps, **({"status": printable(status)} if status else {})
-            )
+
+            def advance(steps: int = 1, status: str = "") -> None:
+                shown: dict[str, Any] = {"status": printable(status)} if status else {}
+                bars.update(task, advance=steps, **shown)
+
+            yield advance
 
 
 def _plain_lines(progress: TerminalProgress, description: str, total: int) -> Advance:

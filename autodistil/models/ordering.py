@@ -104,7 +104,8 @@ class ImportanceOrder:
         layers = torch.cat([self.num_layers, torch.arange(ranked, depth)])
         parts = (self.num_heads, self.head_size, self.intermediate_size)
         longer = (torch.cat([part, part[-1:].expand(depth - ranked, *part.shape[1:])]) for part in parts)
-        return ImportanceOrder(self.hidden_size, *longer, layers)
+        num_heads, head_size, intermediate_size = longer
+        return ImportanceOrder(self.hidden_size, num_heads, head_size, intermediate_size, layers)
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""

@@ -23,8 +23,7 @@ from autodistil.models.retokenised import Reading
 from autodistil.models.superlm import SuperLM, TokenRows
 from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
-from autodistil.space.space import size_key
-from autodistil.space.student import StudentConfig
+from autodistil.space.student import StudentConfig, size_key
 from autodistil.training.assistant import StudentAssistant
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students

@@ -65,7 +65,8 @@ class TrainingWorkers:
         for batch, count in zip(batches, texts, strict=True):
             rows = shard(count, self.rank, self.size)
             own = take_rows(batch, rows)
-            share = Share(*(_counts(own) / whole).tolist(), batch=1 / (self.size * len(batches)))
+            tokens, pairs, count_share, predictions = (_counts(own) / whole).tolist()
+            share = Share(tokens, pairs, count_share, predictions, 1 / (self.size * len(batches)))
             parts.append(Part(own, share, slice(first + rows.start, first + rows.stop), sum(texts)))
             first += count
         return parts

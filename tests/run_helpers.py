@@ -97,6 +97,8 @@ def stop_after(patch, questions):
     @contextmanager
     def stop_soon():
         yield stop
+        if stop.questions <= 0:
+            raise KeyboardInterrupt
 
     patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
 

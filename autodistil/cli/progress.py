@@ -39,9 +39,13 @@ class TerminalProgress(Progress):
         )
         with RichProgress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(description, total=total or None, status="")
-            yield lambda steps=1, status="": bars.update(
-                task, advance=steps, **({"status": printable(status)} if status else {})
-            )
+
+            def advance(steps: int = 1, status: str = "") -> None:
+                bars.update(task, advance=steps)
+                if status:
+                    bars.update(task, status=printable(status))
+
+            yield advance
 
 
 def _plain_lines(progress: TerminalProgress, description: str, total: int) -> Advance:

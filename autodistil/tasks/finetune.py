@@ -180,7 +180,9 @@ def _after_each_epoch(
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
             if not (loss.isfinite() and norm.isfinite()):
-                raise DivergedError(f"learning rate {rate:g}, seed {seed}: diverged at a loss of {float(loss):g}")
+                raise DivergedError(
+                    f"learning rate {rate:g}, seed {seed}: diverged at a loss of {float(loss.detach()):g}"
+                )
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()

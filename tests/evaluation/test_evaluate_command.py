@@ -104,7 +104,7 @@ def one_line(capsys):
         (["--task", "cr", "--max-length", "2"], "max_length = 2 is too small"),
         (["--task", "cr", "--learning-rate", "0"], "learning rate 0.0 is out of range"),
         (["--task", "cr", "--learning-rate", "fast"], "learning-rate"),
-        (["--task", "cr", "--device", "tpu"], "available here: cpu"),
+        (["--task", "cr", "--device", "tpu"], "did you mean 'cpu'"),
         (["--task", "cr", "--max-train", "1"], "all have one label"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_search_by_id_is_the_search_by_folder(hub_cache, sentence_folder, tmp_
     for path in by_folder.student.path.rglob("*"):
         twin = by_id.student.path / path.relative_to(by_folder.student.path)
         assert twin.exists()
-        told = {"README.md", "autodistil.json"}  # the card names the teacher, the list has the checksum of the card
+        told = {"README.md", "exported.json"}  # the card names the teacher, the list has the checksum of the card
         assert path.is_dir() or path.name in told or twin.read_bytes() == path.read_bytes(), path
     cards = [metadata_load(result.student.path / "README.md") for result in (by_id, by_folder)]
     assert cards[0] == {**cards[1], "base_model": NAME}

@@ -125,7 +125,7 @@ def test_runs_of_other_seeds_are_scored_alike_and_those_of_other_measures_are_no
             ({"seq_len": 24}, {"length", "held-out text", "importance order"}),
             ({"objective": "last-hidden"}, {"measure"}),
             ({"relation_heads": 1}, {"measure"}),
-            ({"teacher_layer": 1}, {"teacher layer"}),
+            ({"teacher_layer": 1, "space": "auto"}, {"teacher layer", "importance order"}),
             ({"order": "none"}, {"importance order"}),
         ]
     ):

@@ -153,10 +153,10 @@ def test_batches_of_images():
 
 def test_workers_share_images_evenly():
     batch = inputs_of(random_teacher("vit"), 5)
-    taken = [DistributedWorkers(rank, 2).take(batch) for rank in range(2)]
-    assert torch.equal(torch.cat([part["pixel_values"] for part, _ in taken]), batch["pixel_values"])
+    parts = [part for rank in range(2) for part in DistributedWorkers(rank, 2).take([batch])]
+    assert torch.equal(torch.cat([part.batch["pixel_values"] for part in parts]), batch["pixel_values"])
     for measure in ("tokens", "pairs", "texts"):
-        assert [getattr(share, measure) for _, share in taken] == [2 / 5, 3 / 5]
+        assert [getattr(part.share, measure) for part in parts] == [2 / 5, 3 / 5]
 
 
 # ---- processors

@@ -8,6 +8,8 @@ time.
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +20,17 @@ import pandas as pd
 from autodistil.cluster.checkpoint_storage import Storage
 from autodistil.cluster.ray_session import check_resources, ray_session
 from autodistil.config import RunConfig
+from autodistil.data.cache import default_cache_dir
 from autodistil.errors import ClusterError, RunError
-from autodistil.utils import Progress
+from autodistil.utils import Progress, write_text
 
 if TYPE_CHECKING:
     from ray import tune
 
 REDUCTION = 3
 """One trial of so many goes on after a rung."""
+_MARK = "tune.mark"
+"""File of a run folder that says whose its tuning is."""
 _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command as everywhere else
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -84,7 +89,7 @@ def run_trials(
         One row a trial: the recipe, `step` and `loss` of its last report, `error` where it failed.
 
     Raises:
-        RunError: there are trials already, or none to go on with.
+        RunError: there are trials already, none to go on with, or those of somebody else.
         ConfigError: the storage cannot be reached.
         ClusterError: no cluster, or all trials failed.
     """
@@ -99,6 +104,7 @@ def run_trials(
             if resume
             else f"{path!r} holds a tuning; go on with --resume, or give another --run folder"
         )
+    check_own(folder, begun=resume)
     with ray_session(config.address, progress) as session:
         check_resources(session, config)
 
@@ -113,6 +119,29 @@ def run_trials(
             else:
                 tuner = _new_tuner(sized, choices, first, settings, config, path)
             return _table(tuner.fit())
+
+
+def check_own(folder: Path, begun: bool) -> None:
+    """Mark a tuning as begun here, or refuse to go on with one that has no mark: what Ray keeps of it is a pickle.
+
+    The mark is a random name, in the run folder and in the user's cache, which no folder that was received can know.
+
+    Raises:
+        RunError: a tuning that was begun elsewhere, which loading could let run anything.
+    """
+    kept, marks = folder / _MARK, default_cache_dir() / "tunings"
+    if not begun:
+        mark = secrets.token_hex(16)
+        marks.mkdir(parents=True, exist_ok=True)
+        (marks / mark).touch()
+        write_text(kept, mark)
+        return
+    mark = kept.read_text(encoding="utf-8", errors="replace") if kept.is_file() else ""
+    if not (re.fullmatch("[0-9a-f]{32}", mark) and (marks / mark).is_file()):
+        raise RunError(
+            f"the tuning in {str(folder)!r} was not begun here by you, and Ray would load a pickle to go on with it; "
+            "begin another one: leave --resume out and give a new --run folder"
+        )
 
 
 def _new_tuner(

@@ -209,7 +209,9 @@ def merge_with_run(folder: RunFolder, *layers: Mapping[str, Any]) -> RunConfig:
     record = folder.record()
     stored = record.config
     trusted = any(layer.get("trust_remote_code") for layer in layers)
-    asked = layered(without_trust(stored.to_dict(), f"run folder {str(folder.path)!r}", trusted), *layers)
+    kept = without_trust(stored.to_dict(), f"run folder {str(folder.path)!r}", trusted)
+    kept["address"] = None  # nodes of a Ray cluster run each other's code: which one is asked for, each time
+    asked = layered(kept, *layers)
     for option in sorted(RUN_OPTIONS):
         ours, theirs = getattr(asked, option), getattr(stored, option)
         # Steps as resolved are the same training, however its length was asked for: minutes are judged by them.

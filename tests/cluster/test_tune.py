@@ -7,8 +7,9 @@ from run_helpers import one_line, run_options, write_corpus
 
 from autodistil import cli
 from autodistil.cluster.ray_session import ray_session
-from autodistil.cluster.ray_tune import TuneSettings
+from autodistil.cluster.ray_tune import TuneSettings, check_own
 from autodistil.config import RECIPE_OPTIONS, layered
+from autodistil.errors import RunError
 from autodistil.run.run import Run
 from autodistil.stages.tuning import choices, reference_loss, relation_head_choices, train_trial
 
@@ -50,6 +51,20 @@ def test_the_first_of_each_choice_is_that_of_the_options(run):
     assert tried["layer_map"][0] == run.config.layer_map
     assert tried["random_students"][0] == run.config.random_students
     assert tried["relation_heads"][0] == run.inputs.objective.options.relation_heads
+
+
+def test_a_tuning_that_was_begun_elsewhere_is_not_gone_on_with(tmp_path, monkeypatch):
+    check_own(tmp_path, begun=False)
+    check_own(tmp_path, begun=True)
+    mark = (tmp_path / "tune.mark").read_text()
+    for other in ("", "../" + mark, mark[::-1], "\x00"):
+        (tmp_path / "tune.mark").write_text(other)
+        with pytest.raises(RunError, match="was not begun here by you"):
+            check_own(tmp_path, begun=True)
+    (tmp_path / "tune.mark").write_text(mark)
+    monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "somebody else's"))
+    with pytest.raises(RunError, match="was not begun here by you"):
+        check_own(tmp_path, begun=True)
 
 
 def test_losses_of_trials_with_other_relation_heads_compare(run):

@@ -132,3 +132,10 @@ def test_runs_of_other_seeds_are_scored_alike_and_those_of_other_measures_are_no
         other = scored_by(f"other-{number}", **changed)
         assert {name for name in first if other[name] != first[name]} <= what
         assert other != first
+
+
+def test_a_run_folder_never_says_which_cluster_to_join(options, tmp_path):
+    run = Run.open(tmp_path / "run", {**options, "address": "10.0.0.1:6379"})
+    run.inputs.write_record()
+    assert Run.open(tmp_path / "run").config.address is None
+    assert Run.open(tmp_path / "run", {"address": "auto"}).config.address == "auto"

@@ -107,9 +107,8 @@ def _from_hub(name: str, revision: str | None, weights: bool, code: bool) -> Mod
                 f"its cache in {path} lacks {file}, and the Hub cannot be asked; fetch it with a network: hf download "
                 f"{name} --revision {commit}"
             ) from error
-    listed = (
-        whole and (path.parents[1] / "trees" / f"{commit}.json").is_file()
-    )  # the library saw that nothing is missing
+    # whether the library saw for itself that nothing is missing
+    listed = whole and (path.parents[1] / "trees" / f"{commit}.json").is_file()
     return ModelFolder(path, name, commit, _doubt(path, name, commit) if weights and not listed else None)
 
 

@@ -29,6 +29,9 @@ class AtMost(float):
 MOST = AtMost(2**31 - 1)
 """What no whole number is above, unless it says so itself: libraries take no more."""
 
+MOST_MINUTES = 60 * 24 * 366 * 10
+"""Ten years."""
+
 
 class KeyOf(NamedTuple):
     """The dict whose keys an option may be.
@@ -145,7 +148,7 @@ class RunConfig:
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     train_steps: Annotated[int | None, AtLeast(1)] = None
     """Optimiser steps; 24 unless steps or minutes are given."""
-    train_minutes: Annotated[float | None, Above(0)] = None
+    train_minutes: Annotated[float | None, Above(0), AtMost(MOST_MINUTES)] = None
     """Time for training, turned into steps by timing the first ones."""
     text_unit: Literal["auto", "sequences", "sentences"] = "auto"
     """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""

@@ -47,11 +47,11 @@ DISK_REASONS = {
 
 @contextmanager
 def disk_errors(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn an `OSError` about `path`, or what safetensors raises instead of one, into a one-line `RunError`."""
+    """Turn an `OSError` about `path`, or what stands for one in Rust's libraries, into a one-line `RunError`."""
     try:
         yield
     except Exception as error:
-        code = error.errno or 0 if isinstance(error, OSError) else _code_of_safetensors(error)
+        code = error.errno or 0 if isinstance(error, OSError) else _code_of_rust(error)
         if code is None:
             raise
         words = error.strerror if isinstance(error, OSError) else None
@@ -59,9 +59,10 @@ def disk_errors(path: Path, action: str = "write") -> Iterator[None]:
         raise RunError(f"cannot {action} {str(path)!r}: {reason}") from error
 
 
-def _code_of_safetensors(error: Exception) -> int | None:
-    """The error number in a `SafetensorError`, which is told by its name, as not everybody here has safetensors."""
-    found = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+def _code_of_rust(error: Exception) -> int | None:
+    """The error number in a `SafetensorError`, told by its name as it may be missing, or in tokenizers' `Exception`."""
+    known = type(error) is Exception or type(error).__name__ == "SafetensorError"
+    found = re.search(r"\(os error (\d+)\)", str(error)) if known else None
     return int(found[1]) if found else None
 
 

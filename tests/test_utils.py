@@ -65,8 +65,9 @@ def dies():
     raise KeyboardInterrupt
 
 
-def test_what_safetensors_says_of_a_full_disk_is_a_full_disk(tmp_path):
-    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+@pytest.mark.parametrize("kind", [SafetensorError, Exception])
+def test_what_safetensors_and_tokenizers_say_of_a_full_disk_is_a_full_disk(kind, tmp_path):
+    error = kind("Error while serializing: I/O error: No space left on device (os error 28)")
     with pytest.raises(RunError, match="the disk is full"), atomic_path(tmp_path / "file"):
         raise error
     with pytest.raises(SafetensorError), disk_errors(tmp_path):

@@ -65,13 +65,16 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All rows; a last line that a crash cut short is left out, as is any other that is damaged."""
     rows = []
-    for line in path.read_bytes().splitlines():
+    lines = path.read_bytes().splitlines()
+    for line in lines:
         try:
             row = json.loads(line)
             _ = str(row["sub_space"]), int(row["step"]), [float(row[name]) for name in FIGURES if name in row]
             rows.append(row)
         except (ValueError, KeyError, TypeError, RecursionError):
-            logger.warning("left out a damaged line of %s", path)
+            continue
+    if damaged := len(lines) - len(rows):
+        logger.warning("left out %d damaged lines of %s", damaged, path)
     return rows
 
 

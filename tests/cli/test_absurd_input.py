@@ -48,6 +48,7 @@ def test_no_number_is_too_large_to_be_one(name):
         (["evaluate", "x", "--task", "stsb", "--threads", "2147483648"], "is too large"),
         (["evaluate", "x", "--task", "stsb", "--device", "tpu"], "allowed: auto, cpu, cuda, mps"),
         (["search", "--budget", "1MB", "--workers", "99999999"], "workers = 99999999 is too large"),
+        (["search", "--budget", "1MB", "--train-minutes", "1e308"], "is too large; allowed: at most"),
     ],
 )
 def test_absurd_numbers_are_one_line(arguments, words, capsys):

@@ -147,3 +147,10 @@ def test_a_folder_that_is_gone_while_students_are_scored_is_one_line(folder, cap
     monkeypatch.setattr(HeldOutScorer, "blocks_of", gone)
     assert command("search", "--run", folder) == 2
     assert "cannot be read or written any more" in one_line(capsys)
+
+
+def test_damaged_lines_are_said_once_however_many_there_are(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(["5"] * 1000 + [json.dumps({"sub_space": "a", "step": 1, "loss": 1.0})]))
+    assert len(read_metrics(path)) == 1
+    assert [record.getMessage() for record in caplog.records] == [f"left out 1000 damaged lines of {path}"]

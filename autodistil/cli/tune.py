@@ -22,7 +22,7 @@ _FIXED = ("metric", "assistant", "train_steps", "train_minutes", "threads", "lay
 def tune(
     *,
     run: Annotated[Path, typer.Option(help="Run folder of the tuning, not of a search.", metavar="DIR")],
-    samples: Annotated[int, typer.Option(help="Recipes to try.", metavar="N", min=1)] = 12,
+    samples: Annotated[int, typer.Option(help="Recipes to try.", metavar="N", min=1, max=10_000)] = 12,
     options: dict[str, Any],
     train_steps: Annotated[int | None, typer.Option(help="Steps of a trial [default: 90].", metavar="N")] = None,
     resume: Resume = False,

@@ -34,19 +34,24 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder of tasks: [glue/|extra/]NAME/{train,dev,test}.tsv with the columns text_a, text_b (pairs) "
-            "and label [default: the Hugging Face Hub].",
+            "and label, or collections as BEIR has them: [retrieval/]NAME/{corpus,queries}.jsonl and qrels/test.tsv "
+            "[default: the Hugging Face Hub].",
             metavar="DIR",
         ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="similarity, probe or finetune [default: similarity where pairs have scores, else probe].",
+            help="similarity, probe, finetune, cluster; retrieval or rerank of a collection [default: similarity where "
+            "pairs have scores, rerank where a collection names candidates, else retrieval or probe].",
             metavar="NAME",
         ),
     ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="dev or test [default: dev where there is one].", metavar="NAME")
+    ] = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="The same as --method finetune.")] = False,
-    seeds: Annotated[int | None, typer.Option(help="Seeds [default: 3 for finetune, else 1].", metavar="N")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds [default: 3 of finetune and cluster].", metavar="N")] = None,
     max_train: Annotated[
         int | None, typer.Option(help="Training rows at most [default: 10,000 for probe, else all].", metavar="N")
     ] = None,
@@ -74,7 +79,7 @@ def evaluate(
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
-    """Score a model on labelled tasks: embedding similarity, a linear probe, or fine-tuning."""
+    """Score a model on labelled tasks: embedding similarity, retrieval, clusters, a linear probe, or fine-tuning."""
     if finetune and method not in (None, "finetune"):
         from autodistil.errors import ConfigError
 
@@ -90,7 +95,7 @@ def evaluate(
     settings = EvaluationSettings(**{"device": "auto", **options, **given(learning_rates=learning_rate)})
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
-    results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress, file)
+    results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress, file, split)
     if json:
         written = str(path) if path else None
         print_json({"model": model, "results": [result.to_dict() for result in results], "written": written})

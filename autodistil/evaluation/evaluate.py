@@ -3,6 +3,9 @@
 similarity  correlation of the cosine of pairs with their scores, without training
 probe       a linear model of frozen embeddings
 finetune    the whole model, at its best epoch
+retrieval   documents ranked by their cosine to a query (`ranking`)
+rerank      the same, of each query's candidates
+cluster     k-means of the embeddings, beside the classes
 
 A proxy task (`proxy_task`) scores students by the same methods.
 """
@@ -20,7 +23,7 @@ from typing import Any, Protocol
 
 import torch
 
-from autodistil.errors import ConfigError, RunError, suggest
+from autodistil.errors import ConfigError, RunError, TaskError, suggest
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
@@ -29,6 +32,7 @@ from autodistil.evaluation.embedding import (
     folder_encoder,
     linear_probe,
 )
+from autodistil.evaluation.ranking import check_classes, cluster_scores, retrieval_scores
 from autodistil.evaluation.results import (
     RESULTS,
     TaskResult,
@@ -40,8 +44,10 @@ from autodistil.evaluation.results import (
     write_results,
 )
 from autodistil.models.hf_folder import CARD, EvaluatedModel
+from autodistil.models.pooling import read_prompts
 from autodistil.models.student_files import adding
-from autodistil.tasks.catalogue import TaskData, load_task
+from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
+from autodistil.tasks.collection import Collection, find_collection
 from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from autodistil.utils import Progress, resolve_device
 
@@ -113,13 +119,40 @@ def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
     return Outcome(tuned.best, tuned.train_rows, used, details, tuned.last)
 
 
-METHODS: Mapping[str, Callable[[ScoredModel, TaskData, EvaluationSettings, Progress], Outcome]] = MappingProxyType(
-    {"similarity": _similarity, "probe": _probe, "finetune": _finetune}
+def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    encode = model.encoder()
+    with model.exported() as folder:
+        prompts = read_prompts(folder.folder)
+    scores = retrieval_scores(
+        data,
+        lambda texts: encode([prompts["query"] + text for text in texts]),
+        lambda texts: encode([prompts["document"] + text for text in texts]),
+        progress,
+    )
+    return Outcome([scores], 0, settings.of("max_length"), {"prompts": prompts} if any(prompts.values()) else {})
+
+
+def _cluster(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    scores = [cluster_scores(data, model.encoder(), seed) for seed in range(settings.seeds or 3)]
+    return Outcome(scores, 0, settings.of("max_length"))
+
+
+METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress], Outcome]] = MappingProxyType(
+    {
+        "similarity": _similarity,
+        "probe": _probe,
+        "finetune": _finetune,
+        "retrieval": _ranking,
+        "rerank": _ranking,
+        "cluster": _cluster,
+    }
 )
 
 
-def default_method(data: TaskData) -> str:
-    """Similarity where pairs have scores (STS), which needs no training; else a linear probe."""
+def default_method(data: TaskData | Collection) -> str:
+    """Ranking where there is a collection, similarity where pairs have scores (STS); else a linear probe."""
+    if isinstance(data, Collection):
+        return "retrieval" if data.candidates is None else "rerank"
     return "similarity" if data.task.pairs and data.task.regression else "probe"
 
 
@@ -132,6 +165,7 @@ def evaluate(
     write: bool | None = None,
     progress: Progress | None = None,
     file: str | None = None,
+    split: str | None = None,
 ) -> tuple[list[TaskResult], Path | None]:
     """Evaluate a model on tasks, and keep each result as soon as there is one.
 
@@ -144,6 +178,7 @@ def evaluate(
         write: keep results in the model's folder; unless given, only in one that autodistil exported.
         progress: told what happens.
         file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
+        split: the labelled split to score, `dev` or `test`; dev where there is one, unless given.
 
     Returns:
         A result a task, and the file that keeps them (None where they are not kept).
@@ -158,18 +193,24 @@ def evaluate(
     if file is not None and (method == "finetune" or write):
         what = "fine-tuned" if method == "finetune" else "kept in the folder, whose weights it is not"
         raise ConfigError(f"file {file!r} cannot be {what}; allowed: similarity and probe, without --write")
+    if split not in (None, "dev", "test") or (split == "test" and method == "finetune"):
+        raise ConfigError(
+            f"split {split!r} cannot be scored; allowed: dev, or test but for fine-tuning, "
+            "whose best epoch is chosen on what is scored"
+        )
     progress = progress or Progress()
     settings = settings or EvaluationSettings()
     settings = replace(settings, device=str(resolve_device(settings.device)))
     folder = EvaluatedModel.open(source, file)
     keep = file is None and _keeps(folder, write)
-    planned = [_plan(load_task(name, data_dir), method, settings) for name in dict.fromkeys(tasks)]
+    splits = ("train", split) if split else SPLITS
+    planned = [_plan(name, data_dir, splits, method, settings) for name in dict.fromkeys(tasks)]
     encoder = cache(partial(folder_encoder, folder, settings.device, settings.max_length))
     model = FolderModel(folder, settings.device, encoder)
     results: list[TaskResult] = []
     path = None
     for data, name in planned:
-        progress.say(f"{data.task.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
+        progress.say(f"{data.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
         results.append(_result(name, data, METHODS[name](model, data, settings, progress), folder.fingerprint))
         if keep:
             merged = merge(read_results(folder.folder), results)
@@ -179,14 +220,24 @@ def evaluate(
     return results, path
 
 
-def _plan(data: TaskData, method: str | None, settings: EvaluationSettings) -> tuple[TaskData, str]:
+def _plan(
+    name: str, data_dir: Path | None, splits: Sequence[str], method: str | None, settings: EvaluationSettings
+) -> tuple[TaskData | Collection, str]:
     """A task and its method, checked to fit before hours of work on an earlier task."""
-    name = method or default_method(data)
-    if name == "similarity":
+    data = find_collection(name, data_dir) or load_task(name, data_dir, splits)
+    method = method or default_method(data)
+    if isinstance(data, Collection) != (method in ("retrieval", "rerank")):
+        what = "a collection, for retrieval" if isinstance(data, Collection) else "no collection, which is corpus.jsonl"
+        raise TaskError(f"task {name!r} is {what}; method {method!r} does not fit it; leave --method out")
+    if isinstance(data, Collection):
+        return (replace(data, candidates=None) if method == "retrieval" else data), method
+    if method == "similarity":
         check_scored_pairs(data)
+    elif method == "cluster":
+        check_classes(data)
     else:
         data.train(settings.max_train)
-    return data, name
+    return data, method
 
 
 def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
@@ -207,14 +258,14 @@ def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
     return keep
 
 
-def _result(method: str, data: TaskData, outcome: Outcome, fingerprint: str) -> TaskResult:
+def _result(method: str, data: TaskData | Collection, outcome: Outcome, fingerprint: str) -> TaskResult:
     return TaskResult(
-        task=data.task.name,
+        task=data.name,
         method=method,
         split=data.evaluated_name,
         rows=len(data.evaluated),
         train_rows=outcome.train_rows,
-        metrics={metric: tuple(scores[metric] for scores in outcome.scores) for metric in data.task.metrics},
+        metrics={metric: tuple(scores[metric] for scores in outcome.scores) for metric in outcome.scores[0]},
         model=fingerprint,
         data={"origin": data.origin, "fingerprint": data.fingerprint},
         settings=outcome.settings,

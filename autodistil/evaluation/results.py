@@ -113,11 +113,11 @@ def read_results(folder: Path) -> list[TaskResult]:
 
 
 def merge(old: Sequence[TaskResult], new: Sequence[TaskResult]) -> list[TaskResult]:
-    """All results, in order of task and method; a newer one replaces that of the same task and method.
+    """All results, in order of task, method and split; a newer one replaces that of the same three.
 
     Results of other weights than the newest result's are dropped.
     """
-    by_key = {(result.task, result.method): result for result in (*old, *new)}
+    by_key = {(result.task, result.method, result.split): result for result in (*old, *new)}
     kept = [result for _, result in sorted(by_key.items())]
     return [result for result in kept if not new or result.model == new[-1].model]
 
@@ -153,8 +153,21 @@ METHOD_NAMES: Mapping[str, str] = MappingProxyType(
         "similarity": "cosine of embeddings, no training",
         "probe": "linear probe",
         "finetune": "fine-tuning, best dev epoch",
+        "retrieval": "retrieval by cosine, no training",
+        "rerank": "reranking by cosine, no training",
+        "cluster": "k-means of embeddings, no training",
     }
 )
+
+_TASK_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "similarity": "sentence-similarity",
+        "retrieval": "text-retrieval",
+        "rerank": "text-ranking",
+        "cluster": "clustering",
+    }
+)
+"""Method -> the kind of task as the Hub calls it; classification unless it is here."""
 
 _MARK = "autodistil evaluate: "
 """How the name of a metric of ours in `model-index` begins."""
@@ -217,7 +230,7 @@ def _index_entries(result: TaskResult) -> list[EvalResult]:
     hub = TASKS[result.task].hub if result.task in TASKS else None
     return [
         EvalResult(
-            task_type="sentence-similarity" if result.method == "similarity" else "text-classification",
+            task_type=_TASK_TYPES.get(result.method, "text-classification"),
             dataset_type=hub.name if hub else result.task,
             dataset_name=result.task,
             dataset_config=hub.config if hub else None,

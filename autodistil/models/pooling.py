@@ -141,3 +141,18 @@ def read_pooling(folder: Path | None) -> str | None:
     if len(modes) != 1 or str(modes[0]) not in POOLINGS:
         raise TeacherError(f"{str(folder)!r} pools by {modes}; allowed: one of {', '.join(POOLINGS)}")
     return modes[0]
+
+
+def read_prompts(folder: Path) -> dict[str, str]:
+    """What a sentence-transformers folder puts before a `query` and before a `document`; nothing unless it says so.
+
+    Raises:
+        TeacherError: its configuration is damaged.
+    """
+    path = folder / "config_sentence_transformers.json"
+    try:
+        prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {} if path.is_file() else {}
+        names = {"query": ("query",), "document": ("document", "passage", "corpus")}
+        return {kind: next((str(prompts[n]) for n in spelt if prompts.get(n)), "") for kind, spelt in names.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise TeacherError(f"{str(path)!r} cannot be read ({type(error).__name__}: {error}); restore it") from error

@@ -26,7 +26,7 @@ from autodistil.tasks.labelled_rows import HubTable, LabelledRows, hub_rows, rea
 
 SPLITS = ("train", "dev", "test")
 
-_FOLDERS = ("", "glue", "extra")
+_FOLDERS = ("", "glue", "extra", "retrieval")
 """Where a task's folder is looked for under the data folder."""
 
 _SIMILARITY = ("spearman", "pearson")
@@ -128,6 +128,11 @@ class TaskData:
     """Hash of texts and labels: two data sets with the same one are the same."""
 
     @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
     def evaluated_name(self) -> str:
         """Name of the split that is scored."""
         return "dev" if "dev" in self.splits else "test"
@@ -209,7 +214,8 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     Raises:
         TaskError: unknown, or its data are missing or damaged.
     """
-    folder = _find_folder(name, data_dir)
+    folders = task_folders(name, data_dir)
+    folder = next((f for f in folders if any((f / f"{split}.tsv").is_file() for split in SPLITS)), None)
     task = TASKS.get(name)
     if folder is not None and data_dir is not None:
         rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
@@ -224,16 +230,19 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     return _interpret(task, hub_rows(table), origin, splits)
 
 
-def _find_folder(name: str, data_dir: Path | None) -> Path | None:
-    """The local folder of a task, None where there is none."""
+def task_folders(name: str, data_dir: Path | None) -> list[Path]:
+    """The local folders that may hold a task, whether or not they are there.
+
+    Raises:
+        TaskError: the name is no plain one, or the data folder does not exist.
+    """
     if name in ("", "..") or Path(name).name != name:
         raise TaskError(f"task {name!r} is not a plain name; give the name of a task or of a folder under --data")
     if data_dir is None:
-        return None
+        return []
     if not data_dir.is_dir():
         raise TaskError(f"data folder {str(data_dir)!r} does not exist; give --data a folder of tasks")
-    folders = [data_dir / group / name for group in _FOLDERS]
-    return next((f for f in folders if any((f / f"{split}.tsv").is_file() for split in SPLITS)), None)
+    return [data_dir / group / name for group in _FOLDERS]
 
 
 def _guess_task(name: str, rows: Mapping[str, LabelledRows]) -> Task:

@@ -130,7 +130,7 @@ def test_tasks_that_cannot_rank_are_one_line(data, task, method, expected):
 def test_there_is_a_method_for_every_allowed_name():
     from autodistil.config import OPTIONS
 
-    assert set(METHODS) == set(OPTIONS["proxy_method"].choices)
+    assert set(OPTIONS["proxy_method"].choices) < set(METHODS)  # not those of test sets, which no student is picked by
 
 
 # ---- kept scores

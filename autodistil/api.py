@@ -251,7 +251,8 @@ class SearchedRun:
             pick: `best`, `knee` or an id.
             tasks: GLUE and STS by name, or folders of `data`.
             data: a folder of tasks; the Hugging Face Hub for what it does not hold.
-            method: `similarity`, `probe` or `finetune`; similarity where pairs have scores, else a probe, unless given.
+            method: a key of `evaluation.evaluate.METHODS`; unless given, similarity where pairs have scores, ranking of
+                collections, else a probe.
 
         Returns:
             A row a task and metric: `task`, `method`, `split`, `rows`, `metric`, `mean` over `seeds`.

@@ -79,8 +79,8 @@ def assert_same_training(run, expected):
         (row["sub_space"], row["step"], row["tokens"]) for row in theirs
     ]
     for row, other in zip(ours, theirs, strict=True):
-        # Later steps see what AdamW made of gradients that are rounding only.
-        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4 if row["step"] == 1 else 3e-3)
+        # A divergence is a difference of sums near 1, so rounding is absolute; later AdamW enlarges it.
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-4 if row["step"] == 1 else 3e-3, abs=2e-6)
     for name in ("tiny", "base"):
         weights, others = (load_file(r / "superlm" / name / "superlm.safetensors") for r in (run, expected))
         assert weights.keys() == others.keys()

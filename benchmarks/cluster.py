@@ -180,12 +180,12 @@ def one_process(folder: Path, settings: dict[str, Any]) -> Step:
 
 def train_here(run: Any, clock: Clock, workers: Any, rank: int = 0) -> None:
     """The steps of a training without checkpoints and metrics."""
-    from autodistil.stages.training import recipe_of
-    from autodistil.training.trainer import SuperLMTrainer, train
+    from autodistil.stages.training import recipe_of, trainer_of
+    from autodistil.training.trainer import train
 
     recipe = recipe_of(run.config, run.config.train_steps)
     subs = run.inputs.space.sub_spaces
-    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, run.inputs.objective) for sub in subs]
+    trainers = [trainer_of(run.inputs, run.superlms.new(sub), recipe) for sub in subs]
     train(
         trainers,
         run.inputs.ordered_teacher,

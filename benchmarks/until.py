@@ -30,9 +30,10 @@ from torch import Tensor
 from autodistil.data.batch import Batch
 from autodistil.models.superlm import SuperLM
 from autodistil.run.run import Run
+from autodistil.stages.training import trainer_of
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
-from autodistil.training.trainer import SuperLMTrainer, train_step
+from autodistil.training.trainer import train_step
 
 Step = Callable[[int, Batch], None]
 SIZES = {"quick": {"batch_size": 2, "seq_len": 64, "heldout_sequences": 8}, "real": {"batch_size": 16}}
@@ -70,7 +71,7 @@ def ours(run: Run, clock: Callable[[], float]) -> Race:
     """Our training."""
     superlms = [run.superlms.new(sub) for sub in run.inputs.space.sub_spaces]
     recipe = Recipe(1_000_000, 1, OUR_RATE, 1e-5, 0.01, 1.0, "sandwich", False, 2, 0, "fp32")
-    trainers = [SuperLMTrainer(superlm, recipe, run.inputs.objective) for superlm in superlms]
+    trainers = [trainer_of(run.inputs, superlm, recipe) for superlm in superlms]
 
     def step(_: int, batch: Batch) -> None:
         train_step(trainers, run.inputs.ordered_teacher, iter([batch]), None)

@@ -29,7 +29,7 @@ from autodistil.run.superlms import SuperLMs
 from autodistil.space.space import JoinedSubSpaces, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.searching import last_search
-from autodistil.stages.training import check_interrupted, recipe_of, train_kept
+from autodistil.stages.training import check_interrupted, recipe_of, train_kept, trainer_of
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate, assess
 from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
@@ -37,7 +37,6 @@ from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
-from autodistil.training.trainer import SuperLMTrainer
 
 DEFAULT_SAMPLE = 5
 """Students a sub-space: with 5, the same order in both has a p-value of 1/60; with 4, no order is below 0.05."""
@@ -190,12 +189,11 @@ def _trained(
 ) -> Iterator[SuperLM]:
     """SuperLMs trained to the end, each by what taught the student's own; the one over all by the teacher."""
     trainers = (
-        SuperLMTrainer(
+        trainer_of(
+            inputs,
             superlms.new(students),
             recipe,
-            inputs.objective,
             targets=None if students.name == ONE else superlms.targets_for(students.name),
-            read=inputs.read,
         )
         for students in sets
     )

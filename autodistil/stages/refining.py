@@ -20,7 +20,7 @@ from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
 from autodistil.stages.searching import whole_loss
-from autodistil.stages.training import check_interrupted, recipe_of, train_kept
+from autodistil.stages.training import check_interrupted, recipe_of, train_kept, trainer_of
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.recipe import Recipe
@@ -77,7 +77,7 @@ def _trained(
         for candidate in candidates:
             begin_refinement(folder_of(candidate.id), recipe)
             superlm, targets = superlms.alone(candidate), superlms.targets_for(candidate.id)
-            yield SuperLMTrainer(superlm, recipe, inputs.objective, targets=targets, read=inputs.read)
+            yield trainer_of(inputs, superlm, recipe, targets)
 
     said = "refining alone", f"{recipe.steps} steps at {recipe.learning_rate:g}"
     first_step = inputs.folder.resolved()["train_steps"]

@@ -34,10 +34,10 @@ from autodistil.space.space import SubSpace
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
-from autodistil.training.trainer import StepMetrics, SuperLMTrainer, train_step
+from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
 from autodistil.training.trainer import train as train_superlms
 from autodistil.training.workers import check_batch
-from autodistil.utils import discard, expect, file_sum, stop_on_interrupt
+from autodistil.utils import atomic_path, discard, stop_on_interrupt
 
 DEFAULT_STEPS = 24
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
@@ -73,9 +73,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
         for group in _by_source(superlms, missing):
             train_on_cluster(run, group, recipe)
         return
-    trainers = [
-        SuperLMTrainer(superlms.new(sub), recipe, run.inputs.objective, read=run.inputs.read) for sub in missing
-    ]
+    trainers = [trainer_of(run.inputs, superlms.new(sub), recipe) for sub in missing]
     done = {trainer.name: restore_checkpoint(trainer, folder.superlm_folder(trainer.name)) for trainer in trainers}
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     text = run.inputs.text
@@ -83,6 +81,11 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     with closing(MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)) as metrics:
         for together in _rounds(run.inputs, superlms, trainers):
             train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
+
+
+def trainer_of(inputs: RunInputs, superlm: SuperLM, recipe: Recipe, targets: Targets | None = None) -> SuperLMTrainer:
+    """What trains a SuperLM, or a student alone, on the objective of a run and as students read its text."""
+    return SuperLMTrainer(superlm, recipe, inputs.objective, targets=targets, read=inputs.read)
 
 
 def _rounds(
@@ -197,7 +200,7 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
 def _steps_in(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
     recipe = recipe_of(inputs.config, _UNBOUNDED)
-    trainers = [SuperLMTrainer(superlms.new(sub), recipe, inputs.objective, read=inputs.read) for sub in missing]
+    trainers = [trainer_of(inputs, superlms.new(sub), recipe) for sub in missing]
     # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
     rounds = _by_source(superlms, trainers)
     begun = time.perf_counter()
@@ -372,10 +375,8 @@ def open_on_worker(
     if begun is not None and run.superlms.taught:
         shutil.copytree(begun, run.folder.superlms_path)
     sub_spaces = [run.inputs.space.sub_space(name) for name in names]
-    inputs = run.inputs
-    trainers = [SuperLMTrainer(run.superlms.new(sub), recipe, inputs.objective, read=inputs.read) for sub in sub_spaces]
-    for trainer in trainers:
-        trainer.targets = run.superlms.targets_for(trainer.name)
+    inputs, superlms = run.inputs, run.superlms
+    trainers = [trainer_of(inputs, superlms.new(sub), recipe, superlms.targets_for(sub.name)) for sub in sub_spaces]
     return trainers, inputs.ordered_teacher, inputs.text.micro_batches, config.teacher_layer, inputs.device
 
 
@@ -415,11 +416,10 @@ class RunLedger:
         with tempfile.TemporaryDirectory(dir=self._folder.path, prefix=".ray-") as scratch:
             for source in filter(Path.is_dir, Path(fetch(scratch)).iterdir()):
                 target = self._folder.superlm_folder(source.name)
-                target.mkdir(parents=True, exist_ok=True)
                 for name in (WEIGHTS, CHECKPOINT):
                     if (source / name).is_file():
-                        expect(target / name, file_sum(source / name))
-                        os.replace(source / name, target / name)
+                        with atomic_path(target / name, summed=True) as temporary:
+                            os.replace(source / name, temporary)
                 if (target / WEIGHTS).is_file():
                     discard(target / CHECKPOINT)
 

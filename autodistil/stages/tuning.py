@@ -31,7 +31,7 @@ from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.space.student import StudentConfig
-from autodistil.stages.training import recipe_of
+from autodistil.stages.training import recipe_of, trainer_of
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
 from autodistil.training.trainer import train as train_superlms
 from autodistil.utils import atomic_path, write_text
@@ -125,12 +125,10 @@ def train_trial(
         report: told step, loss and seconds of training so far.
     """
     run = Run(RunFolder(folder), layered(options, recipe))
-    config, inputs, objective = run.config, run.inputs, run.inputs.objective
+    config, inputs = run.config, run.inputs
     torch.set_num_threads(config.cpus_per_worker)
     own, layer = recipe_of(config, settings.steps), config.teacher_layer
-    trainers = [
-        SuperLMTrainer(run.superlms.new(sub), own, objective, read=inputs.read) for sub in inputs.space.sub_spaces
-    ]
+    trainers = [trainer_of(inputs, run.superlms.new(sub), own) for sub in inputs.space.sub_spaces]
     heldout = HeldOut.build(inputs.ordered_teacher, inputs.heldout_texts, reference, layer)
     begun, measuring = time.perf_counter(), 0.0
 

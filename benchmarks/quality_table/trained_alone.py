@@ -18,8 +18,7 @@ from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import Candidate, StudentConfig
-from autodistil.stages.training import recipe_of, train_kept
-from autodistil.training.trainer import SuperLMTrainer
+from autodistil.stages.training import recipe_of, train_kept, trainer_of
 from autodistil.utils import write_text
 from quality_table.bench import Bench, Skip
 from quality_table.compute import own_step_cost, run_cost, step_cost
@@ -45,7 +44,7 @@ def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
     run, candidate = bench.run, bench.pick(budget_of(spec))
     start = run.superlms.new(SubSpace.of_student(candidate.id, candidate.config))
     targets = run.superlms.targets_for(candidate.id)
-    trainer = SuperLMTrainer(start, recipe_of(run.config, bench.steps), run.inputs.objective, targets=targets)
+    trainer = trainer_of(run.inputs, start, recipe_of(run.config, bench.steps), targets)
     said = ("training alone", f"{bench.steps} steps")
     with run.folder.locked():
         (superlm,) = train_kept(run.inputs, run.superlms, [trainer], run.folder.alone_folder, said)

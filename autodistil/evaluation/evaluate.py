@@ -133,8 +133,7 @@ def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings,
 
 
 def _cluster(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    scores = [cluster_scores(data, model.encoder(), seed) for seed in range(settings.seeds or 3)]
-    return Outcome(scores, 0, settings.of("max_length"))
+    return Outcome(cluster_scores(data, model.encoder(), settings.seeds or 3), 0, settings.of("max_length"))
 
 
 METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress], Outcome]] = MappingProxyType(

@@ -102,13 +102,14 @@ def check_classes(data: TaskData) -> None:
         raise TaskError(f"task {data.name!r} has no single texts of classes, which cluster needs; leave --method out")
 
 
-def cluster_scores(data: TaskData, encode: Encoder, seed: int = 0) -> dict[str, float]:
-    """V-measure of k-means on the embeddings of the evaluated split, k the number of its classes."""
+def cluster_scores(data: TaskData, encode: Encoder, seeds: int = 1) -> list[dict[str, float]]:
+    """V-measure of k-means on the embeddings of the evaluated split, k the number of its classes, for each seed."""
     embeddings, labels = _unit(encode(data.evaluated.text_a)), data.evaluated.labels
+    kmeans = [KMeans(len(np.unique(labels)), n_init=1, random_state=seed) for seed in range(seeds)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer embeddings than classes: the score says it
-        clusters = KMeans(len(np.unique(labels)), n_init=1, random_state=seed).fit_predict(embeddings)
-    return {"v_measure": float(v_measure_score(labels, clusters))}
+        clusters = [model.fit_predict(embeddings) for model in kmeans]
+    return [{"v_measure": float(v_measure_score(labels, found))} for found in clusters]
 
 
 def _encoded(encode: Encoder, texts: Sequence[str], progress: Progress) -> np.ndarray:

@@ -17,7 +17,7 @@ before (GradCache, arXiv 2101.06983). No backward pass needs a collective (OpenC
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -65,8 +65,7 @@ class TrainingWorkers:
         for batch, count in zip(batches, texts, strict=True):
             rows = shard(count, self.rank, self.size)
             own = take_rows(batch, rows)
-            tokens, pairs, count_share, predictions = (_counts(own) / whole).tolist()
-            share = Share(tokens, pairs, count_share, predictions, 1 / (self.size * len(batches)))
+            share = replace(Share(*(_counts(own) / whole).tolist()), batch=1 / (self.size * len(batches)))
             parts.append(Part(own, share, slice(first + rows.start, first + rows.stop), sum(texts)))
             first += count
         return parts
@@ -80,6 +79,8 @@ class TrainingWorkers:
         """
 
         def gathered(ours: Tensor) -> Tensor:
+            if len(ours) == part.texts:
+                return ours
             everyone = self.all_reduce(part.placed(ours)) if known is None else known
             return torch.cat([everyone[: part.rows.start], ours, everyone[part.rows.stop :]])
 

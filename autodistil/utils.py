@@ -85,7 +85,7 @@ def atomic_path(path: Path, summed: bool = False) -> Iterator[Path]:
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             if summed:
-                expect(path, file_sum(temporary))
+                _expect(path, file_sum(temporary))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -115,7 +115,7 @@ _SUMS = 3
 """Checksums that are kept of a file: a process that is killed before it replaces the file leaves an earlier one."""
 
 
-def expect(path: Path, total: str) -> None:
+def _expect(path: Path, total: str) -> None:
     """Leave the checksum of what comes to `path` beside it, in `.<name>.sum`; those of before stay valid for a while.
 
     It is written first, so whenever the process is killed the file has one of these checksums.
@@ -148,6 +148,12 @@ def _sums(path: Path) -> list[str]:
 
 def _sum_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.sum")
+
+
+def is_below(path: str) -> bool:
+    """Whether a path that a file names stays inside the folder of that file, whatever the system."""
+    parts = PureWindowsPath(path)
+    return not parts.anchor and ".." not in parts.parts
 
 
 def make_folder(path: Path) -> Path:

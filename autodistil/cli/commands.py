@@ -12,7 +12,7 @@ from autodistil.cli import search, train, report, compare, refine, tune, export,
 from autodistil.cli import evaluate, profile, certify, spaces, doctor, teachers  # noqa: F401  # isort: skip
 from autodistil.cli.app import app
 from autodistil.cli.terminal import fail
-from autodistil.errors import AutodistilError
+from autodistil.errors import AutodistilError, one_line_named
 from autodistil.utils import DISK_REASONS
 
 _INTERRUPTED = 130
@@ -44,5 +44,4 @@ def run(arguments: list[str]) -> None:
             fail(f"{error.format_message()}; see: autodistil --help", 2)
         if os.environ.get("AUTODISTIL_DEBUG"):
             raise
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        fail(f"internal error: {text[:300]}; set AUTODISTIL_DEBUG=1 for the trace and report it", 1)
+        fail(f"internal error: {one_line_named(error, 300)}; set AUTODISTIL_DEBUG=1 for the trace and report it", 1)

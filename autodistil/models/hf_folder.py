@@ -32,7 +32,7 @@ from autodistil.models.families import known_families
 from autodistil.models.model_folder import find_model, weight_files
 from autodistil.models.packaged import PACKAGED
 from autodistil.models.weights_header import check_json, read_header, skeleton
-from autodistil.utils import quiet
+from autodistil.utils import file_sum, quiet
 
 logger = logging.getLogger(__name__)
 
@@ -275,8 +275,7 @@ class EvaluatedModel:
         """Hash of configuration and weights, (16 hexadecimal digits)."""
         digest = hashlib.sha256()
         for path in sorted((self.folder / "config.json", *self.folder.glob("*.safetensors"))):
-            with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(file_sum(path)))
         return digest.hexdigest()[:16]
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -16,8 +16,8 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from autodistil.errors import TeacherError, one_line, suggest
 from autodistil.models.packaged import PACKAGED
-from autodistil.models.pooling import MODULES, PIPELINE_FILES, is_below, read_modules
-from autodistil.utils import short
+from autodistil.models.pooling import MODULES, PIPELINE_FILES, read_modules
+from autodistil.utils import is_below, short
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _INDEX = "model.safetensors.index.json"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from autodistil.errors import TeacherError, one_line_named
-from autodistil.utils import short
+from autodistil.utils import is_below, short
 
 Pooling = Callable[[Tensor, "Tensor | None"], Tensor]
 """(hidden states (batch, seq, hidden), mask (batch, seq) or None) -> embeddings (batch, hidden)."""
@@ -81,12 +81,6 @@ class Module(NamedTuple):
         return self.type.rsplit(".", 1)[-1] if self.type.startswith(_LIBRARY) else self.type
 
 
-def is_below(path: str) -> bool:
-    """Whether a path that a file names stays inside the folder of that file, whatever the system."""
-    parts = PureWindowsPath(path)
-    return not parts.anchor and ".." not in parts.parts
-
-
 def read_modules(folder: Path | None) -> tuple[Module, ...]:
     """The modules of a sentence-transformers folder; none where it is no such folder.
 
@@ -149,10 +143,10 @@ def read_prompts(folder: Path) -> dict[str, str]:
     Raises:
         TeacherError: its configuration is damaged.
     """
-    path = folder / "config_sentence_transformers.json"
+    path = folder / PIPELINE_FILES[0]
     try:
         prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {} if path.is_file() else {}
         names = {"query": ("query",), "document": ("document", "passage", "corpus")}
         return {kind: next((str(prompts[n]) for n in spelt if prompts.get(n)), "") for kind, spelt in names.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise TeacherError(f"{str(path)!r} cannot be read ({type(error).__name__}: {error}); restore it") from error
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise TeacherError(f"{str(path)!r} cannot be read ({one_line_named(error, 100)}); restore it") from error

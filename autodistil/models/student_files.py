@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from autodistil.errors import ExportError, one_line_named
-from autodistil.utils import file_sum, write_text
+from autodistil.utils import file_sum, is_below, write_text
 
 LIST = "exported.json"
 
@@ -28,8 +28,7 @@ def read_list(folder: Path) -> dict[str, str]:
     try:
         sums = {str(name): str(total) for name, total in json.loads(path.read_text(encoding="utf-8"))["files"].items()}
         for name in sums:
-            parts = PurePosixPath(name).parts
-            if not parts or parts[0] == "/" or ".." in parts:
+            if not PurePosixPath(name).parts or not is_below(name):
                 raise ValueError(f"{name!r} lies outside of the folder")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = one_line_named(error, 120)

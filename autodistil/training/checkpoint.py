@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line
 from autodistil.models.superlm import SuperLM
 from autodistil.training.trainer import SuperLMTrainer
 from autodistil.utils import atomic_path, check_sum, discard
@@ -129,5 +129,5 @@ def _load(path: Path, tensors: bool = True) -> tuple[dict[str, Tensor], int]:
         raise RunError(f"checkpoint {str(path)!r} is not there; restore it, or train again") from error
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise RunError(
-            f"checkpoint {str(path)!r} is damaged ({' '.join(str(error).split())[:100]}); remove it to train again"
+            f"checkpoint {str(path)!r} is damaged ({one_line(error, 100)}); remove it to train again"
         ) from error

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from autodistil.data.cache import built_once, default_cache_dir
 from autodistil.errors import TeacherError
+from autodistil.utils import file_sum
 
 _MODEL = "model"
 """The folder inside a cache entry."""
@@ -115,14 +114,6 @@ class CachedModel(ABC):
         return default_cache_dir() / "teachers" / f"{name}-{self.sha256[:12]}"
 
 
-def chunks(paths: Iterable[Path], size: int = 1 << 20) -> Iterator[bytes]:
-    """The bytes of files one after the other."""
-    for path in paths:
-        with open(path, "rb") as file:
-            while chunk := file.read(size):
-                yield chunk
-
-
 def check_sha256(name: str, path: Path, expected: str, install: str) -> None:
     """Check that a package brought the weights that it is known for.
 
@@ -135,10 +126,7 @@ def check_sha256(name: str, path: Path, expected: str, install: str) -> None:
     Raises:
         TeacherError: they are others.
     """
-    digest = hashlib.sha256()
-    for chunk in chunks([path]):
-        digest.update(chunk)
-    found = digest.hexdigest()
+    found = file_sum(path)
     if found != expected:
         raise TeacherError(
             f"teacher {name!r}: its weights have sha256 {found[:12]}..., expected {expected[:12]}...; "

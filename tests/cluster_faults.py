@@ -57,6 +57,14 @@ class StopWhen:
     def requested(self):
         return self.path.exists()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        """The end of the block obeys at the latest, as `stop_on_interrupt` does."""
+        if self.requested:
+            raise KeyboardInterrupt
+
 
 def with_faults(patch, faults):
     """Let workers of the trainings to come have faults."""

@@ -1,7 +1,5 @@
 """Trainings on an embedded Ray cluster end where one process does, in either layout and whatever happens to workers."""
 
-from contextlib import nullcontext
-
 import pytest
 from cluster_faults import Faults, StopWhen, assert_same_training, with_faults
 
@@ -66,7 +64,7 @@ def test_a_training_that_diverges_ends_once_on_all_workers(session, training_opt
 def test_a_stopped_training_is_saved_and_one_process_goes_on(session, training_options, of_one, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop = StopWhen(tmp_path / "waiting")
-        patch.setattr("autodistil.cluster.ray_train.stop_on_interrupt", lambda: nullcontext(stop))
+        patch.setattr("autodistil.cluster.ray_train.stop_on_interrupt", lambda: stop)
         with_faults(patch, Faults(tmp_path, waits_at=(1, 2), seconds=3.0))
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(Run.open(tmp_path / "run", training_options, {"workers": 2}))

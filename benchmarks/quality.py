@@ -3,9 +3,10 @@
     python benchmarks/quality.py                                     a quick look: minutes, no data, held-out loss only
     python benchmarks/quality.py --data DIR --train-minutes 120      the whole table: many hours; run it again to go on
 
-DIR holds `corpus/<source>-NNN.txt.xz` and labelled tasks under `glue/` and `extra/`. A row leaves a JSON file as soon
-as there is a number; nothing that is done is done again, so kill it and run the same command again. The table shows all
-that was measured under the same settings, by this command or by an earlier one with other --rows or --tasks.
+DIR holds `corpus/<source>-NNN.txt.xz`, labelled tasks under `glue/` and `extra/`, and collections under `retrieval/`.
+A row leaves a JSON file as soon as there is a number; nothing that is done is done again, so kill it and run the same
+command again. The table shows all that was measured under the same settings, by this command or by an earlier one with
+other --rows or --tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import torch
 import yaml
 from quality_table.make import make_table
 from quality_table.rows import KINDS
-from quality_table.settings import FINETUNED, SIMILARITY, Settings
+from quality_table.settings import FINETUNED, PROBES, SIMILARITY, Settings
 
 from autodistil.cli.progress import TerminalProgress
 from autodistil.cli.terminal import quiet_libraries
@@ -30,6 +31,8 @@ from autodistil.errors import AutodistilError, ConfigError, suggest
 QUICK: dict[str, Any] = {"train_steps": 4, "batch_size": 4, "heldout_sequences": 8, "random_students": 1}
 """Recipe without --data: every part of the benchmark is run, nothing is learnt."""
 _BUDGETS, _QUICK_BUDGETS = "60,40,20,10", "20"
+TASKS = (*SIMILARITY, *PROBES, *FINETUNED)
+_COLLECTIONS = "med,cacm,stackfaq,wikiqa"
 _QUICK_OUT, _OUT, _WORK = Path("runs/quality-quick"), Path("reports/quality"), Path("runs/quality")
 
 
@@ -46,8 +49,9 @@ def arguments() -> argparse.ArgumentParser:
         help=f"percent of the teacher's FLOPs [{_BUDGETS}; without --data {_QUICK_BUDGETS}]",
     )
     add("--rows", default="all", metavar="KIND,...", help=f"which to make: all or some of {', '.join(KINDS)}")
-    tasks = ", ".join((*SIMILARITY, *FINETUNED))
-    add("--tasks", default="all", metavar="TASK,...", help=f"with --data: all, none or some of {tasks}")
+    add("--tasks", default="all", metavar="TASK,...", help=f"with --data: all, none or some of {', '.join(TASKS)}")
+    collections = f"with --data: none, or folders of retrieval/ [{_COLLECTIONS}]"
+    add("--collections", default=_COLLECTIONS, metavar="NAME,...", help=collections)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--train-steps", type=int, metavar="N", help="steps of each SuperLM")
     length.add_argument("--train-minutes", type=float, metavar="M", help="time for the SuperLMs, all together")
@@ -57,6 +61,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--proxy", default="stsb", metavar="TASK", help="of the row pick-proxy [%(default)s]")
     add("--seeds", type=int, default=3, metavar="N", help="of fine-tuning [%(default)s]")
     add("--max-train", type=int, metavar="N", help="training rows of fine-tuning at most")
+    add("--probe-rows", type=int, default=3000, metavar="N", help="training rows of a probe at most [%(default)s]")
     add("--max-eval", type=int, metavar="N", help="scored rows of fine-tuning at most")
     add("--epochs", type=int, metavar="N", help="of fine-tuning [3 to 5, by the rows]")
     add("--learning-rates", default="1e-4,3e-4", metavar="R,...", help="grid of fine-tuning [%(default)s]")
@@ -79,10 +84,12 @@ def settings_of(options: argparse.Namespace) -> Settings:
         data=options.data.resolve() if options.data else None,
         budgets=_budgets(options.budgets or (_QUICK_BUDGETS if quick else _BUDGETS)),
         rows=_names("row", options.rows, tuple(KINDS)),
-        tasks=() if quick else _names("task", options.tasks, (*SIMILARITY, *FINETUNED)),
+        tasks=() if quick else _names("task", options.tasks, TASKS),
+        collections=() if quick or options.collections == "none" else _parts(options.collections),
         training=_training(options, QUICK if quick else {}),
         learning_rates=_numbers("learning-rates", options.learning_rates),
         **{name: getattr(options, name) for name in ("hand_made_rate", "text_mb", "proxy", "seeds", "max_train")},
+        probe_rows=options.probe_rows,
         **{name: getattr(options, name) for name in ("max_eval", "epochs", "threads", "latency_rounds")},
     )
 
@@ -105,11 +112,15 @@ def _training(options: argparse.Namespace, defaults: dict[str, Any]) -> dict[str
 def _names(what: str, text: str, allowed: Sequence[str]) -> tuple[str, ...]:
     if text in ("all", "none"):
         return tuple(allowed) if text == "all" else ()
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = _parts(text)
     for name in names:
         if name not in allowed:
             raise ConfigError(f"{what} {name!r} is unknown{suggest(name, allowed)}; allowed: {', '.join(allowed)}")
     return names
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _numbers(what: str, text: str) -> tuple[float, ...]:

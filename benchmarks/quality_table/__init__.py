@@ -7,7 +7,7 @@ compute     multiply-adds of a training
 bench       the run that all rows share: trained once, searched once a budget
 slices, trained_alone    the student of each row
 students    that student as a Hugging Face folder
-cells       what is measured on such a folder
+cells       what is measured on such a folder, and the means of it
 latency     how long its forward takes
 rows        a JSON file a row; what is done is not done again
 table       rows -> CSV and Markdown

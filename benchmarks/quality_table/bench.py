@@ -17,13 +17,15 @@ import torch
 from autodistil import pipeline
 from autodistil.config import RUN_OPTIONS, SEARCH_OPTIONS, RunConfig, layered
 from autodistil.data.sources import DEFAULT_CORPUS
+from autodistil.errors import TaskError
 from autodistil.run.facts import teacher_costs
 from autodistil.run.run import Run
 from autodistil.space.student import Candidate
-from autodistil.tasks.catalogue import Split, TaskData, load_task
+from autodistil.tasks.catalogue import SPLITS, Split, TaskData, load_task
+from autodistil.tasks.collection import Collection, find_collection
 from autodistil.utils import Progress, resolve_device, write_text
 from quality_table.corpus import WeightedText, weighted_text
-from quality_table.settings import SIMILARITY, Settings, digest, percent
+from quality_table.settings import FINETUNED, Settings, digest, percent
 
 NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none"})
 """Search options for a search by held-out loss alone: a run remembers the ones it was last searched with."""
@@ -67,6 +69,7 @@ class Bench:
     settings: Settings
     progress: Progress = field(default_factory=Progress)
     _tasks: dict[str, TaskData] = field(default_factory=dict, init=False, repr=False)
+    _collections: dict[str, Collection] = field(default_factory=dict, init=False, repr=False)
     _found: dict[str, Found] = field(default_factory=dict, init=False, repr=False)
 
     # ---- text and run
@@ -183,10 +186,24 @@ class Bench:
             TaskError: its data are missing or damaged.
         """
         if name not in self._tasks:
-            data = load_task(name, self.settings.data)
-            limit = None if name in SIMILARITY else self.settings.max_eval
-            self._tasks[name] = with_fewer_scored(data, limit)
+            task, _, split = name.partition("-")
+            data = load_task(task, self.settings.data, ("train", split) if split else SPLITS)
+            self._tasks[name] = with_fewer_scored(data, self.settings.max_eval if name in FINETUNED else None)
         return self._tasks[name]
+
+    def collection(self, name: str) -> Collection:
+        """A retrieval collection of the data folder.
+
+        Raises:
+            TaskError: it is not there, or damaged.
+        """
+        if name not in self._collections:
+            found = find_collection(name, self.settings.data)
+            if found is None:
+                data = str(self.settings.data)
+                raise TaskError(f"collection {name!r} is not in --data {data!r}; give a folder of retrieval/, or none")
+            self._collections[name] = found
+        return self._collections[name]
 
 
 def with_fewer_scored(data: TaskData, max_rows: int | None) -> TaskData:

@@ -1,32 +1,45 @@
-"""What is measured on a student's folder: held-out loss, similarity without training, fine-tuning.
+"""What is measured on a student's folder: held-out loss, embeddings without training the encoder, fine-tuning.
 
 The held-out loss of the table is MiniLMv2's relations plus in-batch similarities on the run's held-out texts, against
 the real teacher: the terms that do not depend on the order of a student's dimensions, so all rows can be compared. The
 loss that a search ranks by may have more terms; it stands beside where a student has one.
+
+Embeddings are scored as `autodistil evaluate` scores them: similarity, retrieval, reranking and linear probes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from autodistil.evaluation.embedding import embedding_similarity, folder_encoder
+import numpy as np
+
+from autodistil.evaluation.embedding import Encoder, folder_encoder
+from autodistil.evaluation.evaluate import METHODS, FolderModel, default_method
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.evaluation.results import summary
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.teacher import load_teacher
 from autodistil.objectives.objective import Objective, parse_objective
 from autodistil.tasks.catalogue import TaskData
+from autodistil.tasks.collection import Collection
 from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from quality_table.bench import Bench
-from quality_table.settings import FINETUNED, SIMILARITY, digest
+from quality_table.settings import FINETUNED, PROBES, SIMILARITY, digest
 
 HELDOUT = "heldout"
 COMPARABLE = ("relation-kl", "embedding-similarity")
 """Terms of the held-out loss that stand for any student of any width and order."""
+STS_MEAN, RETRIEVAL_MEAN, RERANK_MEAN, PROBE_MEAN = "sts_mean", "retrieval_mean", "rerank_mean", "probe_mean"
+TASK_MEAN = "task_mean"
+"""A mean a kind of cell; missing where one of its cells is."""
+MEANS = (STS_MEAN, RETRIEVAL_MEAN, RERANK_MEAN, PROBE_MEAN, TASK_MEAN)
+_MEAN_OF = {"similarity": STS_MEAN, "retrieval": RETRIEVAL_MEAN, "rerank": RERANK_MEAN, "probe": PROBE_MEAN}
+_CHOSEN_ON = "stsb"
+"""Recipes are chosen on this, so it is shown and in no mean."""
 _LENGTH = 128
 
 
@@ -39,6 +52,8 @@ class Cell:
     """Stands for what decides the value, the student left out."""
     measure: Callable[[Path], dict[str, Any]]
     """Folder -> `value` (a fraction, or a loss) and what belongs to it."""
+    mean: str | None = None
+    """The column of `MEANS` that it counts in."""
 
     @property
     def id(self) -> str:
@@ -46,25 +61,32 @@ class Cell:
         return f"{self.name}@{self.key}"
 
 
-def cells(bench: Bench, tasks: Iterable[str]) -> list[Cell]:
-    """The held-out loss and some tasks, cheap ones first.
+def cells(bench: Bench, tasks: Iterable[str], collections: Iterable[str] = ()) -> list[Cell]:
+    """The held-out loss, some tasks and collections, cheap ones first.
 
     Raises:
         TaskError: the data of a task are missing or damaged.
     """
-    names = list(dict.fromkeys(tasks))
-    similarity = [_similarity_cell(bench, name) for name in names if name in SIMILARITY]
-    return [_heldout_cell(bench), *similarity, *(_finetune_cell(bench, n) for n in names if n not in SIMILARITY)]
+    names, encoders = list(dict.fromkeys(tasks)), _Encoders(bench)
+    return [
+        _heldout_cell(bench),
+        *(_embedding_cell(bench, encoders, name, bench.task(name)) for name in names if name in SIMILARITY),
+        *(_embedding_cell(bench, encoders, name, bench.collection(name)) for name in dict.fromkeys(collections)),
+        *(_embedding_cell(bench, encoders, name, bench.task(name)) for name in names if name in PROBES),
+        *(_finetune_cell(bench, name) for name in names if name in FINETUNED),
+    ]
 
 
 def known_tasks(bench: Bench) -> list[str]:
     """The tasks of the table whose data are in the data folder: nothing is fetched to draw a table."""
-    data, groups = bench.settings.data, ("", "glue", "extra")
-    return [
-        name
-        for name in (*SIMILARITY, *FINETUNED)
-        if data is not None and any((data / group / name).is_dir() for group in groups)
-    ]
+    data = bench.settings.data
+    folders = [] if data is None else [data / group for group in ("", "glue", "extra")]
+
+    def is_there(name: str) -> bool:
+        task, _, split = name.partition("-")
+        return any((folder / task / (f"{split}.tsv" if split else "")).exists() for folder in folders)
+
+    return [name for name in (*SIMILARITY, *PROBES, *FINETUNED) if is_there(name)]
 
 
 def measured(cell: Cell, folder: Path) -> dict[str, Any]:
@@ -100,17 +122,53 @@ def folder_loss(heldout: HeldOut, folder: Path) -> float:
     return heldout.mean_of(lambda batch: model.states(batch, output=heldout.objective.needs_output))
 
 
-# ---- tasks
+# ---- embeddings
 
 
-def _similarity_cell(bench: Bench, name: str) -> Cell:
-    data = bench.task(name)
+@dataclass
+class _Encoders:
+    """The encoder of the folder that is measured just now; what it has encoded for one cell is there for the next."""
+
+    bench: Bench
+    _kept: dict[Path, Encoder] = field(default_factory=dict)
+
+    def of(self, folder: Path) -> Encoder:
+        if folder not in self._kept:
+            self._kept.clear()
+            encode = folder_encoder(EvaluatedModel.open(str(folder)), self.bench.device, _LENGTH)
+            self._kept[folder] = remembering(encode)
+        return self._kept[folder]
+
+
+def remembering(encode: Encoder) -> Encoder:
+    """An encoder that runs each text once, however often and in whatever company it comes."""
+    known: dict[str, np.ndarray] = {}
+
+    def encoder(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, encode(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return encoder
+
+
+def _embedding_cell(bench: Bench, encoders: _Encoders, name: str, data: TaskData | Collection) -> Cell:
+    """Scored as `autodistil evaluate` would without --method, a probe on fewer training rows."""
+    method, rows = default_method(data), bench.settings.probe_rows
+    options = EvaluationSettings(max_length=_LENGTH, max_train=rows)
 
     def measure(folder: Path) -> dict[str, Any]:
-        scores = embedding_similarity(data, folder_encoder(EvaluatedModel.open(str(folder)), bench.device, _LENGTH))
-        return {"value": scores["spearman"], "metric": "spearman", "rows": len(data.evaluated), **scores}
+        model = FolderModel(EvaluatedModel.open(str(folder)), str(bench.device), lambda: encoders.of(folder))
+        (scores,) = METHODS[method](model, data, options, bench.progress).scores
+        metric = next(iter(scores))
+        return {"value": scores[metric], "metric": metric, "rows": len(data.evaluated), **scores}
 
-    return Cell(name, digest([data.fingerprint, data.evaluated_name, _LENGTH]), measure)
+    decisive = [data.fingerprint, data.evaluated_name, _LENGTH, *([rows] if method == "probe" else [])]
+    return Cell(name, digest(decisive), measure, None if name == _CHOSEN_ON else _MEAN_OF[method])
+
+
+# ---- fine-tuning
 
 
 def _finetune_cell(bench: Bench, name: str) -> Cell:
@@ -120,7 +178,9 @@ def _finetune_cell(bench: Bench, name: str) -> Cell:
     )
     decisive = [options.of(*EvaluationSettings.__dataclass_fields__), settings.seeds, settings.max_eval]
     options = replace(options, device=str(bench.device))  # decides nothing but the time
-    return Cell(name, digest([data.fingerprint, *decisive]), lambda folder: finetuned(bench, folder, data, options))
+    return Cell(
+        name, digest([data.fingerprint, *decisive]), lambda folder: finetuned(bench, folder, data, options), TASK_MEAN
+    )
 
 
 def finetuned(bench: Bench, folder: Path, data: TaskData, options: EvaluationSettings) -> dict[str, Any]:

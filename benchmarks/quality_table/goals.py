@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from autodistil.student_search.certificate.verdict import GOOD_TAU
+from quality_table.cells import STS_MEAN, TASK_MEAN
 from quality_table.settings import percent
-from quality_table.table import STS_MEAN, TASK_MEAN, value_of
+from quality_table.table import value_of
 
 MEASURES: Mapping[str, str] = MappingProxyType({"fine-tuned": TASK_MEAN, "STS without training": STS_MEAN})
 """What is compared, in points -> its column."""

@@ -11,15 +11,15 @@ from typing import Any
 from autodistil.errors import AutodistilError
 from autodistil.utils import Progress, atomic_path, write_text
 from quality_table.bench import Bench, Skip
-from quality_table.cells import Cell, cells, known_tasks, measured
+from quality_table.cells import HELDOUT, Cell, cells, known_tasks, measured
 from quality_table.goals import goals
 from quality_table.latency import latencies
 from quality_table.page import page
 from quality_table.picture import write_picture
 from quality_table.rows import KINDS, Row, RowSpec, RowStore, plan
-from quality_table.settings import SIMILARITY, Settings
+from quality_table.settings import Settings
 from quality_table.students import Made, make, row_key
-from quality_table.table import STS_MEAN, TASK_MEAN, collapsed, records
+from quality_table.table import collapsed, records
 
 TABLE = "quality.md"
 
@@ -41,7 +41,7 @@ def make_table(settings: Settings, progress: Progress) -> MadeTable:
         AutodistilError: a setting is wrong; nothing was trained.
     """
     bench = Bench(settings, progress)
-    columns = cells(bench, settings.tasks)
+    columns = cells(bench, settings.tasks, settings.collections)
     store = RowStore(settings.out / "rows")
     failed = []
     specs = plan(settings.rows, settings.budgets)
@@ -88,10 +88,10 @@ def write_table(bench: Bench, store: RowStore, final: bool = True) -> Path:
     """
     rows = [store.read(spec, row_key(bench, spec)) for spec in plan(KINDS, bench.settings.budgets)]
     found = [row for row in rows if row.student and not row.skipped]
-    columns = [cell for cell in cells(bench, known_tasks(bench)) if any(cell.id in row.cells for row in found)]
-    tasks = [cell.name for cell in columns[1:]] if columns else []
-    means = {STS_MEAN: [t for t in tasks if t in SIMILARITY], TASK_MEAN: [t for t in tasks if t not in SIMILARITY]}
-    table = records(rows, columns, means, _latencies(bench, found, final))
+    known = cells(bench, known_tasks(bench), bench.settings.collections)
+    columns = [cell for cell in known if any(cell.id in row.cells for row in found)]
+    tasks = [cell.name for cell in columns if cell.name != HELDOUT]
+    table = records(rows, columns, _latencies(bench, found, final))
     out = bench.settings.out
     with atomic_path(out / "quality.csv") as temporary:
         table.to_csv(temporary, index=False)

@@ -10,14 +10,15 @@ import pandas as pd
 
 from autodistil.report.picture import drawn
 from autodistil.utils import atomic_path
-from quality_table.cells import HELDOUT
+from quality_table.cells import HELDOUT, PROBE_MEAN, RETRIEVAL_MEAN, STS_MEAN, TASK_MEAN
 from quality_table.rows import KINDS
-from quality_table.table import STS_MEAN, TASK_MEAN
 
 logger = logging.getLogger(__name__)
 
 _PANELS = {
-    STS_MEAN: "STS-B, STS12-16 without training (mean Spearman, points)",
+    STS_MEAN: "STS-B test, STS12-16 without training (mean Spearman, points)",
+    RETRIEVAL_MEAN: "retrieval (mean nDCG@10, points)",
+    PROBE_MEAN: "linear probes (mean accuracy, points)",
     TASK_MEAN: "fine-tuned tasks (mean, points)",
     HELDOUT: "held-out loss (relations + similarities)",
 }

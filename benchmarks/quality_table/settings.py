@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SIMILARITY = ("stsb", "sts12", "sts13", "sts14", "sts15", "sts16")
-"""Tasks that are scored by the cosine of embeddings, without training."""
+SIMILARITY = ("stsb", "stsb-test", "sts12", "sts13", "sts14", "sts15", "sts16")
+"""Tasks that are scored by the cosine of embeddings, without training; `-test` is the test split where dev is scored
+under the plain name. Recipes are chosen on dev, so it is in no mean."""
+PROBES = ("cr", "subj", "banking77", "ag_news_small")
+"""Tasks of classes that a linear model of frozen embeddings is trained for."""
 FINETUNED = ("sst2", "mrpc", "rte", "cola", "snli_small", "qnli_devsplit")
 """Tasks that are fine-tuned on."""
 
@@ -30,7 +33,9 @@ class Settings:
     rows: tuple[str, ...] = ()
     """Kinds of rows to make."""
     tasks: tuple[str, ...] = ()
-    """Of `SIMILARITY` and `FINETUNED`."""
+    """Of `SIMILARITY`, `PROBES` and `FINETUNED`."""
+    collections: tuple[str, ...] = ()
+    """Retrieval collections in BEIR's layout; those that name candidates are reranked."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Options of `RunConfig` for our own recipe: teacher, space, steps, ...; not the text."""
     hand_made_rate: float | None = None
@@ -43,6 +48,8 @@ class Settings:
     """Of fine-tuning."""
     max_train: int | None = None
     """Training rows of fine-tuning at most."""
+    probe_rows: int = 3000
+    """Training rows of a probe at most."""
     max_eval: int | None = None
     """Scored rows of fine-tuning at most."""
     epochs: int | None = None
@@ -53,16 +60,6 @@ class Settings:
     """CPU threads, all cores unless given."""
     latency_rounds: int = 40
     """Rounds in which the forward of every student is timed once."""
-
-    @property
-    def similarity(self) -> tuple[str, ...]:
-        """The tasks without training."""
-        return tuple(task for task in self.tasks if task in SIMILARITY)
-
-    @property
-    def finetuned(self) -> tuple[str, ...]:
-        """The tasks to fine-tune on."""
-        return tuple(task for task in self.tasks if task not in SIMILARITY)
 
 
 def digest(value: Any) -> str:

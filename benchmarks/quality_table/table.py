@@ -8,38 +8,28 @@ from typing import Any
 
 import pandas as pd
 
-from quality_table.cells import HELDOUT, Cell
+from quality_table.cells import HELDOUT, MEANS, Cell
 from quality_table.rows import KINDS, Row
 from quality_table.settings import percent
 
-STS_MEAN, TASK_MEAN = "sts_mean", "task_mean"
-"""Means over the tasks without training and over those that are fine-tuned on; missing where one of them is."""
 _KEYS = ["kind", "budget"]
 
 
-def records(
-    rows: Iterable[Row],
-    cells: Sequence[Cell],
-    means: Mapping[str, Sequence[str]],
-    latency: Mapping[str, Mapping[str, float]],
-) -> pd.DataFrame:
+def records(rows: Iterable[Row], cells: Sequence[Cell], latency: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """One line a row that is there; a cell that was not measured is missing.
 
     Args:
         rows: in any order.
         cells: the columns; only values under their keys count.
-        means: name of a column -> the tasks that it averages.
         latency: label of an architecture -> milliseconds.
     """
-    lines = [_record(row, cells, means, latency) for row in rows if row.student and not row.skipped]
+    lines = [_record(row, cells, latency) for row in rows if row.student and not row.skipped]
     order = list(KINDS)
     lines.sort(key=lambda line: (-(line["budget"] or 1000), order.index(line["kind"]), line["seed"] or 0))
     return pd.DataFrame(lines)
 
 
-def _record(
-    row: Row, cells: Sequence[Cell], means: Mapping[str, Sequence[str]], latency: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
+def _record(row: Row, cells: Sequence[Cell], latency: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     student, spec = row.student, row.spec
     line: dict[str, Any] = {"row": spec.id, "kind": spec.kind, "budget": spec.budget, "seed": spec.seed}
     line |= {key: student.get(key) for key in ("label", "id", "flops", "flops_share", "params", "size_mb")}
@@ -51,9 +41,9 @@ def _record(
         line[cell.name] = _scaled(found.get("value"), scale)
         if "std" in found:
             line[f"{cell.name}_std"] = _scaled(found["std"], scale)
-    for name, tasks in means.items():
-        values = [value for task in tasks if (value := line.get(task)) is not None]
-        line[name] = mean(values) if values and len(values) == len(tasks) else None
+    for name in MEANS:
+        values = [line[cell.name] for cell in cells if cell.mean == name]
+        line[name] = mean(values) if values and None not in values else None
     return line
 
 
@@ -88,11 +78,11 @@ def value_of(table: pd.DataFrame, kind: str, budget: float | None, column: str) 
 def markdown(table: pd.DataFrame, tasks: Sequence[str]) -> list[str]:
     """The collapsed table as lines of Markdown."""
     head = ["budget", "row", "student", "FLOPs", "params", "latency ms", "held-out", "search loss"]
-    means = [name for name in (STS_MEAN, TASK_MEAN) if name in table and table[name].notna().any()]
-    names = [*(task for task in tasks if task in table), *means]
+    names = [name for name in (*MEANS, *tasks) if name in table and table[name].notna().any()]
+    teacher = {name: value_of(table, "teacher", None, name) for name in names}
     lines = [[*head, *names, "steps", "compute"]]
     for row in table.to_dict("records"):
-        lines.append([*_facts(row), *(_points(row, name) for name in names), *_training(row)])
+        lines.append([*_facts(row), *(_points(row, name, teacher[name]) for name in names), *_training(row)])
     rule = ["---" if i < 3 else "---:" for i in range(len(lines[0]))]
     return [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
 
@@ -107,9 +97,11 @@ def _facts(row: Mapping[str, Any]) -> list[str]:
     return [budget, name, row["label"], *costs, _number(row.get(HELDOUT), ".3f"), _number(row["search_loss"], ".3f")]
 
 
-def _points(row: Mapping[str, Any], name: str) -> str:
-    spread = _number(row.get(f"{name}_std"), ".1f")
-    return _number(row.get(name), ".1f") + ("" if spread == "-" else f" ±{spread}")
+def _points(row: Mapping[str, Any], name: str, teacher: float | None) -> str:
+    """Such as `85.1 ±0.2 (98.2 %)`, with the share of the teacher's value that is kept."""
+    points, spread = _number(row.get(name), ".1f"), _number(row.get(f"{name}_std"), ".1f")
+    kept = f" ({100 * row[name] / teacher:.1f} %)" if teacher and points != "-" else ""
+    return points + ("" if spread == "-" else f" ±{spread}") + kept
 
 
 def _training(row: Mapping[str, Any]) -> list[str]:

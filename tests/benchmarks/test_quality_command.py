@@ -9,11 +9,12 @@ import torch
 from quality import arguments as parser
 from quality import main, settings_of
 from quality_table.bench import Bench, with_fewer_scored
+from quality_table.cells import cells
 from quality_table.rows import KINDS
-from quality_table.settings import FINETUNED, SIMILARITY
+from quality_table.settings import FINETUNED, PROBES, SIMILARITY
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from autodistil.errors import ConfigError
+from autodistil.errors import ConfigError, TaskError
 from autodistil.tasks.catalogue import load_task
 
 SPACE = """
@@ -38,7 +39,8 @@ def test_a_quick_look_needs_no_data_and_keeps_real_tables():
 
 def test_with_data_all_tasks_and_the_recipe_of_the_package(tmp_path):
     whole = settings("--data", str(tmp_path), "--train-minutes", "90", "--set", "batch_size=8")
-    assert whole.tasks == (*SIMILARITY, *FINETUNED)
+    assert whole.tasks == (*SIMILARITY, *PROBES, *FINETUNED)
+    assert whole.collections == ("med", "cacm", "stackfaq", "wikiqa")
     assert whole.training == {"train_minutes": 90.0, "batch_size": 8}
     assert whole.out.name == "quality"
 
@@ -70,20 +72,58 @@ def test_the_key_stands_for_what_decides_the_training(tmp_path):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with text and two labelled tasks."""
+    """A folder with text, labelled tasks and collections."""
     folder = tmp_path_factory.mktemp("data")
-    for name in ("corpus", "glue/stsb", "glue/rte"):
+    for name in ("corpus", "glue/stsb", "glue/rte", "extra/cr"):
         (folder / name).mkdir(parents=True)
+    for name in ("med", "wikiqa"):
+        write_collection(folder / "retrieval" / name, reranked=name == "wikiqa")
     text = "\n\n".join(" ".join(SENTENCE.format(i, 7 * i + j) for j in range(5)) for i in range(600))
     (folder / "corpus" / "brown-000.txt").write_text(text)
     random = np.random.default_rng(0)
-    for split in ("train", "dev"):
+    for split in ("train", "dev", "test"):
         pairs = [(SENTENCE.format(i, i), SENTENCE.format(i, 2 * i)) for i in range(12)]
         scores = [f"{a}\t{b}\t{random.uniform(0, 5):.2f}" for a, b in pairs]
         classes = [f"{a}\t{b}\t{('entailment', 'not_entailment')[i % 2]}" for i, (a, b) in enumerate(pairs)]
-        for task, lines in (("stsb", scores), ("rte", classes)):
-            (folder / "glue" / task / f"{split}.tsv").write_text("\n".join(["text_a\ttext_b\tlabel", *lines]) + "\n")
+        singles = [f"{a}\t{i % 2}" for i, (a, _) in enumerate(pairs)]
+        for task, lines in (("glue/stsb", scores), ("glue/rte", classes), ("extra/cr", singles)):
+            head = "text_a\tlabel" if task == "extra/cr" else "text_a\ttext_b\tlabel"
+            (folder / task / f"{split}.tsv").write_text("\n".join([head, *lines]) + "\n")
     return folder
+
+
+def write_collection(folder, reranked):
+    (folder / "qrels").mkdir(parents=True)
+    records = [{"_id": str(i), "text": SENTENCE.format(i, i)} for i in range(12)]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "queries.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records[:4]))
+    (folder / "qrels" / "test.tsv").write_text("q\td\tscore\n" + "".join(f"{i}\t{i}\t1\n" for i in range(4)))
+    if reranked:
+        pairs = "".join(f"{query}\t{document}\n" for query in range(4) for document in range(12))
+        (folder / "candidates.tsv").write_text("q\td\n" + pairs)
+
+
+def test_each_kind_of_cell_is_scored_without_training_the_encoder(data, tmp_path, quickstart_teacher_dir):
+    options = ["--data", str(data), "--tasks", "stsb,stsb-test,cr", "--collections", "med,wikiqa"]
+    bench = Bench(settings(*options, "--work", str(tmp_path)))
+    bench.key = "tiny"  # no text is read
+    found = {cell.name: cell for cell in cells(bench, bench.settings.tasks, bench.settings.collections)}
+    assert {name: cell.mean for name, cell in found.items()} == {
+        **{"heldout": None, "stsb": None, "stsb-test": "sts_mean"},
+        **{"med": "retrieval_mean", "wikiqa": "rerank_mean", "cr": "probe_mean"},
+    }
+    measured = {name: cell.measure(quickstart_teacher_dir) for name, cell in found.items() if name != "heldout"}
+    assert measured["med"]["value"] == measured["wikiqa"]["value"] == 1.0, "each query is its own document"
+    metrics = ["spearman", "spearman", "ndcg@10", "map", "accuracy"]
+    assert [one["metric"] for one in measured.values()] == metrics
+    assert measured["stsb"]["value"] != measured["stsb-test"]["value"], "dev and test are two splits"
+
+
+def test_a_collection_that_is_not_there_is_one_line(data, tmp_path):
+    bench = Bench(settings("--data", str(data), "--tasks", "none", "--collections", "cacm", "--work", str(tmp_path)))
+    bench.key = "tiny"
+    with pytest.raises(TaskError, match="collection 'cacm' is not in --data"):
+        cells(bench, (), bench.settings.collections)
 
 
 def test_fewer_scored_rows_are_always_the_same(data):
@@ -109,7 +149,13 @@ def options(tmp_path_factory, data, quickstart_teacher_dir):
     given |= {"heldout_sequences": 4, "checkpoint_seconds": 0.0}
     shape = [f"--set={name}={value}" for name, value in given.items()]
     small = ["--train-steps=3", "--budgets=60,25", "--seeds=2", "--epochs=1", "--learning-rates=1e-3"]
-    tasks = ["--tasks=stsb,rte", "--latency-rounds=2", "--max-eval=8", "--threads=1"]
+    tasks = [
+        "--tasks=stsb,stsb-test,cr,rte",
+        "--collections=med,wikiqa",
+        "--latency-rounds=2",
+        "--max-eval=8",
+        "--threads=1",
+    ]
     return [*shape, *small, *tasks, f"--data={data}", f"--out={folder / 'out'}", f"--work={folder / 'work'}"]
 
 

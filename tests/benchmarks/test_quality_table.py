@@ -3,29 +3,30 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from quality_table.bench import Skip
-from quality_table.cells import Cell
+from quality_table.cells import RETRIEVAL_MEAN, STS_MEAN, TASK_MEAN, Cell, remembering
 from quality_table.goals import goals
 from quality_table.make import make_row
 from quality_table.picture import figure
 from quality_table.rows import KINDS, Row, RowSpec, RowStore, plan
 from quality_table.slices import random_students
 from quality_table.students import Made
-from quality_table.table import STS_MEAN, TASK_MEAN, collapsed, markdown, records, value_of
+from quality_table.table import collapsed, markdown, records, value_of
 
 from autodistil.utils import Progress
 
 BUDGETS = (60.0, 40.0)
 STUDENT = {"label": "L1", "id": "x", "flops": 500_000_000, "flops_share": 0.5, "params": 5_000_000, "size_mb": 20.0}
-MEANS = {STS_MEAN: ["stsb", "sts12"], TASK_MEAN: ["rte"]}
+MEAN_OF = {"stsb-test": STS_MEAN, "sts12": STS_MEAN, "med": RETRIEVAL_MEAN, "rte": TASK_MEAN}
 
 
 def cell(name, value=0.5):
-    return Cell(name, "k", lambda folder: {"value": value})
+    return Cell(name, "k", lambda folder: {"value": value}, MEAN_OF.get(name))
 
 
-CELLS = [cell("heldout"), cell("stsb"), cell("sts12"), cell("rte")]
+CELLS = [cell("heldout"), cell("stsb"), *(cell(name) for name in MEAN_OF)]
 
 
 def row(kind, budget=None, seed=None, **values):
@@ -34,11 +35,11 @@ def row(kind, budget=None, seed=None, **values):
 
 
 def full(kind, budget=None, seed=None, points=0.5):
-    return row(kind, budget, seed, heldout=1.0, stsb=points, sts12=points, rte=points)
+    return row(kind, budget, seed, heldout=1.0, stsb=points, **dict.fromkeys(MEAN_OF, points))
 
 
 def table_of(rows):
-    return collapsed(records(rows, CELLS, MEANS, {"L1": {"median_ms": 2.0, "q1_ms": 1.5, "q3_ms": 2.5}}))
+    return collapsed(records(rows, CELLS, {"L1": {"median_ms": 2.0, "q1_ms": 1.5, "q3_ms": 2.5}}))
 
 
 # ---- rows
@@ -137,9 +138,24 @@ def test_rows_stand_by_budget_and_several_seeds_as_their_mean():
 
 
 def test_a_mean_is_missing_where_a_task_is():
-    table = table_of([row("pick", 60.0, stsb=0.5, rte=0.5), full("teacher")])
-    assert value_of(table, "pick", 60.0, STS_MEAN) is None
+    table = table_of([row("pick", 60.0, stsb=0.1, sts12=0.5, rte=0.5), full("teacher")])
+    assert value_of(table, "pick", 60.0, STS_MEAN) is None, "without stsb-test"
     assert value_of(table, "pick", 60.0, TASK_MEAN) == 50.0
+    table = table_of([row("pick", 60.0, **{"stsb": 0.1, "stsb-test": 0.5, "sts12": 0.7})])
+    assert value_of(table, "pick", 60.0, STS_MEAN) == pytest.approx(60.0), "recipes are chosen on stsb"
+
+
+def test_each_text_is_encoded_once_and_stands_in_its_place():
+    asked = []
+
+    def encode(texts):
+        asked.extend(texts)
+        return np.array([[len(text)] for text in texts])
+
+    encoder = remembering(encode)
+    assert encoder(["a", "bb", "a"]).tolist() == [[1], [2], [1]]
+    assert encoder(["ccc", "bb"]).tolist() == [[3], [2]]
+    assert asked == ["a", "bb", "ccc"]
 
 
 def test_values_under_other_keys_do_not_count():
@@ -148,9 +164,10 @@ def test_values_under_other_keys_do_not_count():
 
 
 def test_the_markdown_has_every_row_with_costs_and_points():
-    lines = markdown(table_of([full("teacher"), full("pick", 60.0, points=0.875)]), ["stsb", "sts12", "rte"])
+    lines = markdown(table_of([full("teacher", points=0.9), full("pick", 60.0, points=0.875)]), ["stsb", *MEAN_OF])
     assert len({line.count("|") for line in lines}) == 1, "a cell too many or too few"
-    assert "| 60 % | pick | L1 | 500 M (50.0 %) | 5.0 M | 2.00 (1.50-2.50) | 1.000 | - | 87.5 |" in lines[-1]
+    assert "| 60 % | pick | L1 | 500 M (50.0 %) | 5.0 M | 2.00 (1.50-2.50) | 1.000 | - | 87.5 (97.2 %) |" in lines[-1]
+    assert lines[2].count("90.0 (100.0 %)") == 3 + 1 + len(MEAN_OF), "the teacher keeps all of itself"
 
 
 def test_the_picture_draws_each_kind_in_a_style_of_its_own():

@@ -23,8 +23,10 @@ from autodistil.objectives.term import Block, Mask, Term, TermOptions, embedding
 
 AUTO = "auto"
 DEFAULT = "relation-kl"
-DEFAULT_FOR_EMBEDDINGS = "relation-kl+embedding-similarity+10*last-hidden"
-"""Objective for sentence encoders, whose output is used as it is."""
+DEFAULT_FOR_EMBEDDINGS = "relation-kl+20*embedding-cosine"
+"""Objective for encoders of sentences and images, whose output is used as it is. Twice the cosine term is the squared
+error of embeddings, which sentence-transformers distils by; of the objectives tried it was best or level at every size
+(reports/LOG.md)."""
 DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
 
 

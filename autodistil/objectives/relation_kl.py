@@ -26,7 +26,13 @@ import torch
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.relations import hide_later, relation_log_softmax, row_weights, split_relation_heads
+from autodistil.objectives.relations import (
+    hide_later,
+    relation_head_pair,
+    relation_log_softmax,
+    row_weights,
+    split_relation_heads,
+)
 from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of, with_gradients
 
 logger = logging.getLogger(__name__)
@@ -45,7 +51,7 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
     if teacher.shared is not None:
         kept = teacher.shared.setdefault(("relation-kl", heads), [KeptRelations() for _ in kept])
     losses = [
-        relation_kl(split_relation_heads(ours, heads), split_relation_heads(theirs, heads), mask, known, options.causal)
+        relation_kl(*relation_head_pair(ours, theirs, heads), mask, known, options.causal)
         for ours, theirs, known in zip(student.attention, teacher.attention, kept, strict=True)
     ]
     return torch.stack(losses).sum()
@@ -56,9 +62,9 @@ def texts(block: Block, options: TermOptions) -> Tensor:
     losses = []
     for student, teacher, mask in block:
         sums = []
-        for part, ours in enumerate(student.attention):
+        for part, (ours, theirs) in enumerate(zip(student.attention, teacher.attention, strict=True)):
             relation, negative_entropy = _whole_relations(teacher, part, mask, options)
-            heads = split_relation_heads(ours.float(), options.relation_heads)
+            heads, _ = relation_head_pair(ours.float(), theirs, options.relation_heads)
             log_student = relation_log_softmax(heads, mask, options.causal)
             sums.append(negative_entropy - (relation * log_student).sum((1, 2, 3)))
         losses.append(torch.stack(sums).sum(0) / (tokens_of(teacher, mask) * options.relation_heads))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.relations import relation_log_softmax, row_weights, split_relation_heads
+from autodistil.objectives.relations import relation_head_pair, relation_log_softmax, row_weights
 from autodistil.objectives.term import Mask, Term, TermOptions, precise
 
 
@@ -17,7 +17,7 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
     """The error of Q-Q, K-K and V-V relations, summed over the three."""
     total = student.attention.query.new_zeros(())
     for pair in zip(student.attention, teacher.attention, strict=True):
-        heads = [split_relation_heads(precise(states), options.relation_heads) for states in pair]
+        heads = relation_head_pair(*map(precise, pair), options.relation_heads)
         ours, theirs = (relation_log_softmax(states, mask, options.causal).exp() for states in heads)
         total = total + ((ours - theirs).square().sum(-1) * row_weights(ours, mask)).sum()
     return total

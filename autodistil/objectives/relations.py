@@ -13,16 +13,39 @@ import torch
 from torch import Tensor
 
 
-def split_relation_heads(states: Tensor, relation_heads: int) -> Tensor:
-    """(batch, heads, seq, head_size) -> (batch, relation_heads, seq, heads * head_size / relation_heads).
+def relation_head_pair(ours: Tensor, theirs: Tensor, relation_heads: int) -> tuple[Tensor, Tensor]:
+    """The relation heads of a student and of its teacher, so that those of one number have the same meaning.
 
-    The width must be a multiple of `relation_heads`; no dimension is ever dropped.
+    The paper leaves open which dimensions a relation head has. Here head r has those that leave r when divided by A_r,
+    so the student's, which are the teacher's leading ones, are a share of the teacher's in every head, whatever the
+    width; of contiguous blocks, students of different widths would be taught different relations by the same weights.
+    A score A A^T is a sum over the dimensions of a head, so that of a share of them estimates the teacher's when it is
+    divided by the share: the student's states are scaled by (teacher width / width)^(1/4), which does it after the
+    scores of both were divided by the roots of their own d.
+
+    Args:
+        ours: the student's queries, keys or values, (batch, heads, seq, head_size).
+        theirs: the teacher's.
+        relation_heads: divides both widths; no dimension is ever dropped.
+
+    Returns:
+        (batch, relation_heads, seq, width / relation_heads) each.
     """
-    batch, heads, seq, head_size = states.shape
-    width = heads * head_size
-    assert width % relation_heads == 0, f"{relation_heads} relation heads do not divide width {width}"
-    joined = states.transpose(1, 2).reshape(batch, seq, width)
-    return joined.view(batch, seq, relation_heads, width // relation_heads).transpose(1, 2)
+    teacher, student = (split_relation_heads(states, relation_heads) for states in (theirs, ours))
+    share = student.shape[-1] / teacher.shape[-1]
+    return student if share == 1 else student * share**-0.25, teacher
+
+
+def split_relation_heads(states: Tensor, relation_heads: int) -> Tensor:
+    """(batch, heads, seq, head_size) -> (batch, relation_heads, seq, heads * head_size / relation_heads)."""
+    joined = joined_heads(states)
+    assert joined.shape[-1] % relation_heads == 0, f"{relation_heads} relation heads do not divide {joined.shape[-1]}"
+    return joined.unflatten(-1, (-1, relation_heads)).permute(0, 3, 1, 2)
+
+
+def joined_heads(states: Tensor) -> Tensor:
+    """(batch, heads, seq, head_size) -> (batch, seq, heads * head_size)."""
+    return states.transpose(1, 2).flatten(2)
 
 
 def relation_scores(states: Tensor) -> Tensor:

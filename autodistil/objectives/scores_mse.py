@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.relations import relation_scores, split_relation_heads
+from autodistil.objectives.relations import relation_head_pair, relation_scores
 from autodistil.objectives.term import Mask, Term, TermOptions, precise
 
 
@@ -18,7 +18,7 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
     """The mean over relation heads and pairs of real tokens of one text, summed over queries, keys and values."""
     total = student.attention.query.new_zeros(())
     for pair in zip(student.attention, teacher.attention, strict=True):
-        ours, theirs = (relation_scores(split_relation_heads(precise(x), options.relation_heads)) for x in pair)
+        ours, theirs = map(relation_scores, relation_head_pair(*map(precise, pair), options.relation_heads))
         if mask is None:
             total = total + mse_loss(ours, theirs)
             continue

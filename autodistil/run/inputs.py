@@ -209,7 +209,7 @@ class RunInputs:
             self.teacher.pooling,
             self.teacher.family.causal,
         )
-        self.folder.check_unchanged("objective", objective.name, "objective, as its teacher pools otherwise now")
+        self.folder.check_unchanged("objective", objective.name, "objective: its teacher pools otherwise, or the default is another now")
         return objective
 
     @property
@@ -338,7 +338,7 @@ class RunInputs:
     def scored_by(self) -> dict[str, str]:
         """What decides the held-out loss of given weights, by names for people; all equal, and losses compare."""
         measure = self.measure
-        heads = f" of {measure.options.relation_heads} relation heads" if measure.needs_attention else ""
+        heads = f" of {measure.options.relation_heads} aligned relation heads" if measure.needs_attention else ""
         layer = self.config.teacher_layer
         order = "none" if self.config.order == "none" else self.importance_order.fingerprint
         return {

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autodistil.objectives import relation_kl as module
 from autodistil.objectives.relation_kl import KeptRelations, relation_kl, relation_kl_autograd
-from autodistil.objectives.relations import split_relation_heads
+from autodistil.objectives.relations import relation_head_pair, relation_scores, split_relation_heads
 
 
 def random_case(seed, batch, heads, seq, d_student, d_teacher, padded):
@@ -130,4 +130,27 @@ def test_relation_heads_keep_every_dimension():
     states = torch.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
     split = split_relation_heads(states, 5)
     assert split.shape == (2, 5, 4, 3)
-    assert torch.equal(split.transpose(1, 2).flatten(2), states.transpose(1, 2).flatten(2))
+    assert torch.equal(split.flatten(1).sort().values, states.flatten(1).sort().values)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    relation_heads=st.sampled_from([1, 2, 4, 8]),
+    student_heads=st.integers(1, 4),
+    more=st.integers(0, 3),
+    seed=st.integers(0, 1000),
+)
+def test_a_relation_head_of_a_slice_is_a_share_of_the_teachers(relation_heads, student_heads, more, seed):
+    """So that students of all widths are taught the same relations by the rows that they share."""
+    generator = torch.Generator().manual_seed(seed)
+    teacher = torch.randn(2, student_heads + more, 3, 8, generator=generator)
+    student = teacher[:, :student_heads]
+    ours, theirs = relation_head_pair(student, teacher, relation_heads)
+    scale = ((student_heads + more) / student_heads) ** 0.25
+    torch.testing.assert_close(ours, scale * theirs[..., : ours.shape[-1]])
+
+
+def test_scores_of_a_share_of_the_dimensions_are_those_of_all_where_the_others_repeat_them():
+    student = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
+    scores = map(relation_scores, relation_head_pair(student, student.repeat(1, 4, 1, 1), 8))
+    torch.testing.assert_close(*scores)

@@ -88,7 +88,7 @@ def search(
         trials: students to evaluate.
         proxy: labelled task whose score ranks the students that the held-out loss leaves standing.
         data: folder of labelled tasks.
-        refine_top: best students of the front that are refined alone and ranked again.
+        refine_top: best students of the front that are refined alone and ranked again, 0 for none.
         latency_tables: such as `laptop=table.json`, for budgets such as `8ms@laptop`.
         threads: CPU threads.
         device: where to compute.

@@ -207,8 +207,9 @@ class RunConfig:
     proxy_top: Annotated[int, AtLeast(0)] = 16
     """Students that are scored by the task; 0 for all that have a loss."""
 
-    refine_top: Annotated[int, AtLeast(0)] = 0
-    """Best students of the front that are refined alone and ranked again; 0 for none."""
+    refine_top: Annotated[int | None, AtLeast(0)] = None
+    """Best students of the front that are refined alone and ranked again, 0 for none; the best one unless given, a
+    proxy task ranks the students or Ray trains them."""
     refine_steps: Annotated[int | None, AtLeast(1)] = None
     """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
@@ -256,6 +257,12 @@ class RunConfig:
             )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
+
+    @property
+    def num_finalists(self) -> int:
+        """Students of the front that a search refines: `refine_top`, or what stands in for it."""
+        alone = self.proxy in (None, "none") and not self.workers
+        return int(alone) if self.refine_top is None else self.refine_top
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON."""

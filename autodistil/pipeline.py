@@ -39,7 +39,7 @@ from autodistil.stages.costing import Measure, measure_here, profile_devices, se
 from autodistil.stages.exporting import export_candidate
 from autodistil.stages.measuring import device_notes, hold_budgets
 from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
-from autodistil.stages.refining import rank_refined, refine_finalists, refine_students
+from autodistil.stages.refining import rank_refined, refine_anew, refine_finalists
 from autodistil.stages.reporting import export_command, write_formats, write_report
 from autodistil.stages.searching import (
     budget_notes,
@@ -207,7 +207,7 @@ def refine(run: Run, pick: str, resume: bool = False) -> tuple[Refinement, Path]
     with run.folder.locked():
         problem, table = last_search(run.inputs)
         student_id = pick_student(table, pick)
-        refined = refine_students(run, [problem.candidates[student_id]], table, resume)[student_id]
+        refined = refine_anew(run, problem.candidates[student_id], table, resume)
         _ = rank_refined(run.inputs, table)
         return refined, report(run)
 

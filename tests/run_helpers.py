@@ -68,14 +68,14 @@ def write_corpus(path):
 
 
 def run_options(folder, tokenizer_dir, space, **options):
-    """Options of a short run, with its teacher, text and search space (YAML) written into `folder`."""
+    """Options of a short run without refining, with its teacher, text and space (YAML) written into `folder`."""
     (folder / "space.yaml").write_text(space)
     inputs = {
         "teacher": str(save_random_bert(folder / "teacher", tokenizer_dir)),
         "corpus": [str(write_corpus(folder / "corpus.txt"))],
         "space": str(folder / "space.yaml"),
     }
-    return {**inputs, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, **options}
+    return {**inputs, "batch_size": 2, "seq_len": 16, "heldout_sequences": 4, "refine_top": 0, **options}
 
 
 @dataclass

@@ -44,11 +44,16 @@ def check_settings(folder: Path, recipe: Recipe) -> None:
         raise RunError(
             f"{str(path)!r} is damaged ({error}); remove {str(folder)!r} to refine the student anew"
         ) from error
-    if (steps, rate) != (recipe.steps, recipe.learning_rate):
+    if (steps, rate) != settings_of(recipe):
         raise RunError(
             f"student {folder.name!r} was refined with {steps} steps at learning rate {rate:g}, not {recipe.steps} at "
             f"{recipe.learning_rate:g}; give these, or remove {str(folder)!r} to refine it anew"
         )
+
+
+def settings_of(recipe: Recipe) -> tuple[int, float]:
+    """What a refinement with a recipe has as its `Refinement.settings`."""
+    return recipe.steps, recipe.learning_rate
 
 
 def _has_weights(folder: Path) -> bool:

@@ -55,7 +55,7 @@ def hold_budgets(
     """
     table = rank(problem.possible)
     for _ in range(ROUNDS if _measurable(problem) else 0):
-        chosen = _in_question(max(1, run.config.refine_top), problem, table)
+        chosen = _in_question(max(1, run.config.num_finalists), problem, table)
         if not chosen:
             break
         _measure(run.inputs, run.superlms, problem, chosen, measure)

@@ -8,6 +8,7 @@ checkpointed in the run folder and nothing is trained twice.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from autodistil.config import RunConfig
 from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
-from autodistil.run.kept import begin_refinement, check_settings, read_refinements, write_refinement
+from autodistil.run.kept import begin_refinement, check_settings, read_refinements, settings_of, write_refinement
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
@@ -34,7 +35,7 @@ the best or close to it for four students after 12 to 48 steps, with SuperLMs of
 
 
 def refine_students(
-    run: Run, candidates: Sequence[Candidate], table: CandidateTable, resume: bool
+    run: Run, candidates: Sequence[Candidate], table: CandidateTable, resume: bool, alike: bool = True
 ) -> dict[str, Refinement]:
     """Refine those students that are not refined yet, and score them; returns the results of all of them.
 
@@ -43,6 +44,7 @@ def refine_students(
         candidates: the students.
         table: the candidates with their held-out losses.
         resume: go on with an interrupted refinement.
+        alike: what was refined before must have been so with the run's settings.
 
     Raises:
         RunError: one was refined with other settings, an interrupted refinement is there, or a file is damaged.
@@ -50,7 +52,7 @@ def refine_students(
     recipe, folder_of = refining_recipe(run.config, run.folder.resolved()), run.folder.refined_folder
     known = read_refinements(run.folder.refined_path)
     missing = [candidate for candidate in candidates if candidate.id not in known]
-    for candidate in candidates:
+    for candidate in candidates if alike else missing:
         check_settings(folder_of(candidate.id), recipe)
     check_interrupted(run.folder, [candidate.id for candidate in missing], folder_of, resume, "refining")
     if reused := [candidate.id for candidate in candidates if candidate.id in known]:
@@ -90,14 +92,29 @@ def refine_finalists(run: Run, problem: SearchProblem, table: CandidateTable, re
     Raises:
         RunError: see `refine_students`.
     """
-    chosen = table.front.best_first.ids[: run.config.refine_top]
-    refine_students(run, [problem.candidates[student_id] for student_id in chosen], table, resume)
+    chosen = [problem.candidates[student_id] for student_id in table.front.best_first.ids[: run.config.num_finalists]]
+    refine_students(run, chosen, table, resume, alike=run.config.refine_top is not None)
     return rank_refined(run.inputs, table)
+
+
+def refine_anew(run: Run, candidate: Candidate, table: CandidateTable, resume: bool) -> Refinement:
+    """Refine a student; what a search refined by itself, unasked, gives way where other settings are asked for.
+
+    Raises:
+        RunError: see `refine_students`.
+    """
+    config, resolved = run.config, run.folder.resolved()
+    unasked = refining_recipe(replace(config, refine_steps=None, refine_learning_rate=None), resolved)
+    known = read_refinements(run.folder.refined_path).get(candidate.id)
+    if known and known.settings == settings_of(unasked) != settings_of(refining_recipe(config, resolved)):
+        run.progress.say(f"{candidate.id} was refined by the search, {known}; refining it anew from its slice")
+        shutil.rmtree(run.folder.refined_folder(candidate.id))
+    return refine_students(run, [candidate], table, resume)[candidate.id]
 
 
 def rank_refined(inputs: RunInputs, table: CandidateTable) -> CandidateTable:
     """The candidates with what refining left in the run folder, ranked again; rewrites `candidates.csv`."""
-    table = table.refined(read_refinements(inputs.folder.refined_path), inputs.config.refine_top)
+    table = table.refined(read_refinements(inputs.folder.refined_path), inputs.config.num_finalists)
     table.write(inputs.folder.candidates_path, inputs.ranks_by_perplexity)
     return table
 

@@ -149,7 +149,7 @@ def last_search(inputs: RunInputs, budgets: Sequence[str] = ()) -> tuple[SearchP
     table = CandidateTable.read(folder.candidates_path, problem)
     if len(table.front) and best_id(table) in problem.unmeasured:
         table = table.under(problem.measured_only())
-    return problem, table.refined(read_refinements(folder.refined_path), inputs.config.refine_top)
+    return problem, table.refined(read_refinements(folder.refined_path), inputs.config.num_finalists)
 
 
 def verify_front(run: Run, problem: SearchProblem, table: CandidateTable) -> None:

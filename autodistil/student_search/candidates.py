@@ -366,6 +366,9 @@ class CandidateTable:
         if not rows:
             return []
         losses = "; ".join(f"{row.Index} {row.loss:.4f} -> {row.refined_loss:.4f}" for row in rows)
+        if len(rows) == 1:
+            worse = "" if rows[0].refined_loss < rows[0].loss else ", no better: its slice of the SuperLM is exported"
+            return [f"The best student was refined alone: {losses}{worse}."]
         verdict = "and their ranks flipped" if self.ranks_flipped else "which left their ranks as they were"
         return [f"The {len(rows)} best students of the front were refined alone, {verdict}; now, best first: {losses}."]
 

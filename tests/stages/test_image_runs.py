@@ -60,7 +60,7 @@ def test_a_search_scores_students_by_held_out_images(searched):
     assert run.inputs.text.unit == "images"
     assert run.inputs.text.num_heldout == len(run.inputs.heldout_texts) == 16
     assert run.inputs.seq_len == run.inputs.teacher.max_length
-    assert run.inputs.objective.name == "relation-kl+embedding-similarity+10*last-hidden"
+    assert run.inputs.objective.name == "relation-kl+20*embedding-cosine"
     assert run.inputs.objective.options.pooling == run.inputs.teacher.pooling
     assert result.student.max_difference <= 1e-5
     text = (run.folder.path / "report.html").read_text()

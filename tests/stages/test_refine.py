@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from autodistil import cli, pipeline
+from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, ExportError, RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.run.kept import read_refinements, write_refinement
@@ -243,6 +244,35 @@ def test_a_search_refines_its_finalists_side_by_side_and_ranks_them_again(run_fo
     page = result.report.read_text(encoding="utf-8")
     assert "best students of the front were refined alone" in page
     assert "Refined alone" in page
+
+
+def test_a_search_refines_its_pick_unless_told_otherwise(run_folder):
+    """What was refined before, however it was, will do."""
+    result = pipeline.search(open_run(run_folder, refine_top=None))
+    refined = read_refinements(run_folder / "refined")
+    assert list(refined) == [result.best]
+    assert [note for note in result.notes if "refined" in note] == [
+        f"The best student was refined alone: {result.best} {refined[result.best].loss_before:.4f} -> "
+        f"{refined[result.best].loss_after:.4f}."
+    ]
+    again = pipeline.search(open_run(run_folder, refine_top=None, refine_steps=STEPS + 1))
+    assert again.best == result.best
+    assert read_refinements(run_folder / "refined") == refined
+
+
+@pytest.mark.parametrize("options", [{"proxy": "stsb"}, {"workers": 2}, {"refine_top": 0}])
+def test_nothing_is_refined_unasked_where_a_task_ranks_or_ray_trains(options):
+    assert RunConfig(**options).num_finalists == 0
+    assert RunConfig().num_finalists == 1
+
+
+def test_refining_with_other_settings_takes_the_place_of_what_the_search_did_unasked(run_folder):
+    result = pipeline.search(Run.open(run_folder, {"refine_top": None}))
+    unasked = read_refinements(run_folder / "refined")[result.best]
+    asked, _ = pipeline.refine(open_run(run_folder), "best")
+    assert (unasked.steps, asked.steps) == (2, STEPS)
+    with pytest.raises(RunError, match=f"was refined with {STEPS} steps at learning rate .*, not {STEPS + 1} at"):
+        pipeline.refine(open_run(run_folder, refine_steps=STEPS + 1), "best")
 
 
 def test_a_second_search_reuses_what_is_refined(run_folder, monkeypatch):

@@ -62,7 +62,10 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         "proxy_top": ("K", "Students to score, 0 for all [default: 16]."),
     },
     "Refining": {
-        "refine_top": ("K", "Distil the K best of the front alone and rank them again [default: the best; 0 with a proxy task or Ray]."),
+        "refine_top": (
+            "K",
+            "Distil the K best of the front alone and rank them again [default: 1; 0 with a proxy task or Ray].",
+        ),
         "refine_steps": ("N", "Steps alone [default: half of those of the training]."),
     },
     "Machine": {

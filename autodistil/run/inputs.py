@@ -209,7 +209,8 @@ class RunInputs:
             self.teacher.pooling,
             self.teacher.family.causal,
         )
-        self.folder.check_unchanged("objective", objective.name, "objective: its teacher pools otherwise, or the default is another now")
+        what = "objective: its teacher pools otherwise, or the default is another now"
+        self.folder.check_unchanged("objective", objective.name, what)
         return objective
 
     @property

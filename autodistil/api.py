@@ -309,4 +309,4 @@ class SearchedRun:
         return f"<run {str(self.path)!r}: {len(self.front)} of {len(self.candidates)} students on the front>"
 
     def _repr_html_(self) -> str:
-        return front_html(self._table, str(self.path), self.budgets)
+        return front_html(self._table, str(self.path), self.budgets, self._problem.teacher)

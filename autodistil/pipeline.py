@@ -30,13 +30,15 @@ from pathlib import Path
 import pandas as pd
 
 from autodistil.errors import BudgetError
+from autodistil.evaluation.agreement import Agreement
 from autodistil.export.student_folder import ExportedStudent
 from autodistil.report.notebook import front_html
 from autodistil.run.run import Run
 from autodistil.run.tracking import Found, check_tracker
+from autodistil.stages.agreeing import agreement_of, beside_teacher
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
 from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
-from autodistil.stages.exporting import export_candidate
+from autodistil.stages.exporting import export_candidate, exported_weights
 from autodistil.stages.measuring import device_notes, hold_budgets
 from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
 from autodistil.stages.refining import rank_refined, refine_anew, refine_finalists
@@ -48,6 +50,8 @@ from autodistil.stages.searching import (
     perplexity_notes,
     run_search,
     skipped_notes,
+    teacher_notes,
+    teacher_of,
     unscored_notes,
     verify_front,
 )
@@ -56,6 +60,7 @@ from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.pick import PICKS, best_id, knee_id, pick_student
+from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import Progress
 
 
@@ -65,6 +70,8 @@ class SearchResult:
 
     run: Path
     budgets: tuple[str, ...]
+    teacher: TeacherRow
+    """The teacher beside its students; it is none of them, and `best` is the best of these."""
     best: str
     """Id of the feasible student with the lowest loss, or the highest score on the proxy task; where finalists were
     refined, of the best of these."""
@@ -75,11 +82,26 @@ class SearchResult:
     report: Path
     student: ExportedStudent
     """The best student, exported."""
+    answer: str | None
+    """What to say first where the teacher meets all budgets itself, such as `all-MiniLM-L6-v2 meets 5GFLOPs already:
+    1.44 GFLOPs.`; None where it does not, or was not measured."""
+    agreement: Agreement
+    """How near the best student is to the teacher, and how near the untrained slice of its shape was."""
     notes: tuple[str, ...]
     seconds: float
 
+    @property
+    def beside_teacher(self) -> str:
+        """The best student beside the teacher in a line: shares of its costs, and how near it is."""
+        return beside_teacher(self.teacher, self.table[self.best], self.agreement)
+
+    @property
+    def teacher_meets_budgets(self) -> bool:
+        """Whether the teacher is known to meet all budgets itself; `answer` says it."""
+        return self.answer is not None
+
     def _repr_html_(self) -> str:
-        return front_html(self.table, str(self.run), self.budgets)
+        return front_html(self.table, str(self.run), self.budgets, self.teacher)
 
     def export_command(self, pick: str) -> str:
         """The line that exports a student of this search."""
@@ -124,7 +146,7 @@ def search(
         of_sub_space = problem.possible.feasible.groupby(problem.table["sub_space"]).any()
         needed = [sub for sub in run.inputs.space.sub_spaces if of_sub_space[sub.name]]
         skipped = skipped_notes(run.superlms, needed)
-        notes = _say(run.progress, [*budget_notes(problem), *skipped])
+        notes = _say(run.progress, [*teacher_notes(problem), *budget_notes(problem), *skipped])
         check_study(run.config.study_storage)
         _ = read_measured(run.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(run.folder, run.config, run.inputs.teacher)
@@ -142,10 +164,27 @@ def search(
         student = export_candidate(run, problem, table, best, run.folder.student_folder(best), replace_existing=True)
         held = device_notes(problem, best)
         report = write_report(run, problem, table, [*held, *skipped], report_dir)
+        teacher = teacher_of(run, problem)
+        weights = exported_weights(run.folder, run.superlms, problem.candidates[best])
+        agreement = agreement_of(run, problem.candidates[best], weights.superlm, table[best].exported_loss)
+        notes += [agreement.warning] if agreement.warning else []
         budgets = tuple(budget.text for budget in problem.budgets)
         run.tracker.log_found(Found.of(budgets, table))
     seconds = time.perf_counter() - start
-    return SearchResult(run.folder.path, budgets, best, knee, table, report, student, (*notes, *held), seconds)
+    return SearchResult(
+        run=run.folder.path,
+        budgets=budgets,
+        teacher=teacher,
+        best=best,
+        knee=knee,
+        table=table,
+        report=report,
+        student=student,
+        answer=teacher.answer(problem.budgets),
+        agreement=agreement,
+        notes=(*notes, *held),
+        seconds=seconds,
+    )
 
 
 def _say(progress: Progress, notes: list[str]) -> list[str]:

@@ -13,9 +13,11 @@ from autodistil.space.shape import EncoderShape
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.teacher_row import TeacherRow
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
-TEACHER = {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}
+SIZES = {"num_layers": 6, "hidden_size": 384, "num_heads": 12, "head_size": 32, "intermediate_size": 1536}
+TEACHER = TeacherRow("all-MiniLM-L6-v2", axes=SIZES, costs={"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9})
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
 
 
@@ -50,7 +52,7 @@ def report_of(candidates, limit=5e8, training=True, scored=True, tasked=(), loss
         budgets=(Budget("flops", limit, None, "500MFLOPs"), Budget("params", 2e7, None, "20Mparams")),
         best=best_id(ranked) if some else None,
         knee=knee_id(ranked) if some else None,
-        teacher_costs=TEACHER,
+        teacher=TEACHER,
         seq_len=128,
         objective="relation-kl",
         provenance={"teacher": "all-MiniLM-L6-v2"},
@@ -75,6 +77,7 @@ def hostile_report(usual=None):
         title=EVIL,
         training=usual.training.assign(sub_space=EVIL),
         best=EVIL,
+        teacher=replace(usual.teacher, name=EVIL),
         notes=(EVIL,),
         provenance={EVIL: EVIL},
         export_command=EVIL,

@@ -17,6 +17,8 @@ import autodistil
 from autodistil import api
 from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, ExportError, RunError
+from autodistil.run.run import Run
+from autodistil.stages.searching import last_search
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -131,6 +133,27 @@ def test_a_student_is_scored_on_tasks(run, result, tmp_path):
     assert set(scores["task"]) == {"sentiment"}
     assert scores["mean"].between(0, 1).all()
     assert (result.run / "students" / result.best / "evaluation.json").is_file()
+
+
+def test_the_best_student_is_told_beside_the_teacher_and_the_slice_that_it_started_from(result):
+    """And the slice is the untrained SuperLM's, parameter by parameter."""
+    opened = Run.open(result.run)
+    candidate = last_search(opened.inputs)[0].candidates[result.best]
+    alone = opened.superlms.untrained(candidate)
+    whole = opened.superlms.new(opened.inputs.space.sub_space(candidate.sub_space))
+    ours, theirs = (one.extract(candidate.config).state_dict() for one in (alone, whole))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    found = result.agreement
+    assert found.loss == result.table[result.best].exported_loss
+    assert found.untrained_loss == opened.scorer.loss(alone, candidate.config)
+    assert found.rsa is None  # this teacher is no encoder of sentences
+    words = (result.report.read_text("utf-8"), (result.student.path / "README.md").read_text("utf-8"))
+    assert all(f"{found.untrained_loss:.4f}" in text for text in words)
+    assert result.answer == "small-bert meets 10MFLOPs already: 6.91 MFLOPs."
+    assert result.teacher_meets_budgets
+    assert "small-bert (teacher)" in result._repr_html_()
+    assert json.loads((result.run / "agreement.json").read_text())[result.best]["loss"] == found.loss
 
 
 def test_what_is_no_run_is_refused(tmp_path):

@@ -51,6 +51,10 @@ def _print_runs(found: Comparison) -> None:
         best = (run.best or "–", best_value(run, "value", ".4f"), flops)
         joint = "–" if run.on_joint_front is None else f"{run.on_joint_front:,}"
         rows.append((run.name, f"{len(run.students):,}", *best, *shares, joint))
+    for teacher in found.teachers:
+        loss = teacher.loss_text if found.measure == "loss" else "–"
+        none = ["–" for _ in (*volumes, "joint front")]
+        rows.append((f"{teacher.name} (teacher)", "–", "–", loss, f"{teacher.value('flops') / 1e6:,.1f}", *none))
     print_table(
         "Runs compared",
         ("run", "scored", "best", found.measure, "MFLOPs", *volumes, "joint front"),

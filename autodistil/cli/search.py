@@ -50,16 +50,20 @@ def search(
 
 
 def print_search(result: SearchResult) -> None:
-    """The front as a table, where the report lies and how to export."""
+    """The answer where the teacher will do, the front as a table, where the report lies and how to export."""
+    if result.answer is not None:
+        print_lines(f"{result.answer} Students under it, should you want them smaller:")
     _print_front(result)
     best = result.table[result.best]
     score = "" if best.score is None else f"score {best.score:.4f}, "
     refined = "" if best.refined_loss is None else f" -> {best.refined_loss:.4f} refined alone"
-    student = result.student
+    student, title = result.student, "best" if result.answer is None else "best student"
     print_lines(
-        f"best: {best.id}: {score}loss {best.loss:.4f}{refined}, {best.costs['flops'] / 1e6:,.1f} MFLOPs, "
+        f"{title}: {best.id}: {score}loss {best.loss:.4f}{refined}, {best.costs['flops'] / 1e6:,.1f} MFLOPs, "
         f"{best.costs['params'] / 1e6:.2f} M parameters, {best.costs['size_mb']:.1f} MB",
-        f"best student: {student.path} (reloaded and compared with the SuperLM: "
+        f"beside {result.teacher.name}: {result.beside_teacher}",
+        *([result.agreement.warning] if result.agreement.warning else []),
+        f"exported: {student.path} (reloaded and compared with the SuperLM: "
         f"largest difference {student.max_difference:.1e})",
         f"report: {result.report}",
         f"candidates: {result.run / 'candidates.csv'}",
@@ -75,6 +79,9 @@ def _print_front(result: SearchResult) -> None:
     scores = ["score"] if result.table.ranking.column == "score" else []
     scored = "score on the proxy task's train split; " if scores else ""
     columns = ["MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
+    teacher, none = result.teacher, ["–" for _ in scores]
+    costs = [teacher.value(column) for column in ("flops", "params", "size_mb")]
+    theirs = (f"{costs[0] / 1e6:,.1f}", f"{costs[1] / 1e6:.2f}", f"{costs[2]:.1f}", *none, teacher.loss_text, "–", "–")
     print_table(
         f"Pareto front under {' and '.join(result.budgets)}{more}",
         ["student", *columns],
@@ -89,8 +96,10 @@ def _print_front(result: SearchResult) -> None:
                 str(row.rank_in_sub_space),
             ]
             for row in shown
-        ],
-        caption=f"{scored}loss on held-out text; FLOPs are multiply-adds, batch 1",
+        ]
+        + [[f"{teacher.name} (teacher)", *theirs]],
+        caption=f"{scored}loss on held-out text{', the teacher’s 0 by definition' * (teacher.loss == 0)}; FLOPs are "
+        "multiply-adds, batch 1",
         right=columns,
         no_wrap=True,
     )
@@ -98,11 +107,15 @@ def _print_front(result: SearchResult) -> None:
 
 def search_json(result: SearchResult) -> dict[str, Any]:
     """A search result as plain values."""
+    from dataclasses import asdict
+
     return {
         "run": str(result.run),
         "budgets": list(result.budgets),
+        "teacher": {**result.teacher.to_dict(), "meets_budgets": result.teacher_meets_budgets},
         "best": result.table[result.best].to_dict(),
         "knee": result.table[result.knee].to_dict(),
+        "agreement": asdict(result.agreement),
         "pareto": [result.table[student_id].to_dict() for student_id in result.table.front.cheapest_first.ids],
         "report": str(result.report),
         "student": str(result.student.path),

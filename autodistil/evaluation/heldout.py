@@ -148,11 +148,16 @@ class HeldOutScorer:
         return partial(heldout.losses_of, heldout.forward_of(self.superlm_of(candidate.sub_space), candidate.config))
 
     @cached_property
-    def teacher_perplexity(self) -> float:
-        """The perplexity of a decoder, where the loss is that of the next token."""
+    def teacher_loss(self) -> float:
+        """The mean loss of the teacher against itself: 0 but for what looks at the next token."""
         heldout = self.heldout()
         states = dict(zip(map(id, heldout.batches), heldout.teacher_states, strict=True))
-        return math.exp(heldout.mean_of(lambda batch: states[id(batch)]))
+        return heldout.mean_of(lambda batch: states[id(batch)])
+
+    @property
+    def teacher_perplexity(self) -> float:
+        """The perplexity of a decoder, where the loss is that of the next token."""
+        return math.exp(self.teacher_loss)
 
     def loaded(self, candidates: Iterable[Candidate]) -> HeldOutScorer:
         """One that holds all that these need, so that it can be sent to another machine."""

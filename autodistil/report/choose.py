@@ -42,15 +42,16 @@ def dials(data: ReportData) -> list[Dial]:
         Dial(
             **asdict(cost_of(column)),
             limit=min((budget.limit for budget in data.budgets if budget.column == column), default=None),
-            teacher=data.teacher_costs.get(column),
+            teacher=data.teacher.costs.get(column),
         )
         for column in (*known, *data.table.at_lengths, *data.table.devices)
     ]
 
 
 def choosable(data: ReportData) -> pd.DataFrame:
-    """Scored students, best first by what they are exported with: refined weights count where they are better."""
+    """Scored students that save anything, best first by what they are exported with: the better of their weights."""
     known = by_rank(data)
+    known = known[~known["id"].isin(data.no_gain)]
     if data.table.ranking == BY_SCORE:
         return known
     return known.loc[CandidateTable(known).exported_losses.sort_values(kind="stable").index]

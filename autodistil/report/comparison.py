@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import cost_of, significant
+from autodistil.report.front import FAR, teacher_mark
 from autodistil.report.page import rendered
 from autodistil.report.style import (
     SYMBOLS,
@@ -23,6 +24,7 @@ from autodistil.report.style import (
     series_colour,
 )
 from autodistil.student_search.pareto import staircase
+from autodistil.student_search.teacher_row import TeacherRow
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Comparison:
     costs: tuple[str, ...]
     changes: tuple[Change, ...]
     notes: tuple[str, ...]
+    teachers: tuple[TeacherRow, ...] = ()
+    """Each once, as far as recorded: beside the runs, and part of no front."""
 
     @property
     def ranked(self) -> list[ComparedRun]:
@@ -85,6 +89,7 @@ class Comparison:
                 for change in self.changes
             ],
             "notes": list(self.notes),
+            "teachers": [teacher.to_dict() for teacher in self.teachers],
         }
 
 
@@ -113,7 +118,10 @@ def comparison_page(found: Comparison) -> str:
         notes=found.notes,
         measure=found.measure,
         costs={cost: cost_of(cost).name for cost in drawn},
-        runs=[list(_run_cells(found, run, number)) for number, run in enumerate(found.runs)],
+        runs=[
+            *(list(_run_cells(found, run, number)) for number, run in enumerate(found.runs)),
+            *(list(_teacher_cells(found, teacher)) for teacher in found.teachers),
+        ],
         changes=[
             [Cell("Kind", change.group, kind=TEXT), Cell("Option", change.option, kind=TEXT)]
             + [Cell(run.name, value, kind=TEXT) for run, value in zip(found.runs, change.values, strict=True)]
@@ -141,7 +149,9 @@ def overlay_figure(found: Comparison, cost: str) -> Spec:
     """The fronts of the ranked runs over one cost, their other students faint behind them."""
     values = pd.concat([run.students["value"] for run in found.ranked])
     costs = pd.concat([run.students[cost] for run in found.ranked])
-    x, y = Scale.over(costs), Scale.over(values, pad_low=0.08, pad_high=0.06, may_be_log=found.measure == "loss")
+    theirs = [teacher.value(cost) for teacher in found.teachers if teacher.value(cost) <= FAR * costs.max()]
+    x = Scale.over([*costs, *theirs])
+    y = Scale.over(values, pad_low=0.08, pad_high=0.06, may_be_log=found.measure == "loss")
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": 34, "b": 60},
         xaxis=x.axis(_axis_title(cost), tickformat="~s"),
@@ -150,7 +160,8 @@ def overlay_figure(found: Comparison, cost: str) -> Spec:
     )
     drawn = [(number, run) for number, run in enumerate(found.runs) if run.hypervolume is not None]
     traces = [trace for number, run in drawn for trace in _traces(run, cost, number, found.measure)]
-    return {"data": sorted(traces, key=lambda trace: trace["mode"] != "markers"), "layout": layout}
+    teachers = [mark for one in found.teachers for mark in teacher_mark(one, cost, x, y) if found.measure == "loss"]
+    return {"data": [*sorted(traces, key=lambda trace: trace["mode"] != "markers"), *teachers], "layout": layout}
 
 
 def _axis_title(cost: str) -> str:
@@ -201,6 +212,20 @@ def _run_cells(found: Comparison, run: ComparedRun, number: int) -> Iterator[Cel
         share = run.hypervolume[cost] if run.hypervolume else None
         yield Cell(f"HV {cost_of(cost).name}", or_dash(share, ".4f"), "" if share is None else share)
     yield Cell("On the joint front", or_dash(run.on_joint_front, ","), or_dash(run.on_joint_front, "", ""))
+
+
+def _teacher_cells(found: Comparison, teacher: TeacherRow) -> Iterator[Cell]:
+    """A teacher below the runs; it has no place among them."""
+    flops = teacher.value("flops")
+    yield Cell("Run", f"{teacher.name} (teacher)", teacher.name, TEXT)
+    yield Cell("Scored", "–", "")
+    yield Cell("Its best student", "–", "", TEXT)
+    by_loss = found.measure == "loss"
+    yield Cell(found.measure.capitalize(), teacher.loss_text if by_loss else "–", teacher.loss if by_loss else "")
+    yield Cell("MFLOPs", significant(flops / 1e6), flops)
+    for cost in found.costs:
+        yield Cell(f"HV {cost_of(cost).name}", "–", "")
+    yield Cell("On the joint front", "–", "")
 
 
 def best_value(run: ComparedRun, column: str, form: str, none: str = "–") -> str:

@@ -16,6 +16,7 @@ from autodistil.costs.units import COSTS, cost_of
 from autodistil.report.rows import STATES, UNPLACED, ReportData, staircase, students, sub_spaces
 from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
 from autodistil.space.student import DIMENSIONS
+from autodistil.student_search.teacher_row import TeacherRow
 
 HOVER_COLUMNS = (
     "id",
@@ -51,6 +52,7 @@ _RANKED = "loss %{customdata[11]:.4f} · rank %{customdata[12]} of all, %{custom
 _HOVER = {
     "front": f"{_CONFIG}{_RANKED} · on the front<extra></extra>",
     "dominated": f"{_CONFIG}{_RANKED}<extra></extra>",
+    "no_gain": f"{_CONFIG}loss %{{customdata[11]:.4f}} · no gain against the teacher<extra></extra>",
     "over": f"{_CONFIG}loss %{{customdata[11]:.4f}} · over budget<extra></extra>",
     "loss_only": f"{_CONFIG}{_RANKED} · not scored on the task<extra></extra>",
     "unscored": f"{_CONFIG}not scored<extra></extra>",
@@ -82,7 +84,9 @@ def front_figure(data: ReportData, column: str) -> Spec:
         legend=_LEGEND,
         **axes,
     )
-    return {"data": [_front_line(data, column), *_student_traces(data, table, column), *rings], "layout": layout}
+    teacher = [] if data.score_name is not None else teacher_mark(data.teacher, column, x, y)
+    traces = [_front_line(data, column), *_student_traces(data, table, column), *teacher, *rings]
+    return {"data": traces, "layout": layout}
 
 
 def _value_scale(data: ReportData) -> Scale:
@@ -140,7 +144,7 @@ def _student_traces(data: ReportData, table: pd.DataFrame, column: str) -> list[
     return sorted(traces, key=lambda trace: STATES.index(trace["meta"]["state"]), reverse=True)
 
 
-_LABELS = {"over": "over budget", "loss_only": "by loss only", "unscored": "not scored"}
+_LABELS = {"no_gain": "no gain", "over": "over budget", "loss_only": "by loss only", "unscored": "not scored"}
 """Names in the legend of the states that are not told apart by sub-space."""
 
 
@@ -156,7 +160,7 @@ def _points(data: ReportData, rows: pd.DataFrame, column: str, state: str, serie
         "y": rounded(rows[value]) if placed else [0] * len(rows),
         "name": _LABELS.get(state, as_text(name, 28)),
         "legendgroup": state if state in _LABELS else f"series-{series}",
-        "legendrank": {"over": 1001, "loss_only": 1002, "unscored": 1003}.get(state, 100 + series),
+        "legendrank": {"no_gain": 1000, "over": 1001, "loss_only": 1002, "unscored": 1003}.get(state, 100 + series),
         "marker": _marker(state, series, small=len(data.candidates) >= _CROWD),
         "hovertemplate": hover,
         "meta": {
@@ -174,6 +178,7 @@ def _marker(state: str, series: int, small: bool) -> Spec:
     styles: dict[str, Spec] = {
         "front": {"symbol": symbol, "size": 8 if small else 11, "color": series_colour(series), "line": ring},
         "dominated": {"symbol": symbol, "size": 5 if small else 8, "color": series_colour(series), "opacity": 0.42},
+        "no_gain": {"symbol": f"{symbol}-open", "size": 5 if small else 7, "color": "var(--dim)"},
         "over": {"symbol": f"{symbol}-open", "size": 5 if small else 7, "color": "var(--faint)"},
         "loss_only": {"symbol": "line-ns-open", "size": 9, "color": "var(--dim)", "opacity": 0.8},
         "unscored": {"symbol": "line-ns-open", "size": 9, "color": "var(--faint)", "opacity": 0.7},
@@ -281,7 +286,34 @@ def _pick(label: str, x: float, y: float, spot: tuple[int, int]) -> Spec:
 
 # ---- budgets and the teacher
 
-_FAR = 4.0
+
+def teacher_mark(teacher: TeacherRow, column: str, x: Scale, y: Scale) -> list[Spec]:
+    """The teacher's point over a cost, on the lower edge where its loss lies below an axis that is the students'.
+
+    None where its cost or loss is not known, or the cost too far off.
+    """
+    cost, loss, name = teacher.value(column), teacher.loss, as_text(teacher.name, 28)
+    if math.isnan(loss) or not 0 <= x.share(cost) <= 1:
+        return []
+    below = (loss <= 0 and y.log) or not 0 <= y.share(loss) <= 1
+    edge = y.low + 0.015 * (y.high - y.low)
+    words = f"{teacher.loss_text}{', below this axis' * below}"
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [cost],
+            "y": [(10**edge if y.log else edge) if below else loss],
+            "name": f"teacher {name}, loss {words}",
+            "legendrank": 2,
+            "marker": {"symbol": "star", "size": 14, "color": "var(--ink)"},
+            "cliponaxis": False,
+            "hovertemplate": f"<b>{name}</b> (teacher)<br>{cost_of(column).text(cost)} · loss {words}<extra></extra>",
+        }
+    ]
+
+
+FAR = 4.0
 """A limit this many times beyond everything else is pointed at instead of drawn to scale."""
 
 ROW_PX = 19
@@ -303,9 +335,9 @@ class Limit:
 def limits_on(data: ReportData, column: str) -> list[Limit]:
     """Budgets on this cost and the teacher's cost, cheapest first."""
     costs = data.candidates[column].astype(float)
-    low, high = (min(costs) / _FAR, max(costs) * _FAR) if len(costs) else (0.0, math.inf)
+    low, high = (min(costs) / FAR, max(costs) * FAR) if len(costs) else (0.0, math.inf)
     lines = [(f"budget {as_text(b.text)}", b.limit, "var(--limit)", "dash") for b in data.budgets if b.column == column]
-    teacher = data.teacher_costs.get(column, math.nan)
+    teacher = data.teacher.value(column)
     if teacher > 0:
         lines.append((f"teacher {cost_of(column).text(teacher)}", teacher, "var(--dim)", "dot"))
     placed = [Limit(*line, int(line[1] > high) - int(line[1] < low)) for line in lines]

@@ -13,6 +13,7 @@ from autodistil.report.picture import picture_figure
 from autodistil.report.rows import ReportData
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id
+from autodistil.student_search.teacher_row import TeacherRow
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -26,14 +27,14 @@ def plotly_figure(data: ReportData, cost: str) -> Figure:
     """
     from plotly.graph_objects import Figure
 
-    costs = [name for name in data.teacher_costs if name in data.table.frame] + data.table.devices
+    costs = [name for name in data.teacher.costs if name in data.table.frame and "@" not in name] + data.table.devices
     if cost not in costs:
         raise ConfigError(f"cost {cost!r}{suggest(cost, costs)} is no column of costs; allowed: {', '.join(costs)}")
     return Figure(picture_figure(data, cost))
 
 
-def front_html(table: CandidateTable, name: str, budgets: Sequence[str]) -> str:
-    """The front as an HTML table, for notebooks; the best student is marked."""
+def front_html(table: CandidateTable, name: str, budgets: Sequence[str], teacher: TeacherRow | None = None) -> str:
+    """The front as an HTML table, for notebooks; the best student is marked, and the teacher comes last."""
     front = table.front.cheapest_first.frame
     best = best_id(table) if len(front) else None
     marked = [f"{student} *" if student == best else student for student in front.index]
@@ -47,5 +48,10 @@ def front_html(table: CandidateTable, name: str, budgets: Sequence[str]) -> str:
             "rank": front["rank"],
         }
     ).set_axis(marked)
+    if teacher is not None:
+        flops, params, size = (teacher.value(column) for column in ("flops", "params", "size_mb"))
+        last = [f"{flops / 1e6:,.1f}", f"{params / 1e6:,.2f}", f"{size:,.1f}", *["–"] * (len(values) - 1)]
+        shown = shown.astype({"rank": object})
+        shown.loc[f"{teacher.name} (teacher)"] = [*last, teacher.loss_text, ""]
     title = escape(f"{name}: Pareto front under {' and '.join(budgets)}")
     return f"<p><b>{title}</b></p>{shown.to_html(escape=True)}"

@@ -24,8 +24,8 @@ from autodistil.report.rows import (
     budget_rows,
     by_rank,
     front_rows,
-    headline,
     key_figures,
+    lead,
     sentences,
     sub_space_rows,
 )
@@ -105,7 +105,8 @@ def page(data: ReportData) -> str:
 
 def markdown(data: ReportData) -> str:
     """The report as Markdown, for READMEs and issues: the pick, the front as a table, how far to trust it."""
-    front = [_markdown_cells(data, row) for row in front_rows(data).to_dict("records")]
+    rows = front_rows(data)
+    front = [_markdown_cells(data, row) for row in [*rows.to_dict("records"), *_teacher_record(data, rows)]]
     return _templates().get_template("report.md").render(**_words(data), front=front)
 
 
@@ -114,7 +115,7 @@ def _words(data: ReportData) -> dict[str, Any]:
     certificate = certificate_tables.certificate(data)
     return {
         "data": data,
-        "headline": headline(data),
+        "headline": lead(data),
         "key_figures": key_figures(data),
         "sentences": sentences(data),
         "budgets": _budget_table(data),
@@ -212,6 +213,7 @@ def _budget_table(data: ReportData) -> list[list[Cell]]:
             Cell("Budget", row.text, kind=TEXT),
             Cell("Limit", row.limit),
             Cell("Best student", row.best),
+            Cell("Teacher", row.teacher),
             Cell("Verdict", row.verdict, kind=TEXT),
         ]
         for row in budget_rows(data)
@@ -235,12 +237,22 @@ def _sub_space_table(data: ReportData) -> list[list[Cell]]:
 
 def _student_table(data: ReportData, rows: pd.DataFrame) -> list[list[Cell]]:
     refined = "refined_loss" in rows and data.candidates["refined_loss"].notna().any()
-    return [list(_student_cells(data, row, refined)) for row in rows.to_dict("records")]
+    shown = [*rows.to_dict("records"), *_teacher_record(data, rows)]
+    return [list(_student_cells(data, row, refined)) for row in shown]
+
+
+def _teacher_record(data: ReportData, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The teacher as the last of some rows; none where there are none, or its costs are not known."""
+    if not (len(rows) and data.teacher.costs):
+        return []
+    return [{**dict.fromkeys(rows, math.nan), **data.teacher.row, "series": None}]
 
 
 def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> Iterable[Cell]:
     flops = row["flops"]
-    yield Cell("Student", row["id"], row["id"], NAME, row["series"], picks(data, row["id"]))
+    name, is_teacher = row["id"], row["series"] is None
+    marks = ("teacher",) if is_teacher else picks(data, name)
+    yield Cell("Student", name, name, f"{NAME} teacher" if is_teacher else NAME, row["series"], marks)
     yield Cell("Layers", row["num_layers"], row["num_layers"])
     yield Cell("Hidden", row["hidden_size"], row["hidden_size"])
     yield Cell("Heads", f"{row['num_heads']} × {row['head_size']}", row["num_heads"])
@@ -248,12 +260,12 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
     for axis in (axis_of(size) for size in OPTIONAL_AXES if size in row):
         yield Cell(axis.heading.removesuffix(" size"), format(row[axis.size], axis.format), row[axis.size])
     yield Cell("MFLOPs", significant(flops / 1e6), flops)
-    yield Cell("of teacher", share(flops, data.teacher_costs.get("flops")) or "–", flops)
+    yield Cell("of teacher", share(flops, data.teacher.costs.get("flops")) or "–", flops)
     yield Cell("M params", significant(row["params"] / 1e6), row["params"])
     yield Cell("MB", significant(row["size_mb"]), row["size_mb"])
     if data.score_name is not None:
         yield Cell("Score", or_dash(row["score"]), or_dash(row["score"], none=""))
-    yield Cell("Loss", f"{row['loss']:.4f}", row["loss"])
+    yield Cell("Loss", data.teacher.loss_text if is_teacher else f"{row['loss']:.4f}", row["loss"])
     if refined:
         yield Cell("Refined alone", or_dash(row["refined_loss"]), or_dash(row["refined_loss"], "", none=""))
     for head, column in (("Rank", "rank"), ("in sub-space", "rank_in_sub_space")):
@@ -262,12 +274,14 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
 
 
 def picks(data: ReportData, student: str) -> tuple[str, ...]:
-    """Whether a student is `best` or `knee`, or both."""
-    return tuple(label for label, name in (("best", data.best), ("knee", data.knee)) if student == name)
+    """Whether a student is `best` or `knee`, or both, or `no gain` against the teacher."""
+    marks = tuple(label for label, name in (("best", data.best), ("knee", data.knee)) if student == name)
+    return (*marks, "no gain") if student in data.no_gain else marks
 
 
 def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
-    picked = ", ".join(picks(data, row["id"]))
+    is_teacher = row["series"] is None
+    picked = "teacher" if is_teacher else ", ".join(picks(data, row["id"]))
     return [
         Cell("Student", f"{row['id']} ({picked})" if picked else row["id"]),
         Cell("Layers", row["num_layers"]),
@@ -277,9 +291,9 @@ def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
         Cell("MFLOPs", significant(row["flops"] / 1e6)),
         Cell("M params", significant(row["params"] / 1e6)),
         Cell("MB", significant(row["size_mb"])),
-        *(Cell(name, significant(row[name])) for name in data.table.devices),
+        *(Cell(name, "–" if math.isnan(row[name]) else significant(row[name])) for name in data.table.devices),
         *(Cell(f"M{name}", significant(row[name] / 1e6)) for name in data.table.at_lengths),
-        *([Cell("Score", f"{row['score']:.4f}")] if data.score_name is not None else []),
-        Cell("Loss", f"{row['loss']:.4f}"),
-        Cell("Rank", f"{row['rank']:.0f}"),
+        *([Cell("Score", or_dash(row["score"]))] if data.score_name is not None else []),
+        Cell("Loss", data.teacher.loss_text if is_teacher else f"{row['loss']:.4f}"),
+        Cell("Rank", or_dash(row["rank"], ".0f")),
     ]

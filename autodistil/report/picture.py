@@ -71,7 +71,8 @@ def picture_figure(data: ReportData, cost: str = "flops") -> Spec:
     """The front over a cost with a title, in the light colours."""
     figure = front_figure(data, cost)
     costs = [f"{figure.value} ({figure.note})" for figure in key_figures(data)[:1] if figure.note]
-    subtitle = " · ".join([data.title, *costs])
+    answer = data.teacher.answer(data.budgets)
+    subtitle = " · ".join([data.title if answer is None else answer.removesuffix("."), *costs])
     layout = figure["layout"]
     layout["margin"]["t"] += 48
     layout["title"] = {

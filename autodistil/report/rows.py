@@ -5,6 +5,7 @@ Nothing here knows how it is drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ import pandas as pd
 
 from autodistil.costs.budget import Budget
 from autodistil.costs.units import COSTS, cost_of, share
+from autodistil.evaluation.agreement import Agreement
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate
+from autodistil.student_search.teacher_row import TeacherRow
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class ReportData:
     """Id of the best student."""
     knee: str | None
     """Id of the student at the knee of the front."""
-    teacher_costs: Mapping[str, float]
-    """`flops`, `params` and `size_mb` of the teacher, as far as known."""
+    teacher: TeacherRow
+    """The teacher, with its costs as far as known."""
     seq_len: int
     """Length at which FLOPs are counted."""
     objective: str
@@ -43,6 +46,10 @@ class ReportData:
     """How far to trust the search; what the candidates alone say where None."""
     devices: tuple[DeviceCost, ...] = ()
     """What students take on the devices of budgets; their columns are among those of the candidates."""
+    agreement: Agreement | None = None
+    """How near the best student is to the teacher."""
+    no_gain: tuple[str, ...] = ()
+    """Ids of students within every budget that are left out, as they save nothing against the teacher."""
     score_name: str | None = None
     """What the candidates' `score` is, where a proxy task ranks them, such as `stsb spearman`."""
 
@@ -54,9 +61,9 @@ class ReportData:
 
 # ---- students
 
-STATES = ("front", "dominated", "over", "loss_only", "unscored")
-"""States of students: on the Pareto front; feasible and scored; scored though over a budget; scored by loss but not by
-the task that ranks; never scored."""
+STATES = ("front", "dominated", "no_gain", "over", "loss_only", "unscored")
+"""States of students: on the Pareto front; feasible and scored; scored though they save nothing against the teacher;
+scored though over a budget; scored by loss but not by the task that ranks; never scored."""
 
 UNPLACED = ("loss_only", "unscored")
 """States of students that have no value of what ranks."""
@@ -66,8 +73,9 @@ def students(data: ReportData) -> pd.DataFrame:
     """The candidates, numbered from 0, with `state` and `series` (number of the sub-space, in order of appearance)."""
     table = data.candidates
     scored, has_loss = (np.isfinite(table[column]) for column in (data.table.ranking.column, "loss"))
-    states = [scored & table["feasible"] & table["pareto"], scored & table["feasible"], scored, has_loss]
-    state = np.select(states, STATES[:4], default=STATES[4])
+    feasible, no_gain = scored & table["feasible"], table["id"].isin(data.no_gain)
+    states = [feasible & table["pareto"], feasible, scored & no_gain, scored, has_loss]
+    state = np.select(states, STATES[:-1], default=STATES[-1])
     return table.assign(state=state, series=pd.factorize(table["sub_space"])[0])
 
 
@@ -109,6 +117,8 @@ class BudgetRow:
     limit: str
     best: str
     """Cost of the best student."""
+    teacher: str
+    """Cost of the teacher."""
     over: int
     """Students that cost more."""
     total: int
@@ -126,10 +136,13 @@ def budget_rows(data: ReportData) -> list[BudgetRow]:
     best = data.table.get(data.best)
     rows = []
     for budget in data.budgets:
-        cost, spent = cost_of(budget.column), None if best is None else best.value(budget.column)
-        words = "–" if spent is None else f"{cost.text(spent)} ({share(spent, budget.limit)})"
+        cost, spent = cost_of(budget.column), math.nan if best is None else best.value(budget.column)
+        ours, theirs = (
+            "–" if math.isnan(value) else f"{cost.text(value)} ({share(value, budget.limit)})"
+            for value in (spent, data.teacher.value(budget.column))
+        )
         over = int((data.candidates[budget.column] > budget.limit).sum())
-        rows.append(BudgetRow(budget.text, cost.text(budget.limit), words, over, len(data.table)))
+        rows.append(BudgetRow(budget.text, cost.text(budget.limit), ours, theirs, over, len(data.table)))
     return rows
 
 
@@ -162,6 +175,12 @@ def headline(data: ReportData) -> str:
     return "No student was scored."
 
 
+def lead(data: ReportData) -> str:
+    """The result in a sentence or two: that the teacher will do, where it meets every budget, then the best student."""
+    answer = data.teacher.answer(data.budgets)
+    return headline(data) if answer is None else f"{answer} Should you want it smaller: {headline(data)}"
+
+
 @dataclass(frozen=True)
 class KeyFigure:
     """A number about the best student that a reader takes home."""
@@ -179,12 +198,19 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     costs = [_cost_figure(data, column, best.costs[column]) for column in COSTS if column in best.costs]
     scores = [KeyFigure("Task score", f"{best.score:.4f}", data.score_name)] if data.score_name else []
     before = f"; {best.loss:.4f} before refined alone" if best.exported_loss != best.loss else ""
-    return [*costs, *scores, KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")]
+    near, found = [], data.agreement
+    if found is not None:
+        before += f"; the untrained slice {found.untrained_loss:.4f}"
+        if found.rsa is not None:
+            note = f"RSA; the untrained slice {found.untrained_rsa:.4f}"
+            near = [KeyFigure("Agreement with the teacher", f"{found.rsa:.4f}", note)]
+    loss = KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")
+    return [*costs, *scores, *near, loss]
 
 
 def _cost_figure(data: ReportData, column: str, value: float) -> KeyFigure:
     """A cost, without the word that its name says already, beside the teacher's where that is known."""
-    whole = data.teacher_costs.get(column)
+    whole = data.teacher.costs.get(column)
     ours, theirs = (COSTS[column].text(cost or 0.0).removesuffix(" parameters") for cost in (value, whole))
     part = share(value, whole)
     return KeyFigure(COSTS[column].name, ours, "" if part is None else f"{part} of teacher’s {theirs}")
@@ -205,6 +231,14 @@ def sentences(data: ReportData) -> list[str]:
             f"Ranked by {data.score_name} on the task’s train split: {tasked:,} students that the held-out loss left "
             "standing; dev and test splits were not read."
         )
+    if line := data.teacher.not_measured(data.budgets):
+        lines.append(line)
+    if data.no_gain:
+        who = data.no_gain[0] if len(data.no_gain) == 1 else f"{len(data.no_gain):,} students"
+        lines.append(
+            f"{who} would save nothing under these budgets against {data.teacher.name}: no gain, so without a rank and "
+            "never picked."
+        )
     if stopped := len(data.table.known("estimate")):
         lines.append(
             f"A race for the pick stopped {stopped:,} students that are surely worse; they have an estimate of their "
@@ -212,7 +246,21 @@ def sentences(data: ReportData) -> list[str]:
         )
     if data.budgets and len(table) and not feasible:
         lines.append(_nearest_miss(data))
-    return [*_knee_sentence(data), *lines, *data.notes]
+    return [*_agreement_sentences(data), *_knee_sentence(data), *lines, *data.notes]
+
+
+def _agreement_sentences(data: ReportData) -> Iterator[str]:
+    found, best = data.agreement, data.table.get(data.best)
+    if found is None or best is None:
+        return
+    if found.warning is not None:
+        yield found.warning
+    yield f"Beside {data.teacher.name} it has {data.teacher.shares({**best.costs, **best.devices})}."
+    if found.rsa is not None:
+        yield (
+            f"Agreement is RSA: the Spearman correlation, over all pairs of {found.texts:,} held-out texts, of the "
+            "cosine of their embeddings with the teacher’s; the untrained slice is what the student started from."
+        )
 
 
 def _knee_sentence(data: ReportData) -> Iterator[str]:

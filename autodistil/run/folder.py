@@ -7,6 +7,7 @@ metrics.jsonl, tensorboard/     training
 heldout.npy, vocabulary.npz     what students are scored on, and which tokens they keep where that is searched
 study.db, candidates.csv        search
 proxy.json                      task scores of students, where a proxy task ranks them
+agreement.json                  how near picks are to the teacher, and the slices that they started from
 report.html, report.png         report
 latency/                        measured students, where a budget is one of a device
 certificate.json                how far to trust the search
@@ -39,6 +40,9 @@ from autodistil.config import RUN_OPTIONS, RunConfig, layered, read_yaml, withou
 from autodistil.errors import ConfigError, RunError
 from autodistil.utils import disk_errors, installed_versions, make_folder, write_text
 
+FINALISTS, TEACHER = "-finalists", "-teacher"
+"""Latency tables beside that of the students by design."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -70,6 +74,7 @@ class RunFolder:
         self.study_path = path / "study.db"
         self.candidates_path = path / "candidates.csv"
         self.proxy_path = path / "proxy.json"
+        self.agreement_path = path / "agreement.json"
         self.report_path = path / "report.html"
         self.latency_path = path / "latency"
         self.certificate_path = path / "certificate.json"
@@ -94,9 +99,9 @@ class RunFolder:
         """Folder of one exported student."""
         return self.path / "students" / student_id
 
-    def latency_table(self, setting: str, finalists: bool = False) -> Path:
-        """What students were measured to take in one way of running them: those by design, or the finalists."""
-        return self.latency_path / f"{setting}{'-finalists' * finalists}.json"
+    def latency_table(self, setting: str, part: str = "") -> Path:
+        """What was measured in one way of running students: those by design, `FINALISTS`, or the `TEACHER`."""
+        return self.latency_path / f"{setting}{part}.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

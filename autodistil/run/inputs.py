@@ -45,7 +45,7 @@ from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.training.assistant import is_sub_space, load_assistant
-from autodistil.utils import Progress, listed, resolve_device
+from autodistil.utils import Progress, listed, resolve_device, shown
 
 SPACE_OF_TEACHER = {
     StudentConfig(6, 384, 12, 32, 1536): "minilm-l6-h384",
@@ -163,6 +163,11 @@ class RunInputs:
                 f"seq_len = {asked} is for text, this teacher reads every image as {positions} tokens; leave it out"
             )
         return teacher
+
+    @property
+    def teacher_name(self) -> str:
+        """The teacher as people call it: its name, its id on the Hub, or the last part of its path."""
+        return str(shown(self.config.teacher))
 
     @property
     def seq_len(self) -> int:
@@ -355,3 +360,9 @@ class RunInputs:
         """Held-out text as students with such a vocabulary read it, with the teacher's states."""
         spelled = None if vocab_size is None else self.spellings(vocab_size)
         return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, self.config.teacher_layer, spelled)
+
+    def read_embedded(self, vocab_size: int | None, most: int) -> HeldOut:
+        """The first held-out texts with the teacher's last hidden states, whatever students are measured by."""
+        spelled = None if vocab_size is None else self.spellings(vocab_size)
+        with_output = replace(self.measure, terms=((1.0, "last-hidden"),))
+        return HeldOut.build(self.ordered_teacher, self.heldout_texts[:most], with_output, spellings=spelled)

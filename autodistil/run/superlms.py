@@ -54,6 +54,11 @@ class SuperLMs:
         """A candidate as a SuperLM of its own, with its slice of the trained weights."""
         return self.of(candidate).alone(candidate.config, candidate.id)
 
+    def untrained(self, candidate: Candidate) -> SuperLM:
+        """A candidate as a SuperLM of its own, with the slice of the teacher that it started from."""
+        alone = SubSpace.of_student(candidate.id, candidate.config)
+        return self.new(alone, self.inputs.vocabulary_of(alone))
+
     def refined(self, candidate: Candidate) -> SuperLM:
         """A refined student as a SuperLM of its own, with its trained weights."""
         superlm, folder = self.alone(candidate), self.inputs.folder.refined_folder(candidate.id)

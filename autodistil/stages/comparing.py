@@ -23,6 +23,7 @@ from autodistil.run.folder import RunFolder
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pareto import hypervolumes, pareto_mask
 from autodistil.student_search.pick import best_id
+from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import shown
 
 _TEACHER = {
@@ -49,6 +50,8 @@ class _Run:
     table: CandidateTable
     scored_by: Mapping[str, str] | None
     """What decided its losses; None where that was not recorded."""
+    teacher: TeacherRow | None = None
+    """As it was recorded."""
 
     def value(self, by_score: bool) -> pd.Series:
         """What ranks: the task score, or the loss that the student is exported with; NaN where a student has none."""
@@ -95,6 +98,7 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
         tuple(costs),
         tuple(_changes(runs)),
         tuple(_notes(runs, ranked, by_score)),
+        tuple({run.teacher.name: run.teacher for run in runs if run.teacher}.values()),
     )
 
 
@@ -120,13 +124,14 @@ def _read(path: Path, name: str) -> _Run:
     folder = RunFolder(path)
     record = folder.record()
     facts = {**record.config.to_dict(), **record.resolved}
-    scored_by = facts.pop(_SCORED_BY, None)
+    scored_by, row = facts.pop(_SCORED_BY, None), facts.pop("teacher_row", None)
     space = record.resolved.get("space", {})
     facts["space"] = space.get("name", record.config.space)
     for sub_space, axes in space.get("sub_spaces", {}).items():
         facts[f"space.{sub_space}"] = "; ".join(f"{axis} {_text(values)}" for axis, values in axes.items())
     facts |= {f"version of {package}": number for package, number in record.versions.items()}
-    return _Run(name, path, facts, CandidateTable.read(folder.candidates_path), scored_by)
+    teacher = TeacherRow.of_dict(row) if row else None
+    return _Run(name, path, facts, CandidateTable.read(folder.candidates_path), scored_by, teacher)
 
 
 def _compared(

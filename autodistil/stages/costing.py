@@ -2,6 +2,7 @@
 
 latency/<setting>.json              students of the space, measured by design on this machine before anything is trained
 latency/<setting>-finalists.json    finalists of the search, measured as exported
+latency/<setting>-teacher.json      the teacher, measured in turns with the students by design
 
 Untrained slices of the teacher stand in for students while the model is fitted: weights do not change the time. A table
 that is given along takes the place of the first file. Nothing is measured twice; removing a file measures anew.
@@ -9,6 +10,7 @@ that is given along takes the place of the first file. Nothing is measured twice
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +18,18 @@ from typing import Protocol
 
 from autodistil.config import RunConfig
 from autodistil.costs.budget import Budget, DeviceBudget, read_budget
+from autodistil.costs.closed_form import budget_cost
 from autodistil.errors import RunError
 from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
+from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.profiling.device_costs import (
     DeviceCost,
     DeviceTarget,
     at_setting,
     check_peak_memory,
+    measured_values,
     named_tables,
     resolve_target,
 )
@@ -40,10 +45,14 @@ from autodistil.profiling.latency_table import (
 )
 from autodistil.profiling.profile import StudentSource, profile_students, table_header
 from autodistil.profiling.session import Plan
-from autodistil.run.folder import RunFolder
+from autodistil.run.facts import teacher_costs
+from autodistil.run.folder import FINALISTS, TEACHER, RunFolder
 from autodistil.run.inputs import RunInputs
-from autodistil.space.student import Candidate, StudentConfig
+from autodistil.space.axes import axis_of
+from autodistil.space.space import SubSpace
+from autodistil.space.student import SIZES, Candidate, StudentConfig
 from autodistil.student_search.problem import SearchProblem
+from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import Progress
 
 
@@ -62,10 +71,27 @@ def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
     parsed = {budget.text: _at_run_length(budget, inputs.seq_len) for budget in map(read_budget, budgets)}
     targets = targets_of(inputs.teacher, inputs.config, parsed.values())
     on_devices = {target.budget.text: _device_cost(inputs, target) for target in targets}
-    shape = inputs.teacher.encoder_shape
-    problem = SearchProblem(inputs.space, shape, tuple(parsed.values()), inputs.seq_len, on_devices)
+    shape, limits = inputs.teacher.encoder_shape, tuple(parsed.values())
+    teacher = _teacher_row(inputs, limits, targets)
+    problem = SearchProblem(inputs.space, shape, limits, inputs.seq_len, on_devices, teacher=teacher)
     problem.possible.check_feasible()
     return problem
+
+
+def _teacher_row(inputs: RunInputs, budgets: Sequence[Budget], targets: Sequence[DeviceTarget]) -> TeacherRow:
+    """The teacher with its costs, on devices where it was measured; its loss on what comes next is not known yet."""
+    dims, shape = inputs.teacher.dims, inputs.teacher.encoder_shape
+    forms = [budget for budget in budgets if not isinstance(budget, DeviceBudget)]
+    costs = {budget.column: float(budget_cost(budget, [dims], shape, inputs.seq_len)[0]) for budget in forms}
+    for target in targets:
+        path = inputs.folder.latency_table(target.key, TEACHER)
+        table = target.table or (read_table(path) if path.is_file() else None)
+        entries = at_setting(table.entries, target.setting) if table else ()
+        measured = measured_values(entries, target.budget.cost, upper=True).get(dims)
+        costs |= {target.budget.column: measured} if measured is not None else {}
+    axes = {size: axis_of(size).of(dims, shape) for size in SIZES}
+    loss = math.nan if any(term == NEXT_TOKEN for _, term in inputs.measure.terms) else 0.0
+    return TeacherRow(inputs.teacher_name, dims, axes, {**teacher_costs(inputs), **costs}, loss)
 
 
 def _at_run_length(budget: Budget, seq_len: int) -> Budget:
@@ -148,13 +174,22 @@ def _is_profiled(path: Path, target: DeviceTarget, memory: bool, force: bool) ->
 
 
 def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Measure) -> None:
-    students = {candidate.config for candidate in inputs.space.candidates}
+    students, teacher = {candidate.config for candidate in inputs.space.candidates}, inputs.teacher
     chosen = choose_students(list(students))
-    inputs.progress.say(f"measuring {len(chosen)} of {len(students)} students by design: {target.setting}")
+    inputs.progress.say(
+        f"measuring the teacher and {len(chosen)} of {len(students)} students by design: {target.setting}"
+    )
     with inputs.folder.locked():
         inputs.write_record()
-        table = measure(_stand_ins(inputs, chosen), target.setting, memory)
-        write_table(table, inputs.folder.latency_table(target.key), summed=True)
+        sources = _stand_ins(inputs, chosen)
+        if teacher.dims not in chosen:
+            alone = SubSpace.of_student("teacher", teacher.dims)
+            sources.append(source_of(teacher, SuperLM.from_teacher(teacher, alone), Candidate("teacher", teacher.dims)))
+        table = measure(sources, target.setting, memory)
+        parts = {"": set(chosen), TEACHER: {teacher.dims}}
+        for part, those in parts.items():
+            entries = tuple(entry for entry in table.entries if entry.student in those)
+            write_table(replace(table, entries=entries), inputs.folder.latency_table(target.key, part), summed=True)
 
 
 def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[StudentSource]:
@@ -203,7 +238,7 @@ def _kept_table(folder: RunFolder, target: DeviceTarget) -> LatencyTable:
 
 def read_finalists(folder: RunFolder, target: DeviceTarget) -> tuple[LatencyEntry, ...]:
     """The finalists that were measured at a target."""
-    path = folder.latency_table(target.key, finalists=True)
+    path = folder.latency_table(target.key, FINALISTS)
     return at_setting(read_table(path).entries, target.setting) if path.is_file() else ()
 
 
@@ -213,7 +248,7 @@ def add_finalists(folder: RunFolder, target: DeviceTarget, measured: LatencyTabl
     Raises:
         ProfileError: earlier ones are of another device.
     """
-    path = folder.latency_table(target.key, finalists=True)
+    path = folder.latency_table(target.key, FINALISTS)
     if path.is_file():
         earlier = read_table(path)
         check_device(earlier, measured.device)

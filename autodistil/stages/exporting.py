@@ -30,9 +30,10 @@ from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
+from autodistil.stages.agreeing import agreement_of, beside_teacher
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.measuring import device_notes
-from autodistil.stages.searching import whole_loss
+from autodistil.stages.searching import teacher_of, whole_loss
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable, Refinement
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
@@ -62,8 +63,15 @@ def export_candidate(
     trust = verdict(certificate_of(folder.certificate_path, table, student_id))
     loss = refinement.loss_after if refinement and refined else whole_loss(run.scorer, candidate, table)
     weights = str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"
+    agreement = agreement_of(run, candidate, superlm, loss)
+    teacher = teacher_of(run, problem)
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
+        f"beside {teacher.name}": f"{beside_teacher(teacher, row, agreement)}{'. ' if agreement.warning else ''}"
+        f"{agreement.warning or ''}",
+        **(
+            {"RSA": f"Spearman correlation of cosines, all pairs of {agreement.texts} texts"} if agreement.texts else {}
+        ),
         **perplexity_facts(inputs, run.scorer, loss),
         **({"refined": weights} if refinement else {}),
         **_task_facts(score_name(folder), table, student_id),

@@ -7,6 +7,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
 from functools import partial
 
 from autodistil.config import RunConfig
@@ -29,6 +30,7 @@ from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Race, Score
 from autodistil.student_search.study import ScoreStudents, Search, choose_sampler, num_evaluations
 from autodistil.student_search.study_storage import opening, study_storage
+from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import stop_on_interrupt
 
 
@@ -67,13 +69,29 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
             f"none of the {len(scores)} students scored has a finite held-out loss, so the training ended in weights "
             f"that are of no use; train with a lower learning rate than {config.learning_rate:g} in a run of its own"
         )
-    run.inputs.write_record(scored_by=run.inputs.scored_by)
-    losses = {student_id: found.loss for student_id, found in scores.items()}
+    run.inputs.write_record(scored_by=run.inputs.scored_by, teacher_row=teacher_of(run, problem).to_dict())
+    largest = _no_gain_losses(run, problem)
+    losses = {**largest, **{student_id: found.loss for student_id, found in scores.items()}}
     texts = {student_id: len(found.texts) for student_id, found in scores.items()}
+    texts = {**dict.fromkeys(largest, len(run.inputs.heldout_texts)), **texts}
     table = CandidateTable.of(problem).scored(losses, texts)
     share = table.frame["texts"].mean() / len(run.inputs.heldout_texts)
     run.progress.say(f"scored on {share:.0%} of the held-out text on average")
     return table
+
+
+def _no_gain_losses(run: Run, problem: SearchProblem) -> dict[str, float]:
+    """Losses of the largest students where they save nothing against the teacher: to look at, nothing picks them."""
+    largest = [Candidate(sub.name, sub.largest) for sub in problem.space.sub_spaces if run.superlms.is_trained(sub)]
+    shown = [one for one in largest if one.id in problem.no_gain]
+    return {one.id: run.scorer.loss(run.superlms.of(one), one.config) for one in shown}
+
+
+def teacher_of(run: Run, problem: SearchProblem) -> TeacherRow:
+    """The teacher as a row, with its own loss where that is not 0 by definition: of what comes next."""
+    teacher = problem.teacher
+    assert teacher is not None, "a problem of a run has its teacher"
+    return replace(teacher, loss=run.scorer.teacher_loss) if math.isnan(teacher.loss) else teacher
 
 
 def study_name(config: RunConfig, problem: SearchProblem, sampler: str) -> str:
@@ -165,6 +183,23 @@ def verify_front(run: Run, problem: SearchProblem, table: CandidateTable) -> Non
 def perplexity_notes(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> list[str]:
     """The perplexity of a student of this loss, beside the teacher's, as lines."""
     return [f"{name} {words}" for name, words in perplexity_facts(inputs, scorer, loss).items()]
+
+
+def teacher_notes(problem: SearchProblem) -> list[str]:
+    """What to say of the teacher: that it meets the budgets itself, and which students save nothing against it."""
+    teacher, none = problem.teacher, problem.no_gain
+    if teacher is None:
+        return []
+    answer = teacher.answer(problem.budgets)
+    said = [f"{answer} What follows is for those who want it smaller."] if answer else []
+    said += [line] if (line := teacher.not_measured(problem.budgets)) else []
+    if none:
+        who = none[0] if len(none) == 1 else f"{len(none):,} students, such as {none[0]},"
+        said.append(
+            f"{who} would save nothing of {' and '.join(problem.budget_costs.columns)} against {teacher.name}: "
+            "no gain, so never picked"
+        )
+    return said
 
 
 def budget_notes(problem: SearchProblem) -> list[str]:

@@ -17,6 +17,7 @@ from autodistil.profiling.device_costs import DeviceCost
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import Candidate
+from autodistil.student_search.teacher_row import TeacherRow
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class SearchProblem:
     lenient: bool = False
     """Students not measured yet meet the budget of a device where the lower end of their interval does: a prediction
     rules nobody out who may hold. Not of devices that cannot be measured here."""
+    teacher: TeacherRow | None = field(default=None, compare=False)
+    """What students are to be cheaper than; None: nobody asks."""
 
     @cached_property
     def candidates(self) -> dict[str, Candidate]:
@@ -79,8 +82,26 @@ class SearchProblem:
 
     @cached_property
     def feasible(self) -> pd.Series:
-        """Which students meet every budget, by id."""
+        """Which students meet every budget and save something of the teacher's costs, by id."""
+        return self._within & ~self._within.index.isin(self.no_gain)
+
+    @cached_property
+    def _within(self) -> pd.Series:
         return (self.excess <= 0).all(axis=1) & ~self.excess.index.isin(list(self.excluded))
+
+    @cached_property
+    def no_gain(self) -> list[str]:
+        """Ids of the students within every budget that save nothing of any budgeted cost against the teacher.
+
+        The teacher itself is to be preferred to them: they are not searched and never picked. None where nobody else
+        is left.
+        """
+        if self.teacher is None:
+            return []
+        columns = dict.fromkeys(budget.column for budget in self.budgets) or ["flops"]
+        configs = [candidate.config for candidate in self.space.candidates]
+        saves = self.teacher.saved_by(self.table[[*columns]], configs)
+        return [] if not (self._within & saves).any() else [str(i) for i in saves.index[self._within & ~saves]]
 
     @cached_property
     def possible(self) -> SearchProblem:

@@ -72,7 +72,10 @@ def test_a_search_fills_the_run_folder(searched):
     columns = {"id", "sub_space", "params", "flops", "size_mb", "loss", "feasible", "pareto"}
     assert axes | columns <= set(table.columns)
     assert table[table["feasible"]]["loss"].notna().all()
-    assert table[~table["feasible"]]["loss"].isna().all()
+    (shape,) = table[~table["feasible"]].dropna(subset="loss").to_dict("records")  # that of the teacher, to look at
+    assert shape["id"] == "base-L4-H64-A4-F256"
+    assert not shape["pareto"]
+    assert pd.isna(shape["rank"])
     record = yaml.safe_load((searched / "run.yaml").read_text())
     assert record["config"]["budgets"] == ["10MFLOPs"]
     assert record["versions"]["torch"]
@@ -83,7 +86,11 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     weights = {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
     assert run("search", "--budget", "5MFLOPs@64", "--budget", "4Mparams", "--run", searched, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"run", "budgets", "best", "knee", "pareto", "report", "student", "notes", "seconds"}
+    keys = {"run", "budgets", "teacher", "agreement", "best", "knee", "pareto", "report", "student", "notes", "seconds"}
+    assert set(result) == keys
+    assert result["teacher"]["name"] == "small-bert"
+    assert result["teacher"]["costs"]["flops@64"] > 5e6
+    assert not result["teacher"]["meets_budgets"]
     assert result["budgets"] == ["5MFLOPs@64", "4Mparams"]
     assert all(row["costs"]["flops@64"] <= 5e6 and row["costs"]["params"] <= 4e6 for row in result["pareto"])
     page = (searched / "report.html").read_text()
@@ -91,6 +98,23 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     assert "flops@64" in pd.read_csv(searched / "candidates.csv")
     assert result["best"]["loss"] == min(row["loss"] for row in result["pareto"])
     assert weights == {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+
+
+def test_a_budget_that_the_teacher_meets_is_answered_with_it(searched, capsys):
+    """And the students are found all the same; one that saves nothing is not handed back as if it were a gain."""
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+    out = capsys.readouterr().out
+    assert "small-bert meets 10MFLOPs already: 6.91 MFLOPs. Students under it, should you want them smaller:" in out
+    assert "base-L4-H64-A4-F256 would save nothing of 10MFLOPs against small-bert: no gain, so never picked" in out
+    (row,) = (line for line in out.splitlines() if "small-bert (teacher)" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")][1:] == ["6.9", "2.17", "8.7", "0", "–", "–"]
+    assert "best student: base-L" in out
+    assert "best student: base-L4-H64-A4-F256:" not in out
+    page = (searched / "report.html").read_text()
+    assert "small-bert meets 10MFLOPs already: 6.91 MFLOPs. Should you want it smaller: base-L" in page
+    assert run("search", "--budget", "10MFLOPs", "--budget", "5MFLOPs", "--run", searched) == 0
+    assert "already" not in capsys.readouterr().out
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
 
 
@@ -120,13 +144,13 @@ def test_an_export_says_how_many_in_budget_nobody_scored(searched, tmp_path, cap
     (folder / "study.db").unlink()
     assert run("search", "--budget", "10MFLOPs", "--sampler", "exhaustive", "--trials", "2", "--run", folder) == 0
     table = pd.read_csv(folder / "candidates.csv")
-    feasible = table[table["flops"] <= 5e6]
+    feasible = table[table["flops"] <= 4e6]
     assert feasible["loss"].notna().sum() == 1
     capsys.readouterr()
-    assert run("export", "--run", folder, "--budget", "5MFLOPs", "--to", tmp_path / "student") == 0
+    assert run("export", "--run", folder, "--budget", "4MFLOPs", "--to", tmp_path / "student") == 0
     said = capsys.readouterr().out
-    assert f"{len(feasible) - 1} of {len(feasible)} students within 5MFLOPs were not scored on all text" in said
-    assert f"--run '{folder}' --budget 5MFLOPs --trials {len(feasible)}\n" in said
+    assert f"{len(feasible) - 1} of {len(feasible)} students within 4MFLOPs were not scored on all text" in said
+    assert f"--run '{folder}' --budget 4MFLOPs --trials {len(feasible)}\n" in said
 
 
 def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):

@@ -22,6 +22,7 @@ from autodistil.student_search.certificate.assess import assess
 from autodistil.student_search.certificate.measured import CertificateLosses
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.teacher_row import TeacherRow
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
 
@@ -40,7 +41,7 @@ def searched():
         budgets=(),
         best=best_id(ranked),
         knee=knee_id(ranked),
-        teacher_costs={},
+        teacher=TeacherRow("teacher"),
         seq_len=128,
         objective="relation-kl",
         provenance={},

@@ -200,6 +200,20 @@ def test_bad_input_is_refused(two, tmp_path):
         compare_runs([two[0], unsearched])
 
 
+def test_teachers_stand_below_the_runs_and_on_no_front(tmp_path):
+    row = {"name": "my-teacher", "costs": {"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9}, "loss": 0.0}
+    runs = [write_run(tmp_path / name, resolved={"teacher_row": row}) for name in "ab"]
+    found, without = compare_runs(runs), compare_runs([write_run(tmp_path / name) for name in "cd"])
+    assert [teacher.name for teacher in found.teachers] == ["my-teacher"]
+    assert found.changes == ()
+    assert [run.hypervolume for run in found.runs] == [run.hypervolume for run in without.runs]
+    html = comparison_page(found)
+    assert "my-teacher (teacher)" in html
+    (mark,) = [trace for trace in overlay_figure(found, "flops")["data"] if "my-teacher" in trace["name"]]
+    assert mark["x"] == [1.4378e9]
+    assert found.to_dict()["teachers"] == [row]
+
+
 def test_an_infeasible_run_has_no_best_student_but_a_front(tmp_path):
     def infeasible(candidates):
         return candidates.assign(feasible=False, pareto=False)

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import math
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import astuple, replace
 from html import unescape
 
 import numpy as np
@@ -20,10 +21,11 @@ from report_helpers import EVIL, SHAPE, TEACHER, hostile_report, many, report_of
 from autodistil.costs.budget import Budget, read_budget
 from autodistil.costs.units import COSTS, cost_of, scaled, share
 from autodistil.errors import RunError
+from autodistil.evaluation.agreement import Agreement
 from autodistil.report import picture
-from autodistil.report.choose import dials
+from autodistil.report.choose import choosable, dials
 from autodistil.report.front import front_figure
-from autodistil.report.page import page, write_html
+from autodistil.report.page import markdown, page, write_html
 from autodistil.report.picture import find_chrome, write_png
 from autodistil.report.rows import (
     CURVE_POINTS,
@@ -32,6 +34,7 @@ from autodistil.report.rows import (
     front_rows,
     headline,
     key_figures,
+    lead,
     sentences,
     staircase,
     students,
@@ -134,8 +137,71 @@ def test_summary_names_the_best_and_its_share_of_the_teacher(usual):
     assert headline(usual) == f"{usual.best} is the best student under 500MFLOPs and 20Mparams."
     flops = key_figures(usual)[0]
     assert flops.value == COSTS["flops"].text(best["flops"])
-    assert share(best["flops"], TEACHER["flops"]) in flops.note
+    assert share(best["flops"], TEACHER.costs["flops"]) in flops.note
     assert usual.knee in sentences(usual)[0]
+
+
+def test_the_teacher_is_a_row_of_every_table_and_no_student(usual):
+    html = without_plotly(page(usual))
+    front, everyone = re.findall(r"<table>.*?</table>", html, re.DOTALL)[0:2]
+    for table in (front, everyone):
+        last = re.findall(r"<tr.*?</tr>", table, re.DOTALL)[-1]
+        assert ">all-MiniLM-L6-v2<" in last
+        assert "data-pick" not in last  # a click chooses students
+        assert ">1,438<" in last
+        assert ">100 %<" in last
+    assert budget_rows(usual)[0].teacher == "1.44 GFLOPs (288 %)"
+    assert "all-MiniLM-L6-v2" not in [row[0] for row in embedded(html)["students"]]
+    assert "\n| all-MiniLM-L6-v2 (teacher) | 6 | 384 |" in markdown(usual).replace("\\", "")
+
+
+def test_the_best_student_stands_beside_the_teacher_and_its_untrained_slice(usual):
+    found = Agreement(1.02, 1.5, 0.95, 0.91, 256)
+    data = replace(usual, agreement=found)
+    figures = {figure.label: figure for figure in key_figures(data)}
+    assert astuple(figures["Agreement with the teacher"])[1:] == ("0.9500", "RSA; the untrained slice 0.9100")
+    assert figures["Held-out loss"].note == "relation-kl; the untrained slice 1.5000"
+    beside, what = sentences(data)[:2]
+    assert re.fullmatch(r"Beside all-MiniLM-L6-v2 it has \d+ % of its FLOPs, \d+ % of its parameters\.", beside)
+    assert "all pairs of 256 held-out texts" in what
+    spoiled = sentences(replace(data, agreement=replace(found, rsa=0.9)))[0]
+    assert spoiled.startswith("It is worse than the untrained slice of the teacher that it started from: RSA 0.9000")
+    assert "RSA" not in page(replace(data, agreement=Agreement(1.02, 1.5)))  # a teacher without embeddings
+
+
+def test_a_budget_that_the_teacher_meets_is_said_first(usual):
+    roomy = replace(usual, budgets=(Budget("flops", 5e9, None, "5GFLOPs"),))
+    assert lead(roomy).startswith("all-MiniLM-L6-v2 meets 5GFLOPs already: 1.44 GFLOPs. Should you want it smaller: ")
+    assert lead(roomy).endswith(f"{usual.best} is the best student under 5GFLOPs.")
+    assert lead(usual) == headline(usual)  # one of the two is broken
+    assert "meets 5GFLOPs already" in picture.picture_figure(roomy)["layout"]["title"]["subtitle"]["text"]
+
+
+def test_a_student_that_saves_nothing_is_shown_and_not_offered(usual):
+    largest = "base-L6-H384-A12-F1536"
+    candidates = usual.candidates.assign(loss=usual.candidates["loss"].where(usual.candidates["id"] != largest, 0.5))
+    data = replace(with_candidates(usual, candidates), no_gain=(largest,))
+    table = students(data).set_index("id")
+    assert table.loc[largest, "state"] == "no_gain"
+    assert largest not in set(choosable(data)["id"])
+    assert any(f"{largest} would save nothing" in line for line in sentences(data))
+    assert re.search(rf">{largest}</button>\s*<span class=\"badge\">no gain<", page(data))
+
+
+@pytest.mark.parametrize("cost", ["flops", "params"])
+def test_the_teachers_point_is_in_the_chart_and_moves_no_scale(usual, cost):
+    figure = front_figure(usual, cost)
+    (mark,) = [trace for trace in figure["data"] if trace.get("name", "").startswith("teacher")]
+    assert mark["x"] == [TEACHER.costs[cost]]
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low < mark["y"][0] < low + 0.05 * (high - low)
+    assert mark["name"] == "teacher all-MiniLM-L6-v2, loss 0, below this axis"
+    without = front_figure(replace(usual, teacher=replace(TEACHER, loss=math.nan)), cost)
+    assert without["layout"]["yaxis"]["range"] == [low, high]
+    assert len(without["data"]) == len(figure["data"]) - 1
+    within = front_figure(replace(usual, teacher=replace(TEACHER, loss=1.05)), cost)
+    (mark,) = [trace for trace in within["data"] if trace.get("name", "").startswith("teacher")]
+    assert (mark["y"], mark["name"]) == ([1.05], "teacher all-MiniLM-L6-v2, loss 1.0500")
 
 
 def test_budgets_say_whether_they_bind(usual):
@@ -255,7 +321,7 @@ def test_every_colour_is_in_both_schemes(usual, scheme):
 
 def test_budget_and_teacher_lines_are_where_they_belong(usual):
     figure = front_figure(usual, "flops")
-    assert {shape["x0"] for shape in figure["layout"]["shapes"]} == {5e8, TEACHER["flops"]}
+    assert {shape["x0"] for shape in figure["layout"]["shapes"]} == {5e8, TEACHER.costs["flops"]}
     texts = [note["text"] for note in figure["layout"]["annotations"]]
     assert {"budget 500MFLOPs", "teacher 1.44 GFLOPs", "<b>best</b>", "<b>knee</b>"} <= set(texts)
 
@@ -379,7 +445,7 @@ def test_a_search_space_without_students_still_has_a_page(usual):
 
 
 def test_an_unknown_teacher_cost_is_left_out(usual):
-    data = replace(usual, teacher_costs={})
+    data = replace(usual, teacher=replace(TEACHER, costs={}))
     assert "teacher’s" not in without_plotly(page(data)).split("<script", 1)[0].split("<h2>", 1)[0]
 
 

@@ -22,6 +22,7 @@ from autodistil.space.files import load_space
 from autodistil.space.shape import EncoderShape
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.teacher_row import TeacherRow
 
 SHAPE = EncoderShape(30522, 514, None, pooler=True)
 CANDIDATES = load_space("minilm-l6-h384").candidates
@@ -47,7 +48,8 @@ def report_of(device):
     training = pd.DataFrame(columns=["sub_space", "step", "loss", "largest_loss", "smallest_loss"])
     return ReportData(
         "title", ranked, training, (BUDGET,),
-        best_id(ranked), knee_id(ranked), {"flops": 1e9}, 128, "relation-kl", {}, (), "export", devices=(device,),
+        best_id(ranked), knee_id(ranked), TeacherRow("teacher", costs={"flops": 1e9}), 128, "relation-kl", {}, (),
+        "export", devices=(device,),
     )  # fmt: skip
 
 

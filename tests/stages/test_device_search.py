@@ -74,7 +74,10 @@ def opened(tmp_path, options, *budgets, **more):
 def test_the_model_is_corrected_until_a_measured_student_holds(tmp_path, options):
     watch = FakeStopwatch()
     first = pipeline.search(opened(tmp_path, options, "9ms@cpu"), measure=watch)
-    assert len(watch.calls[0]) == 8
+    assert len(watch.calls[0]) == 8 + 1  # and the teacher, which is no student
+    teacher = first.teacher
+    assert teacher.costs["ms@cpu"] == pytest.approx(1.01 * (0.2 + 0.4 + 1e-5 * teacher.config.encoder_weights))
+    assert first.answer == f"{teacher.name} meets 9ms@cpu already: {teacher.costs['ms@cpu']:.2f} ms."
     limit = round(1.1 * first.candidates.loc[first.best, "ms@cpu predicted"], 4)
     for path in (first.run / "latency").glob("*-finalists.json"):
         path.unlink()
@@ -109,14 +112,14 @@ def test_time_memory_and_file_hold_together_and_with_closed_forms(tmp_path, opti
     assert row["ram_mb@cpu measured"] <= 30.6
     assert row["file_mb@cpu measured"] <= 0.08
     assert row["ms@cpu,seq=8 measured"] <= 0.9
-    assert len(list((result.run / "latency").glob("*.json"))) == 4  # two settings, design and finalists
+    assert len(list((result.run / "latency").glob("*.json"))) == 6  # two settings: design, finalists, and teacher
 
 
 def test_a_memory_budget_that_comes_later_measures_memory(tmp_path, options):
     pipeline.search(opened(tmp_path, options, "1ms@cpu"), measure=FakeStopwatch())
     watch = FakeStopwatch()
     result = pipeline.search(opened(tmp_path, options, "30.6MBram"), measure=watch)
-    assert len(watch.calls[0]) == 8
+    assert len(watch.calls[0]) == 8 + 1
     assert result.candidates.loc[result.best, "ram_mb@cpu measured"] <= 30.6
 
 
@@ -155,7 +158,7 @@ def table_elsewhere(tmp_path, options, device, batch=1):
     watch = FakeStopwatch()
     run = opened(tmp_path / "elsewhere", options, f"9ms@cpu,batch={batch}")
     pipeline.search(run, measure=watch)
-    design = read_table(next(path for path in run.folder.latency_path.glob("*.json") if "final" not in path.name))
+    design = read_table(next(path for path in run.folder.latency_path.glob("*seq16.json")))
     return write_table(replace(design, device=device), tmp_path / "table.json")
 
 
@@ -182,6 +185,9 @@ def test_a_table_of_this_device_is_used_and_its_finalists_are_measured_here(tmp_
     run = opened(tmp_path, options, "1ms@laptop", latency_tables=[f"laptop={table}"])
     result = pipeline.search(run, measure=watch)
     assert len(watch.calls[0]) < 8
+    assert "ms@laptop" not in result.teacher.costs
+    assert result.answer is None
+    assert any("itself was not measured" in note for note in result.notes)
     assert result.candidates.loc[result.best, "ms@laptop measured"] <= 1.0
 
 

@@ -5,7 +5,7 @@ corpus      one text file out of many sources, by weights
 shapes      what a person would choose by hand under a budget
 compute     multiply-adds of a training
 bench       the run that all rows share: trained once, searched once a budget
-slices, trained_alone, layer_reduction    the student of each row
+slices, trained_alone, layer_reduction, static    the student of each row
 students    that student as a Hugging Face folder
 cells       what is measured on such a folder, and the means of it
 latency     how long its forward takes

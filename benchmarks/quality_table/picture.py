@@ -70,7 +70,8 @@ def figure(table: pd.DataFrame, panels: list[str]) -> dict[str, Any]:
 
 def _traces(table: pd.DataFrame, panel: str, index: int) -> list[dict[str, Any]]:
     suffix = "" if index == 0 else str(index + 1)
-    kinds = list(dict.fromkeys(table.loc[table[panel].notna(), "kind"]))
+    drawn = table[panel].notna() & (table["flops_share"] > 0)  # the axis is logarithmic
+    kinds = list(dict.fromkeys(table.loc[drawn, "kind"]))
     return [
         {
             "type": "scatter",

@@ -24,6 +24,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "and layers in its own order, trained alone on as many tokens as a SuperLM",
         "layer-reduction": "what users of sentence-transformers would do: as many of the teacher's layers as fit, at "
         "full width, trained on its embeddings by that library and as its example does, on the sentences of a SuperLM",
+        "static": "a vector a token, made of the teacher by model2vec without text; no multiply-adds but a mean",
         "alone": "the pick's architecture trained alone by our whole recipe, as many steps as a SuperLM",
         "pick-refined": "our pick after `autodistil refine`",
         "pick-proxy": "the pick of a search by a labelled proxy task",
@@ -43,6 +44,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """Kind of row -> what it is, in the order in which rows are made: what matters most first."""
 SEEDS: Mapping[str, int] = MappingProxyType({"random-pick": 3})
 """Kinds with several rows a budget, one a seed."""
+WITHOUT_BUDGET = ("teacher", "static")
+"""Kinds that are one row."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class RowSpec:
 
     kind: str
     budget: float | None = None
-    """Percent of the teacher's FLOPs; None of the teacher."""
+    """Percent of the teacher's FLOPs; None of `WITHOUT_BUDGET`."""
     seed: int | None = None
 
     @property
@@ -68,7 +71,7 @@ def plan(kinds: Iterable[str], budgets: Iterable[float]) -> list[RowSpec]:
 
 
 def _of_kind(kind: str, budgets: Iterable[float]) -> Iterator[RowSpec]:
-    if kind == "teacher":
+    if kind in WITHOUT_BUDGET:
         yield RowSpec(kind)
         return
     for budget in budgets:

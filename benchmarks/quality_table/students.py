@@ -27,6 +27,7 @@ from quality_table.drafts import Draft, student_facts
 from quality_table.layer_reduction import make_layer_reduction
 from quality_table.rows import RowSpec
 from quality_table.settings import digest
+from quality_table.static import make_static
 
 MAKERS: Mapping[str, Callable[[Bench, RowSpec], Draft]] = MappingProxyType(
     {
@@ -49,6 +50,7 @@ FOLDERS: Mapping[str, Callable[[Bench, RowSpec, Path], dict[str, Any]]] = Mappin
         "layer-reduction": make_layer_reduction,
         "layer-reduction-our-rate": make_layer_reduction,
         "layer-reduction-equal-compute": make_layer_reduction,
+        "static": make_static,
     }
 )
 """Makers of other libraries: they write a folder, and return what the table says of it."""

@@ -11,6 +11,7 @@ cells       what is measured on such a folder, and the means of it
 latency     how long its forward takes
 rows        a JSON file a row; what is done is not done again
 table       rows -> CSV and Markdown
+published   figures of others, with their sources
 goals       which of the stated goals hold
 picture     quality over FLOPs
 page        all that as Markdown

@@ -1,7 +1,7 @@
 """Layer reduction, what users of sentence-transformers would do instead of a search, made by that library itself.
 
 A student keeps some of the teacher's layers at full width and learns its embeddings by their mean squared error, with
-the settings of the library's example `model_distillation_layer_reduction.py` (`MSELoss`, AdamW with a peak learning
+the settings of the library's example model_distillation_layer_reduction (`MSELoss`, AdamW with a peak learning
 rate of 1e-4, a tenth of the steps to warm up, linear decay, one epoch, fp16 on GPUs), from
 https://github.com/huggingface/sentence-transformers/tree/main/examples/sentence_transformer/training/distillation
 

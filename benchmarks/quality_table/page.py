@@ -13,6 +13,7 @@ from autodistil.utils import installed_versions
 from quality_table.bench import Bench
 from quality_table.goals import Goal
 from quality_table.layer_reduction import LEARNING_RATE
+from quality_table.published import published_lines
 from quality_table.rows import KINDS, Row
 from quality_table.settings import Settings
 from quality_table.table import markdown
@@ -44,6 +45,12 @@ def page(
             "## Goals",
             "",
             *(goal.line for goal in answers),
+            "",
+            "## Published",
+            "",
+            "Public results of models of about this size, trained by others on other text; none is measured here.",
+            "",
+            *published_lines(),
             "",
             "## Rows",
             "",

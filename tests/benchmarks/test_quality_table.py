@@ -10,6 +10,7 @@ from quality_table.cells import RETRIEVAL_MEAN, STS_MEAN, TASK_MEAN, Cell, remem
 from quality_table.goals import goals
 from quality_table.make import make_row
 from quality_table.picture import figure
+from quality_table.published import PUBLISHED, published_lines
 from quality_table.rows import KINDS, WITHOUT_BUDGET, Row, RowSpec, RowStore, plan
 from quality_table.slices import random_students
 from quality_table.students import Made
@@ -174,6 +175,16 @@ def test_the_picture_draws_each_kind_in_a_style_of_its_own():
     table = table_of([full(kind, None if kind in WITHOUT_BUDGET else 60.0) for kind in KINDS])
     traces = figure(table, [STS_MEAN])["data"]
     assert len({(trace["line"]["color"], trace["marker"]["symbol"]) for trace in traces}) == len(KINDS)
+
+
+def test_published_figures_stand_with_their_sources():
+    head, _, *lines = published_lines()
+    assert {line.count("|") for line in lines} == {head.count("|")}
+    assert "| 82.0 |" in lines[0], "all-MiniLM-L6-v2 on STS-B test"
+    assert all("](https://github.com/embeddings-benchmark/results/" in line for line in lines)
+    for model in PUBLISHED.values():  # 30,522 words, 514 other rows and a norm, then layers, then a pooler
+        layer = 4 * 384 * 385 + 384 * 1536 * 2 + 1536 + 384 + 4 * 384
+        assert not model.layers or model.params == (30_522 + 514 + 2) * 384 + model.layers * layer + 384 * 385
 
 
 # ---- goals

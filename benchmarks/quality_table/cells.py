@@ -29,6 +29,7 @@ from autodistil.tasks.collection import Collection
 from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from quality_table.bench import Bench
 from quality_table.settings import FINETUNED, PROBES, SIMILARITY, digest
+from quality_table.static import is_static, static_encoder
 
 HELDOUT = "heldout"
 COMPARABLE = ("relation-kl", "embedding-similarity")
@@ -54,6 +55,8 @@ class Cell:
     """Folder -> `value` (a fraction, or a loss) and what belongs to it."""
     mean: str | None = None
     """The column of `MEANS` that it counts in."""
+    of_embeddings: bool = False
+    """It needs nothing but embeddings; others need an encoder with layers."""
 
     @property
     def id(self) -> str:
@@ -135,9 +138,14 @@ class _Encoders:
     def of(self, folder: Path) -> Encoder:
         if folder not in self._kept:
             self._kept.clear()
-            encode = folder_encoder(EvaluatedModel.open(str(folder)), self.bench.device, _LENGTH)
-            self._kept[folder] = remembering(encode)
+            self._kept[folder] = remembering(_encoder(folder, self.bench))
         return self._kept[folder]
+
+
+def _encoder(folder: Path, bench: Bench) -> Encoder:
+    if is_static(folder):
+        return static_encoder(folder, _LENGTH)
+    return folder_encoder(EvaluatedModel.open(str(folder)), bench.device, _LENGTH)
 
 
 def remembering(encode: Encoder) -> Encoder:
@@ -159,13 +167,15 @@ def _embedding_cell(bench: Bench, encoders: _Encoders, name: str, data: TaskData
     options = EvaluationSettings(max_length=_LENGTH, max_train=rows)
 
     def measure(folder: Path) -> dict[str, Any]:
-        model = FolderModel(EvaluatedModel.open(str(folder)), str(bench.device), lambda: encoders.of(folder))
+        model = FolderModel(
+            EvaluatedModel(str(folder), folder, users_own=False), str(bench.device), lambda: encoders.of(folder)
+        )
         (scores,) = METHODS[method](model, data, options, bench.progress).scores
         metric = next(iter(scores))
         return {"value": scores[metric], "metric": metric, "rows": len(data.evaluated), **scores}
 
     decisive = [data.fingerprint, data.evaluated_name, _LENGTH, *([rows] if method == "probe" else [])]
-    return Cell(name, digest(decisive), measure, None if name == _CHOSEN_ON else _MEAN_OF[method])
+    return Cell(name, digest(decisive), measure, None if name == _CHOSEN_ON else _MEAN_OF[method], of_embeddings=True)
 
 
 # ---- fine-tuning

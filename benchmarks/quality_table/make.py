@@ -59,7 +59,8 @@ def make_table(settings: Settings, progress: Progress) -> MadeTable:
 def make_row(bench: Bench, store: RowStore, spec: RowSpec, columns: Sequence[Cell]) -> Row:
     """A row with its student and the columns' cells; what is there is not made again."""
     row = store.read(spec, row_key(bench, spec))
-    missing = [cell for cell in columns if cell.id not in row.cells]
+    fitting = [cell for cell in columns if cell.of_embeddings or spec.kind != "static"]
+    missing = [cell for cell in fitting if cell.id not in row.cells]
     if row.student and not missing:
         return row
     try:
@@ -102,10 +103,10 @@ def write_table(bench: Bench, store: RowStore, final: bool = True) -> Path:
 
 
 def _latencies(bench: Bench, rows: Sequence[Row], final: bool) -> dict[str, dict[str, float]]:
-    """Of the architectures whose student is still there."""
+    """Of the architectures whose student is still there; a static model runs no forward of transformers."""
     if not final:
         return {}
-    made = {row.student["label"]: _made(bench, row) for row in rows}
+    made = {row.student["label"]: _made(bench, row) for row in rows if row.spec.kind != "static"}
     folders = {label: student.folder for label, student in made.items() if student is not None}
     with bench.progress.track("measuring latency", 0):
         settings = bench.settings

@@ -12,11 +12,13 @@ from autodistil.data.sources import DEFAULT_CORPUS
 from autodistil.utils import installed_versions
 from quality_table.bench import Bench
 from quality_table.goals import Goal
+from quality_table.layer_reduction import LEARNING_RATE
+from quality_table.published import published_lines
 from quality_table.rows import KINDS, Row
 from quality_table.settings import Settings
 from quality_table.table import markdown
 
-_PACKAGES = ("autodistil", "torch", "transformers", "scikit-learn", "scipy", "numpy")
+_PACKAGES = ("autodistil", "torch", "transformers", "sentence-transformers", "scikit-learn", "scipy", "numpy")
 
 
 def page(
@@ -44,6 +46,12 @@ def page(
             "",
             *(goal.line for goal in answers),
             "",
+            "## Published",
+            "",
+            "Public results of models of about this size, trained by others on other text; none is measured here.",
+            "",
+            *published_lines(),
+            "",
             "## Rows",
             "",
             *(f"- `{kind}`: {what}." for kind, what in KINDS.items()),
@@ -63,6 +71,11 @@ def _conditions(bench: Bench, rows: Sequence[Row]) -> Iterator[str]:
     yield f"- Our training: {_training_words(rows)}, objective {objective.name}, {recipe}, seed {config.seed}."
     rate = settings.hand_made_rate or config.learning_rate
     yield f"- Hand-made training: relation-kl alone, packed sequences of {config.seq_len}, learning rate {rate:g}."
+    yield (
+        "- Layer reduction: sentence-transformers' MSELoss, learning rate "
+        f"{LEARNING_RATE:g}, of the choices of layers the one of the least squared error of held-out embeddings "
+        "before training."
+    )
     if settings.data is not None:
         yield f"- Probes: at most {settings.probe_rows:,} training rows, the penalty chosen on a fifth of them."
         yield f"- Fine-tuning: {_finetuning_words(settings)}."

@@ -25,13 +25,13 @@ _PANELS = {
 _OURS = "#c2410c"
 _COLOURS = (
     *("#111827", "#1d4ed8", "#15803d", "#7e22ce", "#0e7490", "#a16207", "#be185d"),
-    *("#4d7c0f", "#475569", "#b91c1c", "#0369a1", "#86198f", "#065f46"),
+    *("#4d7c0f", "#475569", "#b91c1c", "#0369a1", "#86198f", "#065f46", "#92400e"),
 )
 _SYMBOLS = (
     *("square", "circle", "diamond", "triangle-up", "triangle-down", "cross", "x"),
     *("star", "pentagon", "hexagon", "hourglass", "bowtie", "triangle-left"),
 )
-"""One of each a kind, in the order of `KINDS`."""
+"""One of each a kind, in the order of `KINDS`; their numbers have no common divisor, so no pair comes twice."""
 
 
 def write_picture(table: pd.DataFrame, path: Path) -> Path | None:
@@ -70,7 +70,8 @@ def figure(table: pd.DataFrame, panels: list[str]) -> dict[str, Any]:
 
 def _traces(table: pd.DataFrame, panel: str, index: int) -> list[dict[str, Any]]:
     suffix = "" if index == 0 else str(index + 1)
-    kinds = list(dict.fromkeys(table.loc[table[panel].notna(), "kind"]))
+    drawn = table[panel].notna() & (table["flops_share"] > 0)  # the axis is logarithmic
+    kinds = list(dict.fromkeys(table.loc[drawn, "kind"]))
     return [
         {
             "type": "scatter",

@@ -22,6 +22,9 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "pick": "our pick: lowest held-out loss in budget, a slice of its SuperLM as it is",
         "hand-made": "a person's choice: MiniLMv2 relations only, packed sequences, the teacher's leading dimensions "
         "and layers in its own order, trained alone on as many tokens as a SuperLM",
+        "layer-reduction": "what users of sentence-transformers would do: as many of the teacher's layers as fit, at "
+        "full width, trained on its embeddings by that library and as its example does, on the sentences of a SuperLM",
+        "static": "a vector a token, made of the teacher by model2vec without text; no multiply-adds but a mean",
         "alone": "the pick's architecture trained alone by our whole recipe, as many steps as a SuperLM",
         "pick-refined": "our pick after `autodistil refine`",
         "pick-proxy": "the pick of a search by a labelled proxy task",
@@ -33,11 +36,16 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "random-teacher": "the pick's architecture distilled alone by our recipe from a random teacher of that shape",
         "hand-made-equal-compute": "hand-made, trained for the multiply-adds of all our SuperLMs by the number "
         "of budgets",
+        "layer-reduction-our-rate": "layer-reduction at the learning rate of our recipe",
+        "layer-reduction-equal-compute": "layer-reduction, trained for the multiply-adds of all our SuperLMs by the "
+        "number of budgets",
     }
 )
 """Kind of row -> what it is, in the order in which rows are made: what matters most first."""
 SEEDS: Mapping[str, int] = MappingProxyType({"random-pick": 3})
 """Kinds with several rows a budget, one a seed."""
+WITHOUT_BUDGET = ("teacher", "static")
+"""Kinds that are one row."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class RowSpec:
 
     kind: str
     budget: float | None = None
-    """Percent of the teacher's FLOPs; None of the teacher."""
+    """Percent of the teacher's FLOPs; None of `WITHOUT_BUDGET`."""
     seed: int | None = None
 
     @property
@@ -63,7 +71,7 @@ def plan(kinds: Iterable[str], budgets: Iterable[float]) -> list[RowSpec]:
 
 
 def _of_kind(kind: str, budgets: Iterable[float]) -> Iterator[RowSpec]:
-    if kind == "teacher":
+    if kind in WITHOUT_BUDGET:
         yield RowSpec(kind)
         return
     for budget in budgets:

@@ -1,12 +1,13 @@
 """The student of each row, exported as a Hugging Face folder, whatever it comes from: all are measured alike.
 
-Each maker yields a SuperLM with the student in it; exporting checks the folder against it, its parameters against the
-closed form and its FLOPs against fvcore.
+Most makers yield a SuperLM with the student in it; exporting checks the folder against it, its parameters against the
+closed form and its FLOPs against fvcore. Those of other libraries write the folder themselves.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from autodistil.costs.closed_form import COST_COLUMNS, cost_table
+from autodistil.costs.closed_form import COST_COLUMNS
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import export_student
 from autodistil.run.facts import teacher_costs
@@ -22,9 +23,11 @@ from autodistil.stages.exporting import card_times
 from autodistil.utils import write_text
 from quality_table import slices, trained_alone
 from quality_table.bench import Bench, Skip
-from quality_table.drafts import Draft
+from quality_table.drafts import Draft, student_facts
+from quality_table.layer_reduction import make_layer_reduction
 from quality_table.rows import RowSpec
 from quality_table.settings import digest
+from quality_table.static import make_static
 
 MAKERS: Mapping[str, Callable[[Bench, RowSpec], Draft]] = MappingProxyType(
     {
@@ -42,6 +45,15 @@ MAKERS: Mapping[str, Callable[[Bench, RowSpec], Draft]] = MappingProxyType(
         "random-teacher": trained_alone.random_teacher_draft,
     }
 )
+FOLDERS: Mapping[str, Callable[[Bench, RowSpec, Path], dict[str, Any]]] = MappingProxyType(
+    {
+        "layer-reduction": make_layer_reduction,
+        "layer-reduction-our-rate": make_layer_reduction,
+        "layer-reduction-equal-compute": make_layer_reduction,
+        "static": make_static,
+    }
+)
+"""Makers of other libraries: they write a folder, and return what the table says of it."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,14 @@ def row_key(bench: Bench, spec: RowSpec) -> str:
 
 
 _RATE: Mapping[str, Callable[[Bench], Any]] = MappingProxyType({"rate": lambda bench: bench.settings.hand_made_rate})
+_BUDGETS: Mapping[str, Callable[[Bench], Any]] = MappingProxyType(
+    {"budgets": lambda bench: len(bench.settings.budgets)}
+)
 _EXTRA: Mapping[str, Mapping[str, Callable[[Bench], Any]]] = MappingProxyType(
     {
         "hand-made": _RATE,
-        "hand-made-equal-compute": {**_RATE, "budgets": lambda bench: len(bench.settings.budgets)},
+        "hand-made-equal-compute": {**_RATE, **_BUDGETS},
+        "layer-reduction-equal-compute": _BUDGETS,
         "pick-proxy": {"proxy": lambda bench: bench.settings.proxy},
     }
 )
@@ -87,19 +103,29 @@ def make(bench: Bench, spec: RowSpec) -> Made:
     record = folder.with_suffix(".json")
     if not (record.is_file() and folder.is_dir()):
         begun = time.perf_counter()
-        draft = MAKERS[spec.kind](bench, spec)
-        facts = _export(draft, folder)
+        if spec.kind in FOLDERS:
+            facts = _written(bench, spec, folder)
+        else:
+            facts = _export(MAKERS[spec.kind](bench, spec), folder)
         write_text(record, json.dumps({**facts, "seconds": round(time.perf_counter() - begun, 1)}, indent=1))
     return Made(folder, json.loads(record.read_text(encoding="utf-8")))
 
 
+def _written(bench: Bench, spec: RowSpec, folder: Path) -> dict[str, Any]:
+    building = folder.with_name(f".{folder.name}.tmp")
+    for path in (building, folder):
+        shutil.rmtree(path, ignore_errors=True)
+    facts = FOLDERS[spec.kind](bench, spec, building)
+    building.rename(folder)
+    return facts
+
+
 def _export(draft: Draft, folder: Path) -> dict[str, Any]:
     run, candidate = draft.run, draft.candidate
-    row = cost_table([candidate], run.inputs.teacher.encoder_shape, run.config.seq_len).iloc[0]
-    costs = {name: row[name].item() for name in COST_COLUMNS}
+    named = student_facts(run, candidate)
+    costs = {name: named[name] for name in COST_COLUMNS}
     check_flops(draft.superlm, candidate, costs["flops"], run.config.seq_len)
-    teacher = teacher_costs(run.inputs)
-    for_card = {**costs, "teacher": teacher, "seq_len": run.config.seq_len}
+    for_card = {**costs, "teacher": teacher_costs(run.inputs), "seq_len": run.config.seq_len}
     facts = {key: str(value) for key, value in draft.facts.items()}
     export_student(
         draft.superlm,
@@ -111,8 +137,7 @@ def _export(draft: Draft, folder: Path) -> dict[str, Any]:
         replace_existing=True,
         times=card_times,
     )
-    share = costs["flops"] / teacher["flops"]
-    return {"label": candidate.config.label, "id": candidate.id, **costs, "flops_share": share, **draft.facts}
+    return {**named, **draft.facts}
 
 
 def _teacher(bench: Bench) -> Made:

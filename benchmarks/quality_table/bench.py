@@ -161,7 +161,8 @@ class Bench:
 
     def _search(self, budget: float, proxy: str | None) -> Found:
         self.trained()  # all sub-spaces, whatever this budget needs: they are trained side by side
-        options = {**NO_PROXY, "budgets": [f"{self.limit(budget) / 1e6:.3f}MFLOPs"]}
+        options: dict[str, Any] = {**NO_PROXY, "budgets": [f"{self.limit(budget) / 1e6:.3f}MFLOPs"]}
+        options["refine_top"] = self.settings.training.get("refine_top", 0)  # `pick-refined` is a row of its own
         if proxy is not None:
             options |= {"proxy": proxy, "data": str(self.settings.data)}
         # A new run: one that was opened under another budget holds its configuration.

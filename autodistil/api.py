@@ -290,7 +290,7 @@ class SearchedRun:
         Args:
             pick: `best`, `knee` or an id.
             steps: optimiser steps; a share of the SuperLM's unless given.
-            learning_rate: its peak; a share of the SuperLM's unless given.
+            learning_rate: its peak; the SuperLM's unless given.
             resume: go on with an interrupted refinement.
 
         Raises:

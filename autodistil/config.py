@@ -158,8 +158,9 @@ class RunConfig:
     """Micro-batches that a step is cut into, to save memory; its gradient stays that of the whole batch."""
     seq_len: Annotated[int, AtLeast(8)] = 128
     """Tokens per training sequence, and the length at which costs are stated."""
-    learning_rate: Annotated[float, Above(0)] = 1e-3
-    """Peak learning rate of AdamW; the best of those tried for short trainings (reports/LOG.md)."""
+    learning_rate: Annotated[float, Above(0)] = 5e-4
+    """Peak learning rate of AdamW. Of those tried for short trainings (reports/LOG.md) small students want twice as
+    much, and large ones, which start near the teacher, keep more of its retrieval at less."""
     warmup: Annotated[float, AtLeast(0)] = 0.1
     """Share of the steps with rising learning rate."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.01
@@ -213,7 +214,7 @@ class RunConfig:
     refine_steps: Annotated[int | None, AtLeast(1)] = None
     """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
-    """Peak learning rate of a refinement; a share of `learning_rate` unless given (`stages.refining.RATE_SHARE`)."""
+    """Peak learning rate of a refinement; `learning_rate` unless given."""
 
     # The machine: never changes what is computed, but for rounding.
     threads: Annotated[int | None, AtLeast(1), AtMost(1024)] = None

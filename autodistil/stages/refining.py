@@ -29,9 +29,6 @@ from autodistil.training.trainer import SuperLMTrainer
 
 STEPS_SHARE = 0.5
 """Steps alone, as a share of those of the SuperLM. One student a step instead of four: about an eighth of the time."""
-RATE_SHARE = 0.25
-"""Peak learning rate, as a share of the SuperLM's, whose training ended near zero. Of 0.05, 0.1, 0.25, 0.5 and 1 it was
-the best or close to it for four students after 12 to 48 steps, with SuperLMs of 1e-3 and 2e-3."""
 
 
 def refine_students(
@@ -120,7 +117,7 @@ def rank_refined(inputs: RunInputs, table: CandidateTable) -> CandidateTable:
 
 
 def refining_recipe(config: RunConfig, resolved: Mapping[str, Any]) -> Recipe:
-    """The recipe of the run's SuperLMs but for the number of steps and the peak learning rate."""
+    """The recipe of the run's SuperLMs but for the number of steps, and the peak learning rate where one is given."""
     steps = config.refine_steps or max(1, round(STEPS_SHARE * resolved["train_steps"]))
-    rate = config.refine_learning_rate or RATE_SHARE * config.learning_rate
+    rate = config.refine_learning_rate or config.learning_rate
     return replace(recipe_of(config, steps), learning_rate=rate)

@@ -16,9 +16,9 @@ from autodistil.objectives.term import Mask, Term, TermOptions, precise
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """The error of Q-Q, K-K and V-V relations, summed over the three."""
     total = student.attention.query.new_zeros(())
-    for pair in zip(student.attention, teacher.attention, strict=True):
-        heads = relation_head_pair(*map(precise, pair), options.relation_heads)
-        ours, theirs = (relation_log_softmax(states, mask, options.causal).exp() for states in heads)
+    for states, of_teacher in zip(student.attention, teacher.attention, strict=True):
+        heads = relation_head_pair(precise(states), precise(of_teacher), options.relation_heads)
+        ours, theirs = (relation_log_softmax(head, mask, options.causal).exp() for head in heads)
         total = total + ((ours - theirs).square().sum(-1) * row_weights(ours, mask)).sum()
     return total
 

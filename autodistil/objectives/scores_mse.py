@@ -17,8 +17,9 @@ from autodistil.objectives.term import Mask, Term, TermOptions, precise
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """The mean over relation heads and pairs of real tokens of one text, summed over queries, keys and values."""
     total = student.attention.query.new_zeros(())
-    for pair in zip(student.attention, teacher.attention, strict=True):
-        ours, theirs = map(relation_scores, relation_head_pair(*map(precise, pair), options.relation_heads))
+    for states, of_teacher in zip(student.attention, teacher.attention, strict=True):
+        heads = relation_head_pair(precise(states), precise(of_teacher), options.relation_heads)
+        ours, theirs = (relation_scores(head) for head in heads)
         if mask is None:
             total = total + mse_loss(ours, theirs)
             continue

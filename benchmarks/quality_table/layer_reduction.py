@@ -5,7 +5,8 @@ the settings of the library's example model_distillation_layer_reduction (`MSELo
 rate of 1e-4, a tenth of the steps to warm up, linear decay, one epoch, fp16 on GPUs), from
 https://github.com/huggingface/sentence-transformers/tree/main/examples/sentence_transformer/training/distillation
 
-It sees the sentences of our SuperLMs' training, as many a step. The example keeps evenly spread layers; here all
+It sees the sentences of our SuperLMs' training, step by step in the same order: those of a step are of like length, so
+that little is padding, and the teacher embeds each once for all rows. The example keeps evenly spread layers; here all
 choices are tried, or where there are many those that the example names and the one from the first to the last layer.
 The choice whose embeddings are nearest to the teacher's on held-out sentences before any training is taken, so nothing
 that is reported decides it.
@@ -17,16 +18,20 @@ import copy
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
+from torch.utils.data import SequentialSampler
 
 from autodistil.data.batch import PADDING
+from autodistil.evaluation.embedding import Encoder
 from autodistil.space.student import Candidate
 from quality_table.bench import Bench, Skip
+from quality_table.cells import remembering
 from quality_table.compute import own_step_cost, run_cost
 from quality_table.drafts import budget_of, student_facts
 from quality_table.rows import RowSpec
@@ -51,7 +56,7 @@ def make_layer_reduction(bench: Bench, spec: RowSpec, folder: Path) -> dict[str,
     dims = truncated(teacher.dims, teacher.encoder_shape, run.config.seq_len, bench.limit(budget_of(spec)))
     if dims is None:
         raise Skip("not one layer of full width fits into the budget")
-    source = sentence_transformer(bench)
+    source, embed = sentence_transformer(bench)
     bench.trained()
     heldout = _texts(bench, run.inputs.heldout_texts)
     layers, error = best_layers(source, heldout, layer_choices(teacher.dims.num_layers, dims.num_layers))
@@ -63,26 +68,33 @@ def make_layer_reduction(bench: Bench, spec: RowSpec, folder: Path) -> dict[str,
     texts = [one for step in range(steps) for one in _texts(bench, text.step_samples(step))]
     student = reduced(source, layers)
     with bench.progress.track(f"layer reduction to {', '.join(map(str, layers))}", steps) as advance:
-        train(student, source, texts, text.samples_a_step, rate, run.config.seed, lambda: advance(1))
+        train(student, texts, embed(texts), text.samples_a_step, rate, run.config.seed, lambda: advance(1))
     student.save(str(folder), create_model_card=False)
     tokens = steps * int(run.folder.resolved()["tokens_a_step"])
     facts = {"steps": steps, "tokens": tokens, "training_flops": steps * a_step, "learning_rate": rate}
     return {**student_facts(run, Candidate(spec.kind, dims)), **facts, "layers": layers, "untrained_mse": error}
 
 
-def sentence_transformer(bench: Bench) -> SentenceTransformer:
-    """The teacher as sentence-transformers loads it, on the bench's device and cut at the run's length."""
+def sentence_transformer(bench: Bench) -> tuple[SentenceTransformer, Encoder]:
+    """The teacher as sentence-transformers loads it, and its embeddings, of which each text has one for all rows."""
     teacher = bench.run.inputs.teacher
     if teacher.folder is None or teacher.family.causal or teacher.images is not None:
         raise Skip("sentence-transformers reads no such teacher")
     try:
         import accelerate  # noqa: F401  what the trainer of transformers asks for
-        from sentence_transformers import SentenceTransformer
+        import sentence_transformers  # noqa: F401
     except ImportError as error:
         raise Skip(f"{error.name} is not installed: pip install 'autodistil[controls]'") from error
-    model = SentenceTransformer(str(teacher.folder), device=str(bench.device), trust_remote_code=False)
-    model.max_seq_length = bench.run.config.seq_len
-    return model
+    return _loaded(str(teacher.folder), str(bench.device), bench.run.config.seq_len)
+
+
+@lru_cache(maxsize=1)
+def _loaded(folder: str, device: str, max_length: int) -> tuple[SentenceTransformer, Encoder]:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder, device=device, trust_remote_code=False)
+    model.max_seq_length = max_length
+    return model, remembering(lambda texts: model.encode(list(texts), show_progress_bar=False))
 
 
 def layer_choices(layers: int, kept: int) -> list[tuple[int, ...]]:
@@ -124,16 +136,17 @@ def reduced(teacher: SentenceTransformer, layers: Iterable[int]) -> SentenceTran
 
 def train(
     student: SentenceTransformer,
-    teacher: SentenceTransformer,
     texts: Sequence[str],
+    labels: np.ndarray,
     batch_size: int,
     learning_rate: float,
     seed: int,
     on_step: Callable[[], None],
 ) -> None:
-    """One epoch of the library's own trainer towards the teacher's embeddings of `texts`."""
+    """One epoch of the library's own trainer over `texts`, in their order, towards the teacher's embeddings of them."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.sentence_transformer.losses import MSELoss
     from transformers import PrinterCallback, TrainerCallback
 
@@ -141,7 +154,6 @@ def train(
         def on_step_end(self, *_: Any, **__: Any) -> None:
             on_step()
 
-    labels = teacher.encode(list(texts), show_progress_bar=False)
     on_cpu = student.device.type == "cpu"
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SentenceTransformerTrainingArguments(
@@ -150,6 +162,7 @@ def train(
             per_device_train_batch_size=batch_size,
             learning_rate=learning_rate,
             warmup_steps=WARMUP,
+            batch_sampler=lambda data, **options: DefaultBatchSampler(SequentialSampler(data), **options),
             fp16=student.device.type == "cuda",
             use_cpu=on_cpu,
             dataloader_pin_memory=not on_cpu,

@@ -59,7 +59,15 @@ def test_choices_are_all_where_they_are_few_and_those_of_the_example_where_they_
 def test_training_brings_the_embeddings_nearer_and_keeps_the_layers(teacher, tmp_path, capsys):
     student, steps = reduced(teacher, (0, 2)), []
     before = np.mean((encode(student) - encode(teacher)) ** 2)
-    train(student, teacher, 8 * TEXTS, 16, 1e-3, 0, lambda: steps.append(1))
+    train(student, 8 * TEXTS, np.tile(encode(teacher), (8, 1)), 16, 1e-3, 0, lambda: steps.append(1))
     assert np.mean((encode(student) - encode(teacher)) ** 2) < before / 2
     assert len(steps) == 16, "one epoch of 16 texts a step"
     assert capsys.readouterr().out == ""
+
+
+def test_texts_are_seen_in_their_order(teacher):
+    student, seen = reduced(teacher, (0, 2)), []
+    tokenize = student.preprocess
+    student.preprocess = lambda texts, *rest, **options: seen.extend(texts) or tokenize(texts, *rest, **options)
+    train(student, TEXTS, encode(teacher), 8, 1e-4, 0, lambda: None)
+    assert seen[-len(TEXTS) :] == TEXTS, "before, some for a card"

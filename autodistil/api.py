@@ -197,7 +197,7 @@ class SearchedRun:
         return self._table.front.cheapest_first.frame
 
     def pick(self, name: str = "best") -> str:
-        """The id of a student: `best`, `knee`, or an id, which has to have been evaluated.
+        """The id of a student: `best`, `half`, `near`, `knee`, or an id, which has to have been evaluated.
 
         Raises:
             ExportError: there is no such student, or it was not evaluated.
@@ -232,7 +232,7 @@ class SearchedRun:
         """Write a student as an ordinary Hugging Face folder, reloaded and compared before it is called done.
 
         Args:
-            pick: `best`, `knee` or an id.
+            pick: `best`, `half`, `near`, `knee` or an id.
             to: a new folder.
             unrefined: the slice of the SuperLM, though the student was refined alone.
             formats: such as `onnx`, `onnx-int8`, `openvino`, written beside the Hugging Face files.
@@ -248,7 +248,7 @@ class SearchedRun:
         """Score a student on labelled tasks; it is exported into the run folder first, where it is not yet.
 
         Args:
-            pick: `best`, `knee` or an id.
+            pick: `best`, `half`, `near`, `knee` or an id.
             tasks: GLUE and STS by name, or folders of `data`.
             data: a folder of tasks; the Hugging Face Hub for what it does not hold.
             method: a key of `evaluation.evaluate.METHODS`; unless given, similarity where pairs have scores, ranking of
@@ -288,7 +288,7 @@ class SearchedRun:
         """Go on distilling a student alone; it is then the refined one that `student` and `export` give.
 
         Args:
-            pick: `best`, `knee` or an id.
+            pick: `best`, `half`, `near`, `knee` or an id.
             steps: optimiser steps; a share of the SuperLM's unless given.
             learning_rate: its peak; the SuperLM's unless given.
             resume: go on with an interrupted refinement.

@@ -59,7 +59,7 @@ from autodistil.stages.training import train_missing
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
-from autodistil.student_search.pick import PICKS, best_id, knee_id, pick_student
+from autodistil.student_search.pick import PICKS, best_id, half_id, knee_id, near_id, pick_student
 from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import Progress
 
@@ -75,8 +75,12 @@ class SearchResult:
     best: str
     """Id of the feasible student with the lowest loss, or the highest score on the proxy task; where finalists were
     refined, of the best of these."""
-    knee: str
-    """Id of the student at the knee of the front."""
+    half: str | None
+    """Id of the best student at half its cost (of what limits the search); None where none is that cheap."""
+    near: str
+    """Id of the cheapest student within 1 % of its loss or score."""
+    knee: str | None
+    """Id of the student at the knee of the front, where it has one."""
     table: CandidateTable = field(repr=False)
     """The students that were looked at."""
     report: Path
@@ -159,7 +163,7 @@ def search(
         notes += _say(run.progress, table.rank_notes())
         score_ends(run, needed, table)
         verify_front(run, problem, table)
-        best, knee = best_id(table), knee_id(table)
+        best = best_id(table)
         notes += _say(run.progress, perplexity_notes(run.inputs, run.scorer, table[best].exported_loss))
         student = export_candidate(run, problem, table, best, run.folder.student_folder(best), replace_existing=True)
         held = device_notes(problem, best)
@@ -176,7 +180,9 @@ def search(
         budgets=budgets,
         teacher=teacher,
         best=best,
-        knee=knee,
+        half=half_id(table),
+        near=near_id(table),
+        knee=knee_id(table),
         table=table,
         report=report,
         student=student,
@@ -233,7 +239,7 @@ def refine(run: Run, pick: str, resume: bool = False) -> tuple[Refinement, Path]
 
     Args:
         run: an open run; its configuration holds the steps and the learning rate.
-        pick: `best`, `knee` or an id.
+        pick: `best`, `half`, `near`, `knee` or an id.
         resume: go on with an interrupted refinement.
 
     Returns:
@@ -277,7 +283,7 @@ def export(
 
     Args:
         run: an open run.
-        pick: `best`, `knee` or an id.
+        pick: `best`, `half`, `near`, `knee` or an id.
         to: a new folder.
         budgets: hold the pick to these budgets instead of those of the last search.
         unrefined: the slice of the SuperLM, though the student was refined alone.

@@ -77,7 +77,13 @@ def test_an_open_run_is_what_the_search_found(result, run):
     assert run.budgets == ("10MFLOPs",)
     pd.testing.assert_frame_equal(run.candidates[result.candidates.columns], result.candidates, check_dtype=False)
     assert list(run.front.index) == list(result.pareto.index)
-    assert (run.pick(), run.pick("best"), run.pick("knee")) == (result.best, result.best, result.knee)
+    assert (run.pick(), run.pick("best"), run.pick("near")) == (result.best, result.best, result.near)
+    for name, found in (("half", result.half), ("knee", result.knee)):
+        if found is None:
+            with pytest.raises(ExportError, match=f"pick '{name}': "):
+                run.pick(name)
+        else:
+            assert run.pick(name) == found
     with pytest.raises(ExportError, match="is no student of this run"):
         run.pick("tiny-L1")
 

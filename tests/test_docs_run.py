@@ -70,7 +70,7 @@ def place(tmp_path_factory, quickstart_teacher_dir, server):
     code = """
 autodistil search --budget 500MFLOPs --run runs/mine
 autodistil export --run runs/mine --to my-student
-autodistil export --run runs/mine --pick knee --to another
+autodistil export --run runs/mine --pick half --to another
 """
     status, output = run_shell(code, folder, server)
     assert status == 0, output

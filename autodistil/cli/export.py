@@ -13,7 +13,7 @@ from autodistil.cli.options import ExistingRun, Pick, with_flags
 from autodistil.cli.terminal import print_lines
 
 
-@app.command(epilog="Example: `autodistil export --run runs/mine --pick knee --to my-student`")
+@app.command(epilog="Example: `autodistil export --run runs/mine --pick half --to my-student`")
 @with_flags("budgets", "trust_remote_code")
 def export(
     *,

@@ -96,7 +96,13 @@ FLAGS = tuple(name for panel in _FLAGS.values() for name in panel)
 _SINGULAR = {"budgets": "--budget", "latency_tables": "--latency-table"}
 """Repeatable options whose flag names one of them."""
 
-Pick = Annotated[str, typer.Option(help="best, knee, or an id of candidates.csv.", metavar="best|knee|ID")]
+Pick = Annotated[
+    str,
+    typer.Option(
+        help="best; half (the best at half its cost); near (the cheapest within 1 %); knee; or an id.",
+        metavar="best|half|near|knee|ID",
+    ),
+]
 ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search.", metavar="DIR")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 ConfigFile = Annotated[

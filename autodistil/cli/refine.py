@@ -12,7 +12,7 @@ from autodistil.cli.options import ExistingRun, Pick, Resume, given, with_flags
 from autodistil.cli.terminal import print_lines
 
 
-@app.command(epilog="Example: `autodistil refine --run runs/mine --pick knee --steps 2000`")
+@app.command(epilog="Example: `autodistil refine --run runs/mine --pick half --steps 2000`")
 @with_flags("trust_remote_code")
 def refine(
     *,

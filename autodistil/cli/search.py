@@ -57,6 +57,12 @@ def print_search(result: SearchResult) -> None:
     best = result.table[result.best]
     score = "" if best.score is None else f"score {best.score:.4f}, "
     refined = "" if best.refined_loss is None else f" -> {best.refined_loss:.4f} refined alone"
+    suggested = [
+        ("half", "the best at half its cost", result.half),
+        ("near", "the cheapest within 1 %", result.near),
+        ("knee", "the knee", result.knee),
+    ]
+    others = [one for one in suggested if one[2] not in (None, result.best)]
     student, title = result.student, "best" if result.answer is None else "best student"
     print_lines(
         f"{title}: {best.id}: {score}loss {best.loss:.4f}{refined}, {best.costs['flops'] / 1e6:,.1f} MFLOPs, "
@@ -67,7 +73,7 @@ def print_search(result: SearchResult) -> None:
         f"largest difference {student.max_difference:.1e})",
         f"report: {result.report}",
         f"candidates: {result.run / 'candidates.csv'}",
-        f"export another: {result.export_command('knee')}",
+        *(f"export {words}, {student_id}: {result.export_command(pick)}" for pick, words, student_id in others),
         f"export: {result.export_command('best')}",
     )
 
@@ -114,7 +120,10 @@ def search_json(result: SearchResult) -> dict[str, Any]:
         "budgets": list(result.budgets),
         "teacher": {**result.teacher.to_dict(), "meets_budgets": result.teacher_meets_budgets},
         "best": result.table[result.best].to_dict(),
-        "knee": result.table[result.knee].to_dict(),
+        **{
+            pick: None if student is None else result.table[student].to_dict()
+            for pick, student in (("half", result.half), ("near", result.near), ("knee", result.knee))
+        },
         "agreement": asdict(result.agreement),
         "pareto": [result.table[student_id].to_dict() for student_id in result.table.front.cheapest_first.ids],
         "report": str(result.report),

@@ -18,6 +18,7 @@ from autodistil.report.style import Spec, rounded
 from autodistil.space.axes import axis_of
 from autodistil.space.student import OPTIONAL_AXES, SIZES
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
+from autodistil.student_search.pick import half_id
 
 _MORE = (*OPTIONAL_AXES, "refined_loss")
 """Facts beside `HOVER_COLUMNS` that the comparison shows where candidates have them."""
@@ -72,6 +73,7 @@ def facts(data: ReportData) -> dict[str, Any]:
         "measure": asdict(data.table.ranking),
         "best": numbers.get(data.best),
         "knee": numbers.get(data.knee),
+        "half": numbers.get(half_id(data.table)) if data.best in data.table else None,
         "command": [head, tail] if found else None,
     }
 

@@ -18,6 +18,7 @@ from autodistil.evaluation.agreement import Agreement
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate
+from autodistil.student_search.pick import half_id, near_id
 from autodistil.student_search.teacher_row import TeacherRow
 
 
@@ -33,7 +34,7 @@ class ReportData:
     best: str | None
     """Id of the best student."""
     knee: str | None
-    """Id of the student at the knee of the front."""
+    """Id of the student at the knee of the front, where it has one."""
     teacher: TeacherRow
     """The teacher, with its costs as far as known."""
     seq_len: int
@@ -246,7 +247,7 @@ def sentences(data: ReportData) -> list[str]:
         )
     if data.budgets and len(table) and not feasible:
         lines.append(_nearest_miss(data))
-    return [*_agreement_sentences(data), *_knee_sentence(data), *lines, *data.notes]
+    return [*_agreement_sentences(data), *_pick_sentences(data), *lines, *data.notes]
 
 
 def _agreement_sentences(data: ReportData) -> Iterator[str]:
@@ -263,20 +264,26 @@ def _agreement_sentences(data: ReportData) -> Iterator[str]:
         )
 
 
-def _knee_sentence(data: ReportData) -> Iterator[str]:
-    best, knee, by = data.table.get(data.best), data.table.get(data.knee), data.table.ranking
-    if best is None or knee is None:
+def _pick_sentences(data: ReportData) -> Iterator[str]:
+    """The students to look at beside the best one: at half its cost, nearly as good, at the knee."""
+    best, by = data.table.get(data.best), data.table.ranking
+    if best is None:
         return
-    if data.best == data.knee:
-        yield "It is also the knee of the front."
-    else:
-        column = next((budget.column for budget in data.budgets if budget.text == data.table.limiting), "flops")
-        name = cost_of(column).name
-        yield (
-            f"The knee of the front, {data.knee}, takes {share(knee.value(column), best.value(column))} of its "
-            f"{name if name.startswith('FLOPs') else name[0].lower() + name[1:]} "
-            f"at a {by.name} of {knee.value(by.column):.4f} instead of {best.value(by.column):.4f}."
-        )
+    column = next((budget.column for budget in data.budgets if budget.text == data.table.limiting), "flops")
+    name = cost_of(column).name
+    words = name if name.startswith("FLOPs") else name[0].lower() + name[1:]
+    suggested = {
+        f"The best at half its {words}": half_id(data.table),
+        "The cheapest within 1 %": near_id(data.table),
+        "The knee of the front": data.knee,
+    }
+    for what, student in suggested.items():
+        row = data.table.get(student)
+        if row is not None and student != data.best:
+            yield (
+                f"{what}, {student}, takes {share(row.value(column), best.value(column))} of its {words} "
+                f"at a {by.name} of {row.value(by.column):.4f} instead of {best.value(by.column):.4f}."
+            )
 
 
 # ---- sub-spaces and training

@@ -53,16 +53,17 @@ class Found:
 
     budgets: str
     picks: Mapping[str, Mapping[str, float]]
-    """`best` and `knee` -> figures."""
+    """`best` and, where there is one, `knee` -> figures."""
     names: Mapping[str, str]
-    """`best` and `knee` -> id."""
+    """The same -> id."""
     front: Mapping[str, Sequence[Any]]
     """Columns of the front, cheapest first."""
 
     @classmethod
     def of(cls, budgets: Sequence[str], table: CandidateTable) -> Found:
         """The front and the picks of a search."""
-        names = {"best": best_id(table), "knee": knee_id(table)}
+        knee = knee_id(table)
+        names = {"best": best_id(table), **({"knee": knee} if knee else {})}
         front = table.front.cheapest_first
         figures = front.frame[[name for name in _FIGURES if name in front.frame]].astype(float)
         columns = figures.astype(object).where(figures.notna(), None)

@@ -74,8 +74,9 @@ def _in_question(wanted: int, problem: SearchProblem, table: CandidateTable) -> 
     unmeasured = problem.unmeasured
     for ranked in (table, table.under(problem)):  # those who may hold, then those who count in the end
         order, knee = ranked.front.best_first.ids, knee_id(ranked)
-        if unmeasured.intersection([best_id(ranked), knee, *order[:wanted]]):
-            finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], knee])
+        bend = [] if knee is None else [knee]
+        if unmeasured.intersection([best_id(ranked), *bend, *order[:wanted]]):
+            finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], *bend])
             return [student_id for student_id in finalists if student_id in unmeasured]
     return []
 

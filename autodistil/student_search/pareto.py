@@ -50,15 +50,22 @@ def scaled(values: np.ndarray) -> np.ndarray:
     return np.asarray((values - values.min(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
-def knee_index(points: np.ndarray) -> int:
-    """Index of the knee of a two-objective front: farthest below the line between its two ends.
+def knee_index(points: np.ndarray) -> int | None:
+    """Index of the knee of a two-objective front by Kneedle (Satopää et al. 2011, "Finding a Kneedle in a Haystack").
 
-    Objectives are scaled to [0, 1] over the front (costs should come as logarithms).
+    Objectives are scaled to [0, 1] over the front; the knee is the point farthest below the line between the two ends,
+    if it lies there by more than the mean step of the first objective (sensitivity 1). So it is never an end, and a
+    front that is straight, bends outwards or has fewer than three points has none. Departure: of several knees the
+    strongest alone.
 
     Args:
-        points: (points, 2), at least one row.
+        points: (points, 2), as `staircase` orders them.
     """
-    return int(np.argmin(scaled(np.asarray(points, dtype=float)).sum(axis=1)))
+    if len(points) < 3:
+        return None
+    below = 1 - scaled(np.asarray(points, dtype=float)).sum(axis=1)
+    knee = 1 + int(np.argmax(below[1:-1]))
+    return knee if below[knee] > 1 / (len(points) - 1) else None
 
 
 REFERENCE = 1.1

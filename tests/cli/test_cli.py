@@ -86,7 +86,21 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     weights = {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
     assert run("search", "--budget", "5MFLOPs@64", "--budget", "4Mparams", "--run", searched, "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    keys = {"run", "budgets", "teacher", "agreement", "best", "knee", "pareto", "report", "student", "notes", "seconds"}
+    keys = {
+        "run",
+        "budgets",
+        "teacher",
+        "agreement",
+        "best",
+        "half",
+        "near",
+        "knee",
+        "pareto",
+        "report",
+        "student",
+        "notes",
+        "seconds",
+    }
     assert set(result) == keys
     assert result["teacher"]["name"] == "small-bert"
     assert result["teacher"]["costs"]["flops@64"] > 5e6
@@ -178,7 +192,7 @@ def test_an_export_needs_a_folder_of_its_own(searched, tmp_path, monkeypatch, ca
 
 
 def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
-    assert run("export", "--run", searched, "--pick", "knee", "--to", tmp_path / "student") == 0
+    assert run("export", "--run", searched, "--pick", "half", "--to", tmp_path / "student") == 0
     assert "largest difference 0.0e+00" in capsys.readouterr().out
     model = AutoModel.from_pretrained(tmp_path / "student")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "student")
@@ -193,7 +207,7 @@ def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
 
 
 def test_the_card_says_how_to_make_the_same_student_again(searched, tmp_path, monkeypatch, teacher_dir, corpus):
-    assert run("export", "--run", searched, "--pick", "knee", "--to", tmp_path / "student") == 0
+    assert run("export", "--run", searched, "--pick", "half", "--to", tmp_path / "student") == 0
     card = (tmp_path / "student" / "README.md").read_text()
     section = card.partition("## How to repeat it")[2]
     options, commands = (section.split(f"```{kind}\n")[1].split("```")[0] for kind in ("yaml", "sh"))
@@ -423,7 +437,7 @@ def test_a_taken_target_and_unknown_picks_are_refused(searched, tmp_path, capsys
     assert run("export", "--run", searched, "--to", tmp_path / "taken") == 2
     assert "not an empty folder" in one_line(capsys)
     assert run("export", "--run", searched, "--to", tmp_path / "new", "--pick", "nobody") == 2
-    assert "allowed: best, knee or an id" in one_line(capsys)
+    assert "allowed: best, half, near, knee or an id" in one_line(capsys)
     assert run("export", "--run", searched, "--to", tmp_path / "taken" / "file" / "below") == 2
     one_line(capsys)
     assert not (tmp_path / "new").exists()

@@ -44,7 +44,7 @@ from autodistil.report.rows import (
 from autodistil.report.style import DARK, LIGHT, Scale, as_text, resolve, training_figures
 from autodistil.space.files import load_space
 from autodistil.student_search.candidates import CandidateTable
-from autodistil.student_search.pick import best_id, knee_id
+from autodistil.student_search.pick import best_id, half_id, knee_id
 from autodistil.student_search.problem import SearchProblem
 
 
@@ -81,7 +81,8 @@ def test_a_budget_at_a_length_of_its_own_is_told_like_any_other(longer):
     assert cost_of("flops@512").name == "FLOPs at 512 tokens"
     assert longer.table.devices == []
     assert "FLOPs at 512 tokens" in page(longer)
-    assert "of its FLOPs at 512 tokens " in sentences(longer)[0]
+    another = replace(longer, knee=longer.table.front.cheapest_first.ids[0])  # its front of three bends nowhere
+    assert "of its FLOPs at 512 tokens " in sentences(another)[0]
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,9 @@ def test_summary_names_the_best_and_its_share_of_the_teacher(usual):
     flops = key_figures(usual)[0]
     assert flops.value == COSTS["flops"].text(best["flops"])
     assert share(best["flops"], TEACHER.costs["flops"]) in flops.note
-    assert usual.knee in sentences(usual)[0]
+    half, knee = sentences(usual)[0], next(line for line in sentences(usual) if usual.knee in line)
+    assert half.startswith(f"The best at half its FLOPs, {half_id(usual.table)}, takes ")
+    assert knee.startswith("The knee of the front, ")
 
 
 def test_the_teacher_is_a_row_of_every_table_and_no_student(usual):

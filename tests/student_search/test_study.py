@@ -16,7 +16,7 @@ from autodistil.run.folder import RunFolder
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.student_search.candidates import CandidateTable
-from autodistil.student_search.pick import best_id, knee_id, pick_student
+from autodistil.student_search.pick import best_id, half_id, knee_id, near_id, pick_student
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers import SAMPLERS
@@ -196,7 +196,7 @@ def test_front_is_that_of_the_definition(tmp_path):
         assert ranked.loc[student_id, "pareto"] == (not dominated)
     assert not ranked[~ranked["feasible"]]["pareto"].any()
     assert ranked.loc[best_id(table), "rank"] == 1
-    assert ranked.loc[knee_id(table), "pareto"]
+    assert knee_id(table) is None or ranked.loc[knee_id(table), "pareto"]
     for _, part in ranked[ranked["feasible"]].groupby("sub_space"):
         assert part.sort_values("loss")["rank_in_sub_space"].iloc[0] == 1
 
@@ -251,7 +251,7 @@ def test_a_diverged_student_is_neither_on_the_front_nor_the_knee():
     losses = {order[0]: math.inf, order[3]: 3.0, order[4]: 2.0, order[5]: 1.9}
     table = CandidateTable.of(problem).scored(losses)
     assert table.front.ids == sorted(order[3:6], key=table.ids.index)
-    assert knee_id(table) == order[4]
+    assert knee_id(table) in (None, order[4])
     for losses in ({}, {order[0]: math.inf}):
         with pytest.raises(RunError, match="no student within budget has a finite loss"):
             best_id(CandidateTable.of(problem).scored(losses))
@@ -267,6 +267,21 @@ def test_the_knee_goes_by_the_cost_that_limits():
     ids = ["a", "b", "c"]
     frame = pd.DataFrame({"flops": [1.0, 99.0, 100.0], "feasible": True, "sub_space": "one"}, index=ids)
     costs = pd.DataFrame({"1TFLOPs": frame["flops"], "8ms@cpu": [1.0, 2.0, 9.0]})
-    losses = {"a": 3.0, "b": 2.0, "c": 1.0}
+    losses = {"a": 3.0, "b": 1.2, "c": 1.0}
     by_time, by_flops = (CandidateTable(frame, costs, name).scored(losses) for name in ("8ms@cpu", "1TFLOPs"))
-    assert (knee_id(by_time), knee_id(by_flops)) == ("b", "a")
+    assert (knee_id(by_time), knee_id(by_flops)) == ("b", None)
+    assert (half_id(by_time), half_id(by_flops)) == ("b", "a")
+    with pytest.raises(ExportError, match="pick 'knee': the front bends nowhere; allowed: best, near"):
+        pick_student(by_flops, "knee")
+
+
+def test_picks_at_half_the_cost_and_nearly_as_good():
+    ids = ["a", "b", "c", "d"]
+    frame = pd.DataFrame({"flops": [1.0, 49.0, 60.0, 100.0], "feasible": True, "sub_space": "one"}, index=ids)
+    problem_costs = frame[["flops"]]
+    table = CandidateTable(frame, problem_costs).scored({"a": 3.0, "b": 2.0, "c": 1.005, "d": 1.0})
+    assert (best_id(table), half_id(table), near_id(table)) == ("d", "b", "c")
+    apart = CandidateTable(frame.iloc[2:], problem_costs).scored({"c": 2.0, "d": 1.0})
+    assert (half_id(apart), near_id(apart)) == (None, "d")
+    with pytest.raises(ExportError, match="pick 'half': no student of the front is that cheap"):
+        pick_student(apart, "half")

@@ -14,7 +14,7 @@
   const $ = (id) => document.getElementById(id);
   const plots = [...document.querySelectorAll("[data-brush]")];
 
-  const other = choose.knee === choose.best ? order.find((i) => i !== choose.best) ?? null : choose.knee;
+  const other = [choose.knee, choose.half, ...order].find((i) => i !== null && i !== choose.best) ?? null;
   const state = { limits: [], brush: null, chosen: choose.best ?? order[0], held: other };
 
   // ---- numbers as words, as units.py has them

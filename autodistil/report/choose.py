@@ -73,7 +73,7 @@ def facts(data: ReportData) -> dict[str, Any]:
         "measure": asdict(data.table.ranking),
         "best": numbers.get(data.best),
         "knee": numbers.get(data.knee),
-        "half": numbers.get(half_id(data.table)) if data.best in data.table else None,
+        "half": numbers.get(half_id(data.table)) if data.table.get(data.best) else None,
         "command": [head, tail] if found else None,
     }
 

@@ -83,7 +83,7 @@ def test_a_search_fills_the_run_folder(searched):
 
 
 def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
-    weights = {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
+    weights = {path: path.stat().st_mtime_ns for path in (searched / "superlm").rglob("superlm.safetensors")}
     assert run("search", "--budget", "5MFLOPs@64", "--budget", "4Mparams", "--run", searched, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     keys = {
@@ -111,7 +111,7 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     assert f"{result['best']['id']} is the best student under 5MFLOPs@64 and 4Mparams." in page
     assert "flops@64" in pd.read_csv(searched / "candidates.csv")
     assert result["best"]["loss"] == min(row["loss"] for row in result["pareto"])
-    assert weights == {path: path.stat().st_mtime_ns for path in searched.rglob("superlm.safetensors")}
+    assert weights == {path: path.stat().st_mtime_ns for path in (searched / "superlm").rglob("superlm.safetensors")}
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
 
 

@@ -70,7 +70,7 @@ def held(monkeypatch):
         monkeypatch.setattr(measuring, "ROUNDS", rounds)
         monkeypatch.setattr(measuring, "_measure", measure)
         monkeypatch.setattr(measuring, "search_problem", lambda inputs, budgets: device.problem())
-        config = SimpleNamespace(refine_top=0, budgets=())
+        config = SimpleNamespace(num_finalists=0, budgets=())
         run = SimpleNamespace(config=config, inputs=None, superlms=None, progress=Progress())
         return *measuring.hold_budgets(run, begun, rank, None), losses
 

@@ -15,7 +15,7 @@ from autodistil.models.attention import ModelStates
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives.objective import Objective
 from autodistil.objectives.relation_kl import relation_kl_autograd
-from autodistil.objectives.relations import split_relation_heads
+from autodistil.objectives.relations import relation_head_pair
 from autodistil.space.student import StudentConfig
 from autodistil.training.trainer import autocast
 from step_cases.setting import Setting
@@ -72,8 +72,5 @@ def relation_loss(student: ModelStates, teacher: ModelStates, objective: Objecti
     """KL of relations by autograd."""
     heads = objective.options.relation_heads
     pairs = zip(student.attention, teacher.attention, strict=True)
-    parts = [
-        relation_kl_autograd(split_relation_heads(s, heads).float(), split_relation_heads(t, heads).float(), None)
-        for s, t in pairs
-    ]
+    parts = [relation_kl_autograd(*relation_head_pair(s.float(), t.float(), heads), None) for s, t in pairs]
     return torch.stack(parts).sum()

@@ -13,6 +13,7 @@ from autodistil.objectives import TERMS, embedding_similarity
 from autodistil.objectives.objective import DEFAULT, DEFAULT_FOR_DECODERS, DEFAULT_FOR_EMBEDDINGS, resolve_objective
 from autodistil.training.trainer import SuperLMTrainer
 
+COMPARING = "relation-kl+embedding-similarity+10*last-hidden"
 DEFAULTS = (DEFAULT, DEFAULT_FOR_EMBEDDINGS, DEFAULT_FOR_DECODERS)
 
 
@@ -46,7 +47,7 @@ def test_the_defaults_are_those_of_runs():
 
 
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "whole"])
-@pytest.mark.parametrize("objective", dict.fromkeys([*DEFAULTS, *TERMS]))
+@pytest.mark.parametrize("objective", dict.fromkeys([*DEFAULTS, COMPARING, *TERMS]))
 def test_every_objective_has_the_gradient_of_the_whole_batch(objective, padded):
     whole = step(objective, 1, padded)
     for count in (2, 8):
@@ -60,15 +61,15 @@ def test_similarities_at_any_temperature(temperature, monkeypatch):
 
 
 def test_in_place_students_are_compared_with_all_texts_of_the_largest():
-    assert_alike(*(step(DEFAULT_FOR_EMBEDDINGS, count, in_place=True) for count in (4, 1)))
+    assert_alike(*(step(COMPARING, count, in_place=True) for count in (4, 1)))
 
 
 def test_images():
     teacher = random_teacher("dinov2")
-    assert_alike(*(step(DEFAULT_FOR_EMBEDDINGS, count, padded=False, teacher=teacher) for count in (4, 1)))
+    assert_alike(*(step(COMPARING, count, padded=False, teacher=teacher) for count in (4, 1)))
 
 
-@pytest.mark.parametrize("objective", [DEFAULT, DEFAULT_FOR_EMBEDDINGS])
+@pytest.mark.parametrize("objective", [DEFAULT, DEFAULT_FOR_EMBEDDINGS, COMPARING])
 def test_only_objectives_that_compare_texts_pay_another_forward(objective, monkeypatch):
     forwards = []
     original = SuperLM.forward
@@ -77,7 +78,7 @@ def test_only_objectives_that_compare_texts_pay_another_forward(objective, monke
     )
     step(objective, 4)
     students = 4 * 4
-    assert forwards == [False] * students * (objective == DEFAULT_FOR_EMBEDDINGS) + [True] * students
+    assert forwards == [False] * students * (objective == COMPARING) + [True] * students
 
 
 def test_students_draw_nothing_at_random_in_a_forward():

@@ -18,12 +18,12 @@ from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import begin_refinement, check_settings, read_refinements, settings_of, write_refinement
 from autodistil.run.run import Run
-from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
 from autodistil.stages.searching import whole_loss
 from autodistil.stages.training import check_interrupted, recipe_of, train_kept, trainer_of
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.problem import SearchProblem
+from autodistil.training.checkpoint import save_weights
 from autodistil.training.recipe import Recipe
 from autodistil.training.trainer import SuperLMTrainer
 
@@ -35,6 +35,9 @@ def refine_students(
     run: Run, candidates: Sequence[Candidate], table: CandidateTable, resume: bool, alike: bool = True
 ) -> dict[str, Refinement]:
     """Refine those students that are not refined yet, and score them; returns the results of all of them.
+
+    Each begins with what is better on held-out text, its slice of the SuperLM or the untrained one of the teacher, and
+    ends as the untrained slice where no training made a better student of it.
 
     Args:
         run: its SuperLMs are trained.
@@ -54,29 +57,33 @@ def refine_students(
     check_interrupted(run.folder, [candidate.id for candidate in missing], folder_of, resume, "refining")
     if reused := [candidate.id for candidate in candidates if candidate.id in known]:
         run.progress.say(f"refined before: {', '.join(reused)}")
-    for candidate, superlm in zip(missing, _trained(run.inputs, run.superlms, missing, recipe), strict=True):
-        loss = run.scorer.loss(superlm, candidate.config)
-        before = whole_loss(run.scorer, candidate, table)
+    for candidate, superlm in zip(missing, _trained(run, missing, table, recipe), strict=True):
+        loss, before = run.scorer.loss(superlm, candidate.config), whole_loss(run.scorer, candidate, table)
+        untrained = run.superlms.untrained(candidate)
+        if (slice_loss := run.scorer.loss(untrained, candidate.config)) < min(loss, before):
+            save_weights(untrained, folder_of(candidate.id), recipe.steps)
+            loss = slice_loss
+            run.progress.say(f"{candidate.id}: no training made it better than the teacher's slice, which is kept")
         known[candidate.id] = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
         write_refinement(known[candidate.id], folder_of(candidate.id))
     return {candidate.id: known[candidate.id] for candidate in candidates}
 
 
-def _trained(
-    inputs: RunInputs, superlms: SuperLMs, candidates: Sequence[Candidate], recipe: Recipe
-) -> Iterator[SuperLM]:
+def _trained(run: Run, candidates: Sequence[Candidate], table: CandidateTable, recipe: Recipe) -> Iterator[SuperLM]:
     """Students trained to the end; what taught a student's SuperLM goes on teaching it."""
     if not candidates:
         return
-    folder_of = inputs.folder.refined_folder
+    inputs, superlms, folder_of = run.inputs, run.superlms, run.folder.refined_folder
     _ = inputs.training_text  # refuses another text
     inputs.write_trained_on([candidate.id for candidate in candidates])
 
     def begun() -> Iterator[SuperLMTrainer]:
         for candidate in candidates:
             begin_refinement(folder_of(candidate.id), recipe)
-            superlm, targets = superlms.alone(candidate), superlms.targets_for(candidate.id)
-            yield trainer_of(inputs, superlm, recipe, targets)
+            untrained = superlms.untrained(candidate)
+            better = run.scorer.loss(untrained, candidate.config) < whole_loss(run.scorer, candidate, table)
+            superlm = untrained if better else superlms.alone(candidate)
+            yield trainer_of(inputs, superlm, recipe, superlms.targets_for(candidate.id))
 
     said = "refining alone", f"{recipe.steps} steps at {recipe.learning_rate:g}"
     first_step = inputs.folder.resolved()["train_steps"]

@@ -32,12 +32,11 @@ def save_checkpoint(trainer: SuperLMTrainer, folder: Path) -> None:
         DivergedError: as `check_finite`; likewise.
     """
     check_finite(trainer)
-    weights = trainer.superlm.state_dict()
     if trainer.finished:
-        _save(folder / WEIGHTS, weights, trainer.steps_done)
+        save_weights(trainer.superlm, folder, trainer.steps_done)
         discard(folder / CHECKPOINT)
         return
-    tensors = {f"weights/{name}": value for name, value in weights.items()}
+    tensors = {f"weights/{name}": value for name, value in trainer.superlm.state_dict().items()}
     for name, parameter in trainer.superlm.parameters.items():
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             tensors[f"{key}/{name}"] = value
@@ -91,6 +90,11 @@ def steps_saved(folder: Path) -> int:
         if (folder / name).is_file():
             return _load(folder / name, tensors=False)[1]
     return 0
+
+
+def save_weights(superlm: SuperLM, folder: Path, steps: int) -> None:
+    """Write the weights of a training of so many steps, for `load_weights`."""
+    _save(folder / WEIGHTS, superlm.state_dict(), steps)
 
 
 def load_weights(superlm: SuperLM, folder: Path) -> int:

@@ -22,7 +22,7 @@ from autodistil.stages.costing import search_problem
 from autodistil.stages.refining import refining_recipe
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.pick import best_id
-from autodistil.training.checkpoint import load_weights, save_checkpoint
+from autodistil.training.checkpoint import load_weights, save_checkpoint, save_weights
 from autodistil.training.trainer import SuperLMTrainer, train
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -104,7 +104,9 @@ def test_refining_is_the_training_of_the_student_alone_on_text_that_goes_on(refi
     opened = open_run(folder)
     candidate = candidate_of(opened, refinement.student)
     recipe = refining_recipe(opened.config, opened.folder.resolved())
-    trainer = SuperLMTrainer(opened.superlms.of(candidate).alone(candidate.config), recipe, opened.inputs.objective)
+    starts = [opened.superlms.alone(candidate), opened.superlms.untrained(candidate)]
+    start = min(starts, key=lambda superlm: opened.scorer.loss(superlm, candidate.config))
+    trainer = SuperLMTrainer(start, recipe, opened.inputs.objective)
     first = opened.folder.resolved()["train_steps"]
     seen = []
 
@@ -113,7 +115,8 @@ def test_refining_is_the_training_of_the_student_alone_on_text_that_goes_on(refi
         return opened.inputs.text.micro_batches(first + step)
 
     train([trainer], opened.inputs.ordered_teacher, micro_batches, lambda rows: None)
-    save_checkpoint(trainer, tmp_path)
+    ends = [trainer.superlm, opened.superlms.untrained(candidate)]
+    save_weights(min(ends, key=lambda superlm: opened.scorer.loss(superlm, candidate.config)), tmp_path, STEPS)
     assert seen == list(range(4, 4 + STEPS))
     ours = load_file(folder / "refined" / candidate.id / "superlm.safetensors")
     theirs = load_file(tmp_path / "superlm.safetensors")
@@ -185,7 +188,8 @@ def test_an_export_has_the_refined_weights(refined, tmp_path, capsys):
     assert f"held-out loss: {refinement.loss_before:.4f}" in cards["raw"]
 
 
-def test_what_refining_made_worse_is_exported_as_it_was(run_folder, tmp_path, capsys):
+def test_what_refining_made_worse_is_exported_as_it_was(run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("autodistil.run.superlms.SuperLMs.untrained", lambda self, candidate: self.alone(candidate))
     assert run("refine", "--run", run_folder, "--steps", 3, "--learning-rate", 3) == 0
     assert "that is no better" in capsys.readouterr().out
     assert run("export", "--run", run_folder, "--to", tmp_path / "student") == 0
@@ -264,6 +268,23 @@ def test_a_search_refines_its_pick_unless_told_otherwise(run_folder):
 def test_nothing_is_refined_unasked_where_a_task_ranks_or_ray_trains(options):
     assert RunConfig(**options).num_finalists == 0
     assert RunConfig().num_finalists == 1
+
+
+def test_a_student_that_no_training_made_better_is_the_slice_that_it_started_from(run_folder):
+    opened = open_run(run_folder, refine_top=1, refine_learning_rate=10.0)  # spoils whatever it starts from
+    with torch.no_grad():
+        for sub in opened.inputs.space.sub_spaces:
+            for parameter in opened.superlms.trained(sub.name).parameters.values():
+                parameter += 0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    (run_folder / "study.db").unlink()
+    result = pipeline.search(opened)
+    candidate = search_problem(opened.inputs, ("100MFLOPs",)).candidates[result.best]
+    untrained = opened.superlms.untrained(candidate)
+    refined = opened.superlms.refined(candidate)
+    for name, parameter in untrained.parameters.items():
+        assert torch.equal(parameter, refined.parameters[name]), name
+    found = read_refinements(run_folder / "refined")[result.best]
+    assert found.loss_after == opened.scorer.loss(untrained, candidate.config) < found.loss_before
 
 
 def test_refining_with_other_settings_takes_the_place_of_what_the_search_did_unasked(run_folder):

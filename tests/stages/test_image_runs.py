@@ -90,7 +90,7 @@ def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     candidate = next(c for c in run.inputs.space.candidates if c.id == result.best)
-    superlm = run.superlms.trained(candidate.sub_space)
+    superlm = run.superlms.refined(candidate)
     from PIL import Image
 
     with Image.open(image) as opened:

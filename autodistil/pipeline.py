@@ -35,10 +35,10 @@ from autodistil.export.student_folder import ExportedStudent
 from autodistil.report.notebook import front_html
 from autodistil.run.run import Run
 from autodistil.run.tracking import Found, check_tracker
-from autodistil.stages.agreeing import agreement_of, beside_teacher
+from autodistil.stages.agreeing import beside_teacher
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
 from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
-from autodistil.stages.exporting import export_candidate, exported_weights
+from autodistil.stages.exporting import agreement_as_exported, export_candidate
 from autodistil.stages.measuring import device_notes, hold_budgets
 from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
 from autodistil.stages.refining import rank_refined, refine_anew, refine_finalists
@@ -169,8 +169,7 @@ def search(
         held = device_notes(problem, best)
         report = write_report(run, problem, table, [*held, *skipped], report_dir)
         teacher = teacher_of(run, problem)
-        weights = exported_weights(run.folder, run.superlms, problem.candidates[best])
-        agreement = agreement_of(run, problem.candidates[best], weights.superlm, table[best].exported_loss)
+        agreement = agreement_as_exported(run, problem, table, best)
         notes += [agreement.warning] if agreement.warning else []
         budgets = tuple(budget.text for budget in problem.budgets)
         run.tracker.log_found(Found.of(budgets, table))

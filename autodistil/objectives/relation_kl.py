@@ -32,6 +32,7 @@ from autodistil.objectives.relations import (
     relation_log_softmax,
     row_weights,
     split_relation_heads,
+    student_relation_heads,
 )
 from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of, with_gradients
 
@@ -64,7 +65,7 @@ def texts(block: Block, options: TermOptions) -> Tensor:
         sums = []
         for part, (ours, theirs) in enumerate(zip(student.attention, teacher.attention, strict=True)):
             relation, negative_entropy = _whole_relations(teacher, part, mask, options)
-            heads, _ = relation_head_pair(ours.float(), theirs, options.relation_heads)
+            heads = student_relation_heads(ours.float(), theirs, options.relation_heads)
             log_student = relation_log_softmax(heads, mask, options.causal)
             sums.append(negative_entropy - (relation * log_student).sum((1, 2, 3)))
         losses.append(torch.stack(sums).sum(0) / (tokens_of(teacher, mask) * options.relation_heads))

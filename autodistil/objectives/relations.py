@@ -31,9 +31,18 @@ def relation_head_pair(ours: Tensor, theirs: Tensor, relation_heads: int) -> tup
     Returns:
         (batch, relation_heads, seq, width / relation_heads) each.
     """
-    teacher, student = (split_relation_heads(states, relation_heads) for states in (theirs, ours))
-    share = student.shape[-1] / teacher.shape[-1]
-    return student if share == 1 else student * share**-0.25, teacher
+    return student_relation_heads(ours, theirs, relation_heads), split_relation_heads(theirs, relation_heads)
+
+
+def student_relation_heads(ours: Tensor, theirs: Tensor, relation_heads: int) -> Tensor:
+    """The first of a `relation_head_pair`, where the teacher's are known."""
+    heads, share = split_relation_heads(ours, relation_heads), _width(ours) / _width(theirs)
+    return heads if share == 1 else heads * share**-0.25
+
+
+def _width(states: Tensor) -> int:
+    """Heads times head size."""
+    return states.shape[1] * states.shape[3]
 
 
 def split_relation_heads(states: Tensor, relation_heads: int) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import write_text
 
 
-def agreement_of(run: Run, candidate: Candidate, superlm: SuperLM, loss: float) -> Agreement:
+def agreement_of(run: Run, candidate: Candidate, weights: Callable[[], SuperLM], loss: float) -> Agreement:
     """How near a student is to its teacher; looked up where that was asked before.
 
     Args:
         run: its SuperLMs are trained.
         candidate: the student.
-        superlm: holds the weights that it is exported with.
+        weights: gives the SuperLM with the weights that it is exported with; asked where that was not found before.
         loss: its held-out loss with these weights.
     """
     path = run.folder.agreement_path
@@ -38,7 +39,9 @@ def agreement_of(run: Run, candidate: Candidate, superlm: SuperLM, loss: float) 
     if run.inputs.teacher.pooling is not None:
         heldout = run.inputs.read_embedded(candidate.config.vocab_size, TEXTS)
         if (texts := sum(map(len, heldout.rows))) > 2:
-            ours, before = rsa_of(heldout, [heldout.forward_of(one, candidate.config) for one in (superlm, untrained)])
+            ours, before = rsa_of(
+                heldout, [heldout.forward_of(one, candidate.config) for one in (weights(), untrained)]
+            )
             found = replace(found, rsa=ours, untrained_rsa=before, texts=texts)
     if math.isfinite(found.loss) and math.isfinite(found.untrained_loss):
         content = {name: asdict(one) for name, one in {**known, candidate.id: found}.items()}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel
 
 from autodistil.config import MACHINE_OPTIONS, RunConfig
+from autodistil.evaluation.agreement import Agreement
 from autodistil.evaluation.results import RESULTS, read_results, update_card
 from autodistil.export.card import Repeat, Times
 from autodistil.export.checks import check_flops
@@ -63,7 +64,7 @@ def export_candidate(
     trust = verdict(certificate_of(folder.certificate_path, table, student_id))
     loss = refinement.loss_after if refinement and refined else whole_loss(run.scorer, candidate, table)
     weights = str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"
-    agreement = agreement_of(run, candidate, superlm, loss)
+    agreement = agreement_of(run, candidate, lambda: superlm, loss)
     teacher = teacher_of(run, problem)
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
@@ -113,6 +114,12 @@ def exported_weights(
     refinement = read_refinements(folder.refined_path).get(candidate.id)
     refined = refinement is not None and refinement.helped and not unrefined
     return ExportedWeights(superlms.refined(candidate) if refined else superlms.of(candidate), refinement, refined)
+
+
+def agreement_as_exported(run: Run, problem: SearchProblem, table: CandidateTable, student_id: str) -> Agreement:
+    """How near a student is to its teacher with the weights that it is exported with."""
+    candidate, loss = problem.candidates[student_id], table[student_id].exported_loss
+    return agreement_of(run, candidate, lambda: exported_weights(run.folder, run.superlms, candidate).superlm, loss)
 
 
 def card_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int) -> Times:

@@ -9,7 +9,7 @@ checkpointed in the run folder and nothing is trained twice.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,20 +57,27 @@ def refine_students(
     check_interrupted(run.folder, [candidate.id for candidate in missing], folder_of, resume, "refining")
     if reused := [candidate.id for candidate in candidates if candidate.id in known]:
         run.progress.say(f"refined before: {', '.join(reused)}")
-    for candidate, superlm in zip(missing, _trained(run, missing, table, recipe), strict=True):
-        loss, before = run.scorer.loss(superlm, candidate.config), whole_loss(run.scorer, candidate, table)
-        untrained = run.superlms.untrained(candidate)
-        if (slice_loss := run.scorer.loss(untrained, candidate.config)) < min(loss, before):
-            save_weights(untrained, folder_of(candidate.id), recipe.steps)
-            loss = slice_loss
+    shared = {one.id: whole_loss(run.scorer, one, table) for one in missing}
+    untrained = {one.id: run.scorer.loss(run.superlms.untrained(one), one.config) for one in missing}
+    from_slice = [one.id for one in missing if untrained[one.id] < shared[one.id]]
+    for candidate, superlm in zip(missing, _trained(run, missing, from_slice, recipe), strict=True):
+        loss, before = run.scorer.loss(superlm, candidate.config), shared[candidate.id]
+        if untrained[candidate.id] < min(loss, before):
+            save_weights(run.superlms.untrained(candidate), folder_of(candidate.id), recipe.steps)
+            loss = untrained[candidate.id]
             run.progress.say(f"{candidate.id}: no training made it better than the teacher's slice, which is kept")
         known[candidate.id] = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
         write_refinement(known[candidate.id], folder_of(candidate.id))
     return {candidate.id: known[candidate.id] for candidate in candidates}
 
 
-def _trained(run: Run, candidates: Sequence[Candidate], table: CandidateTable, recipe: Recipe) -> Iterator[SuperLM]:
-    """Students trained to the end; what taught a student's SuperLM goes on teaching it."""
+def _trained(
+    run: Run, candidates: Sequence[Candidate], from_slice: Container[str], recipe: Recipe
+) -> Iterator[SuperLM]:
+    """Students trained to the end; what taught a student's SuperLM goes on teaching it.
+
+    Those in `from_slice`, by id, begin with the untrained slice of the teacher, others with that of their SuperLM.
+    """
     if not candidates:
         return
     inputs, superlms, folder_of = run.inputs, run.superlms, run.folder.refined_folder
@@ -80,9 +87,7 @@ def _trained(run: Run, candidates: Sequence[Candidate], table: CandidateTable, r
     def begun() -> Iterator[SuperLMTrainer]:
         for candidate in candidates:
             begin_refinement(folder_of(candidate.id), recipe)
-            untrained = superlms.untrained(candidate)
-            better = run.scorer.loss(untrained, candidate.config) < whole_loss(run.scorer, candidate, table)
-            superlm = untrained if better else superlms.alone(candidate)
+            superlm = (superlms.untrained if candidate.id in from_slice else superlms.alone)(candidate)
             yield trainer_of(inputs, superlm, recipe, superlms.targets_for(candidate.id))
 
     said = "refining alone", f"{recipe.steps} steps at {recipe.learning_rate:g}"

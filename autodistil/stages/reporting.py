@@ -16,9 +16,8 @@ from autodistil.report.rows import ReportData
 from autodistil.run.facts import provenance, score_name
 from autodistil.run.folder import RunFolder
 from autodistil.run.run import Run
-from autodistil.stages.agreeing import agreement_of
 from autodistil.stages.certifying import certificate_of
-from autodistil.stages.exporting import exported_weights
+from autodistil.stages.exporting import agreement_as_exported
 from autodistil.stages.searching import perplexity_notes, teacher_of
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
@@ -82,9 +81,6 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
     for line in damage:
         run.progress.say(line)
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
-    candidate = problem.candidates[best]
-    weights = exported_weights(folder, run.superlms, candidate)
-    agreement = agreement_of(run, candidate, weights.superlm, table[best].exported_loss)
     return ReportData(
         title=f"{shown(run.config.teacher)} · {inputs.space.name}",
         table=table,
@@ -94,7 +90,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         knee=knee_id(table),
         teacher=teacher_of(run, problem),
         no_gain=tuple(problem.no_gain),
-        agreement=agreement,
+        agreement=agreement_as_exported(run, problem, table, best),
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),

@@ -27,8 +27,8 @@ from autodistil.utils import Progress, resolve_device, write_text
 from quality_table.corpus import WeightedText, weighted_text
 from quality_table.settings import FINETUNED, Settings, digest, percent
 
-NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none", "refine_top": 0})
-"""Search options for a search by held-out loss alone, as slices: a run remembers the ones it was last searched with."""
+NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none"})
+"""Search options for a search by held-out loss alone: a run remembers the ones it was last searched with."""
 
 
 class Skip(Exception):

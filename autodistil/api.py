@@ -81,7 +81,7 @@ def search(
         train_minutes: time for training, instead of steps.
         batch_size: sequences a step, or four times as many sentences or images.
         seq_len: tokens of a training sequence, and the length at which costs are stated.
-        learning_rate: its peak.
+        learning_rate: its peak; by the width of each sub-space unless given.
         precision: of the students' computation; weights stay in fp32.
         seed: decides data order, drawn students and search.
         sampler: search algorithm.

@@ -158,9 +158,9 @@ class RunConfig:
     """Micro-batches that a step is cut into, to save memory; its gradient stays that of the whole batch."""
     seq_len: Annotated[int, AtLeast(8)] = 128
     """Tokens per training sequence, and the length at which costs are stated."""
-    learning_rate: Annotated[float, Above(0)] = 5e-4
-    """Peak learning rate of AdamW. Of those tried for short trainings (reports/LOG.md) small students want twice as
-    much, and large ones, which start near the teacher, keep more of its retrieval at less."""
+    learning_rate: Annotated[float | None, Above(0)] = None
+    """Peak learning rate of AdamW; by width unless given: 5e-4 at 384 hidden, more below, less above
+    (`training.recipe.rate_at`)."""
     warmup: Annotated[float, AtLeast(0)] = 0.1
     """Share of the steps with rising learning rate."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.01
@@ -214,7 +214,7 @@ class RunConfig:
     refine_steps: Annotated[int | None, AtLeast(1)] = None
     """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
-    """Peak learning rate of a refinement; `learning_rate` unless given."""
+    """Peak learning rate of a refinement; `learning_rate` unless given, or by the student's width."""
 
     # The machine: never changes what is computed, but for rounding.
     threads: Annotated[int | None, AtLeast(1), AtMost(1024)] = None
@@ -284,6 +284,11 @@ RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
 RECIPE_OPTIONS = frozenset({"learning_rate", "relation_heads", "layer_map", "random_students"})
 """Options of a recipe, which `tune` searches."""
+
+
+def rate_words(learning_rate: float | None) -> str:
+    """A learning rate as people read it."""
+    return "by width" if learning_rate is None else f"{learning_rate:g}"
 
 
 def layered(*layers: Mapping[str, Any]) -> RunConfig:

@@ -23,7 +23,7 @@ def refine(
         int | None, typer.Option(help="Steps alone [default: half of those of the training].", metavar="N")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate [default: that of the training].", metavar="X")
+        float | None, typer.Option(help="Peak learning rate [default: as of the training].", metavar="X")
     ] = None,
     resume: Resume = False,
 ) -> None:

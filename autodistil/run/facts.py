@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from autodistil.config import rate_words
 from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, cost_table
 from autodistil.data.batch import PADDING
 from autodistil.data.tokens import special_affixes
@@ -66,7 +67,7 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         "text": ", ".join(shown(config.corpus)),
         "training": f"{steps} steps of {resolved.get('samples_a_step', text.batch_size)} {text.unit} "
         f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
-        f"learning rate {config.learning_rate:g}, {config.precision}",
+        f"learning rate {rate_words(config.learning_rate)}, {config.precision}",
         "objective": f"{inputs.objective.name}, {inputs.objective.options.relation_heads} relation heads, "
         f"importance order {config.order}, layer map {config.layer_map}",
         **_teaching(inputs, superlms),

@@ -10,7 +10,9 @@ import json
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from autodistil.config import rate_words
 from autodistil.errors import RunError, one_line_named
 from autodistil.student_search.candidates import Refinement
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS
@@ -39,19 +41,20 @@ def check_settings(folder: Path, recipe: Recipe) -> None:
     try:
         check_sum(path)
         found = json.loads(path.read_text(encoding="utf-8"))
-        steps, rate = int(found["steps"]), float(found["learning_rate"])
+        steps, rate = int(found["steps"]), _rate(found["learning_rate"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{str(path)!r} is damaged ({error}); remove {str(folder)!r} to refine the student anew"
         ) from error
     if (steps, rate) != settings_of(recipe):
         raise RunError(
-            f"student {folder.name!r} was refined with {steps} steps at learning rate {rate:g}, not {recipe.steps} at "
-            f"{recipe.learning_rate:g}; give these, or remove {str(folder)!r} to refine it anew"
+            f"student {folder.name!r} was refined with {steps} steps at learning rate {rate_words(rate)}, "
+            f"not {recipe.steps} at {rate_words(recipe.learning_rate)}; give these, or remove {str(folder)!r} to "
+            "refine it anew"
         )
 
 
-def settings_of(recipe: Recipe) -> tuple[int, float]:
+def settings_of(recipe: Recipe) -> tuple[int, float | None]:
     """What a refinement with a recipe has as its `Refinement.settings`."""
     return recipe.steps, recipe.learning_rate
 
@@ -83,10 +86,14 @@ def _read(path: Path) -> Refinement:
         check_sum(path)
         raw = json.loads(path.read_text(encoding="utf-8"))
         losses = {key: math.nan if raw[key] is None else float(raw[key]) for key in ("loss_before", "loss_after")}
-        found = Refinement(str(raw["student"]), int(raw["steps"]), float(raw["learning_rate"]), **losses)
+        found = Refinement(str(raw["student"]), int(raw["steps"]), _rate(raw["learning_rate"]), **losses)
         if found.student != path.parent.name:
             raise ValueError(f"it is of student {found.student!r}")
         return found
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line_named(error, 120)
         raise RunError(f"{str(path)!r} is damaged ({reason}); remove it to score the refined student again") from error
+
+
+def _rate(value: Any) -> float | None:
+    return None if value is None else float(value)

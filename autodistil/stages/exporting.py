@@ -145,7 +145,8 @@ def repeat_of(
     used = {"train_minutes": None, "train_steps": train_steps, "threads": threads}
     asked = {name: value for name, value in {**config.to_dict(), **used}.items() if name not in MACHINE_OPTIONS - kept}
     options = {name: value for name, value in asked.items() if name in kept or value != default[name]}
-    refined = None if refinement is None else {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
+    settings = {} if refinement is None else {"steps": refinement.steps, "learning_rate": refinement.learning_rate}
+    refined = {name: value for name, value in settings.items() if value is not None} or None
     return Repeat(student_id, options, refined, same_bits=threads is not None)
 
 

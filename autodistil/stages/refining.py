@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autodistil.config import RunConfig
+from autodistil.config import RunConfig, rate_words
 from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import begin_refinement, check_settings, read_refinements, settings_of, write_refinement
@@ -90,7 +90,7 @@ def _trained(
             superlm = (superlms.untrained if candidate.id in from_slice else superlms.alone)(candidate)
             yield trainer_of(inputs, superlm, recipe, superlms.targets_for(candidate.id))
 
-    said = "refining alone", f"{recipe.steps} steps at {recipe.learning_rate:g}"
+    said = "refining alone", f"{recipe.steps} steps at learning rate {rate_words(recipe.learning_rate)}"
     first_step = inputs.folder.resolved()["train_steps"]
     yield from train_kept(inputs, superlms, begun(), folder_of, said, first_step)
 

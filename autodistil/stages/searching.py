@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
 
-from autodistil.config import RunConfig
+from autodistil.config import RunConfig, rate_words
 from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError, DivergedError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
@@ -67,7 +67,8 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
     if not any(math.isfinite(found.loss) for found in scores.values()):
         raise DivergedError(
             f"none of the {len(scores)} students scored has a finite held-out loss, so the training ended in weights "
-            f"that are of no use; train with a lower learning rate than {config.learning_rate:g} in a run of its own"
+            f"that are of no use; train with a lower learning rate than now ({rate_words(config.learning_rate)}) in a "
+            "run of its own"
         )
     run.inputs.write_record(scored_by=run.inputs.scored_by, teacher_row=teacher_of(run, problem).to_dict())
     largest = _no_gain_losses(run, problem)

@@ -32,6 +32,7 @@ from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.space.student import StudentConfig
 from autodistil.stages.training import recipe_of, trainer_of
+from autodistil.training.recipe import rate_at
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
 from autodistil.training.trainer import train as train_superlms
 from autodistil.utils import atomic_path, write_text
@@ -76,7 +77,7 @@ def tune_recipe(run: Run, samples: int, resume: bool = False) -> Tuned:
         _ = inputs.importance_order, inputs.heldout_texts  # trials read them in the run folder
         trial = partial(train_trial, folder.path.resolve(), config.to_dict(), inputs.objective, settings)
         tried = choices(inputs)
-        first = {option: values[0] for option, values in tried.items()} | {"learning_rate": config.learning_rate}
+        first = {option: values[0] for option, values in tried.items()} | {"learning_rate": _rate(inputs)}
         table = run_trials(trial, tried, first, settings, config, folder.path, resume, run.progress)
         return _keep(table, settings, folder)
 
@@ -84,7 +85,7 @@ def tune_recipe(run: Run, samples: int, resume: bool = False) -> Tuned:
 def choices(inputs: RunInputs) -> dict[str, Any]:
     """Option -> values to try, that of the options first, or a range."""
     config, objective, teacher = inputs.config, inputs.objective, inputs.teacher
-    low, high = (config.learning_rate * factor for factor in _RATE_RANGE)
+    low, high = (_rate(inputs) * factor for factor in _RATE_RANGE)
     heads = relation_head_choices(teacher.kv_width(teacher.dims), inputs.relation_widths)
     tried: dict[str, Any] = {
         "learning_rate": (low, high),
@@ -94,6 +95,10 @@ def choices(inputs: RunInputs) -> dict[str, Any]:
     if objective.needs_attention:
         tried["relation_heads"] = _first(objective.options.relation_heads, heads)
     return tried
+
+
+def _rate(inputs: RunInputs) -> float:
+    return inputs.config.learning_rate or rate_at(inputs.space.largest.hidden_size)
 
 
 def relation_head_choices(teacher_width: int, widths: Iterable[int]) -> list[int]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from autodistil.config import rate_words
 from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES
 from autodistil.errors import RunError, one_line
 from autodistil.space.student import SIZES
@@ -47,15 +48,15 @@ class Refinement:
     student: str
     steps: int
     """Optimiser steps taken alone."""
-    learning_rate: float
-    """Peak learning rate of these steps."""
+    learning_rate: float | None
+    """Peak learning rate of these steps; None: by the student's width."""
     loss_before: float
     """Held-out loss as a slice of its SuperLM."""
     loss_after: float
     """Held-out loss after it; NaN where training diverged."""
 
     @property
-    def settings(self) -> tuple[int, float]:
+    def settings(self) -> tuple[int, float | None]:
         """What two refinements must have in common to be compared."""
         return self.steps, self.learning_rate
 
@@ -66,7 +67,7 @@ class Refinement:
 
     def __str__(self) -> str:
         return (
-            f"alone for {self.steps} steps at learning rate {self.learning_rate:g}: "
+            f"alone for {self.steps} steps at learning rate {rate_words(self.learning_rate)}: "
             f"loss {self.loss_before:.4f} -> {self.loss_after:.4f}"
         )
 

@@ -13,8 +13,8 @@ class Recipe:
     """Optimiser steps."""
     accumulate: int
     """Micro-batches that a step is cut into (gradient accumulation); the gradient is that of the whole batch."""
-    learning_rate: float
-    """Peak learning rate of AdamW."""
+    learning_rate: float | None
+    """Peak learning rate of AdamW; None: by the width of what is trained (`rate_at`)."""
     warmup: float
     """Share of the steps in which the learning rate rises linearly."""
     weight_decay: float
@@ -31,9 +31,26 @@ class Recipe:
     precision: str
     """`fp32`, or `bf16`: students compute in bfloat16, shared weights and optimiser stay in fp32."""
 
-    def learning_rate_at(self, step: int) -> float:
-        """Linear warm-up, then linear decay that would reach zero one step after the last."""
+    def peak_rate(self, width: int) -> float:
+        """The peak learning rate for a SuperLM, or a student, of such a hidden size at most."""
+        return rate_at(width) if self.learning_rate is None else self.learning_rate
+
+    def rate_share(self, step: int) -> float:
+        """Share of the peak: linear warm-up, then linear decay that would reach zero one step after the last."""
         warmup_steps = round(self.warmup * self.steps)
         if step < warmup_steps:
-            return self.learning_rate * (step + 1) / (warmup_steps + 1)
-        return self.learning_rate * (self.steps - step) / (self.steps - warmup_steps)
+            return (step + 1) / (warmup_steps + 1)
+        return (self.steps - step) / (self.steps - warmup_steps)
+
+
+WIDTH, RATE_AT_WIDTH, HIGHEST_RATE = 384, 5e-4, 1e-3
+"""The hidden size at which the rate was chosen, the rate there, and the highest one that was tried (LOG.md)."""
+
+
+def rate_at(width: int) -> float:
+    """The peak learning rate of what has a hidden size of `width`: inversely proportional to it.
+
+    So do updates of hidden matrices by Adam change what they compute alike at every width (Yang et al. 2022, Tensor
+    Programs V, arXiv 2203.03466, table 3). Small students want more than large ones, which start near the teacher.
+    """
+    return min(HIGHEST_RATE, RATE_AT_WIDTH * WIDTH / width)

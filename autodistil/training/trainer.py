@@ -80,12 +80,17 @@ class SuperLMTrainer:
             {"params": [p for name, p in parameters.items() if name not in decayed], "weight_decay": 0.0},
         ]
         fused = self.superlm.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(groups, lr=self.recipe.learning_rate, fused=fused)
+        self.optimizer = torch.optim.AdamW(groups, lr=self.peak_rate, fused=fused)
 
     @property
     def name(self) -> str:
         """Name of the sub-space."""
         return self.superlm.sub_space.name
+
+    @property
+    def peak_rate(self) -> float:
+        """Peak learning rate."""
+        return self.recipe.peak_rate(self.superlm.sub_space.largest.hidden_size)
 
     @property
     def finished(self) -> bool:
@@ -151,7 +156,7 @@ class SuperLMTrainer:
         Raises:
             DivergedError: the norm is not finite; weights and moments are as before.
         """
-        learning_rate = self.recipe.learning_rate_at(self.steps_done)
+        learning_rate = self.peak_rate * self.recipe.rate_share(self.steps_done)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         parameters = list(self.superlm.parameters.values())
@@ -168,7 +173,7 @@ class SuperLMTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         return DivergedError(
             f"training of {self.name} diverged in step {self.steps_done + 1}: {what}; lower the learning rate "
-            f"({self.recipe.learning_rate:g}) in a run of its own, or look for a cause in teacher and text"
+            f"({self.peak_rate:g}) in a run of its own, or look for a cause in teacher and text"
         )
 
 

@@ -30,6 +30,7 @@ from torch.utils.data import SequentialSampler
 from autodistil.data.batch import PADDING
 from autodistil.evaluation.embedding import Encoder
 from autodistil.space.student import Candidate
+from autodistil.stages.training import recipe_of
 from quality_table.bench import Bench, Skip
 from quality_table.cells import remembering
 from quality_table.compute import own_step_cost, run_cost
@@ -63,7 +64,9 @@ def make_layer_reduction(bench: Bench, spec: RowSpec, folder: Path) -> dict[str,
     steps, a_step = bench.steps, own_step_cost(run, {dims: 1.0})
     if spec.kind == "layer-reduction-equal-compute":
         steps = max(1, round(run_cost(run) / len(bench.settings.budgets) / a_step))
-    rate = run.config.learning_rate if spec.kind == "layer-reduction-our-rate" else LEARNING_RATE
+    rate = LEARNING_RATE
+    if spec.kind == "layer-reduction-our-rate":
+        rate = recipe_of(run.config, steps).peak_rate(dims.hidden_size)
     text = run.inputs.training_text
     texts = [one for step in range(steps) for one in _texts(bench, text.step_samples(step))]
     student = reduced(source, layers)

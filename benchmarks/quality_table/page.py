@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from autodistil.config import rate_words
 from autodistil.data.sources import DEFAULT_CORPUS
 from autodistil.utils import installed_versions
 from quality_table.bench import Bench
@@ -67,10 +68,10 @@ def _conditions(bench: Bench, rows: Sequence[Row]) -> Iterator[str]:
     text = bench.text.description if bench.text else DEFAULT_CORPUS
     yield f"- Teacher: {Path(config.teacher).name}. Search space: {bench.run.inputs.space.name}."
     yield f"- Text: {text}."
-    recipe = f"learning rate {config.learning_rate:g}, order {config.order}, layer map {config.layer_map}"
+    recipe = f"learning rate {rate_words(config.learning_rate)}, order {config.order}, layer map {config.layer_map}"
     yield f"- Our training: {_training_words(rows)}, objective {objective.name}, {recipe}, seed {config.seed}."
-    rate = settings.hand_made_rate or config.learning_rate
-    yield f"- Hand-made training: relation-kl alone, packed sequences of {config.seq_len}, learning rate {rate:g}."
+    rate = rate_words(settings.hand_made_rate or config.learning_rate)
+    yield f"- Hand-made training: relation-kl alone, packed sequences of {config.seq_len}, learning rate {rate}."
     yield (
         "- Layer reduction: sentence-transformers' MSELoss, learning rate "
         f"{LEARNING_RATE:g}, of the choices of layers the one of the least squared error of held-out embeddings "

@@ -80,5 +80,5 @@ def _settings(options: argparse.Namespace, setting: Setting) -> dict[str, Any]:
         "head_size": dims.head_size,
         "student": asdict(STUDENT),
         "relation_heads": RELATION_HEADS,
-        "learning_rate": setting.recipe.learning_rate,
+        "learning_rate": setting.recipe.peak_rate(STUDENT.hidden_size),
     }

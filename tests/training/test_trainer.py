@@ -15,6 +15,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.space.space import size_key
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, load_weights, restore_checkpoint, save_checkpoint
 from autodistil.training.metrics import MetricsLog, read_metrics
+from autodistil.training.recipe import rate_at
 from autodistil.training.sampling import SAMPLINGS
 from autodistil.training.trainer import SuperLMTrainer, train, train_step
 
@@ -198,12 +199,21 @@ def test_the_largest_and_the_smallest_loss_are_those_of_the_largest_and_smallest
 @given(st.integers(1, 500), st.floats(0, 0.9))
 def test_learning_rate_rises_then_falls_and_is_never_zero(steps, warmup):
     recipe = replace(RECIPE, steps=steps, warmup=warmup)
-    rates = [recipe.learning_rate_at(step) for step in range(steps)]
-    peak = rates.index(max(rates))
-    assert rates[:peak] == sorted(rates[:peak])
-    assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert min(rates) > 0
-    assert max(rates) <= recipe.learning_rate
+    shares = [recipe.rate_share(step) for step in range(steps)]
+    peak = shares.index(max(shares))
+    assert shares[:peak] == sorted(shares[:peak])
+    assert shares[peak:] == sorted(shares[peak:], reverse=True)
+    assert 0 < min(shares) <= max(shares) <= 1
+
+
+def test_learning_rate_goes_by_the_largest_width_unless_given(monkeypatch):
+    assert [rate_at(width) for width in (96, 192, 384, 768)] == [1e-3, 1e-3, 5e-4, 2.5e-4]
+    monkeypatch.setattr("autodistil.training.recipe.HIGHEST_RATE", 1.0)  # widths of this test are below it
+    for asked, expected in ((None, rate_at(64)), (3e-4, 3e-4)):
+        trainer = trainer_of(recipe=replace(RECIPE, learning_rate=asked, warmup=0.0))
+        assert {student.hidden_size for student in trainer.students()} == {32, 64}
+        (row,) = train_step([trainer], TEACHER, micro_batches(0), None)
+        assert row.lr == expected
 
 
 def test_metrics_are_cut_where_training_resumes(tmp_path):

@@ -182,6 +182,15 @@ class SuperLM:
         assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
         return torch.from_numpy(self.vocabulary.kept(student.vocab_size))
 
+    def load_student(self, student: StudentConfig, weights: Mapping[str, Tensor]) -> None:
+        """Copy a student's parameters in, named and shaped as `weights` has them; those not given stay."""
+        with torch.no_grad():
+            for name, own, index, shape in self._slices(student):
+                if name in weights:
+                    assert weights[name].shape == shape, f"{name} of another student"
+                    target = self.parameters[own][index]
+                    target.copy_(weights[name].reshape(target.shape))
+
     def weights(self, student: StudentConfig) -> dict[str, Tensor]:
         """The student's parameters as differentiable views, named and shaped as in its Hugging Face model.
 

@@ -59,7 +59,7 @@ TRAINED_ON = "trained_on"
 """Key of what `run.yaml` says about the machines that trained each SuperLM and each refined student."""
 
 SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
-"""Training texts on which the teacher's dimensions are ranked, and how many at a time."""
+"""Training texts on which the teacher's dimensions are ranked, less for large decoders, and how many at a time."""
 
 
 def space_for(name: str | None, config: PretrainedConfig, layer: int | None = None) -> SearchSpace:
@@ -253,12 +253,12 @@ class RunInputs:
             layer, depth = self.config.teacher_layer, self.teacher.dims.num_layers
             with self.progress.track("ranking the teacher's dimensions", 0):
                 ranked = self.teacher if layer is None else cut_after(self.teacher, layer)
-                rank(ranked, self._sample_batches()).order().extended(depth).save(path)
+                count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
+                rank(ranked, self.sample_batches(count)).order().extended(depth).save(path)
         return ImportanceOrder.load(path)
 
-    def _sample_batches(self) -> list[Batch]:
-        """A little training text, in batches by length, so that little is padding; less of it for large decoders."""
-        count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
+    def sample_batches(self, count: int) -> list[Batch]:
+        """So many training texts, in batches by length, so that little is padding."""
         texts = self.training_text.sample(count)
         texts = texts[np.argsort(lengths(texts), kind="stable")]
         parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))

@@ -1,0 +1,124 @@
+"""Least squares: linear maps of a slice are fitted to the teacher's; every family, no gradient."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from autodistil_helpers import ALL_CONFIGS, DECODER_CONFIGS, random_teacher
+
+from autodistil.models import least_squares
+from autodistil.models.least_squares import fit_linear_maps
+from autodistil.models.superlm import SuperLM
+from autodistil.space.space import SubSpace
+
+CUTS = {
+    "narrow": {"hidden_size": 32, "num_heads": 2},
+    "shallow": {"num_layers": 2},
+    "fewer units": {"intermediate_size": 64},
+}
+
+
+def batches_of(teacher, count=4):
+    """Texts with padding, or images."""
+    generator = torch.Generator().manual_seed(0)
+    config = teacher.model.config
+    if teacher.family.modality == "image":
+        size = (8, getattr(config, "num_channels", 3), config.image_size, config.image_size)
+        return [{"pixel_values": torch.randn(size, generator=generator)} for _ in range(count)]
+    found = []
+    for length in range(12, 12 + count):
+        ids = torch.randint(3, 97, (16, length), generator=generator)
+        mask = torch.ones_like(ids)
+        mask[::2, -3:] = 0
+        found.append({"input_ids": ids.masked_fill(mask == 0, config.pad_token_id or 0), "attention_mask": mask})
+    return found
+
+
+def slice_of(teacher, **cut):
+    if not teacher.family.position_table and "hidden_size" in cut:
+        cut = {**cut, "head_size": teacher.dims.head_size}
+    return SuperLM.from_teacher(teacher, SubSpace.of_student("alone", replace(teacher.dims, **cut)))
+
+
+def error(superlm, teacher, batches):
+    """Mean squared difference of the last states from the teacher's, of the real tokens."""
+    student = superlm.sub_space.largest
+    total = []
+    for batch in batches:
+        real = batch["attention_mask"].bool() if "attention_mask" in batch else slice(None)
+        with torch.no_grad():
+            ours = superlm.forward(student, batch, output=True).output[real]
+            theirs = teacher.states(batch, output=True).output[real][..., : student.hidden_size]
+        total.append((ours - theirs).square().mean())
+    return float(torch.stack(total).mean())
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("kind", [*ALL_CONFIGS, *DECODER_CONFIGS])
+def test_a_fitted_slice_is_nearer_to_its_teacher(kind, cut):
+    teacher = random_teacher(kind)
+    batches = batches_of(teacher)
+    plain, fitted = (slice_of(teacher, **CUTS[cut]) for _ in range(2))
+    fit_linear_maps(fitted, teacher, batches)
+    assert error(fitted, teacher, batches) < 0.99 * error(plain, teacher, batches)
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "qwen3", "vit"])
+def test_what_already_is_the_teacher_stays_as_it_is(kind):
+    teacher = random_teacher(kind)
+    superlm = slice_of(teacher)
+    before = copy.deepcopy(superlm.state_dict())
+    fit_linear_maps(superlm, teacher, batches_of(teacher))
+    for name, value in superlm.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=1e-4, atol=1e-5)
+
+
+def test_left_out_units_that_say_nothing_new_are_made_good(monkeypatch):
+    monkeypatch.setattr(least_squares, "RIDGE", 1e-7)
+    teacher = random_teacher("bert")
+    teacher = replace(teacher, model=copy.deepcopy(teacher.model))
+    with torch.no_grad():
+        for layer in teacher.model.encoder.layer:  # the second half of the units repeats the first
+            for parameter in layer.intermediate.dense.parameters():
+                parameter[64:] = parameter[:64]
+    superlm = slice_of(teacher, intermediate_size=64)
+    batches = batches_of(teacher, 12)
+    before = error(superlm, teacher, batches)
+    fit_linear_maps(superlm, teacher, batches)
+    assert error(superlm, teacher, batches) < 1e-4 * before
+
+
+def test_the_first_maps_are_those_of_ridge_regression():
+    """Counted independently: queries of layer 0 on the embeddings, by numpy, rows of real tokens only."""
+    teacher = random_teacher("bert")
+    superlm, batches = slice_of(teacher, hidden_size=32, num_heads=2), batches_of(teacher)
+    own, theirs = superlm.extract(superlm.sub_space.largest), teacher.model
+    x, y = [], []
+    with torch.no_grad():
+        for batch in batches:
+            real = batch["attention_mask"].bool()
+            x.append(own.embeddings(batch["input_ids"])[real].numpy())
+            query = theirs.encoder.layer[0].attention.self.query(theirs.embeddings(batch["input_ids"]))
+            y.append(query[real][:, : 2 * teacher.dims.head_size].numpy())
+    query = own.encoder.layer[0].attention.self.query
+    x = np.concatenate([np.concatenate(x), np.ones((sum(map(len, x)), 1))], axis=1).astype(np.float64)
+    weights = np.concatenate([query.weight.detach(), query.bias.detach()[:, None]], axis=1).astype(np.float64)
+    ridge = least_squares.RIDGE * np.square(x).sum(0).mean()
+    expected = weights.T + np.linalg.solve(x.T @ x + ridge * np.eye(33), x.T @ (np.concatenate(y) - x @ weights.T))
+    fit_linear_maps(superlm, teacher, batches)
+    found = superlm.extract(superlm.sub_space.largest).encoder.layer[0].attention.self.query
+    np.testing.assert_allclose(found.weight.detach().numpy(), expected[:32].T, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.bias.detach().numpy(), expected[32], rtol=1e-3, atol=1e-4)
+
+
+def test_dimensions_that_a_norm_holds_constant_stay_finite():
+    teacher = random_teacher("bert")
+    teacher = replace(teacher, model=copy.deepcopy(teacher.model))
+    with torch.no_grad():
+        for layer in teacher.model.encoder.layer:
+            layer.output.LayerNorm.weight[:5] = 0
+    superlm = slice_of(teacher, hidden_size=32, num_heads=2)
+    fit_linear_maps(superlm, teacher, batches_of(teacher))
+    assert all(value.isfinite().all() for value in superlm.state_dict().values())

@@ -81,6 +81,7 @@ def _joined(text: str) -> str:
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` when an allowed name is close to `name`, else an empty string."""
-    close = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    """Return `" (did you mean 'x'?)"` when an allowed name is close to `name`, in any case, else an empty string."""
+    known = {one.lower(): one for one in allowed if one != name}
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f" (did you mean {known[close[0]]!r}?)" if close else ""

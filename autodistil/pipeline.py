@@ -32,6 +32,7 @@ import pandas as pd
 from autodistil.errors import BudgetError
 from autodistil.evaluation.agreement import Agreement
 from autodistil.export.student_folder import ExportedStudent
+from autodistil.formats.writing import check_formats
 from autodistil.report.notebook import front_html
 from autodistil.run.run import Run
 from autodistil.run.tracking import Found, check_tracker
@@ -292,9 +293,11 @@ def export(
         The student's id and what was written.
 
     Raises:
-        ExportError: no such student, it was not evaluated, or the target is taken.
+        ExportError: no such student or format, it was not evaluated, or the target is taken.
+        ProfileError: a library that writes a format is not installed.
         BudgetError: no evaluated student meets the budgets.
     """
+    check_formats(formats)
     problem, table = last_search(run.inputs, budgets)
     if not len(table.front):
         raise BudgetError(

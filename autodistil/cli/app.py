@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(
@@ -13,3 +15,20 @@ app = typer.Typer(
     help="Find the best small student of a Transformer encoder for your budget, without re-training.",
     epilog="Start with: `autodistil search --budget 500MFLOPs`",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from autodistil import __version__
+
+        typer.echo(f"autodistil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of all commands."""

@@ -231,7 +231,7 @@ def kind_of(path: Path) -> str:
     if kind not in READERS:
         raise CorpusError(
             f"{_where(path)} has the unknown extension {kind!r}; allowed: {', '.join(READERS)}, each also "
-            f"with {', '.join(COMPRESSIONS)}; rename it (plain text is .txt)"
+            f"with {', '.join(COMPRESSIONS)}; rename it if it is plain text (.txt), else save its text as such a file"
         )
     return kind
 

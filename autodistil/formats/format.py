@@ -86,6 +86,8 @@ class Format:
     """Distributions that loading needs; their versions go into the table of a device."""
     install: str
     """The line that installs them."""
+    writing: tuple[str, ...] = ()
+    """Modules that writing needs beside those."""
     file: str | None = None
     """Within a student's folder, where its libraries look for it; None: it runs the Hugging Face files themselves."""
     measured: Format | None = None
@@ -94,6 +96,15 @@ class Format:
     """Smallest mean cosine of tokens with PyTorch: below it, something is broken. None: only rounding differs."""
     devices: tuple[str, ...] = ("cpu", "cuda")
     check_cuda: Callable[[], None] = check_cuda
+
+    def check_writing(self) -> None:
+        """Import what writing needs: it comes last in an export, and the rest takes a while.
+
+        Raises:
+            ProfileError: one of them is not installed.
+        """
+        for library in (*self.libraries, *self.writing):
+            optional_import(library, "this format", self.install, ProfileError)
 
     def check(self, device: str) -> None:
         """Import the libraries, and look for the device.

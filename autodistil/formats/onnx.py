@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INSTALL = "pip install 'autodistil[onnx]'"
+WRITING = ("onnx", "onnxscript")
+"""What exporting needs beside ONNX Runtime."""
 
 
 def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None = None) -> Parity:
@@ -39,7 +41,7 @@ def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None
         IntegrityError: the outputs differ.
         RunError: the disk refuses.
     """
-    for library in ("onnx", "onnxscript", "onnxruntime"):
+    for library in (*WRITING, "onnxruntime"):
         require(library)
     program = _export(model)
     with atomic_path(path) as temporary:
@@ -130,5 +132,13 @@ def check_provider() -> None:
     check_cuda()
 
 
-ONNX = Format(write_onnx, OnnxRuntime, ("onnxruntime",), INSTALL, file="onnx/model.onnx", check_cuda=check_provider)
+ONNX = Format(
+    write_onnx,
+    OnnxRuntime,
+    ("onnxruntime",),
+    INSTALL,
+    writing=WRITING,
+    file="onnx/model.onnx",
+    check_cuda=check_provider,
+)
 """The file is what Optimum and sentence-transformers (`backend="onnx"`) open."""

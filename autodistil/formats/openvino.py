@@ -8,7 +8,7 @@ from typing import Any
 
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Format, Ids, Origin, Runtime
-from autodistil.formats.onnx import ONNX, onnx_file
+from autodistil.formats.onnx import ONNX, WRITING, onnx_file
 from autodistil.utils import optional_import
 
 INSTALL = "pip install 'autodistil[onnx,openvino]'"
@@ -41,4 +41,13 @@ def write_openvino(origin: Origin, path: Path) -> None:
 
 
 _FILE = "openvino/openvino_model.xml"
-OPENVINO = Format(write_openvino, OpenVinoRuntime, ("openvino",), INSTALL, file=_FILE, measured=ONNX, devices=("cpu",))
+OPENVINO = Format(
+    write_openvino,
+    OpenVinoRuntime,
+    ("openvino",),
+    INSTALL,
+    writing=(*WRITING, "onnxruntime"),
+    file=_FILE,
+    measured=ONNX,
+    devices=("cpu",),
+)

@@ -80,11 +80,14 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         ExportError: one is unknown.
+        ProfileError: what writes one is not installed.
     """
     allowed = (*FOLDERS, *format_files())
     for name in formats:
         if name not in allowed:
             raise ExportError(f"format {name!r}{suggest(name, allowed)} is unknown; allowed: {', '.join(allowed)}")
+        if name in FORMATS:
+            FORMATS[name].check_writing()
     return tuple(dict.fromkeys(formats))
 
 

@@ -65,6 +65,8 @@ def find_model(
                 f"{what} folder {source!r} holds no config.json; give the folder of a Hugging Face model"
             )
         return ModelFolder(path)
+    if path.is_file():
+        raise TeacherError(f"{what} {source!r} is a file; give the folder that it is in, {str(path.parent)!r}")
     name, _, revision = source.partition("@")
     if path.is_absolute() or source.startswith((".", "~")) or name.count("/") > 1:
         raise TeacherError(f"{what} folder {source!r} does not exist; give a folder or a Hugging Face id")

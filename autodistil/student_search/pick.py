@@ -99,7 +99,7 @@ def pick_student(table: CandidateTable, pick: str) -> str:
         return found
     row = table.get(pick)
     if row is None:
-        hint = suggest(pick, table.ids)
+        hint = suggest(pick, [*PICKS, *table.ids])
         raise ExportError(
             f"pick {pick!r}{hint} is no student of this run; allowed: best, half, near, knee or an id of candidates.csv"
         )

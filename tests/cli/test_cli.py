@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
+import autodistil
 from autodistil import cli
 from autodistil.cli.options import with_flags
 from autodistil.cli.terminal import print_table
@@ -189,6 +190,50 @@ def test_an_export_needs_a_folder_of_its_own(searched, tmp_path, monkeypatch, ca
     assert run("export", "--run", searched, "--to", to) == 2
     words = "is the current folder; give --to a new folder" if to == "." else "the name is too long"
     assert words in one_line(capsys)
+
+
+def test_an_export_asks_for_its_libraries_before_it_works(searched, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setattr("autodistil.pipeline.last_search", lambda *_: pytest.fail("worked first"))
+    assert run("export", "--run", searched, "--to", tmp_path / "student", "--format", "onnx") == 2
+    assert "needs onnxscript, which is not installed; run: pip install" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--pick", "bset"], "(did you mean 'best'?)"),
+        (["--pick", "KNEE"], "(did you mean 'knee'?)"),
+    ],
+)
+def test_a_misspelt_pick_is_put_right(searched, tmp_path, capsys, arguments, words):
+    assert run("export", "--run", searched, "--to", tmp_path / "student", *arguments) == 2
+    assert words in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ("all-minilm-l6-v2", "(did you mean 'all-MiniLM-L6-v2'?)"),
+        ("{folder}/config.json", "is a file; give the folder that it is in, '{folder}'"),
+    ],
+)
+def test_a_teacher_that_is_nearly_named_is_put_right(tmp_path, teacher_dir, capsys, teacher, words):
+    name = teacher.format(folder=teacher_dir)
+    assert run("train", "--run", tmp_path / "run", "--teacher", name, *STEPS) == 2
+    assert words.format(folder=teacher_dir) in one_line(capsys)
+
+
+def test_a_device_that_is_not_there_is_not_suggested(tmp_path, teacher_dir, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run("train", "--run", tmp_path / "run", "--teacher", teacher_dir, "--device", "cuda", *STEPS) == 2
+    line = one_line(capsys)
+    assert "device 'cuda' is not available; available here: cpu" in line
+
+
+def test_version(capsys):
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"autodistil {autodistil.__version__}\n"
 
 
 def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):

@@ -1,17 +1,18 @@
-"""Least squares: a student's linear maps, one after another, are fitted to what its teacher's give on the same text.
+"""Least squares: the linear maps that students share, one after another, are fitted to the teacher's on the same text.
 
 A student is a slice of its teacher, so each of its linear maps has one of the teacher's to follow. It is fitted on what
 the student itself feeds it, once those before it are: to the outputs of the teacher's map or, where it adds to the
 residual stream, to the teacher's stream behind that. So it also makes good what narrower maps and left-out layers
-before it have changed. No gradient and no step is taken.
+before it have changed. Students of one SuperLM share their maps, which are fitted to all of them at once: each row of a
+matrix to the students that have it, on their own inputs. No gradient and no step is taken.
 
 Reconstruction of pruned layers by least squares is of He et al. 2017 (arXiv 1707.06168, eq. 5); Kwon et al. 2022 (arXiv
-2204.09656) and ZipLM (arXiv 2302.04089) do it for Transformers.
+2204.09656) and ZipLM (arXiv 2302.04089) do it for Transformers, one student at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autodistil.data.batch import Batch, real_tokens
-from autodistil.models.families.family import HIDDEN, Family, leading, split_dimensions
+from autodistil.models.families.family import HIDDEN, Atoms, leading, split_dimensions
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.space.student import StudentConfig
@@ -32,34 +33,29 @@ RIDGE = 0.01
 
 
 @torch.no_grad()
-def fit_linear_maps(superlm: SuperLM, teacher: Teacher, batches: Sequence[Batch]) -> None:
-    """Solve for the linear maps of a student's layers, first to last, in place.
+def fit_linear_maps(
+    superlm: SuperLM, teacher: Teacher, batches: Sequence[Batch], students: Iterable[StudentConfig]
+) -> None:
+    """Solve for the linear maps and norms of a SuperLM's layers, first to last, in place.
 
     Args:
-        superlm: that of one student, which reads the teacher's tokens.
-        teacher: in the importance order of the student's dimensions.
-        batches: what both read, some ten thousand tokens.
+        superlm: its students read the teacher's tokens.
+        teacher: in the importance order of the students' dimensions.
+        batches: what all read, some ten thousand tokens.
+        students: those of the SuperLM that are fitted, which count alike.
     """
-    student, family = superlm.sub_space.largest, teacher.family
-    model: Any = superlm.extract(student).base_model
-    model.to(superlm.device)
-    model.config.use_cache = False  # texts are read once and whole, layer by layer
-    layers, theirs = model.get_submodule(family.layers), teacher.model.get_submodule(family.layers)
-    assert isinstance(layers, nn.ModuleList)
-    assert isinstance(theirs, nn.ModuleList)
-    used = superlm.layer_map(student.num_layers, teacher.dims.num_layers)
-    calls = [_calls(model, layers, batch) for batch in batches]
-    their_calls = [_calls(teacher.model, [theirs[layer] for layer in used], batch) for batch in batches]
-    states = [of_batch[0].hidden for of_batch in calls]
-    for number, layer in enumerate(layers):
-        own = [replace(of_batch[number], hidden=hidden) for of_batch, hidden in zip(calls, states, strict=True)]
-        cut = _Cut(family, f"{family.layers}.{number}", teacher, student)
-        targets = [_targets(theirs[used[number]], of_batch[number], cut) for of_batch in their_calls]
-        for group in _trace(layer, own[0], cut).groups:
-            fit = _fit_maps if isinstance(layer.get_submodule(group[0]), nn.Linear) else _fit_norm
-            fit(layer, group, own, targets, cut)
-        states = [call.run(layer) for call in own]
-    superlm.load_student(student, dict(model.named_parameters()))
+    pupils = [_Pupil(superlm, teacher, student, batches) for student in students]
+    stack: Any = teacher.model.get_submodule(teacher.family.layers)
+    used = sorted({layer for pupil in pupils for layer in pupil.layers})
+    by_batch = [_calls(teacher.model, [stack[layer] for layer in used], batch) for batch in batches]
+    for number, layer in enumerate(used):
+        taught = [pupil for pupil in pupils if layer in pupil.layers]
+        targets = [_trace(teacher, stack[layer], calls[number]).seen for calls in by_batch]
+        for group in taught[0].trace(layer, 0).groups:
+            linear = isinstance(stack[layer].get_submodule(group[0]), nn.Linear)
+            (_fit_maps if linear else _fit_norm)(superlm, layer, group, taught, targets)
+        for pupil in taught:
+            pupil.leave(layer)
 
 
 # ---- calls of a layer, and what its linear maps take and give
@@ -86,8 +82,8 @@ class _Call:
         return states.flatten(0, 1) if self.real is None else states[self.real]
 
 
-def _calls(model: PreTrainedModel, layers: Sequence[nn.Module] | nn.ModuleList, batch: Batch) -> list[_Call]:
-    """How a model calls some of its layers on a batch."""
+def _calls(model: PreTrainedModel, layers: Iterable[nn.Module], batch: Batch) -> list[_Call]:
+    """How a model calls some of its layers on a batch, in their order."""
     found: list[_Call] = []
 
     def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -102,31 +98,6 @@ def _calls(model: PreTrainedModel, layers: Sequence[nn.Module] | nn.ModuleList, 
     return found
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """What a student keeps of its teacher's states in a layer."""
-
-    family: Family
-    layer: str
-    teacher: Teacher
-    student: StudentConfig
-
-    def adds(self, name: str) -> bool:
-        """Whether the linear map `name` of the layer adds to the residual stream."""
-        atoms = self.family.linear_atoms(f"{self.layer}.{name}")
-        return atoms is not None and atoms[0] == HIDDEN
-
-    def knows(self, name: str) -> bool:
-        """Whether it is a linear map of the family's table."""
-        return self.family.linear_atoms(f"{self.layer}.{name}") is not None
-
-    def of(self, name: str, value: Tensor) -> Tensor:
-        """Of what the teacher has at the outputs of a linear map, (tokens, out), the dimensions of the student."""
-        layout = self.family.layout(f"{self.layer}.{name}.bias", 1, self.teacher.model.config)
-        split = split_dimensions(value, (None, *layout), self.teacher.dims)
-        return split[(slice(None), *leading(layout, self.student))].flatten(1)
-
-
 class _Reached(Exception):
     """Ends a layer's forward behind which nobody looks. Never leaves `_trace`."""
 
@@ -135,8 +106,8 @@ class _Reached(Exception):
 class _Trace:
     """What one call of a layer does, of the real tokens: what its linear maps and norms read, and what comes of it."""
 
+    teacher: Teacher
     call: _Call
-    cut: _Cut
     wanted: frozenset[str] | None = None
     """What to look at; all where None."""
     groups: list[list[str]] = field(default_factory=list)
@@ -162,7 +133,8 @@ class _Trace:
             self.groups.append([])
             self.inputs[name] = self.call.rows(states)
         self.groups[-1].append(name)
-        if self.cut.adds(name):
+        atoms = _atoms(self.teacher, name)
+        if atoms is not None and atoms[0] == HIDDEN:
             self._adding = name
         else:
             self._see(name, output)
@@ -189,12 +161,12 @@ class _Trace:
             raise _Reached
 
 
-def _trace(layer: nn.Module, call: _Call, cut: _Cut, wanted: Sequence[str] | None = None) -> _Trace:
+def _trace(teacher: Teacher, layer: nn.Module, call: _Call, wanted: Sequence[str] | None = None) -> _Trace:
     """Run a layer as in a call and look at its linear maps and norms, or at those wanted and no further."""
-    trace = _Trace(call, cut, None if wanted is None else frozenset(wanted))
+    trace = _Trace(teacher, call, None if wanted is None else frozenset(wanted))
     with ExitStack() as hooks, suppress(_Reached):
         for name, module in layer.named_modules():
-            if isinstance(module, nn.Linear) and cut.knows(name):
+            if isinstance(module, nn.Linear) and _atoms(teacher, name) is not None:
                 hooks.enter_context(module.register_forward_hook(partial(trace.on_linear, name)))
             elif getattr(module, "weight", None) is not None and module.weight.shape == call.hidden.shape[-1:]:
                 hooks.enter_context(module.register_forward_pre_hook(trace.on_stream))
@@ -203,47 +175,160 @@ def _trace(layer: nn.Module, call: _Call, cut: _Cut, wanted: Sequence[str] | Non
     return trace
 
 
-def _targets(layer: nn.Module, call: _Call, cut: _Cut) -> dict[str, Tensor]:
-    """What a student's linear maps are fitted to: what is seen of the teacher's, cut."""
-    return {name: cut.of(name, seen) for name, seen in _trace(layer, call, cut).seen.items()}
+def _atoms(teacher: Teacher, name: str) -> tuple[Atoms, Atoms] | None:
+    """Atoms of the linear map `name` of a layer as the family's table has it, None where that has none."""
+    return teacher.family.linear_atoms(f"{teacher.family.layers}.0.{name}")
+
+
+# ---- students
+
+
+class _Pupil:
+    """A student that is fitted: a model of its own that follows the shared weights, and what it makes of the text.
+
+    Args:
+        superlm: holds it.
+        teacher: what it is fitted to.
+        student: its dimensions.
+        batches: what it reads.
+    """
+
+    def __init__(self, superlm: SuperLM, teacher: Teacher, student: StudentConfig, batches: Sequence[Batch]) -> None:
+        self._teacher, self._student, self._envelope = teacher, student, superlm.sub_space.envelope
+        self.layers = superlm.layer_map(student.num_layers, teacher.dims.num_layers)
+        """The teacher's layers that it has."""
+        model: Any = superlm.extract(student).base_model
+        model.to(superlm.device)
+        model.config.use_cache = False  # texts are read once and whole, layer by layer
+        self._modules = model.get_submodule(superlm.family.layers)
+        self._calls = [_calls(model, self._modules, batch) for batch in batches]
+        self._states = [calls[0].hidden for calls in self._calls]
+
+    def module(self, layer: int, name: str = "") -> Any:
+        """What it has of a layer of the teacher, or a module of that."""
+        return self._modules[self.layers.index(layer)].get_submodule(name)
+
+    def trace(self, layer: int, batch: int, wanted: Sequence[str] | None = None) -> _Trace:
+        """What happens in a layer on what the student itself feeds it now."""
+        return _trace(self._teacher, self.module(layer), self._call(layer, batch), wanted)
+
+    def leave(self, layer: int) -> None:
+        """Go on to the student's next layer."""
+        self._states = [self._call(layer, batch).run(self.module(layer)) for batch in range(len(self._states))]
+
+    def _call(self, layer: int, batch: int) -> _Call:
+        return replace(self._calls[batch][self.layers.index(layer)], hidden=self._states[batch])
+
+    def lacking(self, name: str, own: _Trace, target: Mapping[str, Tensor]) -> Tensor:
+        """What is to be added to what is seen of a map or norm, (tokens, out)."""
+        atoms = self._layout(name)[0]
+        return target[name][:, self._places(atoms, target[name].shape[1], self._teacher.dims)] - own.seen[name]
+
+    def outputs(self, name: str, width: int) -> Tensor:
+        """Which of `width` outputs of a shared map or norm the student has."""
+        return self._places(self._layout(name)[0], width, self._envelope)
+
+    def inputs(self, name: str, width: int) -> Tensor:
+        """Which of `width` inputs of a shared map the student has."""
+        return self._places(self._layout(name)[1], width, self._envelope)
+
+    def _layout(self, name: str) -> tuple[Atoms, Atoms]:
+        """Atoms of the outputs and of the inputs of a map; of a norm, whose inputs are none."""
+        family, config, path = (
+            self._teacher.family,
+            self._teacher.model.config,
+            f"{self._teacher.family.layers}.0.{name}",
+        )
+        outputs = family.layout(f"{path}.bias", 1, config)
+        return outputs, family.layout(f"{path}.weight", 2, config)[len(outputs) :]
+
+    def _places(self, atoms: Atoms, width: int, dims: StudentConfig) -> Tensor:
+        return split_dimensions(torch.arange(width), atoms, dims)[leading(atoms, self._student)].flatten()
 
 
 # ---- solving
 
 _Targets = Sequence[Mapping[str, Tensor]]
-"""Of each call: what is seen of the teacher's maps and norms, cut to the student's dimensions."""
+"""Of each batch: what is seen of the teacher's maps and norms in a layer, (tokens, out)."""
 
 
-def _fit_norm(layer: nn.Module, group: Sequence[str], calls: Sequence[_Call], targets: _Targets, cut: _Cut) -> None:
+def _fit_norm(superlm: SuperLM, layer: int, group: Sequence[str], pupils: Sequence[_Pupil], targets: _Targets) -> None:
     """Scale and shift the outputs of a norm, each dimension, towards the teacher's, which is over more of them."""
-    norm: Any = layer.get_submodule(group[0])
-    y = torch.cat([_trace(layer, call, cut, group).seen[group[0]] for call in calls])
-    lacking = torch.cat([wanted[group[0]] for wanted in targets]) - y
-    mean, shift = (y.mean(0), lacking.mean(0)) if getattr(norm, "bias", None) is not None else (0.0, 0.0)
-    squares = (y - mean).square().mean(0)
-    scale = ((y - mean) * (lacking - shift)).mean(0) / (squares + RIDGE * squares.mean())
-    norm.weight += scale * norm.weight
-    if getattr(norm, "bias", None) is not None:
-        norm.bias += scale * (norm.bias - mean) + shift
+    (name,) = group
+    weight, bias = (superlm.shared(layer, f"{name}.{kind}") for kind in ("weight", "bias"))
+    assert weight is not None
+    sums = torch.zeros(5, len(weight), dtype=torch.float64)
+    for pupil in pupils:
+        places = pupil.outputs(name, len(weight))
+        for batch, target in enumerate(targets):
+            own = pupil.trace(layer, batch, group)
+            y, lacks = own.seen[name], pupil.lacking(name, own, target)
+            parts = (torch.ones_like(y), y, lacks, y * y, y * lacks)
+            sums[:, places] += torch.stack([part.sum(0) for part in parts]).cpu()
+    count, y, lacks, squares, products = sums / sums[0].clamp(min=1)
+    mean, shift = (y, lacks) if bias is not None else (torch.zeros_like(y), torch.zeros_like(y))
+    variance = squares - mean * y
+    scale = (products - mean * lacks) / (variance + RIDGE * variance[count > 0].mean())
+    if bias is not None:
+        bias += scale.to(bias) * (bias - mean.to(bias)) + shift.to(bias)
+    weight += scale.to(weight) * weight
+    _follow(superlm, layer, name, pupils)
 
 
-def _fit_maps(layer: nn.Module, group: Sequence[str], calls: Sequence[_Call], targets: _Targets, cut: _Cut) -> None:
+def _fit_maps(superlm: SuperLM, layer: int, group: Sequence[str], pupils: Sequence[_Pupil], targets: _Targets) -> None:
     """Add to the maps of a group, which read the same states, the ridge regression on these of what they lack."""
-    maps: dict[str, Any] = {name: layer.get_submodule(name) for name in group}
-    size = maps[group[0]].in_features + 1
-    squares = torch.zeros(size, size, dtype=torch.float64)  # here: not every accelerator has float64
-    products = {name: squares.new_zeros(size, targets[0][name].shape[1]) for name in group}
-    for call, wanted in zip(calls, targets, strict=True):
-        own = _trace(layer, call, cut, group)
+    squares, products = [], []
+    for pupil in pupils:
+        square, product = _normal_equations(layer, group, pupil, targets)
+        squares.append(square)
+        products.append(product)
+    for name in group:
+        weight, bias = (superlm.shared(layer, f"{name}.{kind}") for kind in ("weight", "bias"))
+        assert weight is not None
+        width = weight.shape[1] + 1  # the constant comes last
+        rows = [pupil.outputs(name, len(weight)) for pupil in pupils]
+        columns = [torch.cat([pupil.inputs(name, width - 1), torch.tensor([width - 1])]) for pupil in pupils]
+        has = torch.zeros(len(weight), len(pupils), dtype=torch.bool)
+        for number, own_rows in enumerate(rows):
+            has[own_rows, number] = True
+        for owners in has[has.any(dim=1)].unique(dim=0):
+            chosen = (has == owners).all(1).nonzero().flatten()
+            matrix, right = torch.zeros(width, width).double(), torch.zeros(width, len(chosen)).double()
+            for number in owners.nonzero().flatten().tolist():
+                matrix.diagonal().add_(RIDGE * squares[number].diagonal().mean())
+                own, place = columns[number], torch.searchsorted(rows[number], chosen)
+                matrix[own[:, None], own] += squares[number]
+                right[own] += products[number][name][:, place]
+            used = width - (bias is None)
+            change = torch.linalg.solve(matrix[:used, :used], right[:used]).to(weight)
+            weight[chosen] += change[: width - 1].T
+            if bias is not None:
+                bias[chosen] += change[width - 1]
+        _follow(superlm, layer, name, pupils)
+
+
+def _normal_equations(
+    layer: int, group: Sequence[str], pupil: _Pupil, targets: _Targets
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Of a student's inputs x, with 1 for the constant: the sum of x x', and by map of x times what it lacks."""
+    square, product = torch.zeros(()).double(), {name: torch.zeros(()).double() for name in group}
+    for batch, target in enumerate(targets):
+        own = pupil.trace(layer, batch, group)
         x = own.inputs[group[0]]
         x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
-        squares += (x.T @ x).cpu()
-        for name in group:
-            products[name] += (x.T @ (wanted[name] - own.seen[name])).cpu()
-    squares.diagonal().add_(RIDGE * squares.diagonal().mean())
-    for name, module in maps.items():
-        used = size - (module.bias is None)
-        change = torch.linalg.solve(squares[:used, :used], products[name][:used]).to(module.weight)
-        module.weight += change[: size - 1].T
-        if module.bias is not None:
-            module.bias += change[size - 1]
+        square = square + (x.T @ x).cpu()
+        product = {name: of + (x.T @ pupil.lacking(name, own, target)).cpu() for name, of in product.items()}
+    return square, product
+
+
+def _follow(superlm: SuperLM, layer: int, name: str, pupils: Iterable[_Pupil]) -> None:
+    """Copy the shared weights of a map or norm to the students' models."""
+    for kind in ("weight", "bias"):
+        shared = superlm.shared(layer, f"{name}.{kind}")
+        if shared is None:
+            continue
+        for pupil in pupils:
+            own = shared[pupil.outputs(name, len(shared))]
+            if own.dim() == 2:
+                own = own[:, pupil.inputs(name, shared.shape[1])]
+            getattr(pupil.module(layer, name), kind).copy_(own)

@@ -182,14 +182,23 @@ class SuperLM:
         assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
         return torch.from_numpy(self.vocabulary.kept(student.vocab_size))
 
-    def load_student(self, student: StudentConfig, weights: Mapping[str, Tensor]) -> None:
-        """Copy a student's parameters in, named and shaped as `weights` has them; those not given stay."""
-        with torch.no_grad():
-            for name, own, index, shape in self._slices(student):
-                if name in weights:
-                    assert weights[name].shape == shape, f"{name} of another student"
-                    target = self.parameters[own][index]
-                    target.copy_(weights[name].reshape(target.shape))
+    def shared(self, layer: int, name: str) -> Tensor | None:
+        """A parameter that students share in a layer of the teacher, without gradient; None where there is none.
+
+        Args:
+            layer: one that some student has.
+            name: without that of the layer.
+
+        Returns:
+            (outputs, inputs) of a linear map, (outputs,) of others; in the SuperLM's own memory.
+        """
+        own = f"{self.family.layers}.{self._layers.index(layer)}.{name}"
+        if own not in self.parameters:
+            return None
+        value = self.parameters[own].detach()
+        atoms = self.family.linear_atoms(own.rpartition(".")[0])
+        inputs = len(atoms[1]) if atoms is not None and name.endswith(".weight") else 0
+        return value.flatten(value.dim() - inputs).flatten(0, -2) if inputs else value.flatten()
 
     def weights(self, student: StudentConfig) -> dict[str, Tensor]:
         """The student's parameters as differentiable views, named and shaped as in its Hugging Face model.

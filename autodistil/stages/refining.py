@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autodistil.config import RunConfig, rate_words
-from autodistil.data.batch import Batch
-from autodistil.models.least_squares import fit_linear_maps
 from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import begin_refinement, check_settings, read_refinements, settings_of, write_refinement
 from autodistil.run.run import Run
 from autodistil.space.student import Candidate
+from autodistil.stages.fitting import fitted_student
 from autodistil.stages.searching import whole_loss
 from autodistil.stages.training import check_interrupted, recipe_of, train_kept, trainer_of
 from autodistil.student_search.candidates import CandidateTable, Refinement
@@ -32,8 +31,6 @@ from autodistil.training.trainer import SuperLMTrainer
 
 STEPS_SHARE = 0.5
 """Steps alone, as a share of those of the SuperLM. One student a step instead of four: about an eighth of the time."""
-FITTED_TOKENS = 60_000
-"""Tokens of the training text to which a student's linear maps are fitted; a quarter of them was clearly worse."""
 
 
 @dataclass
@@ -124,18 +121,9 @@ def _best_start(run: Run, candidate: Candidate, shared: float) -> _Start:
         _Start(superlms.alone(candidate), shared, "the slice of its SuperLM"),
         _Start(untrained, run.scorer.loss(untrained, config), "the teacher's slice"),
     ]
-    if config.vocab_size is None:  # one with fewer tokens reads other tokens than the teacher
-        fitted = superlms.untrained(candidate)
-        with run.progress.track(f"fitting {candidate.id} by least squares", 0):
-            fit_linear_maps(fitted, run.inputs.ordered_teacher, fitting_batches(run.inputs))
+    if (fitted := fitted_student(run, candidate)) is not None:
         starts.append(_Start(fitted, run.scorer.loss(fitted, config), "the teacher's slice fitted to it"))
     return min((one for one in starts if math.isfinite(one.loss)), key=lambda one: one.loss, default=starts[0])
-
-
-def fitting_batches(inputs: RunInputs) -> list[Batch]:
-    """The training text that a student's linear maps are fitted to."""
-    text = inputs.training_text
-    return inputs.sample_batches(max(1, FITTED_TOKENS * text.samples_a_step // text.tokens_a_step))
 
 
 def refine_finalists(run: Run, problem: SearchProblem, table: CandidateTable, resume: bool) -> CandidateTable:

@@ -31,6 +31,7 @@ from autodistil.run.superlms import SuperLMs
 from autodistil.run.tracking import GuardedTracker
 from autodistil.space.files import shipped_spaces
 from autodistil.space.space import SubSpace
+from autodistil.stages.fitting import fitted_start
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
@@ -69,6 +70,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     check_interrupted(folder, [sub.name for sub in missing], folder.superlm_folder, resume, otherwise=another)
     recipe = _recipe(run.inputs, superlms, missing)
     run.inputs.write_trained_on([sub.name for sub in missing])
+    _begin(run, missing, recipe)
     if run.config.workers:
         for group in _by_source(superlms, missing):
             train_on_cluster(run, group, recipe)
@@ -81,6 +83,14 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     with closing(MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)) as metrics:
         for together in _rounds(run.inputs, superlms, trainers):
             train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
+
+
+def _begin(run: Run, sub_spaces: Sequence[SubSpace], recipe: Recipe) -> None:
+    """Leave a checkpoint of no step where a SuperLM that is not begun yet has a fitted start."""
+    for sub in sub_spaces:
+        folder = run.folder.superlm_folder(sub.name)
+        if not (folder / CHECKPOINT).is_file() and (start := fitted_start(run, sub)) is not None:
+            save_checkpoint(trainer_of(run.inputs, start, recipe), folder)
 
 
 def trainer_of(inputs: RunInputs, superlm: SuperLM, recipe: Recipe, targets: Targets | None = None) -> SuperLMTrainer:

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from autodistil_helpers import ALL_CONFIGS, DECODER_CONFIGS, random_teacher
+from autodistil_helpers import ALL_CONFIGS, DECODER_CONFIGS, random_teacher, small_space
 
 from autodistil.models import least_squares
 from autodistil.models.least_squares import fit_linear_maps
 from autodistil.models.superlm import SuperLM
 from autodistil.space.space import SubSpace
+from autodistil.space.student import size_key
 
 CUTS = {
     "narrow": {"hidden_size": 32, "num_heads": 2},
@@ -42,9 +43,13 @@ def slice_of(teacher, **cut):
     return SuperLM.from_teacher(teacher, SubSpace.of_student("alone", replace(teacher.dims, **cut)))
 
 
-def error(superlm, teacher, batches):
+def fit_alone(superlm, teacher, batches):
+    fit_linear_maps(superlm, teacher, batches, [superlm.sub_space.largest])
+
+
+def error(superlm, teacher, batches, student=None):
     """Mean squared difference of the last states from the teacher's, of the real tokens."""
-    student = superlm.sub_space.largest
+    student = student or superlm.sub_space.largest
     total = []
     for batch in batches:
         real = batch["attention_mask"].bool() if "attention_mask" in batch else slice(None)
@@ -61,7 +66,7 @@ def test_a_fitted_slice_is_nearer_to_its_teacher(kind, cut):
     teacher = random_teacher(kind)
     batches = batches_of(teacher)
     plain, fitted = (slice_of(teacher, **CUTS[cut]) for _ in range(2))
-    fit_linear_maps(fitted, teacher, batches)
+    fit_alone(fitted, teacher, batches)
     assert error(fitted, teacher, batches) < 0.99 * error(plain, teacher, batches)
 
 
@@ -70,7 +75,7 @@ def test_what_already_is_the_teacher_stays_as_it_is(kind):
     teacher = random_teacher(kind)
     superlm = slice_of(teacher)
     before = copy.deepcopy(superlm.state_dict())
-    fit_linear_maps(superlm, teacher, batches_of(teacher))
+    fit_alone(superlm, teacher, batches_of(teacher))
     for name, value in superlm.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=1e-4, atol=1e-5)
 
@@ -86,7 +91,7 @@ def test_left_out_units_that_say_nothing_new_are_made_good(monkeypatch):
     superlm = slice_of(teacher, intermediate_size=64)
     batches = batches_of(teacher, 12)
     before = error(superlm, teacher, batches)
-    fit_linear_maps(superlm, teacher, batches)
+    fit_alone(superlm, teacher, batches)
     assert error(superlm, teacher, batches) < 1e-4 * before
 
 
@@ -107,7 +112,7 @@ def test_the_first_maps_are_those_of_ridge_regression():
     weights = np.concatenate([query.weight.detach(), query.bias.detach()[:, None]], axis=1).astype(np.float64)
     ridge = least_squares.RIDGE * np.square(x).sum(0).mean()
     expected = weights.T + np.linalg.solve(x.T @ x + ridge * np.eye(33), x.T @ (np.concatenate(y) - x @ weights.T))
-    fit_linear_maps(superlm, teacher, batches)
+    fit_alone(superlm, teacher, batches)
     found = superlm.extract(superlm.sub_space.largest).encoder.layer[0].attention.self.query
     np.testing.assert_allclose(found.weight.detach().numpy(), expected[:32].T, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.bias.detach().numpy(), expected[32], rtol=1e-3, atol=1e-4)
@@ -120,5 +125,46 @@ def test_dimensions_that_a_norm_holds_constant_stay_finite():
         for layer in teacher.model.encoder.layer:
             layer.output.LayerNorm.weight[:5] = 0
     superlm = slice_of(teacher, hidden_size=32, num_heads=2)
-    fit_linear_maps(superlm, teacher, batches_of(teacher))
+    fit_alone(superlm, teacher, batches_of(teacher))
     assert all(value.isfinite().all() for value in superlm.state_dict().values())
+
+
+def test_students_that_share_their_maps_are_fitted_together():
+    """All are nearer to the teacher, the mean of their errors too; rows that no student has stay as they are."""
+    teacher, batches = random_teacher("bert"), batches_of(random_teacher("bert"), 12)
+    space = SubSpace("pair", {"num_layers": (2, 3), "hidden_size": (32, 48), "head_size": (16,), "mlp_ratio": (1.0,)})
+    fitted = SuperLM.from_teacher(teacher, space)
+    plain = copy.deepcopy(fitted.state_dict())
+    students = sorted(space.architectures, key=size_key)
+    before = {student: error(fitted, teacher, batches, student) for student in students}
+    fit_linear_maps(fitted, teacher, batches, students)
+    for student in students:
+        assert error(fitted, teacher, batches, student) < before[student]
+    small = SuperLM.from_teacher(teacher, space)
+    fit_linear_maps(small, teacher, batches, students[:1])
+    moved = {name for name, value in small.parameters.items() if not torch.equal(value, plain[name])}
+    assert {name.split(".")[2] for name in moved} == {"0", "2"}  # the middle one of three is not the small student's
+    for name in moved:
+        if name.endswith("output.dense.weight"):
+            assert torch.equal(small.parameters[name][32:], plain[name][32:])
+
+
+def test_a_shared_fit_of_one_student_is_that_of_the_student_alone():
+    teacher, batches = random_teacher("modernbert"), batches_of(random_teacher("modernbert"))
+    space = small_space(teacher)
+    shared = SuperLM.from_teacher(teacher, space)
+    alone = shared.alone(space.smallest)
+    fit_linear_maps(shared, teacher, batches, [space.smallest])
+    fit_alone(alone, teacher, batches)
+    for name, value in shared.weights(space.smallest).items():
+        torch.testing.assert_close(value, alone.weights(space.smallest)[name], rtol=1e-4, atol=1e-5)
+
+
+def test_factorised_embeddings_are_fitted_around():
+    teacher, batches = random_teacher("bert"), batches_of(random_teacher("bert"), 12)
+    sizes = {"num_layers": (2,), "hidden_size": (32,), "head_size": (16,), "mlp_ratio": (1.0,), "embedding_size": (16,)}
+    space = SubSpace("factorised", sizes)
+    superlm = SuperLM.from_teacher(teacher, space, tokens=batches[0]["input_ids"])
+    before = error(superlm, teacher, batches)
+    fit_alone(superlm, teacher, batches)
+    assert error(superlm, teacher, batches) < before

@@ -15,12 +15,12 @@ from transformers import AutoModel
 from autodistil import cli, pipeline
 from autodistil.config import RunConfig
 from autodistil.errors import ConfigError, ExportError, RunError
-from autodistil.models.least_squares import fit_linear_maps
 from autodistil.models.superlm import SuperLM
 from autodistil.run.kept import read_refinements, write_refinement
 from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
-from autodistil.stages.refining import fitting_batches, refining_recipe
+from autodistil.stages.fitting import fitted_student
+from autodistil.stages.refining import refining_recipe
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.pick import best_id
 from autodistil.training.checkpoint import load_weights, save_checkpoint, save_weights
@@ -110,9 +110,8 @@ def test_refining_is_the_training_of_the_student_alone_on_text_that_goes_on(refi
         return opened.scorer.loss(superlm, candidate.config)
 
     def starts():
-        fitted = opened.superlms.untrained(candidate)
-        fit_linear_maps(fitted, opened.inputs.ordered_teacher, fitting_batches(opened.inputs))
-        return [opened.superlms.alone(candidate), opened.superlms.untrained(candidate), fitted]
+        slices = [opened.superlms.alone(candidate), opened.superlms.untrained(candidate)]
+        return [*slices, fitted_student(opened, candidate)]
 
     trainer = SuperLMTrainer(min(starts(), key=loss), recipe, opened.inputs.objective)
     first = opened.folder.resolved()["train_steps"]
@@ -197,7 +196,7 @@ def test_an_export_has_the_refined_weights(refined, tmp_path, capsys):
 
 def test_what_refining_made_worse_is_exported_as_it_was(run_folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("autodistil.run.superlms.SuperLMs.untrained", lambda self, candidate: self.alone(candidate))
-    monkeypatch.setattr("autodistil.stages.refining.fit_linear_maps", lambda *_: None)
+    monkeypatch.setattr("autodistil.stages.refining.fitted_student", lambda *_: None)
     assert run("refine", "--run", run_folder, "--steps", 3, "--learning-rate", 3) == 0
     assert "that is no better" in capsys.readouterr().out
     assert run("export", "--run", run_folder, "--to", tmp_path / "student") == 0
@@ -281,7 +280,7 @@ def test_nothing_is_refined_unasked_where_a_task_ranks_or_ray_trains(options):
 @pytest.mark.parametrize("fitted", [True, False])
 def test_a_student_that_no_training_made_better_is_the_slice_that_it_started_from(run_folder, fitted, monkeypatch):
     if not fitted:
-        monkeypatch.setattr("autodistil.stages.refining.fit_linear_maps", lambda *_: None)
+        monkeypatch.setattr("autodistil.stages.refining.fitted_student", lambda *_: None)
     opened = open_run(run_folder, refine_top=1, refine_learning_rate=10.0)  # spoils whatever it starts from
     with torch.no_grad():
         for sub in opened.inputs.space.sub_spaces:
@@ -292,7 +291,7 @@ def test_a_student_that_no_training_made_better_is_the_slice_that_it_started_fro
     candidate = search_problem(opened.inputs, ("100MFLOPs",)).candidates[result.best]
     untrained = opened.superlms.untrained(candidate)
     if fitted:
-        fit_linear_maps(untrained, opened.inputs.ordered_teacher, fitting_batches(opened.inputs))
+        untrained = fitted_student(opened, candidate)
     refined = opened.superlms.refined(candidate)
     for name, parameter in untrained.parameters.items():
         assert torch.equal(parameter, refined.parameters[name]), name

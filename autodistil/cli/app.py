@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -19,15 +20,13 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from autodistil import __version__
-
-        typer.echo(f"autodistil {__version__}")
+        typer.echo(f"autodistil {version('autodistil')}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[
+    _: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:

@@ -32,10 +32,11 @@ def test_a_sub_space_without_the_teachers_shape_starts_fitted(options, tmp_path)
     run = Run.open(tmp_path / "run", options)
     pipeline.train(run)
     tiny, whole = run.inputs.space.sub_spaces
-    plain, fitted = (Run.open(tmp_path / "other", options).superlms.new(tiny), fitted_start(run, tiny))
+    other = Run.open(tmp_path / "other", options)
+    plain, fitted = other.superlms.new(tiny), fitted_start(run, tiny)
     assert run.scorer.loss(fitted, tiny.largest) < run.scorer.loss(plain, tiny.largest)
     assert_equal(run.superlms.trained("tiny"), fitted)
-    assert_equal(run.superlms.trained("whole"), Run.open(tmp_path / "other", options).superlms.new(whole))
+    assert_equal(run.superlms.trained("whole"), other.superlms.new(whole))
     assert fitted_start(run, whole) is None
 
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from torch import Tensor
 
 from autodistil.config import RunConfig, rate_words
 from autodistil.models.superlm import SuperLM
@@ -38,9 +40,12 @@ class _Start:
     """What a refinement begins with."""
 
     superlm: SuperLM
+    """Goes on training in place."""
     loss: float
-    """Held-out loss."""
+    """Held-out loss before that."""
     words: str
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """Its weights before that."""
 
 
 def refine_students(
@@ -70,12 +75,13 @@ def refine_students(
     if reused := [candidate.id for candidate in candidates if candidate.id in known]:
         run.progress.say(f"refined before: {', '.join(reused)}")
     shared = {one.id: whole_loss(run.scorer, one, table) for one in missing}
-    starts: dict[str, float] = {}
+    starts: dict[str, _Start] = {}
     for candidate, superlm in zip(missing, _trained(run, missing, shared, starts, recipe), strict=True):
         loss, before = run.scorer.loss(superlm, candidate.config), shared[candidate.id]
-        if starts[candidate.id] < min(loss, before):
-            start = _best_start(run, candidate, before)
-            save_weights(start.superlm, folder_of(candidate.id), recipe.steps)
+        start = starts.pop(candidate.id)
+        if start.loss < min(loss, before):
+            superlm.load_state_dict(start.weights)
+            save_weights(superlm, folder_of(candidate.id), recipe.steps)
             loss = start.loss
             run.progress.say(f"{candidate.id}: no training made it better than {start.words}, which is kept")
         known[candidate.id] = Refinement(candidate.id, recipe.steps, recipe.learning_rate, before, loss)
@@ -84,7 +90,7 @@ def refine_students(
 
 
 def _trained(
-    run: Run, candidates: Sequence[Candidate], shared: Mapping[str, float], starts: dict[str, float], recipe: Recipe
+    run: Run, candidates: Sequence[Candidate], shared: Mapping[str, float], starts: dict[str, _Start], recipe: Recipe
 ) -> Iterator[SuperLM]:
     """Students trained to the end; what taught a student's SuperLM goes on teaching it.
 
@@ -92,7 +98,7 @@ def _trained(
         run: its SuperLMs are trained.
         candidates: the students.
         shared: the held-out loss of each as a slice of its SuperLM, by id.
-        starts: gets the loss that each begins with.
+        starts: gets what each begins with.
         recipe: of all of them.
     """
     if not candidates:
@@ -104,7 +110,7 @@ def _trained(
     def begun() -> Iterator[SuperLMTrainer]:
         for candidate in candidates:
             start = _best_start(run, candidate, shared[candidate.id])
-            starts[candidate.id] = start.loss
+            starts[candidate.id] = replace(start, weights={k: v.clone() for k, v in start.superlm.state_dict().items()})
             begin_refinement(folder_of(candidate.id), recipe)
             yield trainer_of(inputs, start.superlm, recipe, superlms.targets_for(candidate.id))
 

@@ -146,8 +146,9 @@ class RunConfig:
     or the folder of an encoder with the teacher's tokenizer."""
     layer_map: Literal["spread", "stride", "first", "influence"] = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
-    least_squares: bool = True
-    """Start from slices whose linear maps are fitted to the teacher's (`stages.fitting`), where that is better."""
+    least_squares: Literal["none", "alone", "all"] = "alone"
+    """What may start from slices whose linear maps are fitted to the teacher's (`stages.fitting`): students that are
+    refined `alone`, or SuperLMs too, `all`."""
     train_steps: Annotated[int | None, AtLeast(1)] = None
     """Optimiser steps; 24 unless steps or minutes are given."""
     train_minutes: Annotated[float | None, Above(0), AtMost(MOST_MINUTES)] = None

@@ -12,18 +12,18 @@ from autodistil.space.student import Candidate, StudentConfig, size_key
 
 STUDENTS = 8
 """Students that a SuperLM is fitted to."""
-SHARED_TOKENS, ALONE_TOKENS = 6_000, 60_000
+SHARED_TOKENS, ALONE_TOKENS = 15_000, 60_000
 """Tokens of the training text to which each of them is fitted, and a student alone; for one, a quarter was worse."""
 
 
 def fitted_start(run: Run, sub_space: SubSpace) -> SuperLM | None:
-    """The start of a SuperLM, fitted; None where that is not for it.
+    """The start of a SuperLM, fitted; None where that is not asked for, or not for it.
 
     What is fitted to the smaller students is taken from the larger ones. It is kept where the largest student, the
     nearest to the teacher, is no worse for it on held-out text: not where that is of the teacher's own shape, as larger
     students then end further from the teacher (LOG.md). Nor is it for students with fewer tokens than the teacher.
     """
-    if not run.config.least_squares or sub_space.has_axis_of("vocab_size"):
+    if run.config.least_squares != "all" or sub_space.has_axis_of("vocab_size"):
         return None
     superlm, largest = run.superlms.new(sub_space), sub_space.largest
     before = run.scorer.loss(superlm, largest)
@@ -33,7 +33,7 @@ def fitted_start(run: Run, sub_space: SubSpace) -> SuperLM | None:
 
 def fitted_student(run: Run, candidate: Candidate) -> SuperLM | None:
     """A student alone, its slice of the teacher fitted; None where that is not for it."""
-    if not run.config.least_squares or candidate.config.vocab_size is not None:
+    if run.config.least_squares == "none" or candidate.config.vocab_size is not None:
         return None
     superlm = run.superlms.untrained(candidate)
     _fit(run, superlm, 1, ALONE_TOKENS)

@@ -7,7 +7,7 @@ from run_helpers import run_options, stop_after
 
 from autodistil import pipeline
 from autodistil.run.run import Run
-from autodistil.stages.fitting import fitted_start, spread_students
+from autodistil.stages.fitting import fitted_start, fitted_student, spread_students
 
 SPACE = """
 sub_spaces:
@@ -19,7 +19,7 @@ sub_spaces:
 @pytest.fixture
 def options(tmp_path, quickstart_teacher_dir):
     """Of a run whose training moves nothing: a random BERT of 4 layers x 64 units, its own shape in `whole`."""
-    rate = {"learning_rate": 1e-30}
+    rate = {"learning_rate": 1e-30, "least_squares": "all"}
     return run_options(tmp_path, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0, **rate)
 
 
@@ -40,9 +40,12 @@ def test_a_sub_space_without_the_teachers_shape_starts_fitted(options, tmp_path)
     assert fitted_start(run, whole) is None
 
 
-def test_no_least_squares_no_fit(options, tmp_path):
-    run = Run.open(tmp_path / "run", {**options, "least_squares": False})
+def test_superlms_are_fitted_only_where_that_is_asked_for(options, tmp_path):
+    run = Run.open(tmp_path / "run", {**options, "least_squares": "alone"})
     assert fitted_start(run, run.inputs.space.sub_space("tiny")) is None
+    assert fitted_student(run, run.inputs.space.candidates[0]) is not None
+    run = Run.open(tmp_path / "run", {**options, "least_squares": "none"})
+    assert fitted_student(run, run.inputs.space.candidates[0]) is None
 
 
 def test_a_resumed_training_starts_from_the_fit_that_was_kept(options, tmp_path, monkeypatch):

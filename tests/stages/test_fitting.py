@@ -44,7 +44,7 @@ def test_superlms_are_fitted_only_where_that_is_asked_for(options, tmp_path):
     run = Run.open(tmp_path / "run", {**options, "least_squares": "alone"})
     assert fitted_start(run, run.inputs.space.sub_space("tiny")) is None
     assert fitted_student(run, run.inputs.space.candidates[0]) is not None
-    run = Run.open(tmp_path / "run", {**options, "least_squares": "none"})
+    run = Run.open(tmp_path / "other", {**options, "least_squares": "none"})
     assert fitted_student(run, run.inputs.space.candidates[0]) is None
 
 

@@ -234,11 +234,8 @@ class _Pupil:
 
     def _layout(self, name: str) -> tuple[Atoms, Atoms]:
         """Atoms of the outputs and of the inputs of a map; of a norm, whose inputs are none."""
-        family, config, path = (
-            self._teacher.family,
-            self._teacher.model.config,
-            f"{self._teacher.family.layers}.0.{name}",
-        )
+        family, config = self._teacher.family, self._teacher.model.config
+        path = f"{family.layers}.0.{name}"
         outputs = family.layout(f"{path}.bias", 1, config)
         return outputs, family.layout(f"{path}.weight", 2, config)[len(outputs) :]
 
@@ -277,11 +274,7 @@ def _fit_norm(superlm: SuperLM, layer: int, group: Sequence[str], pupils: Sequen
 
 def _fit_maps(superlm: SuperLM, layer: int, group: Sequence[str], pupils: Sequence[_Pupil], targets: _Targets) -> None:
     """Add to the maps of a group, which read the same states, the ridge regression on these of what they lack."""
-    squares, products = [], []
-    for pupil in pupils:
-        square, product = _normal_equations(layer, group, pupil, targets)
-        squares.append(square)
-        products.append(product)
+    squares, products = zip(*(_normal_equations(layer, group, pupil, targets) for pupil in pupils), strict=True)
     for name in group:
         weight, bias = (superlm.shared(layer, f"{name}.{kind}") for kind in ("weight", "bias"))
         assert weight is not None

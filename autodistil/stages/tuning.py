@@ -32,7 +32,6 @@ from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.space.student import StudentConfig
 from autodistil.stages.training import recipe_of, trainer_of
-from autodistil.training.recipe import rate_at
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
 from autodistil.training.trainer import train as train_superlms
 from autodistil.utils import atomic_path, write_text
@@ -98,7 +97,8 @@ def choices(inputs: RunInputs) -> dict[str, Any]:
 
 
 def _rate(inputs: RunInputs) -> float:
-    return inputs.config.learning_rate or rate_at(inputs.space.largest.hidden_size)
+    """The peak learning rate of the options; where it goes by width, that of the widest students."""
+    return recipe_of(inputs.config, 1).peak_rate(inputs.space.largest.hidden_size)
 
 
 def relation_head_choices(teacher_width: int, widths: Iterable[int]) -> list[int]:

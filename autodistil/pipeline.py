@@ -13,6 +13,7 @@ stages/ranking_by_task.py  with a proxy task: its score of the students still in
 stages/measuring.py        under budgets of a device: finalists are measured, and the search goes on until one holds
 stages/refining.py         if asked: the best students of the front go on distilling alone and are ranked again
 stages/certifying.py       the ends of each SuperLM are scored; `certify` trains a sample of students alone as well
+stages/timing.py           forwards of the students worth choosing, timed beside the teacher's
 stages/exporting.py        the best student as an ordinary Hugging Face model
 stages/reporting.py        the front to look at
 
@@ -23,12 +24,13 @@ Beside a search: `stages/tuning.py` tries recipes, `stages/profiling.py` chooses
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from autodistil.costs.speed import Speed
 from autodistil.errors import BudgetError
 from autodistil.evaluation.agreement import Agreement
 from autodistil.export.student_folder import ExportedStudent
@@ -56,6 +58,7 @@ from autodistil.stages.searching import (
     unscored_notes,
     verify_front,
 )
+from autodistil.stages.timing import speeds_of
 from autodistil.stages.training import train_missing
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
@@ -92,6 +95,9 @@ class SearchResult:
     1.44 GFLOPs.`; None where it does not, or was not measured."""
     agreement: Agreement
     """How near the best student is to the teacher, and how near the untrained slice of its shape was."""
+    speeds: Mapping[str, Speed]
+    """By id, how much faster than the teacher `best`, `half`, `near` and `knee` are on this machine; those are missing
+    that other work disturbed."""
     notes: tuple[str, ...]
     seconds: float
 
@@ -164,7 +170,9 @@ def search(
         notes += _say(run.progress, table.rank_notes())
         score_ends(run, needed, table)
         verify_front(run, problem, table)
-        best = best_id(table)
+        best, half, near, knee = best_id(table), half_id(table), near_id(table), knee_id(table)
+        choice = dict.fromkeys(student for student in (best, half, near, knee) if student is not None)
+        speeds = speeds_of(run, [problem.candidates[student] for student in choice])
         notes += _say(run.progress, perplexity_notes(run.inputs, run.scorer, table[best].exported_loss))
         student = export_candidate(run, problem, table, best, run.folder.student_folder(best), replace_existing=True)
         held = device_notes(problem, best)
@@ -180,14 +188,15 @@ def search(
         budgets=budgets,
         teacher=teacher,
         best=best,
-        half=half_id(table),
-        near=near_id(table),
-        knee=knee_id(table),
+        half=half,
+        near=near,
+        knee=knee,
         table=table,
         report=report,
         student=student,
         answer=teacher.answer(problem.budgets),
         agreement=agreement,
+        speeds=speeds,
         notes=(*notes, *held),
         seconds=seconds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from autodistil.pipeline import SearchResult
 
 _FRONT_ROWS = 20
-"""Rows of the front that a terminal shows; all are in candidates.csv."""
+"""Rows of the front that a terminal shows at most; all are in candidates.csv."""
 
 
 @app.command(epilog="Example: `autodistil search --budget 500MFLOPs --budget 12Mparams --train-minutes 30`")
@@ -62,26 +63,37 @@ def print_search(result: SearchResult) -> None:
         ("near", "the cheapest within 1 %", result.near),
         ("knee", "the knee", result.knee),
     ]
-    others = [one for one in suggested if one[2] not in (None, result.best)]
+    others = [(*one, _faster(result, one[2])) for one in suggested if one[2] not in (None, result.best)]
+    speed = result.speeds.get(result.best)
     student, title = result.student, "best" if result.answer is None else "best student"
     print_lines(
         f"{title}: {best.id}: {score}loss {best.loss:.4f}{refined}, {best.costs['flops'] / 1e6:,.1f} MFLOPs, "
         f"{best.costs['params'] / 1e6:.2f} M parameters, {best.costs['size_mb']:.1f} MB",
         f"beside {result.teacher.name}: {result.beside_teacher}",
+        *([] if speed is None else [f"{speed.of(result.teacher.name)}, {speed.inputs} ({speed.where})"]),
         *([result.agreement.warning] if result.agreement.warning else []),
         f"exported: {student.path} (reloaded and compared with the SuperLM: "
         f"largest difference {student.max_difference:.1e})",
         f"report: {result.report}",
         f"candidates: {result.run / 'candidates.csv'}",
-        *(f"export {words}, {student_id}: {result.export_command(pick)}" for pick, words, student_id in others),
+        *(
+            f"export {words}, {student_id}{faster}: {result.export_command(pick)}"
+            for pick, words, student_id, faster in others
+        ),
         f"export: {result.export_command('best')}",
     )
 
 
+def _faster(result: SearchResult, student_id: str | None) -> str:
+    speed = result.speeds.get(student_id or "")
+    return "" if speed is None else f", {speed.factor} as fast as the teacher"
+
+
 def _print_front(result: SearchResult) -> None:
     front = result.table.front.cheapest_first.ids
-    shown = [result.table[student_id] for student_id in front[-_FRONT_ROWS:]]
-    more = f", the last {_FRONT_ROWS} of {len(front)}" if len(front) > len(shown) else ""
+    marks = {result.knee: " ~", result.best: " *"}
+    shown = [result.table[student_id] for student_id in thinned(front, {*marks, result.half, result.near})]
+    more = f", {len(shown)} of {len(front)}" if len(front) > len(shown) else ""
     scores = ["score"] if result.table.ranking.column == "score" else []
     scored = "score on the proxy task's train split; " if scores else ""
     columns = ["MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
@@ -93,7 +105,7 @@ def _print_front(result: SearchResult) -> None:
         ["student", *columns],
         [
             [
-                f"{row.id}{' *' if row.id == result.best else ' ~' if row.id == result.knee else ''}",
+                f"{row.id}{marks.get(row.id, '')}",
                 f"{row.costs['flops'] / 1e6:,.1f}",
                 f"{row.costs['params'] / 1e6:.2f}",
                 f"{row.costs['size_mb']:.1f}",
@@ -104,11 +116,20 @@ def _print_front(result: SearchResult) -> None:
             for row in shown
         ]
         + [[f"{teacher.name} (teacher)", *theirs]],
-        caption=f"{scored}loss on held-out text{', the teacher’s 0 by definition' * (teacher.loss == 0)}; FLOPs are "
-        "multiply-adds, batch 1",
+        caption=f"* best{', ~ knee' * (result.knee not in (None, result.best))}; {scored}loss on held-out text"
+        f"{', the teacher’s 0 by definition' * (teacher.loss == 0)}; FLOPs are multiply-adds, batch 1",
         right=columns,
         no_wrap=True,
+        first_to_go=("in sub-space", "MB", "rank", "M params"),
     )
+
+
+def thinned(front: Sequence[str], kept: Container[str | None]) -> list[str]:
+    """At most `_FRONT_ROWS` students of a front in their order: those that are kept, and others spread evenly."""
+    others = [student for student in front if student not in kept]
+    count = min(len(others), max(0, _FRONT_ROWS - (len(front) - len(others))))
+    chosen = {others[number * len(others) // count] for number in range(count)}
+    return [student for student in front if student in kept or student in chosen]
 
 
 def search_json(result: SearchResult) -> dict[str, Any]:
@@ -125,6 +146,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
             for pick, student in (("half", result.half), ("near", result.near), ("knee", result.knee))
         },
         "agreement": asdict(result.agreement),
+        "speeds": {student_id: asdict(speed) for student_id, speed in result.speeds.items()},
         "pareto": [result.table[student_id].to_dict() for student_id in result.table.front.cheapest_first.ids],
         "report": str(result.report),
         "student": str(result.student.path),

@@ -9,7 +9,7 @@ import os
 import sys
 import unicodedata
 import warnings
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -58,23 +58,41 @@ def print_table(
     caption: str | None = None,
     right: Container[str] = (),
     no_wrap: bool = False,
+    first_to_go: Sequence[str] = (),
 ) -> None:
-    """A table whose cells are taken literally; the columns in `right` are aligned there."""
+    """A table whose cells are taken literally.
+
+    Args:
+        title: above it.
+        columns: their heads.
+        rows: cells.
+        caption: below it.
+        right: columns that are aligned there.
+        no_wrap: cut cells that are too wide instead of wrapping them.
+        first_to_go: columns that a terminal too narrow for all does without, in this order.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=escape(printable(title)), caption=caption, title_justify="left", caption_justify="left")
-    for name in columns:
-        justify: JustifyMethod = "right" if name in right else "left"
-        table.add_column(name, justify=justify, overflow="ellipsis" if no_wrap else "fold", no_wrap=no_wrap)
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    heads, lines = list(columns), [[Text(printable(cell)) for cell in row] for row in rows]
+
+    def table_without(gone: Container[str]) -> Table:
+        table = Table(title=escape(printable(title)), caption=caption, title_justify="left", caption_justify="left")
+        kept = [number for number, name in enumerate(heads) if name not in gone]
+        for name in (heads[number] for number in kept):
+            justify: JustifyMethod = "right" if name in right else "left"
+            table.add_column(name, justify=justify, overflow="ellipsis" if no_wrap else "fold", no_wrap=no_wrap)
+        for line in lines:
+            table.add_row(*(line[number] for number in kept))
+        return table
+
     console = Console(highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
-    console.print(table)
+    tables = [table_without(first_to_go[:count]) for count in range(len(first_to_go) + 1)]
+    console.print(next((table for table in tables if console.measure(table).maximum <= console.width), tables[-1]))
 
 
 def print_lines(*lines: str) -> None:

@@ -10,23 +10,11 @@ from typing import Any
 import yaml
 from huggingface_hub import CardData, RepoCard, metadata_load
 
+from autodistil.costs.speed import Speed
 from autodistil.models.teacher import Teacher
 from autodistil.space.axes import axis_of
 from autodistil.space.student import SIZES, Candidate
 from autodistil.utils import shown
-
-
-@dataclass(frozen=True)
-class Times:
-    """What one forward takes, batch 1."""
-
-    student: tuple[float, float, float]
-    """Milliseconds: the median, and its 95 % interval."""
-    teacher: tuple[float, float, float]
-    inputs: str
-    """What was read, in words."""
-    where: str
-    """How and on what it was measured, in words."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +50,7 @@ def model_card(
     costs: Mapping[str, Any],
     facts: Mapping[str, str],
     sentence_transformers: bool,
-    times: Times | None = None,
+    speed: Speed | None = None,
     repeat: Repeat | None = None,
 ) -> str:
     """The `README.md` of a student, with the front matter that the Hugging Face Hub reads.
@@ -73,7 +61,7 @@ def model_card(
         costs: its row of the cost table, `seq_len`, and the `teacher`'s costs.
         facts: what it was distilled on, its loss, how far to trust it.
         sentence_transformers: the folder is a sentence-transformers one.
-        times: of a forward, where they were measured.
+        speed: of a forward, where it was measured.
         repeat: what makes the student again.
     """
     shape, both = teacher.encoder_shape, (candidate.config, teacher.dims)
@@ -89,7 +77,7 @@ def model_card(
         costs=costs,
         facts=facts,
         sentence_transformers=sentence_transformers,
-        times=times,
+        speed=speed,
         repeat=repeat,
     )
     return f"{card}\n"

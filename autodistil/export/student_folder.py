@@ -6,15 +6,16 @@ import itertools
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
 
+from autodistil.costs.speed import Speed
 from autodistil.errors import ExportError
-from autodistil.export.card import Repeat, Times, model_card
+from autodistil.export.card import Repeat, model_card
 from autodistil.export.checks import check_costs, check_parity
 from autodistil.export.hub import LICENCES
 from autodistil.export.sentence_pipeline import (
@@ -64,7 +65,7 @@ def export_student(
     replace_existing: bool = False,
     formats: Sequence[str] = (),
     repeat: Repeat | None = None,
-    times: Callable[[PreTrainedModel, PreTrainedModel, int], Times] | None = None,
+    speed: Speed | None = None,
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -78,7 +79,7 @@ def export_student(
         replace_existing: put the student in the place of an earlier export at `to`, whose other files stay.
         formats: keys of `formats.FORMATS`, written beside.
         repeat: what makes the student again, for the model card.
-        times: measures a forward of the student and of its teacher at a length, for the model card.
+        speed: how much faster than its teacher it is, for the model card.
 
     Raises:
         ExportError: the target is taken, a format unknown, or none that this teacher's students have.
@@ -107,10 +108,9 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             check_costs(superlm, candidate, costs, reloaded, building)
             (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
-            measured = times(reloaded.base_model, teacher.model, costs["seq_len"]) if times else None
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
-            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, measured, repeat)
+            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat)
             (building / CARD).write_text(card, encoding="utf-8")
             _copy_licences(teacher.folder, building)
             notes = _put_in_place(building, to)

@@ -1,64 +1,78 @@
-"""What a forward of a student takes beside one of its teacher, on this machine, for the model card.
+"""What forwards of students take beside one of their teacher, on this machine: enough to choose by.
 
-In this process and by the rules of `profiling.stopwatch`, but in few rounds: enough to judge by, not to hold a budget.
+In this process and by the rules of `profiling.stopwatch`, but in few rounds: not enough to hold a budget. What other
+work disturbed is measured once more, unless that disturbed everything, and left out where it goes on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from transformers import PreTrainedModel
 
+from autodistil.costs.speed import Milliseconds, Speed
 from autodistil.data.batch import Batch
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.stopwatch import Stopwatch, Timing, call_of, reference_kernel
 
-ROUNDS = 10
+ROUNDS, TRIES = 10, 2
 
 
-@dataclass(frozen=True)
-class ForwardTimes:
-    """Times of one forward in PyTorch, batch 1."""
-
-    student: Timing
-    teacher: Timing
-    inputs: str
-    """What was read, in words."""
-    device: str
-    """Processor or accelerator, in words."""
-    threads: int
-
-    @property
-    def where(self) -> str:
-        """How it was measured."""
-        threads = f"{self.threads} {'thread' if self.threads == 1 else 'threads'}"
-        busy = ", while other work disturbed it" if self.student.busy or self.teacher.busy else ""
-        return f"PyTorch {torch.__version__} on {self.device}, {threads}, {self.student.rounds} rounds in turns{busy}"
-
-
-def forward_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int) -> ForwardTimes:
-    """Time both on the device that the student lies on.
+def forward_speeds(
+    students: Sequence[PreTrainedModel], teacher: PreTrainedModel, seq_len: int, stopwatch: Stopwatch | None = None
+) -> list[Speed | None]:
+    """Time students and their teacher in turns, on the device that the first student lies on.
 
     Args:
-        student: in eval mode.
+        students: in eval mode, on one device.
         teacher: gives class and config alone; weights do not matter for time, and its attention may be tapped.
         seq_len: tokens of the one text; images have the size that the model reads.
+        stopwatch: times them.
+
+    Returns:
+        A value for each student; None where it or the teacher could not be timed undisturbed.
     """
-    device = student.device
+    device = students[0].device
+    stopwatch = stopwatch or Stopwatch(reference_kernel(device.type), rounds=ROUNDS, repeats=1)
+    words, inputs = _inputs(students[0], seq_len)
+    calls = [
+        call_of(partial(model, **inputs), events=device.type == "cuda")
+        for model in (_plain(teacher, device), *students)
+    ]
+    found: list[Speed | None] = [None] * len(students)
+    for _ in range(TRIES):
+        missing = [number for number, speed in enumerate(found) if speed is None]
+        with torch.no_grad():
+            theirs, *ours = stopwatch.measure([calls[0], *(calls[1 + number] for number in missing)]).timings
+        for number, timing in zip(missing, ours, strict=True):
+            if not (timing.busy or theirs.busy):
+                found[number] = Speed(_milliseconds(timing), _milliseconds(theirs), words, where_timed(device))
+        if None not in found or all(timing.busy for timing in (theirs, *ours)):
+            break
+    return found
+
+
+def where_timed(device: torch.device) -> str:
+    """With what and on what `forward_speeds` measures there."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    found, threads = this_device(name), torch.get_num_threads()
+    words = name or f"{found.cpu} ({found.cores} cores, {found.os} {found.arch})"
+    return f"PyTorch {torch.__version__} on {words}, {threads} {'thread' if threads == 1 else 'threads'}"
+
+
+def _plain(teacher: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """A model of the teacher's class and sizes as a user would run it."""
     with torch.random.fork_rng(devices=[]):
         plain = type(teacher)(type(teacher.config).from_dict(teacher.config.to_dict())).eval().to(device)
     if getattr(teacher, "pooler", None) is None and getattr(plain, "pooler", None) is not None:
         plain.pooler = None
-    words, inputs = _inputs(student, seq_len)
-    calls = [call_of(partial(model, **inputs), events=device.type == "cuda") for model in (student, plain)]
-    with torch.no_grad():
-        timed = Stopwatch(reference_kernel(device.type), rounds=ROUNDS).measure(calls).timings
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    found = this_device(name)
-    where = name or f"{found.cpu} ({found.cores} cores, {found.os} {found.arch})"
-    return ForwardTimes(timed[0], timed[1], words, where, torch.get_num_threads())
+    return plain
+
+
+def _milliseconds(timing: Timing) -> Milliseconds:
+    return timing.median_ms, timing.low_ms, timing.high_ms
 
 
 def _inputs(model: PreTrainedModel, seq_len: int) -> tuple[str, Batch]:

@@ -10,6 +10,9 @@
    times the processor time of all threads). Disturbed samples are taken again, three times at most. What then stays
    disturbed does not count; where that is more than a fifth of a call's samples, its figure is marked busy, and where
    fewer than ten are left, all of them count.
+5. A neighbour that stays from the first sample to the last slows the kernel's fastest time as well, and threads that
+   wait for one another spin, which looks like work. So on Linux the processor's own books are read: where other
+   processes took more than a tenth of a CPU all the while and left none idle, every figure is marked busy.
 
 The reference kernel is a matrix product of constant size on the measured threads. NumPy alone, since the runner for
 phones and edge boxes holds this file too.
@@ -23,7 +26,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +48,29 @@ _WINDOW, _STEADY, _MAX_WARM_UP, _MAX_WARM_UP_SECONDS = 5, 0.05, 50, 5.0
 _SHORT_SECONDS = 0.02
 """Calls below it run once untimed before they are timed; above it, what a cache holds makes no difference."""
 
+CROWDED = 0.1
+"""Share of a CPU that others may take, and that must stay idle if they take more."""
+
+_SHORTEST_WATCH = 0.2
+"""Seconds from which the books, kept in hundredths, tell anything."""
+
 _REFERENCES = 10
 """Times that the reference kernel runs before and after the rounds."""
+
+
+def _books() -> tuple[int, float] | None:
+    """How many CPUs this process may run on, and the seconds that they have worked since the machine started.
+
+    None where the system is not Linux, or does not say. What a hypervisor gave to other machines counts as work.
+    """
+    try:
+        own = os.sched_getaffinity(0)
+        with open("/proc/stat", encoding="ascii") as file:
+            lines = dict(line.rstrip().split(" ", 1) for line in file if line.startswith("cpu"))
+        ticks = [list(map(int, lines[f"cpu{cpu}"].split()[:8])) for cpu in own]
+    except (AttributeError, OSError, ValueError, KeyError):
+        return None
+    return len(own), sum(sum(row) - sum(row[3:5]) for row in ticks) / os.sysconf("SC_CLK_TCK")  # but idle and iowait
 
 
 @dataclass(frozen=True)
@@ -57,6 +81,8 @@ class Clock:
     processor: Callable[[], float] | None = None if os.name == "nt" else time.process_time
     """Time that all threads of this process ran; None where the system counts it too coarsely."""
     sleep: Callable[[float], None] = time.sleep
+    books: Callable[[], tuple[int, float] | None] = _books
+    """CPUs, and the seconds that they worked for anyone."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +142,7 @@ class Stopwatch:
 
     def measure(self, calls: Sequence[Call]) -> Timings:
         """Time all calls."""
+        crowded = self._watched()
         self.warm_up(self.reference)
         short = [self.warm_up(call) < _SHORT_SECONDS for call in calls]
         edges = [self._lap(self.reference) for _ in range(_REFERENCES)]
@@ -130,7 +157,23 @@ class Stopwatch:
         fastest = min([lap.seconds for lap in edges] + [s.reference.seconds for row in samples for s in row])
         for _ in range(self.repeats):
             fastest = self._repeat_disturbed(calls, short, samples, fastest)
-        return Timings(tuple(_timing(row, fastest) for row in samples), 1e3 * fastest)
+        timings, busy = [_timing(row, fastest) for row in samples], crowded()
+        return Timings(tuple(replace(timing, busy=timing.busy or busy) for timing in timings), 1e3 * fastest)
+
+    def _watched(self) -> Callable[[], bool]:
+        """Asked later: whether since now others took processor time and left no CPU idle."""
+        read = self.clock.processor
+        start, before, own = self.clock.wall(), self.clock.books(), read() if read else 0.0
+
+        def crowded() -> bool:
+            after, wall = self.clock.books(), self.clock.wall() - start
+            if read is None or before is None or after is None or wall < _SHORTEST_WATCH:
+                return False
+            worked = after[1] - before[1]
+            others, idle = worked - (read() - own), after[0] * wall - worked
+            return others > CROWDED * wall and idle < CROWDED * wall
+
+        return crowded
 
     def warm_up(self, call: Call) -> float:
         """Run a call until it is steady; returns its median seconds at the end."""

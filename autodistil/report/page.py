@@ -27,6 +27,7 @@ from autodistil.report.rows import (
     key_figures,
     lead,
     sentences,
+    speed_rows,
     sub_space_rows,
 )
 from autodistil.report.style import (
@@ -119,6 +120,7 @@ def _words(data: ReportData) -> dict[str, Any]:
         "key_figures": key_figures(data),
         "sentences": sentences(data),
         "budgets": _budget_table(data),
+        "speeds": _speed_table(data),
         "verdict": verdict(certificate),
         "certificate": certificate_sentences(certificate),
     }
@@ -220,6 +222,18 @@ def _budget_table(data: ReportData) -> list[list[Cell]]:
     ]
 
 
+def _speed_table(data: ReportData) -> list[list[Cell]]:
+    return [
+        [
+            _named_cell("Timed here", data, row.name, row.is_teacher),
+            Cell("ms", significant(row.milliseconds[0])),
+            Cell("95 % interval", " to ".join(map(significant, row.milliseconds[1:]))),
+            Cell("As fast as the teacher", row.factor),
+        ]
+        for row in speed_rows(data)
+    ]
+
+
 def _sub_space_table(data: ReportData) -> list[list[Cell]]:
     return [
         [
@@ -251,8 +265,7 @@ def _teacher_record(data: ReportData, rows: pd.DataFrame) -> list[dict[str, Any]
 def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> Iterable[Cell]:
     flops = row["flops"]
     name, is_teacher = row["id"], row["series"] is None
-    marks = ("teacher",) if is_teacher else picks(data, name)
-    yield Cell("Student", name, name, f"{NAME} teacher" if is_teacher else NAME, row["series"], marks)
+    yield _named_cell("Student", data, name, is_teacher, row["series"], name)
     yield Cell("Layers", row["num_layers"], row["num_layers"])
     yield Cell("Hidden", row["hidden_size"], row["hidden_size"])
     yield Cell("Heads", f"{row['num_heads']} × {row['head_size']}", row["num_heads"])
@@ -271,6 +284,14 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
     for head, column in (("Rank", "rank"), ("in sub-space", "rank_in_sub_space")):
         rank = or_dash(row[column], ".0f", none="")
         yield Cell(head, rank, rank)
+
+
+def _named_cell(
+    head: str, data: ReportData, name: str, is_teacher: bool, series: int | None = None, value: object = None
+) -> Cell:
+    """The name of a student, to choose it by a click, or of the teacher."""
+    marks = ("teacher",) if is_teacher else picks(data, name)
+    return Cell(head, name, value, f"{NAME} teacher" if is_teacher else NAME, series, marks)
 
 
 def picks(data: ReportData, student: str) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from autodistil.costs.budget import Budget
+from autodistil.costs.speed import Milliseconds, Speed
 from autodistil.costs.units import COSTS, cost_of, share
 from autodistil.evaluation.agreement import Agreement
 from autodistil.profiling.device_costs import DeviceCost
@@ -49,6 +50,8 @@ class ReportData:
     """What students take on the devices of budgets; their columns are among those of the candidates."""
     agreement: Agreement | None = None
     """How near the best student is to the teacher."""
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+    """How much faster than the teacher students are, by id, as far as measured."""
     no_gain: tuple[str, ...] = ()
     """Ids of students within every budget that are left out, as they save nothing against the teacher."""
     score_name: str | None = None
@@ -206,7 +209,9 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
             note = f"RSA; the untrained slice {found.untrained_rsa:.4f}"
             near = [KeyFigure("Agreement with the teacher", f"{found.rsa:.4f}", note)]
     loss = KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")
-    return [*costs, *scores, *near, loss]
+    timed = data.speeds.get(best.id)
+    speed = [] if timed is None else [KeyFigure("As fast as the teacher", timed.factor, timed.milliseconds)]
+    return [*costs, *speed, *scores, *near, loss]
 
 
 def _cost_figure(data: ReportData, column: str, value: float) -> KeyFigure:
@@ -215,6 +220,27 @@ def _cost_figure(data: ReportData, column: str, value: float) -> KeyFigure:
     ours, theirs = (COSTS[column].text(cost or 0.0).removesuffix(" parameters") for cost in (value, whole))
     part = share(value, whole)
     return KeyFigure(COSTS[column].name, ours, "" if part is None else f"{part} of teacher’s {theirs}")
+
+
+@dataclass(frozen=True)
+class SpeedRow:
+    """What a forward takes."""
+
+    name: str
+    milliseconds: Milliseconds
+    factor: str
+    """How much faster than the teacher's that is."""
+    is_teacher: bool = False
+
+
+def speed_rows(data: ReportData) -> list[SpeedRow]:
+    """The teacher and the students that were timed as the best one was, fastest first; empty where it was not."""
+    best = data.speeds.get(data.best or "")
+    if best is None:
+        return []
+    alike = {name: speed for name, speed in data.speeds.items() if speed.where == best.where and name in data.table.ids}
+    ours = [SpeedRow(name, speed.student, speed.factor) for name, speed in alike.items()]
+    return [*sorted(ours, key=lambda row: row.milliseconds), SpeedRow(data.teacher.name, best.teacher, "1 x", True)]
 
 
 def sentences(data: ReportData) -> list[str]:

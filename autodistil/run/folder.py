@@ -8,6 +8,7 @@ heldout.npy, vocabulary.npz     what students are scored on, and which tokens th
 study.db, candidates.csv        search
 proxy.json                      task scores of students, where a proxy task ranks them
 agreement.json                  how near picks are to the teacher, and the slices that they started from
+speed.json                      how much faster students worth choosing are than the teacher
 report.html, report.png         report
 latency/                        measured students, where a budget is one of a device
 certificate.json                how far to trust the search
@@ -75,6 +76,7 @@ class RunFolder:
         self.candidates_path = path / "candidates.csv"
         self.proxy_path = path / "proxy.json"
         self.agreement_path = path / "agreement.json"
+        self.speed_path = path / "speed.json"
         self.report_path = path / "report.html"
         self.latency_path = path / "latency"
         self.certificate_path = path / "certificate.json"

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import PreTrainedModel
-
 from autodistil.config import MACHINE_OPTIONS, RunConfig
 from autodistil.evaluation.agreement import Agreement
 from autodistil.evaluation.results import RESULTS, read_results, update_card
-from autodistil.export.card import Repeat, Times
+from autodistil.export.card import Repeat
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import ExportedStudent, export_student
 from autodistil.models.hf_folder import CARD
 from autodistil.models.student_files import adding, read_list
 from autodistil.models.superlm import SuperLM
-from autodistil.profiling.forward_time import forward_times
 from autodistil.run.facts import (
     perplexity_facts,
     provenance,
@@ -35,6 +32,7 @@ from autodistil.stages.agreeing import agreement_of, beside_teacher
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.measuring import device_notes
 from autodistil.stages.searching import teacher_of, whole_loss
+from autodistil.stages.timing import speeds_of
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable, Refinement
 from autodistil.student_search.certificate.verdict import verdict
 from autodistil.student_search.pick import best_id
@@ -86,8 +84,9 @@ def export_candidate(
     facts |= machines
     steps = folder.resolved().get("train_steps")
     again = repeat_of(run.config, steps, student_id, refinement if refined else None, threads)
+    speed = speeds_of(run, [candidate]).get(student_id)
     exported = export_student(
-        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, card_times
+        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, speed
     )
     for note in exported.notes:
         run.progress.say(note)
@@ -120,13 +119,6 @@ def agreement_as_exported(run: Run, problem: SearchProblem, table: CandidateTabl
     """How near a student is to its teacher with the weights that it is exported with."""
     candidate, loss = problem.candidates[student_id], table[student_id].exported_loss
     return agreement_of(run, candidate, lambda: exported_weights(run.folder, run.superlms, candidate).superlm, loss)
-
-
-def card_times(student: PreTrainedModel, teacher: PreTrainedModel, seq_len: int) -> Times:
-    """What a forward of both takes here, as the model card says it."""
-    found = forward_times(student, teacher, seq_len)
-    ours, theirs = ((one.median_ms, one.low_ms, one.high_ms) for one in (found.student, found.teacher))
-    return Times(ours, theirs, found.inputs, found.where)
 
 
 def repeat_of(

@@ -19,6 +19,7 @@ from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of
 from autodistil.stages.exporting import agreement_as_exported
 from autodistil.stages.searching import perplexity_notes, teacher_of
+from autodistil.stages.timing import known_speeds
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
@@ -89,6 +90,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         best=best,
         knee=knee_id(table),
         teacher=teacher_of(run, problem),
+        speeds=known_speeds(folder.speed_path),
         no_gain=tuple(problem.no_gain),
         agreement=agreement_as_exported(run, problem, table, best),
         seq_len=inputs.seq_len,

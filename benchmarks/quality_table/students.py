@@ -19,7 +19,6 @@ from autodistil.costs.closed_form import COST_COLUMNS
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import export_student
 from autodistil.run.facts import teacher_costs
-from autodistil.stages.exporting import card_times
 from autodistil.utils import write_text
 from quality_table import slices, trained_alone
 from quality_table.bench import Bench, Skip
@@ -135,7 +134,6 @@ def _export(draft: Draft, folder: Path) -> dict[str, Any]:
         facts,
         folder,
         replace_existing=True,
-        times=card_times,
     )
     return {**named, **draft.facts}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 import torch
 import typer
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from run_helpers import one_line, save_random, save_random_bert, small_modernbert, small_mpnet, write_corpus
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -22,11 +25,15 @@ from transformers import AutoModel, AutoTokenizer, BertTokenizerFast
 
 import autodistil
 from autodistil import cli
+from autodistil.cli import terminal
 from autodistil.cli.options import with_flags
+from autodistil.cli.search import thinned
 from autodistil.cli.terminal import print_table
+from autodistil.costs.speed import Speed
 from autodistil.evaluation.results import RESULTS, TaskResult, read_results, update_card, write_results
 from autodistil.export.hub import files_of
 from autodistil.models.student_files import adding
+from autodistil.stages import timing
 
 STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
 
@@ -92,6 +99,7 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
         "budgets",
         "teacher",
         "agreement",
+        "speeds",
         "best",
         "half",
         "near",
@@ -114,6 +122,24 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     assert result["best"]["loss"] == min(row["loss"] for row in result["pareto"])
     assert weights == {path: path.stat().st_mtime_ns for path in (searched / "superlm").rglob("superlm.safetensors")}
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+
+
+def test_how_much_faster_is_said_in_terminal_page_and_card(searched, capsys, monkeypatch):
+    def forward_speeds(students, *_):
+        return [Speed((2.0, 1.9, 2.1), (6.2, 6.1, 6.3), "1 x 64 tokens", "PyTorch on a CPU") for _ in students]
+
+    monkeypatch.setattr(timing, "forward_speeds", forward_speeds)
+    monkeypatch.setattr(timing, "where_timed", lambda device: "PyTorch on a CPU")
+    assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
+    out = capsys.readouterr().out
+    assert "3.1 x as fast as small-bert: 2.00 ms against 6.20, 1 x 64 tokens (PyTorch on a CPU)" in out
+    (half,) = (line for line in out.splitlines() if "the best at half its cost" in line)
+    assert ", 3.1 x as fast as the teacher: autodistil export" in half
+    page = (searched / "report.html").read_text()
+    assert "2.00 ms against 6.20" in page
+    best = re.search(r"^best student: (\S+):", out, re.MULTILINE)[1]
+    card = (searched / "students" / best / "README.md").read_text()
+    assert "There the student is 3.1 x as fast as its teacher." in card
 
 
 def test_a_budget_that_the_teacher_meets_is_answered_with_it(searched, capsys):
@@ -553,6 +579,28 @@ def test_tables_take_their_cells_literally(capsys):
     print_table("runs [bold]", ("name", "loss"), [("a[red]b", "1.0"), (":smile:", "2.0")], right=("loss",))
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("runs [bold]", "a[red]b", ":smile:"))
+
+
+@pytest.mark.parametrize(("width", "heads"), [(80, ["a", "b", "c", "d"]), (40, ["a", "c", "d"]), (20, ["a", "d"])])
+def test_a_narrow_terminal_gets_fewer_columns_and_every_cell_whole(capsys, monkeypatch, width, heads):
+    monkeypatch.setattr(terminal, "_PLAIN_WIDTH", width)
+    row = ["x" * 9, "y" * 20, "z" * 14, "1.2345"]
+    print_table("students", list("abcd"), [row], right=list("bcd"), no_wrap=True, first_to_go=("b", "c"))
+    shown = capsys.readouterr().out
+    assert re.findall(r"\b[abcd]\b", shown) == heads
+    assert [cell for cell in row if cell in shown] == [row["abcd".index(name)] for name in heads]
+
+
+@given(st.integers(1, 60), st.sets(st.integers(0, 59), max_size=4))
+def test_a_front_that_is_cut_keeps_its_picks(count, picked):
+    front = [f"s{number}" for number in range(count)]
+    kept = {f"s{number}" for number in picked}
+    shown = thinned(front, kept)
+    assert len(shown) == min(count, 20)
+    assert kept.intersection(front) <= set(shown)
+    assert shown == [student for student in front if student in shown]
+    others = [student for student in front if student not in kept]
+    assert not others or others[0] in shown
 
 
 def test_help_loads_nothing_heavy():

@@ -2,16 +2,12 @@
 
 from pathlib import Path
 
-import torch
 import yaml
-from autodistil_helpers import random_teacher
 from card_helpers import COSTS, card_teacher
-from transformers import ViTConfig, ViTModel
 
-from autodistil.export.card import Repeat, Times, _front_matter, model_card
+from autodistil.costs.speed import Speed
+from autodistil.export.card import Repeat, _front_matter, model_card
 from autodistil.export.student_folder import _copy_licences
-from autodistil.profiling.forward_time import ROUNDS, ForwardTimes, forward_times
-from autodistil.profiling.stopwatch import Timing
 from autodistil.space.student import Candidate, StudentConfig
 
 CANDIDATE = Candidate("small", StudentConfig(2, 32, 2, 16, 64))
@@ -22,35 +18,14 @@ def card_of(teacher=None, **more):
     return model_card(CANDIDATE, teacher or card_teacher(None), COSTS, {}, False, **more)
 
 
-def test_times_name_the_device_and_come_from_rounds_in_turns():
-    teacher = random_teacher().model
-    state = torch.random.get_rng_state()
-    found = forward_times(teacher, teacher, 8)
-    assert torch.equal(state, torch.random.get_rng_state())  # drawing the plain teacher leaves no trace
-    for timing in (found.student, found.teacher):
-        assert 0 < timing.low_ms <= timing.median_ms <= timing.high_ms
-        assert timing.rounds == ROUNDS
-    assert f"PyTorch {torch.__version__} on " in found.where
-    assert "1 thread," in found.where
-    assert found.inputs == "1 x 8 tokens"
-
-
-def test_images_are_timed_at_the_size_that_the_model_reads():
-    config = ViTConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=8, patch_size=4
-    )
-    model = ViTModel(config, add_pooling_layer=False).eval()
-    assert forward_times(model, model, 5).inputs == "one image of 8 x 8"
-
-
-def test_a_busy_machine_is_said():
-    times = ForwardTimes(
-        Timing(1.0, 0.9, 1.2, 10, busy=True), Timing(3.0, 2.9, 3.2, 10, False), "1 x 128 tokens", "a CPU", 2
-    )
-    assert times.where.endswith(" on a CPU, 2 threads, 10 rounds in turns, while other work disturbed it")
-    lines = card_of(times=Times((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), times.inputs, times.where)).splitlines()
+def test_latency_stands_on_the_card_with_how_it_was_measured():
+    speed = Speed((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), "1 x 128 tokens", "PyTorch on a CPU, 2 threads")
+    lines = card_of(speed=speed).splitlines()
     assert "| latency, 1 x 128 tokens | 1.00 ms (0.90 to 1.20) | 3.00 ms (2.90 to 3.20) |" in lines
-    assert f"Latency is the median with its 95 % interval: {times.where}." in lines
+    assert (
+        "Latency is the median with its 95 % interval, timed in turns: PyTorch on a CPU, 2 threads. "
+        "There the student is 3.0 x as fast as its teacher." in lines
+    )
     assert "latency" not in card_of().lower()
 
 

@@ -22,7 +22,14 @@ class World:
     """Seconds on the wall for each second of work, less one."""
     slowness: float = 1.0
     """How much longer work takes, also on the processor: a neighbour in the cache, say."""
+    others: float = 0.0
+    """CPUs that others take all the while."""
     log: list = field(default_factory=list)
+
+    @property
+    def worked(self):
+        """Seconds that both CPUs worked for anyone."""
+        return self.processor + self.others * self.wall
 
     def work(self, name, seconds):
         self.log.append(name)
@@ -33,7 +40,8 @@ class World:
         return lambda: self.work(name, seconds)
 
     def clock(self, with_processor=True):
-        return Clock(lambda: self.wall, (lambda: self.processor) if with_processor else None, lambda seconds: None)
+        processor = (lambda: self.processor) if with_processor else None
+        return Clock(lambda: self.wall, processor, lambda seconds: None, lambda: (2, self.worked))
 
     def stopwatch(self, **options):
         return Stopwatch(self.call("reference", 0.001), clock=self.clock(), **options)
@@ -107,6 +115,27 @@ def test_a_neighbour_that_stays_is_said_plainly(world, harm):
 def test_a_neighbour_that_was_there_before_is_told_by_the_processor_time(world):
     world.waiting = 1.0
     assert world.stopwatch().measure([world.call("call", 0.005)]).timings[0].busy
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "busy"),
+    [(0.0, 2, False), (0.05, 2, False), (0.5, 1, False), (1.0, 1, True), (0.5, 1.5, True)],
+)
+def test_who_shares_all_cpus_with_others_is_told(world, others, threads, busy):
+    world.others = others
+
+    def call():  # of threads that spin while they wait: nothing but the machine's books tells
+        world.processor += 0.02 * threads
+        world.wall += 0.02
+
+    stopwatch = Stopwatch(call, clock=world.clock())
+    assert stopwatch.measure([call]).timings[0].busy is busy
+
+
+def test_a_system_that_keeps_no_books_says_nothing(world):
+    world.others = 2.0
+    clock = Clock(lambda: world.wall, lambda: world.processor, lambda seconds: None, lambda: None)
+    assert not Stopwatch(world.call("reference", 0.001), clock=clock).measure([world.call("a", 0.01)]).timings[0].busy
 
 
 def test_repetitions_are_bounded(world):

@@ -8,7 +8,8 @@ from pathlib import Path
 from card_helpers import COSTS, card_teacher
 from report_helpers import hostile_report, report_of
 
-from autodistil.export.card import Repeat, Times, model_card
+from autodistil.costs.speed import Speed
+from autodistil.export.card import Repeat, model_card
 from autodistil.report.page import markdown
 from autodistil.space.files import load_space
 from autodistil.space.student import Candidate, StudentConfig
@@ -21,10 +22,10 @@ def test_a_model_card(tmp_path):
     (tmp_path / "README.md").write_text(FRONT_MATTER)
     student = Candidate("small", StudentConfig(2, 192, 6, 32, 768, embedding_size=128, vocab_size=20_000))
     facts = {"held-out loss": "1.2345 (relation-kl)", "how far to trust it": "Not certified: a & b | c"}
-    times = Times((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), "1 x 128 tokens", "PyTorch on a CPU, 2 threads, 10 rounds in turns")
+    speed = Speed((1.0, 0.9, 1.2), (3.0, 2.9, 3.2), "1 x 128 tokens", "PyTorch on a CPU, 2 threads")
     options = {"teacher": "a/teacher", "budgets": ["500MFLOPs"], "corpus": ["ä.txt"], "seed": 0}
     repeat = Repeat(student.id, options, {"steps": 12, "learning_rate": 0.001})
-    card = model_card(student, card_teacher(tmp_path), COSTS, facts, True, times, repeat)
+    card = model_card(student, card_teacher(tmp_path), COSTS, facts, True, speed, repeat)
     assert card == (PINNED / "model_card.txt").read_text("utf-8")
 
 

@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 from report_helpers import EVIL, SHAPE, TEACHER, hostile_report, many, report_of, usual_report, with_candidates
 
 from autodistil.costs.budget import Budget, read_budget
+from autodistil.costs.speed import Speed
 from autodistil.costs.units import COSTS, cost_of, scaled, share
 from autodistil.errors import RunError
 from autodistil.evaluation.agreement import Agreement
@@ -36,6 +37,7 @@ from autodistil.report.rows import (
     key_figures,
     lead,
     sentences,
+    speed_rows,
     staircase,
     students,
     sub_space_rows,
@@ -170,6 +172,26 @@ def test_the_best_student_stands_beside_the_teacher_and_its_untrained_slice(usua
     spoiled = sentences(replace(data, agreement=replace(found, rsa=0.9)))[0]
     assert spoiled.startswith("It is worse than the untrained slice of the teacher that it started from: RSA 0.9000")
     assert "RSA" not in page(replace(data, agreement=Agreement(1.02, 1.5)))  # a teacher without embeddings
+
+
+def test_how_much_faster_stands_in_figures_and_in_a_table_of_its_own(usual):
+    def speed(ms, where="PyTorch on a CPU"):
+        return Speed((ms, 0.9 * ms, 1.1 * ms), (12.0, 11.0, 13.0), "1 x 128 tokens", where)
+
+    half = half_id(usual.table)
+    known = {usual.best: speed(4.0), half: speed(2.0), "gone": speed(1.0), usual.knee: speed(1.0, "another machine")}
+    data = replace(usual, speeds=known)
+    figures = {figure.label: figure for figure in key_figures(data)}
+    assert astuple(figures["As fast as the teacher"])[1:] == ("3.0 x", "4.00 ms against 12.0")
+    assert [row.name for row in speed_rows(data)] == [half, usual.best, "all-MiniLM-L6-v2"]
+    html = without_plotly(page(data))
+    table = next(table for table in re.findall(r"<table.*?</table>", html, re.DOTALL) if "Timed here" in table)
+    assert [cell in table for cell in (">2.00<", ">3.60 to 4.40<", ">6.0 x<", ">1 x<")] == [True] * 4
+    assert table.count("data-pick") == 2  # a click chooses students, not the teacher
+    assert "timed in turns: PyTorch on a CPU." in html
+    assert "| 2.00 | 1.80 to 2.20 | 6.0 x |" in markdown(data)
+    assert "As fast" not in page(usual)
+    assert "Timed here" not in page(replace(data, speeds={half: speed(2.0)}))  # nothing without the best
 
 
 def test_a_budget_that_the_teacher_meets_is_said_first(usual):

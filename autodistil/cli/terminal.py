@@ -92,7 +92,9 @@ def print_table(
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     tables = [table_without(first_to_go[:count]) for count in range(len(first_to_go) + 1)]
-    console.print(next((table for table in tables if console.measure(table).maximum <= console.width), tables[-1]))
+    roomy = console.options.update(max_width=10_000)  # a measure ends at its own width
+    fits = (table for table in tables if console.measure(table, options=roomy).maximum <= console.width)
+    console.print(next(fits, tables[-1]))
 
 
 def print_lines(*lines: str) -> None:

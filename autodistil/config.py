@@ -215,7 +215,7 @@ class RunConfig:
     """Best students of the front that are refined alone and ranked again, 0 for none; the best one unless given, a
     proxy task ranks the students or Ray trains them."""
     refine_steps: Annotated[int | None, AtLeast(1)] = None
-    """Steps of a refinement; a share of `train_steps` unless given (`stages.refining.STEPS_SHARE`)."""
+    """Steps of a refinement; twice `train_steps` unless given (`stages.refining.STEPS_ALONE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
     """Peak learning rate of a refinement; `learning_rate` unless given, or by the student's width."""
 

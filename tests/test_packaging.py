@@ -1,6 +1,7 @@
 """The wheel and the sdist hold what they need, and the wheel runs where nothing else of ours is."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,11 +88,24 @@ def test_the_sdist_holds_the_sources_tests_and_docs(tmp_path):
 def test_the_wheel_searches_in_a_bare_environment(wheel, tmp_path, quickstart_teacher_dir):
     """Needs a package index (or pip's cache): everything is installed anew, at the pinned versions."""
     python = bare_environment(tmp_path / "bare")
-    command = [python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel]
+    command = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--constraint",
+        ROOT / "constraints.txt",
+        f"{wheel}[quickstart]",
+    ]
     installed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
     if "No matching distribution" in installed.stderr or "ConnectionError" in installed.stderr:
         pytest.skip(f"no package index: {installed.stderr.splitlines()[-1]}")
     assert installed.returncode == 0, installed.stderr
+    teachers = subprocess.run(
+        [tmp_path / "bare" / "bin" / "autodistil", "teachers"], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"all-MiniLM-L6-v2 │ installed", teachers.stdout)
     shutil.copytree(quickstart_teacher_dir, tmp_path / "teacher")
     (tmp_path / "text.txt").write_text(
         "\n\n".join(f"The river {i} runs along the wall of town {7 * i}." for i in range(900))

@@ -66,7 +66,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "K",
             "Distil the K best of the front alone and rank them again [default: 1; 0 with a proxy task or Ray].",
         ),
-        "refine_steps": ("N", "Steps alone [default: half of those of the training]."),
+        "refine_steps": ("N", "Steps alone [default: twice those of the training]."),
     },
     "Machine": {
         "threads": ("N", "CPU threads [default: all that it may use]."),

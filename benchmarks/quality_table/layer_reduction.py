@@ -30,6 +30,7 @@ from torch.utils.data import SequentialSampler
 from autodistil.data.batch import PADDING
 from autodistil.evaluation.embedding import Encoder
 from autodistil.space.student import Candidate
+from autodistil.stages.refining import refining_recipe
 from autodistil.stages.training import recipe_of
 from quality_table.bench import Bench, Skip
 from quality_table.cells import remembering
@@ -63,7 +64,7 @@ def make_layer_reduction(bench: Bench, spec: RowSpec, folder: Path) -> dict[str,
     layers, error = best_layers(source, heldout, layer_choices(teacher.dims.num_layers, dims.num_layers))
     steps, a_step = bench.steps, own_step_cost(run, {dims: 1.0})
     if spec.kind == "layer-reduction-equal-compute":
-        steps = max(1, round(run_cost(run) / len(bench.settings.budgets) / a_step))
+        steps = max(1, round(_cost_of_a_pick(bench, budget_of(spec)) / a_step))
     rate = LEARNING_RATE
     if spec.kind == "layer-reduction-our-rate":
         rate = recipe_of(run.config, steps).peak_rate(dims.hidden_size)
@@ -76,6 +77,15 @@ def make_layer_reduction(bench: Bench, spec: RowSpec, folder: Path) -> dict[str,
     tokens = steps * int(run.folder.resolved()["tokens_a_step"])
     facts = {"steps": steps, "tokens": tokens, "training_flops": steps * a_step, "learning_rate": rate}
     return {**student_facts(run, Candidate(spec.kind, dims)), **facts, "layers": layers, "untrained_mse": error}
+
+
+def _cost_of_a_pick(bench: Bench, budget: float) -> float:
+    """Multiply-adds of our pick: its part of all SuperLMs, and its refinement."""
+    run = bench.run
+    alone = refining_recipe(run.config, run.folder.resolved()).steps * own_step_cost(
+        run, {bench.pick(budget).config: 1.0}
+    )
+    return run_cost(run) / len(bench.settings.budgets) + alone
 
 
 def sentence_transformer(bench: Bench) -> tuple[SentenceTransformer, Encoder]:

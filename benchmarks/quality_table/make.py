@@ -89,11 +89,13 @@ def write_table(bench: Bench, store: RowStore, final: bool = True) -> Path:
     """
     rows = [store.read(spec, row_key(bench, spec)) for spec in plan(KINDS, bench.settings.budgets)]
     found = [row for row in rows if row.student and not row.skipped]
+    out = bench.settings.out
+    if not found:
+        return write_text(out / TABLE, "No row is there yet.\n")
     known = cells(bench, known_tasks(bench), bench.settings.collections)
     columns = [cell for cell in known if any(cell.id in row.cells for row in found)]
     tasks = [cell.name for cell in columns if cell.name != HELDOUT]
     table = records(rows, columns, _latencies(bench, found, final))
-    out = bench.settings.out
     with atomic_path(out / "quality.csv") as temporary:
         table.to_csv(temporary, index=False)
     short = collapsed(table)

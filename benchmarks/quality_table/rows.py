@@ -38,7 +38,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
         "of budgets",
         "layer-reduction-our-rate": "layer-reduction at the learning rate of our recipe",
         "layer-reduction-equal-compute": "layer-reduction, trained for the multiply-adds of all our SuperLMs by the "
-        "number of budgets",
+        "number of budgets, and of the pick's refinement",
     }
 )
 """Kind of row -> what it is, in the order in which rows are made: what matters most first."""

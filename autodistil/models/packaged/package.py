@@ -22,15 +22,8 @@ class Packages:
 
     modules: tuple[str, ...]
     """Importable names; none of them is imported."""
-    extra: str
-    """Extra of autodistil that installs them."""
-    command: str | None = None
-    """What installs them instead, where they depend on much that is not needed."""
-
-    @property
-    def install(self) -> str:
-        """The command that installs them."""
-        return self.command or f"pip install 'autodistil[{self.extra}]'"
+    install: str
+    """The command that installs them."""
 
     def folders(self, name: str) -> tuple[Path, ...]:
         """The folder of each.

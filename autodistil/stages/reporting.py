@@ -20,6 +20,7 @@ from autodistil.stages.certifying import certificate_of
 from autodistil.stages.exporting import agreement_as_exported
 from autodistil.stages.searching import perplexity_notes, teacher_of
 from autodistil.stages.timing import known_speeds
+from autodistil.stages.training_length import length_notes
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
@@ -76,8 +77,8 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
     trained = [sub.name for sub in inputs.space.sub_spaces if run.superlms.is_trained(sub)]
     lacking = missing_steps(rows, trained, folder.resolved().get("train_steps", 0))
     damage = [
-        f"{folder.metrics_path.name} lacks {steps} steps of {name}, damaged or cut short; curves show the rest"
-        for name, steps in lacking.items()
+        f"{folder.metrics_path.name} lacks {count} steps of {name}, damaged or cut short; curves show the rest"
+        for name, count in lacking.items()
     ]
     for line in damage:
         run.progress.say(line)
@@ -96,7 +97,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),
-        notes=(*perplexity, *table.rank_notes(), *notes, *damage),
+        notes=(*perplexity, *table.rank_notes(), *length_notes(folder), *notes, *damage),
         export_command=export_command(folder.path, "best"),
         certificate=certificate_of(folder.certificate_path, table, best),
         devices=tuple(problem.device_costs.values()),

@@ -32,6 +32,7 @@ from autodistil.run.tracking import GuardedTracker
 from autodistil.space.files import shipped_spaces
 from autodistil.space.space import SubSpace
 from autodistil.stages.fitting import fitted_start
+from autodistil.stages.training_length import StepClock, text_notes
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
@@ -80,9 +81,12 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
     names = ", ".join(f"{name} (from step {steps})" if steps else name for name, steps in done.items())
     text = run.inputs.text
     run.progress.say(f"training SuperLMs: {names}; {recipe.steps} steps of {text.samples_a_step} {text.unit}")
+    for note in text_notes(text, recipe.steps):
+        run.progress.say(note)
     with closing(MetricsLog(folder.metrics_path, done, folder.tensorboard_path, run.tracker.log_step)) as metrics:
         for together in _rounds(run.inputs, superlms, trainers):
-            train_with_checkpoints(run.inputs, together, folder.superlm_folder, metrics.append)
+            clock = StepClock(metrics.append, run.progress, recipe.steps)
+            train_with_checkpoints(run.inputs, together, folder.superlm_folder, clock)
 
 
 def _begin(run: Run, sub_spaces: Sequence[SubSpace], recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from huggingface_hub import CardData, RepoCard, metadata_load
 
 from autodistil.costs.speed import Speed
+from autodistil.models.packaged import HUB_IDS
 from autodistil.models.teacher import Teacher
 from autodistil.space.axes import axis_of
 from autodistil.space.student import SIZES, Candidate
@@ -52,6 +54,7 @@ def model_card(
     sentence_transformers: bool,
     speed: Speed | None = None,
     repeat: Repeat | None = None,
+    folder: str = "my-student",
 ) -> str:
     """The `README.md` of a student, with the front matter that the Hugging Face Hub reads.
 
@@ -63,6 +66,7 @@ def model_card(
         sentence_transformers: the folder is a sentence-transformers one.
         speed: of a forward, where it was measured.
         repeat: what makes the student again.
+        folder: the student's own, as the lines that load it name it.
     """
     shape, both = teacher.encoder_shape, (candidate.config, teacher.dims)
     axes = [axis_of(size) for size in SIZES if getattr(candidate.config, size) is not None]
@@ -79,6 +83,7 @@ def model_card(
         sentence_transformers=sentence_transformers,
         speed=speed,
         repeat=repeat,
+        path=json.dumps(folder, ensure_ascii=False),
     )
     return f"{card}\n"
 
@@ -87,8 +92,8 @@ def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers:
     inherited = _teacher_front_matter(teacher.folder)
     carried = ("language", "license", "license_name", "license_link")
     matter: dict[str, Any] = {key: inherited[key] for key in carried if key in inherited}
-    if teacher.hub_id is not None:
-        matter["base_model"] = teacher.hub_id
+    if (base := teacher.hub_id or HUB_IDS.get(teacher.source)) is not None:
+        matter["base_model"] = base
     matter["library_name"] = "sentence-transformers" if sentence_transformers else "transformers"
     if sentence_transformers:
         matter["pipeline_tag"] = "sentence-similarity"

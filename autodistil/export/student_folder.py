@@ -110,7 +110,7 @@ def export_student(
             (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
             files = {f"also as {one.format}": one.line for one in more}
-            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat)
+            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)
             (building / CARD).write_text(card, encoding="utf-8")
             _copy_licences(teacher.folder, building)
             notes = _put_in_place(building, to)

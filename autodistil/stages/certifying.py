@@ -12,6 +12,7 @@ twice.
 
 from __future__ import annotations
 
+import shlex
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +31,13 @@ from autodistil.space.space import JoinedSubSpaces, StudentSet, SubSpace, by_siz
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.searching import last_search
 from autodistil.stages.training import check_interrupted, recipe_of, train_kept, trainer_of
+from autodistil.stages.training_length import duration
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate, assess
 from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
-from autodistil.student_search.certificate.verdict import verdict
+from autodistil.student_search.certificate.verdict import NOT_CERTIFIED, level, verdict
 from autodistil.student_search.pick import best_id
+from autodistil.training.metrics import read_metrics
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
 
@@ -99,6 +102,20 @@ def write_certificate(path: Path, table: CandidateTable, measured: CertificateLo
     found = assess(table, measured, best_id(table))
     write_measured(path, measured, {"verdict": verdict(found), **found.to_dict()})
     return found
+
+
+def certifying_note(run: Run, certificate: Certificate) -> list[str]:
+    """What certifying a search would take here, where that was not done: from the time of its training."""
+    path = run.folder.metrics_path
+    if level(certificate) != NOT_CERTIFIED or not path.is_file():
+        return []
+    seconds = [float(row.get("seconds", 0.0)) for row in read_metrics(path)]
+    sub_spaces = len([sub for sub in run.inputs.space.sub_spaces if run.superlms.is_trained(sub)])
+    alone = sum(seconds) * DEFAULT_SAMPLE / (run.config.random_students + 2)
+    return [
+        f"Certifying it (autodistil certify --run {shlex.quote(str(run.folder.path))}) trains {DEFAULT_SAMPLE} "
+        f"students of each of {sub_spaces} sub-spaces alone: about {duration(alone)} here."
+    ]
 
 
 def certificate_of(path: Path, table: CandidateTable, pick: str) -> Certificate:

@@ -16,7 +16,7 @@ from autodistil.report.rows import ReportData
 from autodistil.run.facts import provenance, score_name
 from autodistil.run.folder import RunFolder
 from autodistil.run.run import Run
-from autodistil.stages.certifying import certificate_of
+from autodistil.stages.certifying import certificate_of, certifying_note
 from autodistil.stages.exporting import agreement_as_exported
 from autodistil.stages.searching import perplexity_notes, teacher_of
 from autodistil.stages.timing import known_speeds
@@ -83,6 +83,8 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
     for line in damage:
         run.progress.say(line)
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
+    certificate = certificate_of(folder.certificate_path, table, best)
+    enough = [*length_notes(folder), *certifying_note(run, certificate)]
     return ReportData(
         title=f"{shown(run.config.teacher)} · {inputs.space.name}",
         table=table,
@@ -97,9 +99,9 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),
-        notes=(*perplexity, *table.rank_notes(), *length_notes(folder), *notes, *damage),
+        notes=(*perplexity, *table.rank_notes(), *enough, *notes, *damage),
         export_command=export_command(folder.path, "best"),
-        certificate=certificate_of(folder.certificate_path, table, best),
+        certificate=certificate,
         devices=tuple(problem.device_costs.values()),
         score_name=(score_name(folder) or "task score") if table.ranking == BY_SCORE else None,
     )

@@ -1,6 +1,7 @@
 """The model card: latency with its device, how to repeat it, the teacher's licence."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 from card_helpers import COSTS, card_teacher
@@ -27,6 +28,22 @@ def test_latency_stands_on_the_card_with_how_it_was_measured():
         "There the student is 3.0 x as fast as its teacher." in lines
     )
     assert "latency" not in card_of().lower()
+
+
+def test_the_lines_that_load_it_name_its_folder_and_work_when_copied():
+    lines = card_of(folder='a "b"')
+    (line,) = (line for line in lines.splitlines() if line.startswith("model = "))
+    called = []
+    exec(line, {"AutoModel": SimpleNamespace(from_pretrained=called.append)})
+    assert called == ['a "b"']
+
+
+def test_a_packaged_teacher_is_named_as_the_hub_calls_it():
+    teacher = card_teacher(None)
+    teacher.source, teacher.hub_id = "all-MiniLM-L6-v2", None
+    assert _front_matter(CANDIDATE, teacher, True)["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
+    teacher.source = "/home/me/teacher"
+    assert "base_model" not in _front_matter(CANDIDATE, teacher, True)
 
 
 def test_what_repeats_a_student_is_yaml_and_commands():

@@ -1,6 +1,7 @@
 """Students whose attention is wider than their hidden size: the paper's, of an architecture whose code travels."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -76,6 +77,14 @@ def test_loads_here_without_remote_code_and_its_code_is_in_the_folder(superlm, t
         assert torch.equal(classifier.bert(**batch()).last_hidden_state, model(**batch()).last_hidden_state)
 
 
+def test_its_code_asks_for_nothing_of_ours(superlm, tmp_path):
+    superlm.extract(StudentConfig(2, 32, 4, 16, 32)).save_pretrained(tmp_path)
+    code = "".join(path.read_text() for path in tmp_path.glob("*.py"))
+    assert "class WideBertModel" in code
+    assert "class WideBertConfig" in code
+    assert not re.findall(r"^\s*(?:import|from) autodistil", code, re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_loads_in_a_process_that_does_not_know_us(superlm, tmp_path):
     model = superlm.extract(StudentConfig(2, 32, 4, 16, 32))
@@ -125,7 +134,7 @@ def test_the_card_says_how_to_load_it():
         model_card(Candidate("x", StudentConfig(4, 32, heads, 16, 64)), card_teacher(None), COSTS, {}, True)
         for heads in (4, 2)
     )
-    assert 'SentenceTransformer("PATH", trust_remote_code=True)' in wide
+    assert 'SentenceTransformer("my-student", trust_remote_code=True)' in wide
     assert "modeling_wide_bert.py" in wide
     assert "trust_remote_code" not in plain
 

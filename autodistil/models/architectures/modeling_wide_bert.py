@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import BertForSequenceClassification, BertModel
 
-from autodistil.models.architectures.configuration_wide_bert import WideBertConfig
+from .configuration_wide_bert import WideBertConfig  # relative, as transformers copies it along with an export
 
 
 class WideBertModel(BertModel):

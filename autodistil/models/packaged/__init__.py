@@ -20,6 +20,14 @@ PACKAGED: Mapping[str, PlainPackage | CachedModel] = {
 """Name -> where its folder comes from."""
 
 
+HUB_IDS: Mapping[str, str] = {
+    DEFAULT_TEACHER: "sentence-transformers/all-MiniLM-L6-v2",
+    "mpnet-base": "sentence-transformers/all-mpnet-base-v2",
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+"""Name -> what the same model is called on the Hugging Face Hub."""
+
+
 def convert(name: str) -> Path:
     """Convert the pickle of a packaged teacher to safetensors, once.
 
@@ -37,4 +45,4 @@ def convert(name: str) -> Path:
     return model.convert(name)
 
 
-__all__ = ["DEFAULT_TEACHER", "PACKAGED", "convert"]
+__all__ = ["DEFAULT_TEACHER", "HUB_IDS", "PACKAGED", "convert"]

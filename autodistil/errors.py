@@ -67,17 +67,20 @@ class IntegrityError(AutodistilError):
 
 
 def one_line(error: BaseException, most: int) -> str:
-    """What an error says, on one line of at most `most` characters."""
-    return _joined(str(error))[:most]
+    """What an error says, on one line of about `most` characters, cut between words: no address is cut in two."""
+    return _cut(" ".join(str(error).split()), most)
 
 
 def one_line_named(error: BaseException, most: int) -> str:
     """The same with the error's type in front, for those that say little by themselves."""
-    return _joined(f"{type(error).__name__}: {error}")[:most]
+    return _cut(" ".join(f"{type(error).__name__}: {error}".split()), most)
 
 
-def _joined(text: str) -> str:
-    return " ".join(text.split())
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    whole, _, _ = text[: most + 1].rpartition(" ")
+    return f"{whole or text[:most]} ..."
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:

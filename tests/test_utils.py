@@ -3,10 +3,29 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from autodistil.errors import RunError
+from autodistil.errors import RunError, one_line, one_line_named
 from autodistil.utils import atomic_path, check_sum, disk_errors, shown, write_text
+
+
+@given(st.text(), st.integers(1, 60))
+def test_what_an_error_says_is_cut_between_words(text, most):
+    words, said = text.split(), one_line(ValueError(text), most)
+    assert said == " ".join(words) or (said.endswith(" ...") and len(said) <= most + 4)
+    assert said.splitlines() in ([said], [])
+    kept = said.removesuffix(" ...").split()
+    assert kept == words[: len(kept)] or len(kept) == 1
+
+
+def test_an_address_is_whole_or_left_out():
+    address = "https://example.org/" + "a" * 40
+    error = OSError(f"the server said no to\n{address}")
+    assert one_line(error, 200) == f"the server said no to {address}"
+    assert one_line(error, 50) == "the server said no to ..."
+    assert one_line_named(error, 30) == "OSError: the server said no to ..."
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,7 @@ def _columns_with_text(records: Sequence[Record], where: str) -> tuple[str, ...]
 
 
 def text_columns(with_text: Sequence[str], all_columns: Sequence[str], where: str) -> tuple[str, ...]:
-    """The columns to read.
+    """The columns to read; says which, where others hold text too.
 
     Args:
         with_text: columns that hold text, in order.
@@ -343,6 +343,11 @@ def text_columns(with_text: Sequence[str], all_columns: Sequence[str], where: st
     if not with_text:
         names = ", ".join(map(str, all_columns[:20])) or "none"
         raise CorpusError(f"{where} has no text column; it has the columns {names}; name the one with the text 'text'")
+    if len(with_text) > 1:
+        others = ", ".join(map(str, with_text[1:20]))
+        logger.warning(
+            "%s: text is taken from the column %r, not from %s; name another one 'text'", where, with_text[0], others
+        )
     return (with_text[0],)
 
 

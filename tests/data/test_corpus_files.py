@@ -123,6 +123,16 @@ def test_first_column_with_words(tmp_path):
     assert documents(path) == ["Hello there"]
 
 
+def test_which_of_several_columns_is_taken_is_said(tmp_path, caplog):
+    path = write(tmp_path / "a.csv", "id,sentence,other\n1,Hello there,x\n")
+    documents(path)
+    assert "text is taken from the column 'sentence', not from other; name another one 'text'" in caplog.text
+    caplog.clear()
+    documents(write(tmp_path / "b.csv", "id,text,other\n1,Hello there,x\n"))
+    documents(write(tmp_path / "c.csv", "id,sentence\n1,Hello there\n"))
+    assert not caplog.text
+
+
 def test_json_lines_first_string_field(tmp_path):
     records = [{"id": 7, "body": "one", "title": "t"}, {"id": 8, "body": None}, {"id": 9}, {"body": "two"}]
     path = write(tmp_path / "a.jsonl", "\n\n".join(map(json.dumps, records)))

@@ -9,6 +9,7 @@ model, tokenizer = run.student(run.pick("best"))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -243,7 +244,13 @@ class SearchedRun:
         return pipeline.export(self._run, pick, Path(to), unrefined=unrefined, formats=formats)[1]
 
     def evaluate(
-        self, pick: str, tasks: str | Sequence[str], *, data: str | Path | None = None, method: str | None = None
+        self,
+        pick: str,
+        tasks: str | Sequence[str],
+        *,
+        data: str | Path | None = None,
+        method: str | None = None,
+        beside: str | Sequence[str] = (),
     ) -> pd.DataFrame:
         """Score a student on labelled tasks; it is exported into the run folder first, where it is not yet.
 
@@ -253,9 +260,12 @@ class SearchedRun:
             data: a folder of tasks; the Hugging Face Hub for what it does not hold.
             method: a key of `evaluation.evaluate.METHODS`; unless given, similarity where pairs have scores, ranking of
                 collections, else a probe.
+            beside: further models to score in the same way, such as the teacher: packaged names, ids or folders.
 
         Returns:
-            A row a task and metric: `task`, `method`, `split`, `rows`, `metric`, `mean` over `seeds`.
+            A row a model, task and metric, the student's first: `model` (its id, or as `beside` says it), `task`,
+            `method`, `split`, `rows`, `metric`, `mean` over `seeds`, its `standard_error` and the `baseline` of the
+            most frequent class, NaN where there is none.
 
         Raises:
             AutodistilError: wrong input, in one line.
@@ -267,9 +277,13 @@ class SearchedRun:
         if not folder.exists():
             self.export(student_id, folder)
         names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
-        results, _ = evaluate(str(folder), names, Path(data) if data else None, method, progress=self._progress)
+        others = (beside,) if isinstance(beside, str) else tuple(beside)
+        found = evaluate(
+            str(folder), names, Path(data) if data else None, method, progress=self._progress, beside=others
+        )
         return pd.DataFrame(
             {
+                "model": model,
                 "task": result.task,
                 "method": result.method,
                 "split": result.split,
@@ -277,7 +291,10 @@ class SearchedRun:
                 "metric": metric,
                 "mean": sum(values) / len(values),
                 "seeds": result.seeds,
+                "standard_error": result.standard_error.get(metric, math.nan),
+                "baseline": result.baseline.get(metric, math.nan),
             }
+            for model, results in ((student_id, found.results), *found.beside.items())
             for result in results
             for metric, values in result.metrics.items()
         )

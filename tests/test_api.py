@@ -135,9 +135,14 @@ def test_a_student_is_scored_on_tasks(run, result, tmp_path):
     rows = ["a fine film\t\t1", "a dull film\t\t0"] * 12
     for split in ("train", "dev"):
         (task / f"{split}.tsv").write_text("\n".join(["text_a\ttext_b\tlabel", *rows]) + "\n", encoding="utf-8")
-    scores = run.evaluate("best", "sentiment", data=tmp_path, method="probe")
+    scores = run.evaluate("best", "sentiment", data=tmp_path, method="probe", beside="all-MiniLM-L6-v2")
+    assert list(scores["model"]) == [result.best, "all-MiniLM-L6-v2"]
     assert set(scores["task"]) == {"sentiment"}
     assert scores["mean"].between(0, 1).all()
+    assert list(scores["baseline"]) == [0.5, 0.5]
+    p = scores["mean"]
+    errors = (p * (1 - p) / 24) ** 0.5
+    assert list(scores["standard_error"]) == pytest.approx(list(errors.where(errors > 0)), nan_ok=True)
     assert (result.run / "students" / result.best / "evaluation.json").is_file()
 
 

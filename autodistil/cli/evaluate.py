@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,6 +76,14 @@ def evaluate(
             metavar="FILE",
         ),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another model to score in the same way and show under DIR, such as its teacher; a folder, id or name "
+            "as DIR; never written. Repeatable.",
+            metavar="MODEL",
+        ),
+    ] = None,
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -95,28 +103,53 @@ def evaluate(
     settings = EvaluationSettings(**{"device": "auto", **options, **given(learning_rates=learning_rate)})
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
-    results, path = evaluate_model(model, tuple(task or ()), data, chosen, settings, write, progress, file, split)
+    results, path, others = evaluate_model(
+        model, tuple(task or ()), data, chosen, settings, write, progress, file, split, tuple(beside or ())
+    )
     if json:
-        written = str(path) if path else None
-        print_json({"model": model, "results": [result.to_dict() for result in results], "written": written})
+        print_json(
+            {
+                "model": model,
+                "results": [result.to_dict() for result in results],
+                "beside": [{"model": name, "results": [one.to_dict() for one in of]} for name, of in others.items()],
+                "written": str(path) if path else None,
+            }
+        )
         return
-    _print_results(model, results)
+    _print_results(model, results, others)
     print_lines(f"written: {path}" if path else "not written into the model's folder (see --write)")
 
 
-def _print_results(model: str, results: Sequence[TaskResult]) -> None:
-    from autodistil.evaluation.results import METHOD_NAMES, mean_and_spread
-
-    rows = []
-    for result in results:
-        metrics = [f"{name} {mean_and_spread(values, 100, 1)}" for name, values in result.metrics.items()]
-        split = f"{result.split} ({result.rows:,})"
-        cells = (result.task, METHOD_NAMES[result.method], split, f"{result.train_rows:,}", ", ".join(metrics))
-        rows.append((*cells, str(result.seeds)))
+def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:
+    """A row a metric, and under it those of other models; a column names them where there are some."""
+    columns = ("model", "task", "method", "split", "trained on", "metric", "value", "± error", "baseline", "seeds")
+    rows = [
+        (name, *row)
+        for of_task in zip(results, *others.values(), strict=True)
+        for of_metric in zip(*map(_rows, of_task), strict=True)
+        for name, row in zip((model, *others), of_metric, strict=True)
+    ]
+    first = 0 if others else 1
     print_table(
         f"{model} on labelled tasks",
-        ("task", "method", "split", "trained on", "metrics", "seeds"),
-        rows,
-        caption="metrics times 100; ± is the sample standard deviation over seeds",
-        right=("trained on", "seeds"),
+        columns[first:],
+        [row[first:] for row in rows],
+        caption="times 100; value: mean ± sample standard deviation over seeds; baseline: always the most frequent "
+        "class\n± error: standard error that the choice of the scored rows brings; differences below twice of it say "
+        "little",
+        right=("trained on", "value", "± error", "baseline", "seeds"),
+        first_to_go=("trained on", "seeds"),
     )
+
+
+def _rows(result: TaskResult) -> list[tuple[str, ...]]:
+    """The cells of each metric of a result."""
+    from autodistil.evaluation.results import METHOD_NAMES, figure, mean_and_spread
+
+    split = f"{result.split} ({result.rows:,})"
+    head = (result.task, METHOD_NAMES[result.method], split, f"{result.train_rows:,}")
+    beside = (result.standard_error, result.baseline)
+    return [
+        (*head, name, mean_and_spread(of, 100, 1), *(figure(by.get(name), 100, 1) for by in beside), str(len(of)))
+        for name, of in result.metrics.items()
+    ]

@@ -13,17 +13,19 @@ A proxy task (`proxy_task`) scores students by the same methods.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 
 from autodistil.errors import ConfigError, RunError, TaskError, suggest
+from autodistil.evaluation.baseline import most_frequent_class
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
@@ -43,6 +45,7 @@ from autodistil.evaluation.results import (
     update_card,
     write_results,
 )
+from autodistil.evaluation.standard_error import standard_errors
 from autodistil.models.hf_folder import CARD, EvaluatedModel
 from autodistil.models.pooling import read_prompts
 from autodistil.models.student_files import adding
@@ -91,6 +94,8 @@ class Outcome:
     details: Mapping[str, Any] = field(default_factory=dict)
     last: Sequence[Mapping[str, float]] = ()
     """The same after the last epoch, where `scores` are of the best one."""
+    queries: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """metric -> the value of each query, where `scores` are means over queries."""
 
 
 def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -123,13 +128,15 @@ def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings,
     encode = model.encoder()
     with model.exported() as folder:
         prompts = read_prompts(folder.folder)
-    scores = retrieval_scores(
+    queries = retrieval_scores(
         data,
         lambda texts: encode([prompts["query"] + text for text in texts]),
         lambda texts: encode([prompts["document"] + text for text in texts]),
         progress,
     )
-    return Outcome([scores], 0, settings.of("max_length"), {"prompts": prompts} if any(prompts.values()) else {})
+    scores = {metric: float(np.mean(values)) if values else 0.0 for metric, values in queries.items()}
+    details = {"prompts": prompts} if any(prompts.values()) else {}
+    return Outcome([scores], 0, settings.of("max_length"), details, queries=queries)
 
 
 def _cluster(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -155,6 +162,17 @@ def default_method(data: TaskData | Collection) -> str:
     return "similarity" if data.task.pairs and data.task.regression else "probe"
 
 
+class Evaluation(NamedTuple):
+    """What an evaluation found."""
+
+    results: list[TaskResult]
+    """One a task."""
+    path: Path | None
+    """The file that keeps them, None where they are not kept."""
+    beside: Mapping[str, list[TaskResult]]
+    """The same tasks of each model that was scored beside it, by how it was asked for; never kept."""
+
+
 def evaluate(
     source: str,
     tasks: Sequence[str],
@@ -165,7 +183,8 @@ def evaluate(
     progress: Progress | None = None,
     file: str | None = None,
     split: str | None = None,
-) -> tuple[list[TaskResult], Path | None]:
+    beside: Sequence[str] = (),
+) -> Evaluation:
     """Evaluate a model on tasks, and keep each result as soon as there is one.
 
     Args:
@@ -178,12 +197,46 @@ def evaluate(
         progress: told what happens.
         file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
         split: the labelled split to score, `dev` or `test`; dev where there is one, unless given.
+        beside: further models, as `source` names them, to score in the same way afterwards, by their weights.
 
     Returns:
-        A result a task, and the file that keeps them (None where they are not kept).
+        A result a task, the file that keeps them, and the results of the models beside.
 
     Raises:
         AutodistilError: wrong input, in one line.
+    """
+    _check_options(tasks, method, write, file, split)
+    progress = progress or Progress()
+    settings = settings or EvaluationSettings()
+    settings = replace(settings, device=str(resolve_device(settings.device)))
+    folder = EvaluatedModel.open(source, file)
+    others = [_opened_beside(name) for name in dict.fromkeys(beside)]
+    keep = file is None and _keeps(folder, write)
+    splits = ("train", split) if split else SPLITS
+    planned = [_plan(name, data_dir, splits, method, settings) for name in dict.fromkeys(tasks)]
+    results: list[TaskResult] = []
+    path = None
+    for result in _scored(folder, planned, settings, progress):
+        results.append(result)
+        if keep:
+            merged = merge(read_results(folder.folder), results)
+            with adding(folder.folder, RESULTS, CARD):
+                path = write_results(folder.folder, merged)
+                update_card(folder.folder, merged)
+    found = {}
+    for other in others:
+        progress.say(f"beside it: {other.source}")
+        found[other.source] = list(_scored(other, planned, settings, progress))
+    return Evaluation(results, path, found)
+
+
+def _check_options(
+    tasks: Sequence[str], method: str | None, write: bool | None, file: str | None, split: str | None
+) -> None:
+    """Refuse options of `evaluate` that are unknown or contradict each other.
+
+    Raises:
+        ConfigError: they do.
     """
     if not tasks:
         raise ConfigError("no task is given; give --task, such as --task stsb; repeatable")
@@ -197,26 +250,31 @@ def evaluate(
             f"split {split!r} cannot be scored; allowed: dev, or test but for fine-tuning, "
             "whose best epoch is chosen on what is scored"
         )
-    progress = progress or Progress()
-    settings = settings or EvaluationSettings()
-    settings = replace(settings, device=str(resolve_device(settings.device)))
-    folder = EvaluatedModel.open(source, file)
-    keep = file is None and _keeps(folder, write)
-    splits = ("train", split) if split else SPLITS
-    planned = [_plan(name, data_dir, splits, method, settings) for name in dict.fromkeys(tasks)]
+
+
+def _opened_beside(source: str) -> EvaluatedModel:
+    """A model to score beside another: that it is there and reads text is checked before hours of work on the first.
+
+    Raises:
+        TeacherError: it is not there, is damaged, or reads images.
+    """
+    model = EvaluatedModel.open(source)
+    model.tokenizer()
+    return model
+
+
+def _scored(
+    folder: EvaluatedModel,
+    planned: Sequence[tuple[TaskData | Collection, str]],
+    settings: EvaluationSettings,
+    progress: Progress,
+) -> Iterator[TaskResult]:
+    """The result of each task, by its method, as soon as there is one."""
     encoder = cache(partial(folder_encoder, folder, settings.device, settings.max_length))
     model = FolderModel(folder, settings.device, encoder)
-    results: list[TaskResult] = []
-    path = None
-    for data, name in planned:
-        progress.say(f"{data.name}: {name} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
-        results.append(_result(name, data, METHODS[name](model, data, settings, progress), folder.fingerprint))
-        if keep:
-            merged = merge(read_results(folder.folder), results)
-            with adding(folder.folder, RESULTS, CARD):
-                path = write_results(folder.folder, merged)
-                update_card(folder.folder, merged)
-    return results, path
+    for data, method in planned:
+        progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
+        yield _result(method, data, METHODS[method](model, data, settings, progress), folder.fingerprint)
 
 
 def _plan(
@@ -258,15 +316,25 @@ def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
 
 
 def _result(method: str, data: TaskData | Collection, outcome: Outcome, fingerprint: str) -> TaskResult:
+    metrics = {metric: tuple(scores[metric] for scores in outcome.scores) for metric in outcome.scores[0]}
     return TaskResult(
         task=data.name,
         method=method,
         split=data.evaluated_name,
         rows=len(data.evaluated),
         train_rows=outcome.train_rows,
-        metrics={metric: tuple(scores[metric] for scores in outcome.scores) for metric in outcome.scores[0]},
+        metrics=metrics,
         model=fingerprint,
         data={"origin": data.origin, "fingerprint": data.fingerprint},
         settings=outcome.settings,
         details=outcome.details,
+        standard_error=standard_errors(metrics, len(data.evaluated), outcome.queries),
+        baseline=_baseline(method, data),
     )
+
+
+def _baseline(method: str, data: TaskData | Collection) -> Mapping[str, float]:
+    """What a model that predicts classes has to beat; nothing where none are predicted."""
+    if isinstance(data, Collection) or data.task.regression or method not in ("probe", "finetune"):
+        return {}
+    return most_frequent_class(data)

@@ -61,7 +61,7 @@ def average_precision(grades: Mapping[int, float], ranking: Sequence[int]) -> fl
 
 def retrieval_scores(
     data: Collection, encode_queries: Encoder, encode_documents: Encoder, progress: Progress
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Rank all documents for each query, or its candidates where the collection names them.
 
     Args:
@@ -71,8 +71,8 @@ def retrieval_scores(
         progress: told how many documents are done.
 
     Returns:
-        Means over its queries: `ndcg@10` and `recall@100`, or of candidates `map`. Queries whose candidates are all
-        relevant or all irrelevant are left out of that, as MTEB does: their order does not matter.
+        A value a query, whose mean is the metric: `ndcg@10` and `recall@100`, or of candidates `map`. Queries whose
+        candidates are all relevant or all irrelevant are left out of that, as MTEB does: their order does not matter.
     """
     documents = _unit(_encoded(encode_documents, data.documents, progress))
     queries = _unit(encode_queries(data.queries))
@@ -80,8 +80,8 @@ def retrieval_scores(
         rankings = [ranking for part in _blocks(queries) for ranking in _best(part @ documents.T, DEPTH)]
         pairs = list(zip(data.grades, rankings, strict=True))
         return {
-            "ndcg@10": float(np.mean([ndcg(*pair) for pair in pairs])),
-            "recall@100": float(np.mean([recall(*pair) for pair in pairs])),
+            "ndcg@10": [ndcg(*pair) for pair in pairs],
+            "recall@100": [recall(*pair) for pair in pairs],
         }
     precisions = []
     for query, grades, candidates in zip(queries, data.grades, data.candidates, strict=True):
@@ -89,7 +89,7 @@ def retrieval_scores(
         if 0 < relevant < len(candidates):
             order = _best((documents[candidates] @ query)[None], len(candidates))[0]
             precisions.append(average_precision(grades, candidates[order]))
-    return {"map": float(np.mean(precisions)) if precisions else 0.0}
+    return {"map": precisions}
 
 
 def check_classes(data: TaskData) -> None:

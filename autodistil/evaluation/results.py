@@ -26,6 +26,8 @@ from autodistil.tasks.catalogue import TASKS
 from autodistil.utils import installed_versions, write_text
 
 RESULTS = "evaluation.json"
+_LATER = ("standard_error", "baseline")
+"""Fields that files of earlier releases lack."""
 _PACKAGES = ("autodistil", "torch", "transformers", "scikit-learn", "scipy", "numpy")
 
 
@@ -51,6 +53,10 @@ class TaskResult:
     settings: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
     """What the method adds, such as the learning rate and the best epochs."""
+    standard_error: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> standard error that the scored rows bring (`standard_error`), of metrics that have one."""
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    """Metric -> value of always answering the most frequent class; of methods that predict classes."""
     versions: Mapping[str, str] = field(default_factory=lambda: installed_versions(_PACKAGES))
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -76,8 +82,10 @@ class TaskResult:
         Raises:
             KeyError, TypeError, AttributeError: it is none.
         """
-        fields = {name: values[name] for name in cls.__dataclass_fields__}
+        fields = {name: values[name] for name in cls.__dataclass_fields__ if name not in _LATER}
         fields["metrics"] = {name: tuple(map(float, m["values"])) for name, m in values["metrics"].items()}
+        for name in _LATER:
+            fields[name] = {metric: float(value) for metric, value in values.get(name, {}).items()}
         result = cls(**fields)
         assert result.metrics, "no metric"
         return result
@@ -93,6 +101,11 @@ def mean_and_spread(values: Sequence[float], scale: float = 1.0, digits: int = 4
     figures = summary(values)
     spread = "" if figures["std"] is None else f" ± {scale * figures['std']:.{digits}f}"
     return f"{scale * figures['mean']:.{digits}f}{spread}"
+
+
+def figure(value: float | None, scale: float = 1.0, digits: int = 4) -> str:
+    """A number such as `0.0123`, a dash where there is none."""
+    return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
 def read_results(folder: Path) -> list[TaskResult]:
@@ -137,13 +150,15 @@ _SECTION = re.compile(rf"{re.escape(_BEGIN)}.*?{re.escape(_END)}\n?", re.DOTALL)
 _HEAD = (
     "## Task results",
     "",
-    "| task | method | split | rows | trained on | metric | value | seeds |",
-    "|---|---|---|---|---|---|---|---|",
+    "| task | method | split | rows | trained on | metric | value | ± error | baseline | seeds |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 )
 _FOOT = (
     "",
-    "Values are fractions, mean ± sample standard deviation over seeds. The best epoch and the learning rate of "
-    "fine-tuning are chosen on the scored split itself, which flatters; last epochs are in `evaluation.json`.",
+    "Values are fractions, mean ± sample standard deviation over seeds. ± error is the standard error that the choice "
+    "of the scored rows brings: differences below twice of it say little. The baseline always answers the most "
+    "frequent class of the training split. The best epoch and the learning rate of fine-tuning are chosen on the "
+    "scored split itself, which flatters; last epochs are in `evaluation.json`.",
 )
 _BEFORE = "\n## Limits\n"
 """A heading that the section goes before, where the card has it."""
@@ -214,7 +229,8 @@ def with_section(text: str, results: Sequence[TaskResult]) -> str:
     rows = [
         f"| {result.task} | {METHOD_NAMES[result.method]} | {result.split} | {result.rows:,} | "
         f"{f'{result.train_rows:,}' if result.train_rows else '-'} | {metric} | "
-        f"{mean_and_spread(values)} | {len(values)} |"
+        f"{mean_and_spread(values)} | {figure(result.standard_error.get(metric))} | "
+        f"{figure(result.baseline.get(metric))} | {len(values)} |"
         for result in results
         for metric, values in result.metrics.items()
     ]

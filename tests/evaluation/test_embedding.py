@@ -108,7 +108,9 @@ def test_a_students_encoder_is_that_of_its_export(teacher, tmp_path, write_task)
     assert exported.shape == (12, 192)
     np.testing.assert_allclose(sliced, exported, atol=1e-6)
 
-    results, kept = evaluate(str(model.folder), ["mine"], write_task("mine", dev=[("a", "b", "0.5"), ("c", "c", "5")]))
+    results, kept, _ = evaluate(
+        str(model.folder), ["mine"], write_task("mine", dev=[("a", "b", "0.5"), ("c", "c", "5")])
+    )
     assert results[0].method == "similarity"
     assert kept == model.folder / "evaluation.json"
     card = ModelCard.load(model.folder / "README.md")

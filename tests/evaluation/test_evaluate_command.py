@@ -1,11 +1,13 @@
 """`autodistil evaluate`: one object with --json, one line for bad input, results kept where they belong."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+from image_helpers import save_random_vit
 
 from autodistil import cli
 
@@ -39,7 +41,8 @@ def student(tiny_bert, tmp_path):
 def test_json_is_one_object_and_results_are_kept(student, data, capsys):
     assert run("evaluate", student, "--task", "cr", "--task", "sts12", "--data", data, "--threads", 1, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert set(printed) == {"model", "results", "written"}
+    assert set(printed) == {"model", "results", "beside", "written"}
+    assert printed["beside"] == []
     assert [(r["task"], r["method"], r["split"]) for r in printed["results"]] == [
         ("cr", "probe", "dev"),
         ("sts12", "similarity", "test"),
@@ -47,6 +50,105 @@ def test_json_is_one_object_and_results_are_kept(student, data, capsys):
     assert printed["written"] == str(student / "evaluation.json")
     assert json.loads((student / "evaluation.json").read_text())["results"] == printed["results"]
     assert "| sts12 | cosine of embeddings, no training | test | 3 |" in (student / "README.md").read_text()
+
+
+def test_errors_and_baseline_stand_in_json_table_and_card(student, write_task, capsys):
+    data = write_task("extra/cr", train=ROWS, dev=[*ROWS, ("the cat is good", "0")])
+    command = ["evaluate", student, "--task", "cr", "--data", data, "--threads", 1]
+    assert run(*command, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    accuracy = result["metrics"]["accuracy"]["mean"]
+    assert result["standard_error"] == {"accuracy": pytest.approx((accuracy * (1 - accuracy) / 7) ** 0.5)}
+    assert result["baseline"] == {"accuracy": 4 / 7}
+    error = result["standard_error"]["accuracy"]
+    assert f"| {accuracy:.4f} | {error:.4f} | 0.5714 | 1 |" in (student / "README.md").read_text()
+    assert run(*command) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ cr ")]
+    assert [cell.strip() for cell in row.strip("│").split("│")][-5:] == [
+        "accuracy",
+        f"{100 * accuracy:.1f}",
+        f"{100 * error:.1f}",
+        "57.1",
+        "1",
+    ]
+
+
+def files(*folders):
+    """Path and content of all files."""
+    return {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def other(student, tmp_path):
+    """A second student of the user's own, half as deep."""
+    folder = shutil.copytree(student, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    return folder
+
+
+def test_models_beside_are_scored_as_they_are_alone_and_nothing_of_them_is_written(student, other, data, capsys):
+    command = ["--task", "cr", "--task", "sts12", "--data", data, "--threads", 1, "--max-length", 16, "--json"]
+    alone = {}
+    for model in (student, other, "all-MiniLM-L6-v2"):
+        assert run("evaluate", model, *command, "--no-write") == 0
+        alone[str(model)] = json.loads(capsys.readouterr().out)["results"]
+    before = files(other)
+    assert run("evaluate", student, *command, "--beside", other, "--beside", "all-MiniLM-L6-v2") == 0
+    printed = json.loads(capsys.readouterr().out)
+    found = {printed["model"]: printed["results"], **{one["model"]: one["results"] for one in printed["beside"]}}
+    assert list(found) == list(alone)
+
+    def undated(results):
+        return [{name: value for name, value in result.items() if name != "date"} for result in results]
+
+    assert {model: undated(results) for model, results in found.items()} == {
+        model: undated(results) for model, results in alone.items()
+    }
+    assert len({results[0]["model"] for results in found.values()}) == 3
+    assert files(other) == before
+    assert json.loads((student / "evaluation.json").read_text())["results"] == printed["results"]
+
+
+def test_models_beside_are_rows_under_the_students(student, data, capsys):
+    command = ["evaluate", student.name, "--task", "sts12", "--task", "cr", "--data", data, "--no-write"]
+    with contextlib.chdir(student.parent):
+        assert run(*command, "--beside", "all-MiniLM-L6-v2") == 0
+        beside = table(capsys.readouterr().out)
+        assert run(*command) == 0
+    metrics = [("sts12", "spearman"), ("sts12", "pearson"), ("cr", "accuracy")]
+    assert [(row["model"], row["task"], row["metric"]) for row in beside] == [
+        (model, *metric) for metric in metrics for model in ("student", "all-MiniLM-L6-v2")
+    ]
+    alone = table(capsys.readouterr().out)
+    assert [(row["task"], row["metric"], row["value"]) for row in alone] == [
+        (row["task"], row["metric"], row["value"]) for row in beside[::2]
+    ]
+    assert "model" not in alone[0]
+
+
+def table(printed):
+    """The rows of a table, column -> cell; lines that go on with a cell are none."""
+    lines = [line for line in printed.splitlines() if line[:1] in ("┃", "│")]
+    head, *rows = [[cell.strip() for cell in line[1:-1].replace("┃", "│").split("│")] for line in lines]
+    return [dict(zip(head, row, strict=True)) for row in rows if row[0]]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("/nowhere/teacher", "model folder '/nowhere/teacher' does not exist"),
+        ("all-minilm-l6", "did you mean 'all-MiniLM-L6-v2'"),
+        ("images", "which reads images"),
+    ],
+)
+def test_a_wrong_model_beside_is_refused_before_anything_is_scored(model, expected, student, data, capsys):
+    save_random_vit(student.parent / "images")
+    command = ["evaluate", student, "--task", "sts12", "--data", data, "--beside", "all-MiniLM-L6-v2"]
+    with contextlib.chdir(student.parent):
+        assert run(*command, "--beside", model) == 2
+    assert expected in one_line(capsys)
+    assert not (student / "evaluation.json").exists()
 
 
 def test_finetune_adds_to_what_is_there(student, data, capsys):

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from math import log2
+from math import log2, sqrt
 
 import numpy as np
 import pytest
@@ -60,22 +60,22 @@ def letters(texts):
 
 def test_documents_are_ranked_by_cosine_and_not_by_length():
     data = collection(["aaaaaaab", "ab", "cd"], ["ab"], [{1: 1.0}])
-    assert retrieval_scores(data, letters, letters, Progress()) == {"ndcg@10": 1.0, "recall@100": 1.0}
+    assert retrieval_scores(data, letters, letters, Progress()) == {"ndcg@10": [1.0], "recall@100": [1.0]}
 
 
 def test_only_candidates_are_reranked_and_settled_queries_are_left_out():
     documents = ["ab", "abb", "cd", "d"]
     candidates = (np.array([1, 2]), np.array([0, 1]), np.array([2, 3]))
     data = collection(documents, ["ab", "ab", "c"], [{2: 1.0}, {0: 1.0, 1: 1.0}, {2: 2.0}], candidates)
-    assert retrieval_scores(data, letters, letters, Progress()) == {"map": (1 / 2 + 1) / 2}
+    assert retrieval_scores(data, letters, letters, Progress()) == {"map": [1 / 2, 1.0]}
 
 
 def test_the_order_of_the_file_does_not_decide_between_equal_documents():
     """All documents are the same; those named first would win if ties stayed in their order."""
     data = collection(["a"] * 200, ["a"] * 50, [{0: 1.0}] * 50)
-    assert retrieval_scores(data, letters, letters, Progress())["ndcg@10"] < 1
+    assert np.mean(retrieval_scores(data, letters, letters, Progress())["ndcg@10"]) < 1
     last = collection(["a"] * 200, ["a"] * 50, [{199: 1.0}] * 50)
-    assert retrieval_scores(last, letters, letters, Progress())["ndcg@10"] < 1
+    assert np.mean(retrieval_scores(last, letters, letters, Progress())["ndcg@10"]) < 1
 
 
 def test_clusters_of_separate_classes_are_found_and_of_none_are_not(write_task):
@@ -98,9 +98,28 @@ def pets(tmp_path):
 
 
 def test_a_collection_is_evaluated_by_its_name(pets):
-    (result,), _ = evaluate("all-MiniLM-L6-v2", ["pets"], pets)
+    (result,), *_ = evaluate("all-MiniLM-L6-v2", ["pets"], pets)
     assert result.metrics == {"ndcg@10": (1.0,), "recall@100": (1.0,)}
     assert (result.method, result.split, result.rows, result.train_rows) == ("retrieval", "test", 1, 0)
+    assert (result.standard_error, result.baseline) == ({}, {})  # of one query nothing is known
+
+
+@pytest.mark.parametrize("reranked", [False, True])
+def test_the_error_of_a_ranking_is_that_of_the_mean_of_its_queries(reranked, pets):
+    """The first query is answered at once; the second one finds what it is not judged by before what it is."""
+    folder = pets / "pets"
+    with (folder / "queries.jsonl").open("a") as file:
+        file.write("\n" + json.dumps({"_id": "r", "text": "Which shares fell on Tuesday?"}))
+    with (folder / "qrels" / "test.tsv").open("a") as file:
+        file.write("r\tcat\t1\nr\ttrip\t1\n")
+    if reranked:
+        pairs = [f"{query}\t{document}\n" for query in "qr" for document in ("cat", "market")]
+        (folder / "candidates.tsv").write_text("".join(["query-id\tcorpus-id\n", *pairs]))
+    (result,), *_ = evaluate("all-MiniLM-L6-v2", ["pets"], pets)
+    metric, second = ("map", 1 / 2) if reranked else ("ndcg@10", (1 / log2(3) + 1 / log2(4)) / (1 + 1 / log2(3)))
+    assert result.metrics[metric] == (pytest.approx((1 + second) / 2),)
+    # the sample standard deviation of two numbers is their distance / sqrt(2); recall is the same for both
+    assert result.standard_error == {metric: pytest.approx((1 - second) / sqrt(2) / sqrt(2))}
 
 
 @pytest.mark.parametrize(("candidates", "method"), [(None, "retrieval"), ((np.array([0]),), "rerank")])

@@ -45,8 +45,12 @@ RESULT = TaskResult(
     data={"origin": "glue/mrpc (local)", "fingerprint": "def"},
     settings={"max_length": 128},
     details={"best_epoch": [1, 3], "last": {}},
+    standard_error={"accuracy": 0.0221},
+    baseline={"f1": 0.8122, "accuracy": 0.6838},
 )
-PROBE = replace(RESULT, task="cola", method="probe", metrics={"matthews": (0.25,)})
+PROBE = replace(
+    RESULT, task="cola", method="probe", metrics={"matthews": (0.25,)}, standard_error={}, baseline={"matthews": 0.0}
+)
 
 
 def test_mean_and_sample_standard_deviation():
@@ -65,6 +69,20 @@ def test_results_come_back_from_json(tmp_path):
     assert row["metrics"]["f1"]["mean"] == pytest.approx(0.85)
     assert row["versions"]["scikit-learn"]
     assert [p.name for p in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_results_of_earlier_releases_are_read_without_what_they_lack(tmp_path):
+    path = write_results(tmp_path, [RESULT])
+    content = json.loads(path.read_text())
+    for name in ("standard_error", "baseline"):
+        del content["results"][0][name]
+    path.write_text(json.dumps(content))
+    old = replace(RESULT, standard_error={}, baseline={})
+    assert read_results(tmp_path) == [old]
+    text = with_section("# x\n", merge(read_results(tmp_path), [PROBE]))
+    assert "| mrpc | fine-tuning, best dev epoch | dev | 408 | 3,668 | accuracy | 0.7250 ± 0.0354 | - | - | 2 |" in text
+    write_results(tmp_path, [old])
+    assert read_results(tmp_path) == [old]
 
 
 def test_a_newer_result_takes_the_place_of_the_same_task_and_method():
@@ -92,8 +110,9 @@ def test_the_card_gets_a_section_before_its_limits(tmp_path):
     (tmp_path / "README.md").write_text(CARD)
     assert update_card(tmp_path, [RESULT])
     text = (tmp_path / "README.md").read_text()
-    row = "| mrpc | fine-tuning, best dev epoch | dev | 408 | 3,668 | f1 | 0.8500 ± 0.0707 | 2 |"
-    assert row in text
+    row = "| mrpc | fine-tuning, best dev epoch | dev | 408 | 3,668 | "
+    assert row + "f1 | 0.8500 ± 0.0707 | - | 0.8122 | 2 |" in text
+    assert row + "accuracy | 0.7250 ± 0.0354 | 0.0221 | 0.6838 | 2 |" in text
     assert text.index("A student.") < text.index("## Task results") < text.index("## Limits\n\nIt has some.\n")
 
 

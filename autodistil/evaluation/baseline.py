@@ -1,0 +1,23 @@
+"""What a score has to beat to be worth anything: the score of always giving the same answer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autodistil.tasks.catalogue import TaskData, score
+
+
+def most_frequent_class(data: TaskData) -> dict[str, float]:
+    """Scores on the evaluated split of always answering the most frequent class of the training split.
+
+    Of the evaluated split where there is no training split; of equally frequent classes the first.
+
+    Args:
+        data: a task of classes.
+
+    Returns:
+        The task's metrics.
+    """
+    counts = np.bincount(data.splits.get("train", data.evaluated).labels)
+    answers = np.full(len(data.evaluated), counts.argmax())
+    return score(data.task.metrics, data.evaluated.labels, answers)

@@ -33,6 +33,17 @@ def write_tasks(folder):
         text = "".join("\t".join(map(str, line)) + "\n" for line in lines)
         for split in ("train", "dev", "test"):
             (folder / "glue" / task / f"{split}.tsv").write_text(text)
+    write_collection(folder / "scifact")
+
+
+def write_collection(folder):
+    """A small collection to search: each query is about the document of its number."""
+    (folder / "qrels").mkdir(parents=True)
+    for name in ("corpus", "queries"):
+        records = [{"_id": str(number), "text": f"the {word} house"} for number, word in enumerate(WORDS)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    judgments = [f"{number}\t{number}\t1" for number in range(len(WORDS))]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *judgments]) + "\n")
 
 
 def _pairs():

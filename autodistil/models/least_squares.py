@@ -12,8 +12,8 @@ Reconstruction of pruned layers by least squares is of He et al. 2017 (arXiv 170
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -34,7 +34,11 @@ RIDGE = 0.01
 
 @torch.no_grad()
 def fit_linear_maps(
-    superlm: SuperLM, teacher: Teacher, batches: Sequence[Batch], students: Iterable[StudentConfig]
+    superlm: SuperLM,
+    teacher: Teacher,
+    batches: Sequence[Batch],
+    students: Iterable[StudentConfig],
+    precision: str = "fp32",
 ) -> None:
     """Solve for the linear maps and norms of a SuperLM's layers, first to last, in place.
 
@@ -43,17 +47,23 @@ def fit_linear_maps(
         teacher: in the importance order of the students' dimensions.
         batches: what all read, some ten thousand tokens.
         students: those of the SuperLM that are fitted, which count alike.
+        precision: `bf16`: layers compute in bfloat16; what is solved stays in float32 and float64.
     """
-    pupils = [_Pupil(superlm, teacher, student, batches) for student in students]
+    dtype = torch.bfloat16 if precision == "bf16" else None
+    pupils = [_Pupil(superlm, teacher, student, batches, dtype) for student in students]
     stack: Any = teacher.model.get_submodule(teacher.family.layers)
-    used = sorted({layer for pupil in pupils for layer in pupil.layers})
-    by_batch = [_calls(teacher.model, [stack[layer] for layer in used], batch) for batch in batches]
-    for number, layer in enumerate(used):
+    by_batch = [_calls(teacher.model, stack, batch, dtype) for batch in batches]
+    states = [calls[0].hidden for calls in by_batch]
+    for layer in range(max(layer for pupil in pupils for layer in pupil.layers) + 1):
+        traces = [
+            _trace(teacher, stack[layer], replace(calls[layer], hidden=hidden))
+            for calls, hidden in zip(by_batch, states, strict=True)
+        ]
+        states = [trace.output for trace in traces]
         taught = [pupil for pupil in pupils if layer in pupil.layers]
-        targets = [_trace(teacher, stack[layer], calls[number]).seen for calls in by_batch]
-        for group in taught[0].trace(layer, 0).groups:
+        for group in taught[0].trace(layer, 0).groups if taught else ():
             linear = isinstance(stack[layer].get_submodule(group[0]), nn.Linear)
-            (_fit_maps if linear else _fit_norm)(superlm, layer, group, taught, targets)
+            (_fit_maps if linear else _fit_norm)(superlm, layer, group, taught, [trace.seen for trace in traces])
         for pupil in taught:
             pupil.leave(layer)
 
@@ -71,31 +81,62 @@ class _Call:
     named: Mapping[str, Any]
     real: Tensor | None
     """Real tokens (batch, seq); None where all are."""
+    dtype: torch.dtype | None
+    """What the layer computes in, if not in that of its weights."""
 
     def run(self, layer: nn.Module) -> Tensor:
         """Its output (batch, seq, hidden)."""
-        output = layer(self.hidden, *self.others, **self.named)
+        with torch.autocast(self.hidden.device.type, self.dtype, enabled=self.dtype is not None):
+            output = layer(self.hidden, *self.others, **self.named)
         return output[0] if isinstance(output, tuple) else output
 
     def rows(self, states: Tensor) -> Tensor:
         """The real tokens of (batch, seq, dim) states, (tokens, dim)."""
-        return states.flatten(0, 1) if self.real is None else states[self.real]
+        return (states.flatten(0, 1) if self.real is None else states[self.real]).float()
 
 
-def _calls(model: PreTrainedModel, layers: Iterable[nn.Module], batch: Batch) -> list[_Call]:
-    """How a model calls some of its layers on a batch, in their order."""
+def _calls(model: PreTrainedModel, layers: Iterable[nn.Module], batch: Batch, dtype: torch.dtype | None) -> list[_Call]:
+    """How a model calls its layers on a batch, in their order, all on the first one's input.
+
+    Only the first one runs: the others hand on what they are given.
+    """
     found: list[_Call] = []
+    beside: list[tuple[Any, ...] | None] = []  # what the first one returns beside hidden states; None: no tuple
 
     def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         others = dict(named)
         hidden, *rest = arguments or (others.pop("hidden_states"),)
-        found.append(_Call(hidden, tuple(rest), others, real_tokens(batch)))
+        found.append(_Call(hidden if not found else found[0].hidden, tuple(rest), others, real_tokens(batch), dtype))
 
+    def look(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        beside.append(output[1:] if isinstance(output, tuple) else None)
+
+    def hand_on(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        (more,) = beside
+        return hidden_states if more is None else (hidden_states, *more)
+
+    first, *others = layers
     with ExitStack() as hooks:
-        for layer in layers:
+        for layer in (first, *others):
             hooks.enter_context(layer.register_forward_pre_hook(keep, with_kwargs=True))
+        hooks.enter_context(first.register_forward_hook(look))
+        for layer in others:
+            hooks.enter_context(_forward_of(layer, hand_on))
         model(**batch)
     return found
+
+
+@contextmanager
+def _forward_of(layer: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Another forward in the place of a layer's own for a while."""
+    own = vars(layer).get("forward")
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+        if own is not None:
+            layer.forward = own
 
 
 class _Reached(Exception):
@@ -120,6 +161,8 @@ class _Trace:
     That is what the next norm reads, or the layer's output: so it is with norms before attention and FFN and with norms
     behind them.
     """
+    output: Tensor = field(init=False)
+    """Of the layer (batch, seq, hidden), where it ran to its end."""
     _read: Tensor | None = None
     _adding: str | None = None
 
@@ -171,7 +214,8 @@ def _trace(teacher: Teacher, layer: nn.Module, call: _Call, wanted: Sequence[str
             elif getattr(module, "weight", None) is not None and module.weight.shape == call.hidden.shape[-1:]:
                 hooks.enter_context(module.register_forward_pre_hook(trace.on_stream))
                 hooks.enter_context(module.register_forward_hook(partial(trace.on_norm, name)))
-        trace.end(call.run(layer))
+        trace.output = call.run(layer)
+        trace.end(trace.output)
     return trace
 
 
@@ -191,9 +235,17 @@ class _Pupil:
         teacher: what it is fitted to.
         student: its dimensions.
         batches: what it reads.
+        dtype: what its layers compute in, if not in that of its weights.
     """
 
-    def __init__(self, superlm: SuperLM, teacher: Teacher, student: StudentConfig, batches: Sequence[Batch]) -> None:
+    def __init__(
+        self,
+        superlm: SuperLM,
+        teacher: Teacher,
+        student: StudentConfig,
+        batches: Sequence[Batch],
+        dtype: torch.dtype | None,
+    ) -> None:
         self._teacher, self._student, self._envelope = teacher, student, superlm.sub_space.envelope
         self.layers = superlm.layer_map(student.num_layers, teacher.dims.num_layers)
         """The teacher's layers that it has."""
@@ -201,7 +253,7 @@ class _Pupil:
         model.to(superlm.device)
         model.config.use_cache = False  # texts are read once and whole, layer by layer
         self._modules = model.get_submodule(superlm.family.layers)
-        self._calls = [_calls(model, self._modules, batch) for batch in batches]
+        self._calls = [_calls(model, self._modules, batch, dtype) for batch in batches]
         self._states = [calls[0].hidden for calls in self._calls]
 
     def module(self, layer: int, name: str = "") -> Any:

@@ -43,7 +43,8 @@ def fitted_student(run: Run, candidate: Candidate) -> SuperLM | None:
 def _fit(run: Run, superlm: SuperLM, students: int, tokens: int) -> None:
     chosen = spread_students(superlm.sub_space, students)
     with run.progress.track(f"fitting {superlm.sub_space.name} by least squares", 0):
-        fit_linear_maps(superlm, run.inputs.ordered_teacher, fitting_batches(run.inputs, tokens), chosen)
+        batches = fitting_batches(run.inputs, tokens)
+        fit_linear_maps(superlm, run.inputs.ordered_teacher, batches, chosen, run.config.precision)
 
 
 def spread_students(students: StudentSet, count: int) -> list[StudentConfig]:

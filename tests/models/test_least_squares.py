@@ -168,3 +168,33 @@ def test_factorised_embeddings_are_fitted_around():
     before = error(superlm, teacher, batches)
     fit_alone(superlm, teacher, batches)
     assert error(superlm, teacher, batches) < before
+
+
+def test_layers_in_bfloat16_give_nearly_the_same_fit():
+    teacher = random_teacher("bert")
+    batches = batches_of(teacher)
+    plain, whole, half = (slice_of(teacher, hidden_size=32, num_heads=2) for _ in range(3))
+    fit_alone(whole, teacher, batches)
+    fit_linear_maps(half, teacher, batches, [half.sub_space.largest], "bf16")
+    assert all(value.dtype == torch.float32 for value in half.state_dict().values())
+    gain = error(plain, teacher, batches) - error(whole, teacher, batches)
+    assert error(plain, teacher, batches) - error(half, teacher, batches) > 0.98 * gain
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "mpnet", "qwen3", "vit"])
+def test_layers_run_as_they_did_once_they_were_looked_at(kind):
+    teacher = random_teacher(kind)
+    (batch,) = batches_of(teacher, 1)
+    stack = teacher.model.get_submodule(teacher.family.layers)
+    with torch.no_grad():
+        before = teacher.model(**batch).last_hidden_state
+        calls = least_squares._calls(teacher.model, stack, batch, None)
+        after = teacher.model(**batch).last_hidden_state
+        states = calls[0].hidden
+        for call, layer in zip(calls, stack, strict=True):
+            states = replace(call, hidden=states).run(layer)
+    assert torch.equal(before, after)
+    assert len(calls) == len(stack)
+    norm = getattr(teacher.model, "norm", None) or getattr(teacher.model, "final_norm", None)
+    norm = norm or getattr(teacher.model, "layernorm", None)
+    torch.testing.assert_close(states if norm is None else norm(states), before)

@@ -254,6 +254,8 @@ class SearchedRun:
     ) -> pd.DataFrame:
         """Score a student on labelled tasks; it is exported into the run folder first, where it is not yet.
 
+        The results stand in its model card and in the report of the run.
+
         Args:
             pick: `best`, `half`, `near`, `knee` or an id.
             tasks: GLUE and STS by name, or folders of `data`.
@@ -281,6 +283,7 @@ class SearchedRun:
         found = evaluate(
             str(folder), names, Path(data) if data else None, method, progress=self._progress, beside=others
         )
+        pipeline.report(self._run)
         return pd.DataFrame(
             {
                 "model": model,

@@ -140,6 +140,9 @@ def test_a_student_is_scored_on_tasks(run, result, tmp_path):
     assert set(scores["task"]) == {"sentiment"}
     assert scores["mean"].between(0, 1).all()
     assert list(scores["baseline"]) == [0.5, 0.5]
+    page = (result.run / "report.html").read_text("utf-8")
+    assert "sentiment, dev" in page
+    assert f">{100 * scores['mean'][0]:.1f}<" in page
     p = scores["mean"]
     errors = (p * (1 - p) / 24) ** 0.5
     assert list(scores["standard_error"]) == pytest.approx(list(errors.where(errors > 0)), nan_ok=True)

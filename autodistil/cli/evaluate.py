@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,6 +119,8 @@ def evaluate(
         return
     _print_results(model, results, others)
     print_lines(f"written: {path}" if path else "not written into the model's folder (see --write)")
+    if path is not None and (run := path.absolute().parents[2]).joinpath("run.yaml").is_file():
+        print_lines(f"in the report after: autodistil report --run {shlex.quote(str(run))}")
 
 
 def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:

@@ -17,6 +17,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from autodistil.costs.units import share, significant
+from autodistil.evaluation.results import METHOD_NAMES, figure, mean_and_spread
 from autodistil.report import certificate_tables, choose, devices
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.rows import (
@@ -121,6 +122,7 @@ def _words(data: ReportData) -> dict[str, Any]:
         "sentences": sentences(data),
         "budgets": _budget_table(data),
         "speeds": _speed_table(data),
+        "tasks": _task_table(data),
         "verdict": verdict(certificate),
         "certificate": certificate_sentences(certificate),
     }
@@ -231,6 +233,23 @@ def _speed_table(data: ReportData) -> list[list[Cell]]:
             Cell("As fast as the teacher", row.factor),
         ]
         for row in speed_rows(data)
+    ]
+
+
+def _task_table(data: ReportData) -> list[list[Cell]]:
+    return [
+        [
+            _named_cell("On labelled tasks", data, student, is_teacher=False),
+            Cell("Task", f"{result.task}, {result.split}", kind=TEXT),
+            Cell("Method", METHOD_NAMES[result.method], kind=TEXT),
+            Cell("Metric", metric, kind=TEXT),
+            Cell("Value", mean_and_spread(values, 100, 1)),
+            Cell("± error", figure(result.standard_error.get(metric), 100, 1)),
+            Cell("Baseline", figure(result.baseline.get(metric), 100, 1)),
+        ]
+        for student, results in data.tasks.items()
+        for result in results
+        for metric, values in result.metrics.items()
     ]
 
 

@@ -6,7 +6,7 @@ Nothing here knows how it is drawn.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from autodistil.costs.budget import Budget
 from autodistil.costs.speed import Milliseconds, Speed
 from autodistil.costs.units import COSTS, cost_of, share
 from autodistil.evaluation.agreement import Agreement
+from autodistil.evaluation.results import TaskResult
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.assess import Certificate
@@ -52,6 +53,8 @@ class ReportData:
     """How near the best student is to the teacher."""
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     """How much faster than the teacher students are, by id, as far as measured."""
+    tasks: Mapping[str, Sequence[TaskResult]] = field(default_factory=dict)
+    """What was found on labelled tasks, by id of the student."""
     no_gain: tuple[str, ...] = ()
     """Ids of students within every budget that are left out, as they save nothing against the teacher."""
     score_name: str | None = None

@@ -9,7 +9,8 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from autodistil.errors import ConfigError, suggest
+from autodistil.errors import ConfigError, RunError, suggest
+from autodistil.evaluation.results import RESULTS, TaskResult, read_results
 from autodistil.report.page import write_html, write_markdown
 from autodistil.report.picture import write_picture, write_png
 from autodistil.report.rows import ReportData
@@ -80,6 +81,8 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         f"{folder.metrics_path.name} lacks {count} steps of {name}, damaged or cut short; curves show the rest"
         for name, count in lacking.items()
     ]
+    tasks, unread = _task_results(folder)
+    damage += unread
     for line in damage:
         run.progress.say(line)
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
@@ -94,6 +97,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         knee=knee_id(table),
         teacher=teacher_of(run, problem),
         speeds=known_speeds(folder.speed_path),
+        tasks=tasks,
         no_gain=tuple(problem.no_gain),
         agreement=agreement_as_exported(run, problem, table, best),
         seq_len=inputs.seq_len,
@@ -105,6 +109,17 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         devices=tuple(problem.device_costs.values()),
         score_name=(score_name(folder) or "task score") if table.ranking == BY_SCORE else None,
     )
+
+
+def _task_results(folder: RunFolder) -> tuple[dict[str, list[TaskResult]], list[str]]:
+    """What was found on labelled tasks of the students that lie in the run folder, by id; and what cannot be read."""
+    found, damage = {}, []
+    for path in sorted(folder.student_folder("").glob(f"*/{RESULTS}")):
+        try:
+            found[path.parent.name] = read_results(path.parent)
+        except RunError as error:
+            damage.append(str(error))
+    return found, damage
 
 
 def export_command(run: Path, pick: str) -> str:

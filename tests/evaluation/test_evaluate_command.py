@@ -40,6 +40,18 @@ def student(tiny_bert, tmp_path):
     return tmp_path / "student"
 
 
+def test_a_student_in_a_run_folder_names_the_line_that_shows_its_results(student, data, tmp_path, monkeypatch, capsys):
+    command = ["--task", "sts12", "--data", data, "--threads", 1]
+    assert run("evaluate", student, *command) == 0
+    assert "in the report after" not in capsys.readouterr().out
+    inside = shutil.copytree(student, tmp_path / "a run" / "students" / "small")
+    (tmp_path / "a run" / "run.yaml").write_text("")
+    monkeypatch.chdir(inside.parent)
+    assert run("evaluate", "small", *command) == 0
+    line = f"in the report after: autodistil report --run '{tmp_path}/a run'"
+    assert capsys.readouterr().out.splitlines()[-1] == line
+
+
 def test_json_is_one_object_and_results_are_kept(student, data, capsys):
     assert run("evaluate", student, "--task", "cr", "--task", "sts12", "--data", data, "--threads", 1, "--json") == 0
     printed = json.loads(capsys.readouterr().out)

@@ -23,6 +23,7 @@ from autodistil.costs.speed import Speed
 from autodistil.costs.units import COSTS, cost_of, scaled, share
 from autodistil.errors import RunError
 from autodistil.evaluation.agreement import Agreement
+from autodistil.evaluation.results import TaskResult
 from autodistil.report import picture
 from autodistil.report.choose import choosable, dials
 from autodistil.report.front import front_figure
@@ -192,6 +193,20 @@ def test_how_much_faster_stands_in_figures_and_in_a_table_of_its_own(usual):
     assert "| 2.00 | 1.80 to 2.20 | 6.0 x |" in markdown(data)
     assert "As fast" not in page(usual)
     assert "Timed here" not in page(replace(data, speeds={half: speed(2.0)}))  # nothing without the best
+
+
+def test_results_on_tasks_stand_on_the_page(usual):
+    result = TaskResult("mrpc", "probe", "dev", 400, 3000, {"f1": (0.81, 0.83), "accuracy": (0.7,)}, "x", {}, {})
+    data = replace(
+        usual, tasks={usual.best: [replace(result, standard_error={"accuracy": 0.02}, baseline={"f1": 0.8})]}
+    )
+    html = without_plotly(page(data))
+    table = next(table for table in re.findall(r"<table.*?</table>", html, re.DOTALL) if "On labelled tasks" in table)
+    texts = [">mrpc, dev<", ">linear probe<", ">82.0 ± 1.4<", ">80.0<", ">70.0<", ">2.0<"]
+    assert [text in table for text in texts] == [True] * 6
+    assert table.count("data-pick") == 2
+    assert "| mrpc, dev | linear probe | accuracy | 70.0 | 2.0 | - |" in markdown(data)
+    assert "On labelled tasks" not in page(usual)
 
 
 def test_a_budget_that_the_teacher_meets_is_said_first(usual):

@@ -23,6 +23,7 @@ from autodistil.report.notebook import front_html, plotly_figure
 from autodistil.run.folder import RunFolder
 from autodistil.run.run import Run
 from autodistil.stages.exporting import exported_weights
+from autodistil.stages.planning import Plan
 from autodistil.stages.reporting import report_data
 from autodistil.stages.searching import last_search
 from autodistil.student_search.candidates import Refinement
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LoadedStudent", "SearchResult", "SearchedRun", "open_run", "search"]
+__all__ = ["LoadedStudent", "Plan", "SearchResult", "SearchedRun", "open_run", "plan", "search"]
 
 
 def search(
@@ -133,6 +134,21 @@ def search(
     given = {name: value for name, value in named.items() if value is not None}
     opened = Run.open(Path(run) if run is not None else None, {**options, **given}, progress=progress)
     return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None)
+
+
+def plan(run: str | Path | None = None, *, progress: Progress | None = None, **options: Any) -> Plan:
+    """Say what a search with the same options would be and take, from steps that are timed and thrown away.
+
+    Args:
+        run: the run folder, which is only read; `runs/<teacher>-<space>` unless given.
+        progress: told what happens; nobody is unless given.
+        **options: fields of `RunConfig`, as of `search`.
+
+    Raises:
+        AutodistilError: wrong input, in one line.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return pipeline.plan(Run.open(Path(run) if run is not None else None, given, progress=progress))
 
 
 def open_run(path: str | Path, progress: Progress | None = None, *, trust_remote_code: bool = False) -> SearchedRun:

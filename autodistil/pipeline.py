@@ -17,8 +17,9 @@ stages/timing.py           forwards of the students worth choosing, timed beside
 stages/exporting.py        the best student as an ordinary Hugging Face model
 stages/reporting.py        the front to look at
 
-Beside a search: `stages/tuning.py` tries recipes, `stages/profiling.py` chooses students to measure, and
-`stages/comparing.py` sets runs beside each other. A `Run` (`run/run.py`) is what stages share.
+Beside a search: `stages/planning.py` says what one would be, `stages/tuning.py` tries recipes, `stages/profiling.py`
+chooses students to measure, and `stages/comparing.py` sets runs beside each other. A `Run` (`run/run.py`) is what
+stages share.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_e
 from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
 from autodistil.stages.exporting import agreement_as_exported, export_candidate
 from autodistil.stages.measuring import device_notes, hold_budgets
+from autodistil.stages.planning import Plan, plan_search
 from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
 from autodistil.stages.refining import rank_refined, refine_anew, refine_finalists
 from autodistil.stages.reporting import export_command, write_formats, write_report
@@ -50,6 +52,7 @@ from autodistil.stages.searching import (
     budget_notes,
     check_study,
     last_search,
+    needed_sub_spaces,
     perplexity_notes,
     run_search,
     skipped_notes,
@@ -155,8 +158,7 @@ def search(
     profile_devices(run.inputs, measure)
     problem = search_problem(run.inputs, run.config.budgets)
     with run.tracker.working(), run.folder.locked():
-        of_sub_space = problem.possible.feasible.groupby(problem.table["sub_space"]).any()
-        needed = [sub for sub in run.inputs.space.sub_spaces if of_sub_space[sub.name]]
+        needed = needed_sub_spaces(problem)
         skipped = skipped_notes(run.superlms, needed)
         notes = _say(run.progress, [*teacher_notes(problem), *budget_notes(problem), *skipped])
         check_study(run.config.study_storage)
@@ -207,6 +209,19 @@ def _say(progress: Progress, notes: list[str]) -> list[str]:
     for note in notes:
         progress.say(note)
     return notes
+
+
+def plan(run: Run) -> Plan:
+    """Say what a search would be before anything is trained, from steps that are timed and thrown away.
+
+    Args:
+        run: an open run; its configuration holds the budgets. Its folder is only read.
+
+    Raises:
+        AutodistilError: wrong input, as in a search.
+    """
+    with run.only_read() as looked_at:
+        return plan_search(looked_at)
 
 
 def train(run: Run, resume: bool = False) -> None:

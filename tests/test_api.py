@@ -72,6 +72,12 @@ def test_names_of_the_package_are_listed_and_nothing_heavy_is_imported_for_them(
         _ = autodistil.serach
 
 
+def test_a_plan_counts_as_the_search_does(result, options):
+    plan = autodistil.plan(result.run, budgets="10MFLOPs", **options)
+    assert plan.feasible == result.candidates["feasible"].sum()
+    assert plan.training.count == plan.scoring.count == 0
+
+
 def test_an_open_run_is_what_the_search_found(result, run):
     assert run.path == result.run
     assert run.budgets == ("10MFLOPs",)

@@ -11,6 +11,7 @@ import typer
 from autodistil.cli.app import app
 from autodistil.cli.opening import open_run
 from autodistil.cli.options import FLAGS, ConfigFile, Json, RecipeFile, ReportDir, Resume, with_flags
+from autodistil.cli.plan import plan_json, print_plan
 from autodistil.cli.terminal import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ def search(
     config: ConfigFile = None,
     recipe: RecipeFile = None,
     report: ReportDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what the search would be and take, and do none of it.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train what is not trained yet, search under the budgets, report, and export the best student."""
@@ -43,6 +47,10 @@ def search(
     from autodistil.stages.ranking_by_task import check_options
 
     check_options(options, opened.config.proxy)
+    if dry_run:
+        plan = pipeline.plan(opened)
+        print_json(plan_json(plan)) if json else print_plan(plan)
+        return
     result = pipeline.search(opened, resume, report)
     if json:
         print_json(search_json(result))

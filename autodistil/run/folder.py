@@ -85,6 +85,18 @@ class RunFolder:
         self.trials_path = path / "trials.csv"
         self.recipe_path = path / "recipe.yaml"
 
+    def only_read(self, elsewhere: Path) -> RunFolder:
+        """The same folder, but what a run keeps in it when it is first needed goes to `elsewhere` where it lacks that.
+
+        Who writes its record or trains in it does write to it.
+        """
+        folder = RunFolder(self.path)
+        for name in ("importance_path", "vocabulary_path", "heldout_path"):
+            path: Path = getattr(folder, name)
+            if not path.is_file():
+                setattr(folder, name, elsewhere / path.name)
+        return folder
+
     def superlm_folder(self, sub_space: str) -> Path:
         """Folder of one SuperLM."""
         return self.superlms_path / sub_space

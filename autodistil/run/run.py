@@ -5,9 +5,11 @@ Stages take a `Run` and hand what they call the pieces that it needs, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from autodistil.config import RUN_OPTIONS, RunConfig, layered
@@ -42,6 +44,12 @@ class Run:
         """
         place = RunFolder(folder if folder is not None else default_folder(layered(*layers)))
         return cls(place, merge_with_run(place, *layers), progress or Progress())
+
+    @contextmanager
+    def only_read(self) -> Iterator[Run]:
+        """The same run to look at: what it would keep when it is first needed goes to a temporary folder."""
+        with TemporaryDirectory(prefix="autodistil-") as elsewhere:
+            yield Run(self.folder.only_read(Path(elsewhere)), self.config, self.progress)
 
     def _tracked(self) -> TrackedRun:
         """What a tracker is told when it is opened; the run must have its record by then."""

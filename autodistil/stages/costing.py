@@ -148,14 +148,35 @@ def profile_devices(inputs: RunInputs, measure: Measure) -> None:
         BudgetError: a budget cannot be read or means no device.
         ProfileError: a runtime is missing, a table is not of the device, or one that no budget names is not there.
     """
-    targets = targets_of(inputs.teacher, inputs.config, map(read_budget, inputs.config.budgets))
+    for target, memory in by_setting(_to_profile(inputs)):
+        _profile(inputs, target, memory, measure)
+
+
+def budgets_to_profile(inputs: RunInputs) -> list[Budget]:
+    """The budgets of the run that `profile_devices` would measure something for.
+
+    Raises:
+        BudgetError: as there.
+        ProfileError: as there.
+    """
+    return [target.budget for target in _to_profile(inputs)]
+
+
+def _to_profile(inputs: RunInputs) -> list[DeviceTarget]:
+    """What the run's budgets mean on this machine, and the run folder lacks."""
+    config = inputs.config
+    targets = targets_of(inputs.teacher, config, map(read_budget, config.budgets))
     named = {target.budget.device for target in targets}
-    for name, path in named_tables(inputs.config.latency_tables).items():
+    for name, path in named_tables(config.latency_tables).items():
         if name not in named:
             read_table(path)
-    for target, memory in by_setting(target for target in targets if target.table is None):
-        if not _is_profiled(inputs.folder.latency_table(target.key), target, memory, inputs.config.force_table):
-            _profile(inputs, target, memory, measure)
+    here = [target for target in targets if target.table is None]
+    lacking = {
+        target.key
+        for target, memory in by_setting(here)
+        if not _is_profiled(inputs.folder.latency_table(target.key), target, memory, config.force_table)
+    }
+    return [target for target in here if target.key in lacking]
 
 
 def by_setting(targets: Iterable[DeviceTarget]) -> list[tuple[DeviceTarget, bool]]:

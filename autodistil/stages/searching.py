@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from autodistil.config import RunConfig, rate_words
+from autodistil.costs.budget import Budget
 from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError, DivergedError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
@@ -186,14 +187,25 @@ def perplexity_notes(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> l
     return [f"{name} {words}" for name, words in perplexity_facts(inputs, scorer, loss).items()]
 
 
-def teacher_notes(problem: SearchProblem) -> list[str]:
-    """What to say of the teacher: that it meets the budgets itself, and which students save nothing against it."""
-    teacher, none = problem.teacher, problem.no_gain
+def needed_sub_spaces(problem: SearchProblem) -> list[SubSpace]:
+    """The sub-spaces of which the budgets admit some student: those whose SuperLMs a search needs."""
+    admitted = problem.possible.feasible.groupby(problem.table["sub_space"]).any()
+    return [sub for sub in problem.space.sub_spaces if admitted[sub.name]]
+
+
+def teacher_notes(problem: SearchProblem, unmeasured: Sequence[Budget] = ()) -> list[str]:
+    """What to say of the teacher: that it meets the budgets itself, and which students save nothing against it.
+
+    Args:
+        problem: students, and budgets whose costs are known.
+        unmeasured: budgets that hold beside them, of devices on which nothing was measured yet.
+    """
+    teacher, none, budgets = problem.teacher, problem.no_gain, (*problem.budgets, *unmeasured)
     if teacher is None:
         return []
-    answer = teacher.answer(problem.budgets)
+    answer = teacher.answer(budgets)
     said = [f"{answer} What follows is for those who want it smaller."] if answer else []
-    said += [line] if (line := teacher.not_measured(problem.budgets)) else []
+    said += [line] if (line := teacher.not_measured(budgets)) else []
     if none:
         who = none[0] if len(none) == 1 else f"{len(none):,} students, such as {none[0]},"
         said.append(

@@ -32,7 +32,7 @@ from autodistil.run.tracking import GuardedTracker
 from autodistil.space.files import shipped_spaces
 from autodistil.space.space import SubSpace
 from autodistil.stages.fitting import fitted_start
-from autodistil.stages.training_length import StepClock, text_notes
+from autodistil.stages.training_length import StepClock, StepTimes, text_notes
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe
@@ -186,14 +186,9 @@ def saying_what_is_kept(names: Sequence[str], folder_of: Callable[[str], Path]) 
 def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
     config = inputs.config
-    steps = inputs.folder.resolved().get("train_steps") or config.train_steps
+    steps = known_steps(inputs)
     text = inputs.training_text  # refuses another text before the record would name it
     if steps is None and config.train_minutes is not None:
-        if config.workers:
-            raise ConfigError(
-                f"train_minutes = {config.train_minutes:g} cannot be timed here for {config.workers} workers; "
-                "give --train-steps"
-            )
         inputs.write_record()  # timing leaves files in the folder, which is a run's from here on
         steps = _steps_in(inputs, superlms, missing, config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
@@ -206,6 +201,22 @@ def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) 
     return recipe
 
 
+def known_steps(inputs: RunInputs) -> int | None:
+    """The steps of a run as they were decided before, or are asked for; None where minutes or the default decide.
+
+    Raises:
+        ConfigError: minutes are to decide, and workers train.
+    """
+    config = inputs.config
+    steps: int | None = inputs.folder.resolved().get("train_steps") or config.train_steps
+    if steps is None and config.train_minutes is not None and config.workers:
+        raise ConfigError(
+            f"train_minutes = {config.train_minutes:g} cannot be timed here for {config.workers} workers; "
+            "give --train-steps"
+        )
+    return steps
+
+
 def recipe_of(config: RunConfig, steps: int) -> Recipe:
     """The recipe of a configuration over so many steps."""
     return Recipe(steps, **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"})
@@ -213,22 +224,38 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
 
 def _steps_in(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], seconds: float) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
+    trainers = trial_trainers(inputs, (superlms.new(sub) for sub in missing))
+    times = time_steps(inputs, superlms, trainers, 0.03 * seconds)
+    steps = times.steps_in(seconds)
+    inputs.progress.say(f"a step takes {times.each:.2f} s: {steps} steps in {seconds / 60:g} minutes")
+    return steps
+
+
+def trial_trainers(inputs: RunInputs, superlms: Iterable[SuperLM]) -> list[SuperLMTrainer]:
+    """What trains SuperLMs that are thrown away."""
     recipe = recipe_of(inputs.config, _UNBOUNDED)
-    trainers = [trainer_of(inputs, superlms.new(sub), recipe) for sub in missing]
+    return [trainer_of(inputs, superlm, recipe) for superlm in superlms]
+
+
+def time_steps(inputs: RunInputs, superlms: SuperLMs, trainers: Sequence[SuperLMTrainer], patience: float) -> StepTimes:
+    """Train some steps, as a run would, to time them.
+
+    Args:
+        inputs: teacher and text.
+        superlms: those of the run.
+        trainers: those of `trial_trainers`, at least one.
+        patience: seconds after which no further step is timed, once there are four.
+    """
     # A forward of the teacher stands in for one of the assistant, which is not there yet and takes no longer.
     rounds = _by_source(superlms, trainers)
-    begun = time.perf_counter()
-    timed: list[float] = []
-    while len(timed) < 4 or (len(timed) < 12 and time.perf_counter() - begun < 0.03 * seconds):
+    tried: list[float] = []
+    while len(tried) < 4 or (len(tried) < 12 and sum(tried) < patience):
         start = time.perf_counter()
         for group in rounds:
-            batches = inputs.text.micro_batches(len(timed))
+            batches = inputs.text.micro_batches(len(tried))
             train_step(group, inputs.ordered_teacher, batches, inputs.config.teacher_layer)
-        timed.append(time.perf_counter() - start)
-    step_seconds = sum(timed[1:]) / len(timed[1:])  # the first one warms up
-    steps = max(1, int((seconds - (time.perf_counter() - begun)) / step_seconds))
-    inputs.progress.say(f"a step takes {step_seconds:.2f} s: {steps} steps in {seconds / 60:g} minutes")
-    return steps
+        tried.append(time.perf_counter() - start)
+    return StepTimes(tried)
 
 
 def check_interrupted(

@@ -53,6 +53,22 @@ class StepClock:
             self.progress.say(f"a step takes {seconds:.2g} s: {left} more take {duration(seconds * left)}")
 
 
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of steps that were tried, in their order; the first one warms up and stands for no other."""
+
+    tried: Sequence[float]
+
+    @property
+    def each(self) -> float:
+        """Seconds of a step."""
+        return mean(self.tried[1:])
+
+    def steps_in(self, seconds: float) -> int:
+        """Steps that fit into what trying them left of a time; one at least."""
+        return max(1, int((seconds - sum(self.tried)) / self.each))
+
+
 def duration(seconds: float) -> str:
     """A time as a person says it: `40 seconds`, `7 minutes`, `3.5 hours`."""
     if seconds < 90:
@@ -64,14 +80,15 @@ def length_notes(folder: RunFolder) -> list[str]:
     """What to say of a search after a training: that it was but a look, and what more would bring."""
     rows = read_metrics(folder.metrics_path) if folder.metrics_path.is_file() else []
     steps: int = folder.resolved().get("train_steps", 0)
-    return [*_look_notes(rows, steps), *_fall_notes(rows)]
+    seconds = sum(float(row.get("seconds", 0.0)) for row in rows) / max(1, steps)
+    return [*look_notes(steps, seconds), *_fall_notes(rows)]
 
 
-def _look_notes(rows: Sequence[Mapping[str, Any]], steps: int) -> list[str]:
+def look_notes(steps: int, step_seconds: float) -> list[str]:
+    """What to say of a training that is but a look; `step_seconds` is 0 where the time of a step is not known."""
     if steps >= LOOK:
         return []
-    seconds = sum(float(row.get("seconds", 0.0)) for row in rows) / max(1, steps)
-    here = f", about {duration(seconds * LOOK)} here," if seconds else ""
+    here = f", about {duration(step_seconds * LOOK)} here," if step_seconds else ""
     return [
         f"{steps} steps are a look: with another seed a neighbour may be the best. With --train-steps {LOOK}{here} "
         "two seeds picked the same students."

@@ -36,11 +36,16 @@ def save_checkpoint(trainer: SuperLMTrainer, folder: Path) -> None:
         save_weights(trainer.superlm, folder, trainer.steps_done)
         discard(folder / CHECKPOINT)
         return
+    _save(folder / CHECKPOINT, checkpoint_tensors(trainer), trainer.steps_done)
+
+
+def checkpoint_tensors(trainer: SuperLMTrainer) -> dict[str, Tensor]:
+    """What a checkpoint holds: weights, and the optimiser's moments of those that had a gradient by now."""
     tensors = {f"weights/{name}": value for name, value in trainer.superlm.state_dict().items()}
     for name, parameter in trainer.superlm.parameters.items():
         for key, value in trainer.optimizer.state.get(parameter, {}).items():
             tensors[f"{key}/{name}"] = value
-    _save(folder / CHECKPOINT, tensors, trainer.steps_done)
+    return tensors
 
 
 def check_finite(trainer: SuperLMTrainer) -> None:

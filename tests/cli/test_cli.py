@@ -90,6 +90,42 @@ def test_a_search_fills_the_run_folder(searched):
     assert not list(searched.rglob("*.tmp"))
 
 
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_a_dry_run_of_a_new_run_says_it_and_makes_no_folder(tmp_path, teacher_dir, corpus, capsys):
+    command = ["search", "--dry-run", "--run", tmp_path / "run", *inputs(teacher_dir, corpus), *STEPS]
+    assert run(*command, "--budget", "4MFLOPs") == 0
+    said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    parts = ["run", "teacher", "students", "SuperLMs", "training", "scoring", "refining", "in all", "disk", "memory"]
+    assert [part for part in said if part in parts] == parts
+    assert said["run"] == f"{tmp_path / 'run'} (new; a dry run, nothing was written to it)"
+    assert said["teacher"].endswith("small-bert, 6.91 MFLOPs, 2.17 M parameters: does not meet the budgets")
+    assert said["SuperLMs"] == "tiny, base to train"
+    assert said["training"].startswith("2 steps (as given), 2 left of about ")
+    assert run(*command, "--budget", "1KFLOPs") == 2
+    assert "no student of space 'smoke' meets 1KFLOPs" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_searched_run_is_one_object_and_changes_nothing(searched, capsys):
+    before = contents(searched)
+    assert run("search", "--dry-run", "--budget", "4MFLOPs", "--run", searched, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert not plan["new"]
+    assert plan["budgets"] == ["4MFLOPs"]
+    assert not plan["teacher"]["meets_budgets"]
+    table = pd.read_csv(searched / "candidates.csv")
+    assert plan["feasible"] == (table["flops"] <= 4e6).sum() < plan["students"] == len(table)
+    assert {sub["state"] for sub in plan["sub_spaces"]} == {"trained"}
+    assert plan["training"] == {"count": 0, "seconds_each": None, "seconds": 0}
+    assert plan["scoring"]["count"] == 0
+    assert plan["refining"]["seconds"] == pytest.approx(plan["seconds"]) != 0
+    assert plan["memory"] > plan["disk"]["student"] > plan["disk"]["checkpoints"] == 0
+    assert contents(searched) == before
+
+
 def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     weights = {path: path.stat().st_mtime_ns for path in (searched / "superlm").rglob("superlm.safetensors")}
     assert run("search", "--budget", "5MFLOPs@64", "--budget", "4Mparams", "--run", searched, "--json") == 0

@@ -20,7 +20,7 @@ from autodistil.run.kept import read_refinements, write_refinement
 from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
 from autodistil.stages.fitting import fitted_student
-from autodistil.stages.refining import refining_recipe
+from autodistil.stages.refining import STEPS_ALONE, refining_recipe
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.pick import best_id
 from autodistil.training.checkpoint import load_weights, save_checkpoint, save_weights
@@ -303,7 +303,7 @@ def test_refining_with_other_settings_takes_the_place_of_what_the_search_did_una
     result = pipeline.search(Run.open(run_folder, {"refine_top": None}))
     unasked = read_refinements(run_folder / "refined")[result.best]
     asked, _ = pipeline.refine(open_run(run_folder), "best")
-    assert (unasked.steps, asked.steps) == (2, STEPS)
+    assert (unasked.steps, asked.steps) == (STEPS_ALONE * 4, STEPS)
     with pytest.raises(RunError, match=f"was refined with {STEPS} steps at learning rate .*, not {STEPS + 1} at"):
         pipeline.refine(open_run(run_folder, refine_steps=STEPS + 1), "best")
 

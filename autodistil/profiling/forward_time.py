@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 from autodistil.costs.speed import Milliseconds, Speed
 from autodistil.data.batch import Batch
 from autodistil.profiling.fingerprint import this_device
-from autodistil.profiling.stopwatch import Stopwatch, Timing, call_of, reference_kernel
+from autodistil.profiling.stopwatch import Call, Stopwatch, Timing, call_of, reference_kernel
 
 ROUNDS, TRIES = 10, 2
+_SIZE = 256
+"""Of the reference kernel: about a millisecond on one core."""
 
 
 def forward_speeds(
@@ -35,7 +37,7 @@ def forward_speeds(
         A value for each student; None where it or the teacher could not be timed undisturbed.
     """
     device = students[0].device
-    stopwatch = stopwatch or Stopwatch(reference_kernel(device.type), rounds=ROUNDS, repeats=1)
+    stopwatch = stopwatch or Stopwatch(_reference(device), rounds=ROUNDS, repeats=1)
     words, inputs = _inputs(students[0], seq_len)
     calls = [
         call_of(partial(model, **inputs), events=device.type == "cuda")
@@ -69,6 +71,15 @@ def _plain(teacher: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     if getattr(teacher, "pooler", None) is None and getattr(plain, "pooler", None) is not None:
         plain.pooler = None
     return plain
+
+
+def _reference(device: torch.device) -> Call:
+    """The reference kernel on torch's own threads: NumPy's go on spinning for a while and would disturb them."""
+    if device.type == "cuda":
+        return reference_kernel("cuda")
+    left, right = torch.randn(2, _SIZE, _SIZE, generator=torch.Generator().manual_seed(0))
+    out = torch.empty_like(left)
+    return call_of(lambda: torch.mm(left, right, out=out))
 
 
 def _milliseconds(timing: Timing) -> Milliseconds:

@@ -73,8 +73,7 @@ def front_figure(data: ReportData, column: str) -> Spec:
     y = _value_scale(data)
     shapes, flags = marked_limits(limits, x)
     rings, labels = marked_picks(data, column, x, y)
-    value = "Held-out loss" if data.score_name is None else "Task score"
-    title = f"{value} ({as_text(data.score_name or data.objective, 24)})"
+    title = "Held-out loss" if data.score_name is None else f"Task score ({as_text(data.score_name, 24)})"
     axes, message = _value_axes(table, y.axis(title))
     layout = base_layout(
         margin={"l": 68, "r": 20, "t": _MODEBAR_PX + ROW_PX * len(limits), "b": 60},

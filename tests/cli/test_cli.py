@@ -160,12 +160,19 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
 
 
-def test_how_much_faster_is_said_in_terminal_page_and_card(searched, capsys, monkeypatch):
+@pytest.fixture
+def timed(monkeypatch):
+    """Forwards take what they are said to take, as other tests disturb real timings."""
+
     def forward_speeds(students, *_):
         return [Speed((2.0, 1.9, 2.1), (6.2, 6.1, 6.3), "1 x 64 tokens", "PyTorch on a CPU") for _ in students]
 
     monkeypatch.setattr(timing, "forward_speeds", forward_speeds)
     monkeypatch.setattr(timing, "where_timed", lambda device: "PyTorch on a CPU")
+
+
+@pytest.mark.usefixtures("timed")
+def test_how_much_faster_is_said_in_terminal_page_and_card(searched, capsys):
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
     out = capsys.readouterr().out
     assert "3.1 x as fast as small-bert: 2.00 ms against 6.20, 1 x 64 tokens (PyTorch on a CPU)" in out
@@ -298,6 +305,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"autodistil {autodistil.__version__}\n"
 
 
+@pytest.mark.usefixtures("timed")
 def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
     assert run("export", "--run", searched, "--pick", "half", "--to", tmp_path / "student") == 0
     assert "largest difference 0.0e+00" in capsys.readouterr().out
@@ -308,8 +316,7 @@ def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
     card = (tmp_path / "student" / "README.md").read_text()
     assert "multiply-adds" in card
     assert "held-out loss" in card
-    assert "| latency, 1 x 32 tokens | " in card
-    assert f"PyTorch {torch.__version__} on " in card
+    assert "| latency, 1 x 64 tokens | 2.00 ms (1.90 to 2.10) | 6.20 ms (6.10 to 6.30) |" in card
     assert "No licence of" in card
 
 

@@ -102,6 +102,7 @@ def options(tmp_path_factory, quickstart_teacher_dir):
         train_steps=4,
         budgets=["100MFLOPs"],
         checkpoint_seconds=0.0,
+        least_squares="none",
     )
 
 

@@ -344,7 +344,7 @@ def test_a_figure_is_valid_and_draws_every_student_once(request, name, cost):
 
 def test_the_axis_is_what_ranks_and_hovering_shows_both(usual, tasked):
     by_loss, by_score = (front_figure(data, "flops") for data in (usual, tasked))
-    assert by_loss["layout"]["yaxis"]["title"]["text"] == "Held-out loss (relation-kl)"
+    assert by_loss["layout"]["yaxis"]["title"]["text"] == "Held-out loss"
     assert by_score["layout"]["yaxis"]["title"]["text"] == "Task score (stsb spearman)"
     front = next(trace for trace in by_score["data"] if trace.get("meta", {}).get("state") == "front")
     assert front["y"] == pytest.approx(list(tasked.candidates.loc[front["meta"]["students"], "score"]), rel=1e-5)

@@ -119,7 +119,7 @@ def evaluate(
         return
     _print_results(model, results, others)
     print_lines(f"written: {path}" if path else "not written into the model's folder (see --write)")
-    if path is not None and (run := path.absolute().parents[2]).joinpath("run.yaml").is_file():
+    if path is not None and (run := path.absolute().parent.parent.parent).joinpath("run.yaml").is_file():
         print_lines(f"in the report after: autodistil report --run {shlex.quote(str(run))}")
 
 

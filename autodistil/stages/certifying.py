@@ -37,7 +37,7 @@ from autodistil.student_search.certificate.assess import Certificate, assess
 from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
 from autodistil.student_search.certificate.verdict import NOT_CERTIFIED, level, verdict
 from autodistil.student_search.pick import best_id
-from autodistil.training.metrics import read_metrics
+from autodistil.training.metrics import read_metrics, training_seconds
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
 
@@ -109,9 +109,8 @@ def certifying_note(run: Run, certificate: Certificate) -> list[str]:
     path = run.folder.metrics_path
     if level(certificate) != NOT_CERTIFIED or not path.is_file():
         return []
-    seconds = [float(row.get("seconds", 0.0)) for row in read_metrics(path)]
     sub_spaces = len([sub for sub in run.inputs.space.sub_spaces if run.superlms.is_trained(sub)])
-    alone = sum(seconds) * DEFAULT_SAMPLE / (run.config.random_students + 2)
+    alone = training_seconds(read_metrics(path)) * DEFAULT_SAMPLE / (run.config.random_students + 2)
     return [
         f"Certifying it (autodistil certify --run {shlex.quote(str(run.folder.path))}) trains {DEFAULT_SAMPLE} "
         f"students of each of {sub_spaces} sub-spaces alone: about {duration(alone)} here."

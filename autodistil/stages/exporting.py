@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from autodistil.config import MACHINE_OPTIONS, RunConfig
+from autodistil.costs.speed import Speed
 from autodistil.evaluation.agreement import Agreement
 from autodistil.evaluation.results import RESULTS, read_results, update_card
 from autodistil.export.card import Repeat
@@ -48,10 +49,12 @@ def export_candidate(
     replace_existing: bool = False,
     unrefined: bool = False,
     formats: Sequence[str] = (),
+    speeds: Mapping[str, Speed] | None = None,
 ) -> ExportedStudent:
     """Export a student, its FLOPs counted again, with what a model card says about it.
 
     One that was refined alone is exported with its refined weights, unless they are no better or `unrefined` says so.
+    Its forward is timed for the card, unless `speeds` are given: those that could be measured just now.
     """
     inputs, folder = run.inputs, run.folder
     candidate = problem.candidates[student_id]
@@ -84,7 +87,7 @@ def export_candidate(
     facts |= machines
     steps = folder.resolved().get("train_steps")
     again = repeat_of(run.config, steps, student_id, refinement if refined else None, threads)
-    speed = speeds_of(run, [candidate]).get(student_id)
+    speed = (speeds_of(run, [candidate]) if speeds is None else speeds).get(student_id)
     exported = export_student(
         superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, speed
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from autodistil.data.texts import RunSamples
 from autodistil.run.folder import RunFolder
-from autodistil.training.metrics import read_metrics
+from autodistil.training.metrics import read_metrics, training_seconds
 from autodistil.training.trainer import StepMetrics
 from autodistil.utils import Progress
 
@@ -80,8 +80,7 @@ def length_notes(folder: RunFolder) -> list[str]:
     """What to say of a search after a training: that it was but a look, and what more would bring."""
     rows = read_metrics(folder.metrics_path) if folder.metrics_path.is_file() else []
     steps: int = folder.resolved().get("train_steps", 0)
-    seconds = sum(float(row.get("seconds", 0.0)) for row in rows) / max(1, steps)
-    return [*look_notes(steps, seconds), *_fall_notes(rows)]
+    return [*look_notes(steps, training_seconds(rows) / max(1, steps)), *_fall_notes(rows)]
 
 
 def look_notes(steps: int, step_seconds: float) -> list[str]:

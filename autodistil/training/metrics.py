@@ -87,6 +87,11 @@ def missing_steps(rows: Sequence[Mapping[str, Any]], trained: Collection[str], s
     return {name: lacks for name, lacks in lacking.items() if lacks}
 
 
+def training_seconds(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds that went into SuperLMs in these steps, less what the teacher took; 0 where rows do not say."""
+    return sum(float(row.get("seconds", 0.0)) for row in rows)
+
+
 def _summary_writer(folder: Path, first_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter

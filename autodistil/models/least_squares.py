@@ -53,17 +53,17 @@ def fit_linear_maps(
     pupils = [_Pupil(superlm, teacher, student, batches, dtype) for student in students]
     stack: Any = teacher.model.get_submodule(teacher.family.layers)
     by_batch = [_calls(teacher.model, stack, batch, dtype) for batch in batches]
-    states = [calls[0].hidden for calls in by_batch]
+    states: Sequence[Tensor] = [calls[0].hidden for calls in by_batch]
     for layer in range(max(layer for pupil in pupils for layer in pupil.layers) + 1):
-        traces = [
+        traces = (
             _trace(teacher, stack[layer], replace(calls[layer], hidden=hidden))
             for calls, hidden in zip(by_batch, states, strict=True)
-        ]
-        states = [trace.output for trace in traces]
+        )
+        states, targets = zip(*((trace.output, trace.seen) for trace in traces), strict=True)  # what maps read goes
         taught = [pupil for pupil in pupils if layer in pupil.layers]
         for group in taught[0].trace(layer, 0).groups if taught else ():
             linear = isinstance(stack[layer].get_submodule(group[0]), nn.Linear)
-            (_fit_maps if linear else _fit_norm)(superlm, layer, group, taught, [trace.seen for trace in traces])
+            (_fit_maps if linear else _fit_norm)(superlm, layer, group, taught, targets)
         for pupil in taught:
             pupil.leave(layer)
 

@@ -41,6 +41,7 @@ def search(
     run: str | Path | None = None,
     *,
     budgets: str | Sequence[str] | None = None,
+    keep: str | float | None = None,
     teacher: str | None = None,
     corpus: str | Sequence[str] | None = None,
     space: str | None = None,
@@ -75,6 +76,8 @@ def search(
     Args:
         run: run folder, `runs/<teacher>-<space>` unless given.
         budgets: such as `500MFLOPs`, `12Mparams`, `25MB`, `8ms@cpu,threads=1`; several hold together.
+        keep: such as `97%` or 0.97: the cheapest student, by FLOPs, that keeps this share of the teacher's agreement,
+            or of its score on the proxy task, in the place of budgets or beside them.
         teacher: packaged name, Hugging Face id or folder.
         corpus: files, folders, globs, `hf:` datasets or `python-docs`; images for teachers that read them.
         space: shipped space, YAML file or `auto`.
@@ -132,8 +135,9 @@ def search(
         "trust_remote_code": trust_remote_code,
     }
     given = {name: value for name, value in named.items() if value is not None}
-    opened = Run.open(Path(run) if run is not None else None, {**options, **given}, progress=progress)
-    return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None)
+    anew = {} if keep is None else {"budgets": ()}
+    opened = Run.open(Path(run) if run is not None else None, {**anew, **options, **given}, progress=progress)
+    return pipeline.search(opened, resume, Path(report_dir) if report_dir is not None else None, keep=keep)
 
 
 def plan(run: str | Path | None = None, *, progress: Progress | None = None, **options: Any) -> Plan:

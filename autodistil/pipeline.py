@@ -11,6 +11,7 @@ stages/training.py         each SuperLM starts as leading slices of the teacher;
 stages/searching.py        held-out loss of the feasible students; Pareto front over loss and budgeted costs
 stages/ranking_by_task.py  with a proxy task: its score of the students still in question ranks them
 stages/measuring.py        under budgets of a device: finalists are measured, and the search goes on until one holds
+stages/keeping.py          if asked: the cheapest student that keeps a share of the teacher's score, found as a budget
 stages/refining.py         if asked: the best students of the front go on distilling alone and are ranked again
 stages/certifying.py       the ends of each SuperLM are scored; `certify` trains a sample of students alone as well
 stages/timing.py           forwards of the students worth choosing, timed beside the teacher's
@@ -43,6 +44,7 @@ from autodistil.stages.agreeing import beside_teacher
 from autodistil.stages.certifying import DEFAULT_SAMPLE, certify_search, score_ends
 from autodistil.stages.costing import Measure, measure_here, profile_devices, search_problem
 from autodistil.stages.exporting import agreement_as_exported, export_candidate
+from autodistil.stages.keeping import Kept, cheapest_keeping, check_measurable, read_share, write_kept
 from autodistil.stages.measuring import device_notes, hold_budgets
 from autodistil.stages.planning import Plan, plan_search
 from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
@@ -68,6 +70,7 @@ from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import Certificate
 from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.pick import PICKS, best_id, half_id, knee_id, near_id, pick_student
+from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import Progress
 
@@ -99,6 +102,8 @@ class SearchResult:
     1.44 GFLOPs.`; None where it does not, or was not measured."""
     agreement: Agreement
     """How near the best student is to the teacher, and how near the untrained slice of its shape was."""
+    kept: Kept | None
+    """What the best student keeps of the teacher's score, where the cheapest was asked for that keeps a share."""
     speeds: Mapping[str, Speed]
     """By id, how much faster than the teacher `best`, `half`, `near` and `knee` are on this machine; those are missing
     that other work disturbed."""
@@ -139,7 +144,11 @@ class SearchResult:
 
 
 def search(
-    run: Run, resume: bool = False, report_dir: Path | None = None, measure: Measure | None = None
+    run: Run,
+    resume: bool = False,
+    report_dir: Path | None = None,
+    measure: Measure | None = None,
+    keep: str | float | None = None,
 ) -> SearchResult:
     """Train what is not trained yet, search under the budgets, report, and export the best student.
 
@@ -148,11 +157,14 @@ def search(
         resume: go on with an interrupted training.
         report_dir: also leave the report there, under the run's name.
         measure: the stopwatch for budgets of a device; this machine's unless given.
+        keep: such as `97%`, the share of the teacher's score that the cheapest student is to keep; its FLOPs are then
+            a budget beside the others.
 
     Raises:
         AutodistilError: wrong input; what was done before is kept.
     """
     start = time.perf_counter()
+    asked, kept = None if keep is None else read_share(keep), None
     check_tracker(run.config.track)
     measure = measure or measure_here(run.inputs.teacher, run.progress)
     profile_devices(run.inputs, measure)
@@ -164,10 +176,19 @@ def search(
         check_study(run.config.study_storage)
         _ = read_measured(run.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(run.folder, run.config, run.inputs.teacher)
+        if asked is not None:
+            check_measurable(run, task)
         train_missing(run, needed, resume)
-        problem, table = hold_budgets(
-            run, problem, lambda costed: rank_by_task(run, costed, run_search(run, costed), task), measure
-        )
+
+        def ranked(costed: SearchProblem) -> CandidateTable:
+            return rank_by_task(run, costed, run_search(run, costed), task)
+
+        problem, table = hold_budgets(run, problem, ranked, measure)
+        if asked is not None:
+            budget, kept = cheapest_keeping(run, problem, table, asked, task, resume)
+            run.search_under((*run.config.budgets, budget))
+            problem, table = hold_budgets(run, search_problem(run.inputs, run.config.budgets), table.under, measure)
+        write_kept(run, kept)
         table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
         table = refine_finalists(run, problem, table, resume)
         notes += _say(run.progress, [*table.rank_notes(), *length_notes(run.folder)])
@@ -183,7 +204,7 @@ def search(
         report = write_report(run, problem, table, [*held, *skipped], report_dir)
         teacher = teacher_of(run, problem)
         agreement = agreement_as_exported(run, problem, table, best)
-        notes += [agreement.warning] if agreement.warning else []
+        notes += [note for note in (agreement.warning, kept and kept.words) if note]
         budgets = tuple(budget.text for budget in problem.budgets)
         run.tracker.log_found(Found.of(budgets, table))
     seconds = time.perf_counter() - start
@@ -200,6 +221,7 @@ def search(
         student=student,
         answer=teacher.answer(problem.budgets),
         agreement=agreement,
+        kept=kept,
         speeds=speeds,
         notes=(*notes, *held),
         seconds=seconds,

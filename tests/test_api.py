@@ -48,7 +48,7 @@ def run(result):
 
 
 def test_options_by_name_are_those_of_a_run_with_their_types():
-    own = {"run", "resume", "report_dir", "progress", "options"}
+    own = {"run", "keep", "resume", "report_dir", "progress", "options"}
     parameters = inspect.signature(autodistil.search).parameters
     named = set(parameters) - own
     assert named <= {field.name for field in fields(RunConfig)}

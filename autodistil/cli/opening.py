@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autodistil.cli.terminal import quiet_libraries
-from autodistil.config import read_config, read_recipe, without_trust
+from autodistil.config import RunConfig, read_config, read_recipe, without_trust
 from autodistil.utils import usable_cpus
 
 if TYPE_CHECKING:
@@ -14,9 +15,17 @@ if TYPE_CHECKING:
 
 
 def open_run(
-    run: Path | None, config: Path | None, options: dict[str, Any], quiet: bool = False, recipe: Path | None = None
+    run: Path | None,
+    config: Path | None,
+    options: dict[str, Any],
+    quiet: bool = False,
+    recipe: Path | None = None,
+    anew: Sequence[str] = (),
 ) -> Run:
-    """Open a run with options from files and, over them, the command line, and set the process up for it."""
+    """Open a run with options from files and, over them, the command line, and set the process up for it.
+
+    The options in `anew` are the defaults unless given, whatever the run had before.
+    """
     from autodistil.cli.progress import TerminalProgress
     from autodistil.run.folder import RunFolder
 
@@ -28,7 +37,8 @@ def open_run(
     quiet_libraries()
     from autodistil.run.run import Run
 
-    opened = Run.open(run, *layers, options, progress=TerminalProgress(stderr=quiet))
+    before = {name: getattr(RunConfig(), name) for name in anew}
+    opened = Run.open(run, before, *layers, options, progress=TerminalProgress(stderr=quiet))
     set_threads(opened.config.threads)
     return opened
 

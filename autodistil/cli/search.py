@@ -30,18 +30,31 @@ def search(
     config: ConfigFile = None,
     recipe: RecipeFile = None,
     report: ReportDir = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="Find the cheapest student (by FLOPs) that keeps this share of the teacher's agreement, or with "
+            "--proxy of its score.",
+            metavar="SHARE",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what the search would be and take, and do none of it.")
     ] = False,
     json: Json = False,
 ) -> None:
     """Train what is not trained yet, search under the budgets, report, and export the best student."""
-    opened = open_run(run, config, options, quiet=json, recipe=recipe)
-    if not opened.config.budgets:
+    if keep is not None:
+        from autodistil.stages.keeping import read_share
+
+        read_share(keep)
+    opened = open_run(run, config, options, quiet=json, recipe=recipe, anew=() if keep is None else ("budgets",))
+    if not opened.config.budgets and keep is None:
         from autodistil.errors import BudgetError
 
         raise BudgetError(
-            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu; add one"
+            "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu, or "
+            "--keep 97%; add one"
         )
     from autodistil import pipeline
     from autodistil.stages.ranking_by_task import check_options
@@ -51,7 +64,7 @@ def search(
         plan = pipeline.plan(opened)
         print_json(plan_json(plan)) if json else print_plan(plan)
         return
-    result = pipeline.search(opened, resume, report)
+    result = pipeline.search(opened, resume, report, keep=keep)
     if json:
         print_json(search_json(result))
     else:
@@ -79,6 +92,7 @@ def print_search(result: SearchResult) -> None:
         f"{best.costs['params'] / 1e6:.2f} M parameters, {best.costs['size_mb']:.1f} MB",
         f"beside {result.teacher.name}: {result.beside_teacher}",
         *([] if speed is None else [f"{speed.of(result.teacher.name)}, {speed.inputs} ({speed.where})"]),
+        *([] if result.kept is None else [result.kept.words]),
         *([result.agreement.warning] if result.agreement.warning else []),
         f"exported: {student.path} (reloaded and compared with the SuperLM: "
         f"largest difference {student.max_difference:.1e})",
@@ -154,6 +168,7 @@ def search_json(result: SearchResult) -> dict[str, Any]:
             for pick, student in (("half", result.half), ("near", result.near), ("knee", result.knee))
         },
         "agreement": asdict(result.agreement),
+        "kept": None if result.kept is None else asdict(result.kept),
         "speeds": {student_id: asdict(speed) for student_id, speed in result.speeds.items()},
         "pareto": [result.table[student_id].to_dict() for student_id in result.table.front.cheapest_first.ids],
         "report": str(result.report),

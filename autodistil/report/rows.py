@@ -209,8 +209,7 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     if found is not None:
         before += f"; the untrained slice {found.untrained_loss:.4f}"
         if found.rsa is not None:
-            note = f"RSA; the untrained slice {found.untrained_rsa:.4f}"
-            near = [KeyFigure("Agreement with the teacher", f"{found.rsa:.4f}", note)]
+            near = [KeyFigure("Agreement with the teacher", found.rsa_words, f"RSA; {', '.join(found.references)}")]
     loss = KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")
     timed = data.speeds.get(best.id)
     speed = [] if timed is None else [KeyFigure("As fast as the teacher", timed.factor, timed.milliseconds)]
@@ -290,6 +289,7 @@ def _agreement_sentences(data: ReportData) -> Iterator[str]:
         yield (
             f"Agreement is RSA: the Spearman correlation, over all pairs of {found.texts:,} held-out texts, of the "
             "cosine of their embeddings with the teacher’s; the untrained slice is what the student started from."
+            + ("" if found.cut_rsa is None else " The cut teacher costs no more FLOPs, and no training or search.")
         )
 
 

@@ -5,9 +5,9 @@ Stages take a `Run` and hand what they call the pieces that it needs, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,6 +50,10 @@ class Run:
         """The same run to look at: what it would keep when it is first needed goes to a temporary folder."""
         with TemporaryDirectory(prefix="autodistil-") as elsewhere:
             yield Run(self.folder.only_read(Path(elsewhere)), self.config, self.progress)
+
+    def search_under(self, budgets: Sequence[str]) -> None:
+        """From here on the run has these budgets; what is loaded stays loaded."""
+        self.config = self.inputs.config = replace(self.config, budgets=tuple(budgets))
 
     def _tracked(self) -> TrackedRun:
         """What a tracker is told when it is opened; the run must have its record by then."""

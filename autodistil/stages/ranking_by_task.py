@@ -6,7 +6,7 @@ first, and by task only those that are still in question (`CandidateTable.standi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -92,11 +92,18 @@ def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: 
     return table
 
 
+def score_of_teacher(run: Run, task: ProxyTask) -> float:
+    """The score of the teacher itself on the task, as students are scored."""
+    teacher = Candidate("teacher", run.inputs.teacher.dims)
+    students = _Students(run.inputs.teacher, run.superlms.untrained, run.inputs.device)
+    return task.score(students.model(teacher))
+
+
 def _score(
     inputs: RunInputs, superlms: SuperLMs, candidates: Sequence[Candidate], task: ProxyTask, scores: ProxyScores
 ) -> None:
     """Score those that have no score yet; each is kept at once."""
-    students, doing = _Students(inputs.teacher, superlms, inputs.device), f"scoring on {task.data.task.name}"
+    students, doing = _Students(inputs.teacher, superlms.of, inputs.device), f"scoring on {task.data.task.name}"
     with stop_on_interrupt() as stop, inputs.progress.track(doing, len(candidates)) as advance:
         for candidate in candidates:
             if candidate.id not in scores.known:
@@ -110,13 +117,13 @@ class _Students:
     """Students as models to score; those of one vocabulary read the same batches."""
 
     teacher: Teacher
-    superlms: SuperLMs
+    superlm_of: Callable[[Candidate], SuperLM]
     device: torch.device
     batchers: dict[int | None, TextBatcher] = field(default_factory=dict)
 
     def model(self, candidate: Candidate) -> _Student:
         """A student with its texts."""
-        superlm, size = self.superlms.of(candidate), candidate.config.vocab_size
+        superlm, size = self.superlm_of(candidate), candidate.config.vocab_size
         if size not in self.batchers:
             tokenizer = student_tokenizer(superlm, candidate, self.teacher)
             length = usable_length(self.teacher.model, tokenizer, DEFAULT_LENGTH)

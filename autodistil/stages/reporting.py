@@ -19,6 +19,7 @@ from autodistil.run.folder import RunFolder
 from autodistil.run.run import Run
 from autodistil.stages.certifying import certificate_of, certifying_note
 from autodistil.stages.exporting import agreement_as_exported
+from autodistil.stages.keeping import read_kept
 from autodistil.stages.searching import perplexity_notes, teacher_of
 from autodistil.stages.timing import known_speeds
 from autodistil.stages.training_length import length_notes
@@ -87,6 +88,8 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         run.progress.say(line)
     perplexity = perplexity_notes(inputs, run.scorer, table[best].exported_loss)
     certificate = certificate_of(folder.certificate_path, table, best)
+    kept = read_kept(folder)
+    keeps = [] if kept is None or kept.student != best else [kept.words]
     enough = [*length_notes(folder), *certifying_note(run, certificate)]
     return ReportData(
         title=f"{shown(run.config.teacher)} · {inputs.space.name}",
@@ -103,7 +106,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),
-        notes=(*perplexity, *table.rank_notes(), *enough, *notes, *damage),
+        notes=(*keeps, *perplexity, *table.rank_notes(), *enough, *notes, *damage),
         export_command=export_command(folder.path, "best"),
         certificate=certificate,
         devices=tuple(problem.device_costs.values()),

@@ -312,6 +312,11 @@ class CandidateTable:
         return replace(self, frame=self.frame[self.frame["pareto"]])
 
     @property
+    def within_budgets(self) -> CandidateTable:
+        """The feasible students that are ranked."""
+        return replace(self, frame=self.frame[self.frame["feasible"] & np.isfinite(self.minimised)])
+
+    @property
     def best_first(self) -> CandidateTable:
         """The order of ranks, the cheaper of equals first; those without a task score by loss, behind the others."""
         first = self.minimised

@@ -9,7 +9,7 @@ import torch
 from autodistil_helpers import objective_of, random_teacher, small_space
 
 from autodistil.data.batch import PADDING
-from autodistil.evaluation.agreement import Agreement, rsa, rsa_of
+from autodistil.evaluation.agreement import Agreement, rsa, rsa_of, with_error
 from autodistil.evaluation.heldout import HeldOut, HeldOutScorer
 from autodistil.models.pooling import mean_pooling
 from autodistil.models.superlm import SuperLM
@@ -44,6 +44,25 @@ def test_embeddings_that_tell_no_texts_apart_agree_with_nothing(embeddings):
     assert rsa(np.ones((12, 3)), embeddings) == 0
 
 
+def test_its_standard_error_is_about_the_spread_over_other_texts():
+    """Of 40 samples of 64 texts the spread, beside the jackknife's from each alone."""
+    random = np.random.default_rng(0)
+    found = []
+    for _ in range(40):
+        theirs = random.normal(size=(64, 8))
+        found.append(with_error(theirs + 0.7 * random.normal(size=theirs.shape), theirs))
+    spread = np.std([one.value for one in found], ddof=1)
+    assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.4)
+
+
+@pytest.mark.parametrize(("texts", "known"), [(3, False), (5, False), (6, True), (40, True)])
+def test_so_few_texts_have_no_standard_error(texts, known):
+    random = np.random.default_rng(0)
+    found = with_error(random.normal(size=(texts, 4)), random.normal(size=(texts, 4)))
+    assert np.isfinite(found.value)
+    assert np.isfinite(found.error) == known
+
+
 @pytest.mark.parametrize(
     ("found", "words"),
     [
@@ -66,6 +85,8 @@ def test_a_student_worse_than_its_slice_is_called_that(found, words):
 def test_what_was_not_compared_is_not_told():
     assert Agreement(1.0, 2.0).words == "loss 1.0000 (untrained slice 2.0000)"
     assert Agreement(1.0, 2.0, 0.9, 0.8).words.startswith("RSA 0.9000 (untrained slice 0.8000), loss")
+    known = Agreement(1.0, 2.0, 0.9, 0.8, 64, 0.012, 3, 0.7)
+    assert known.words.startswith("RSA 0.9000 ± 0.0120 (untrained slice 0.8000, teacher cut to 3 layers 0.7000), loss")
 
 
 def test_a_student_of_a_superlm_is_compared_by_its_pooled_outputs_whatever_its_width():
@@ -75,15 +96,15 @@ def test_a_student_of_a_superlm_is_compared_by_its_pooled_outputs_whatever_its_w
     heldout = HeldOut.build(teacher, texts, objective_of("last-hidden"))
     whole = SuperLM.from_teacher(teacher, SubSpace.of_student("whole", teacher.dims))
     smallest = superlm.sub_space.smallest
-    forwards = heldout.forward_of(whole, teacher.dims), heldout.forward_of(superlm, smallest)
-    same, narrow = rsa_of(heldout, forwards)
-    assert same == pytest.approx(1)
+    same = rsa_of(heldout, heldout.forward_of(whole, teacher.dims))
+    narrow = rsa_of(heldout, heldout.forward_of(superlm, smallest))
+    assert same == (pytest.approx(1), pytest.approx(0, abs=1e-6))
     batch = teacher.inputs.batch(texts)
     with torch.no_grad():
         states = superlm.forward(smallest, batch, output=True), teacher.states(batch, output=True)
     ours, theirs = (mean_pooling(one.output, batch["attention_mask"]).numpy() for one in states)
     order = np.concatenate(heldout.rows)
-    assert narrow == pytest.approx(rsa(ours[order], theirs[order]), abs=1e-6)
+    assert narrow.value == pytest.approx(rsa(ours[order], theirs[order]), abs=1e-6)
     assert ours.shape[1] < theirs.shape[1]
 
 

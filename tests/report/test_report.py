@@ -165,8 +165,11 @@ def test_the_best_student_stands_beside_the_teacher_and_its_untrained_slice(usua
     found = Agreement(1.02, 1.5, 0.95, 0.91, 256)
     data = replace(usual, agreement=found)
     figures = {figure.label: figure for figure in key_figures(data)}
-    assert astuple(figures["Agreement with the teacher"])[1:] == ("0.9500", "RSA; the untrained slice 0.9100")
+    assert astuple(figures["Agreement with the teacher"])[1:] == ("0.9500", "RSA; untrained slice 0.9100")
     assert figures["Held-out loss"].note == "relation-kl; the untrained slice 1.5000"
+    cut = replace(found, rsa_error=0.01, cut_layers=1, cut_rsa=0.8)
+    (near,) = (one for one in key_figures(replace(usual, agreement=cut)) if one.label == "Agreement with the teacher")
+    assert astuple(near)[1:] == ("0.9500 ± 0.0100", "RSA; untrained slice 0.9100, teacher cut to 1 layer 0.8000")
     beside, what = sentences(data)[:2]
     assert re.fullmatch(r"Beside all-MiniLM-L6-v2 it has \d+ % of its FLOPs, \d+ % of its parameters\.", beside)
     assert "all pairs of 256 held-out texts" in what

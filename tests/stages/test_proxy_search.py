@@ -68,7 +68,7 @@ def searched(tmp_path_factory, options):
 
 
 def students_of(run):
-    return _Students(run.inputs.teacher, run.superlms, run.inputs.device)
+    return _Students(run.inputs.teacher, run.superlms.of, run.inputs.device)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autodistil.cli.app import app
-from autodistil.cli.opening import set_threads
+from autodistil.cli.opening import open_existing, set_threads
 from autodistil.cli.options import Json, given, with_flags
 from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
 from autodistil.config import OPTIONS
@@ -116,11 +116,26 @@ def evaluate(
                 "written": str(path) if path else None,
             }
         )
-        return
-    _print_results(model, results, others)
-    print_lines(f"written: {path}" if path else "not written into the model's folder (see --write)")
+    else:
+        _print_results(model, results, others)
+        print_lines(f"written: {path}" if path else "not written into the model's folder (see --write)")
     if path is not None and (run := path.absolute().parent.parent.parent).joinpath("run.yaml").is_file():
-        print_lines(f"in the report after: autodistil report --run {shlex.quote(str(run))}")
+        said = _report_again(run, json)
+        if not json:
+            print_lines(said)
+
+
+def _report_again(run: Path, quiet: bool) -> str:
+    """Write the report of the run whose student was scored; says where it is, or why it is as it was."""
+    from autodistil import pipeline
+    from autodistil.errors import AutodistilError
+
+    try:
+        opened = open_existing(run, quiet)
+        with opened.folder.locked():
+            return f"report: {pipeline.report(opened)}"
+    except AutodistilError as error:
+        return f"not in the report yet, as {error}; then: autodistil report --run {shlex.quote(str(run))}"
 
 
 def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:

@@ -364,6 +364,17 @@ def test_a_plain_teacher_has_no_sentence_transformers(searched, tmp_path, capsys
     assert not (tmp_path / "student").exists()
 
 
+def test_what_evaluate_finds_of_a_student_stands_in_the_report_at_once(searched, tmp_path, write_task, capsys):
+    folder = shutil.copytree(searched, tmp_path / "run")
+    data = write_task("extra/mine", train=[(f"a {word} day", str(word == "good")) for word in ("good", "bad")] * 8)
+    write_task("extra/mine", dev=[("a good day", "True"), ("a bad day", "False")])
+    (student,) = (folder / "students").iterdir()
+    assert run("evaluate", student, "--task", "mine", "--data", data, "--threads", 1) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    assert ">mine, dev<" in (folder / "report.html").read_text()
+    assert ">mine, dev<" not in (searched / "report.html").read_text()
+
+
 def test_the_report_can_be_written_again(searched, tmp_path):
     (searched / "report.html").unlink()
     assert run("report", "--run", searched, "--report", tmp_path / "reports") == 0

@@ -40,16 +40,19 @@ def student(tiny_bert, tmp_path):
     return tmp_path / "student"
 
 
-def test_a_student_in_a_run_folder_names_the_line_that_shows_its_results(student, data, tmp_path, monkeypatch, capsys):
+def test_where_the_run_of_a_student_has_no_report_the_line_that_writes_one_is_named(
+    student, data, tmp_path, monkeypatch, capsys
+):
     command = ["--task", "sts12", "--data", data, "--threads", 1]
     assert run("evaluate", student, *command) == 0
-    assert "in the report after" not in capsys.readouterr().out
+    assert "report" not in capsys.readouterr().out
     inside = shutil.copytree(student, tmp_path / "a run" / "students" / "small")
     (tmp_path / "a run" / "run.yaml").write_text("")
     monkeypatch.chdir(inside.parent)
     assert run("evaluate", "small", *command) == 0
-    line = f"in the report after: autodistil report --run '{tmp_path}/a run'"
-    assert capsys.readouterr().out.splitlines()[-1] == line
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"not in the report yet, as '{tmp_path}/a run/run.yaml' is damaged (")
+    assert last.endswith(f"; then: autodistil report --run '{tmp_path}/a run'")
 
 
 def test_json_is_one_object_and_results_are_kept(student, data, capsys):

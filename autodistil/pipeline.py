@@ -63,6 +63,7 @@ from autodistil.stages.searching import (
     unscored_notes,
     verify_front,
 )
+from autodistil.stages.static import add_static
 from autodistil.stages.timing import speeds_of
 from autodistil.stages.training import train_missing
 from autodistil.stages.training_length import length_notes
@@ -305,12 +306,20 @@ def refine(run: Run, pick: str, resume: bool = False) -> tuple[Refinement, Path]
         return refined, report(run)
 
 
-def report(run: Run, report_dir: Path | None = None) -> Path:
+def report(run: Run, report_dir: Path | None = None, static: bool = False) -> Path:
     """Write the report of the last search again.
+
+    Args:
+        run: an open run.
+        report_dir: also leave it there, under the run's name.
+        static: make a static model of the teacher first, which this report and later ones show beside the students.
 
     Raises:
         RunError: the run was never searched.
+        ConfigError: the teacher embeds no text, or model2vec is not installed.
     """
+    if static:
+        run.progress.say(add_static(run).words)
     return write_report(run, *last_search(run.inputs), (), report_dir)
 
 

@@ -19,6 +19,10 @@ def report(
     run: ExistingRun,
     options: dict[str, Any],
     report_dir: ReportDir = None,
+    static: Annotated[
+        bool,
+        typer.Option("--static", help="Add model2vec's static model of the teacher: what no Transformer would bring."),
+    ] = False,
     form: Annotated[
         list[str] | None,
         typer.Option(
@@ -32,5 +36,6 @@ def report(
     opened = open_existing(run, options=options)
     from autodistil import pipeline
 
-    files = pipeline.report_as(opened, form, report_dir) if form else [pipeline.report(opened, report_dir)]
+    first = [pipeline.report(opened, report_dir, static)] if static or not form else []
+    files = [*first, *(pipeline.report_as(opened, form, report_dir) if form else [])]
     print_lines(*(f"report: {file}" for file in files))

@@ -109,7 +109,7 @@ def rsa(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> float:
     return 0.0 if any(np.ptp(part) == 0 for part in cosines) else float(spearmanr(*cosines).statistic)
 
 
-def with_error(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> Rsa:
+def rsa_between(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> Rsa:
     """RSA of embeddings (texts, dim) with its standard error; that is NaN of fewer than six texts."""
     groups = min(_GROUPS, len(ours) // 2)
     group = np.arange(len(ours)) % max(1, groups)
@@ -136,7 +136,12 @@ def rsa_of(heldout: HeldOut, forward: Callable[[Batch], ModelStates]) -> Rsa:
         if heldout.readings
         else [forward(batch) for batch in heldout.batches]
     )
-    return with_error(_embeddings(heldout, states), _embeddings(heldout, heldout.teacher_states))
+    return rsa_between(_embeddings(heldout, states), teacher_embeddings(heldout))
+
+
+def teacher_embeddings(heldout: HeldOut) -> NDArray[np.float32]:
+    """Of the texts in the order of the batches, (texts, dim)."""
+    return _embeddings(heldout, heldout.teacher_states)
 
 
 def _embeddings(heldout: HeldOut, states: Sequence[ModelStates]) -> NDArray[np.float32]:

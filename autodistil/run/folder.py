@@ -77,6 +77,7 @@ class RunFolder:
         self.proxy_path = path / "proxy.json"
         self.agreement_path = path / "agreement.json"
         self.speed_path = path / "speed.json"
+        self.static_path = path / "static.json"
         self.report_path = path / "report.html"
         self.latency_path = path / "latency"
         self.certificate_path = path / "certificate.json"

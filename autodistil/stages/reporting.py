@@ -21,6 +21,7 @@ from autodistil.stages.certifying import certificate_of, certifying_note
 from autodistil.stages.exporting import agreement_as_exported
 from autodistil.stages.keeping import read_kept
 from autodistil.stages.searching import perplexity_notes, teacher_of
+from autodistil.stages.static import read_static
 from autodistil.stages.timing import known_speeds
 from autodistil.stages.training_length import length_notes
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
@@ -90,6 +91,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
     certificate = certificate_of(folder.certificate_path, table, best)
     kept = read_kept(folder)
     keeps = [] if kept is None or kept.student != best else [kept.words]
+    static = read_static(folder.static_path)
     enough = [*length_notes(folder), *certifying_note(run, certificate)]
     return ReportData(
         title=f"{shown(run.config.teacher)} · {inputs.space.name}",
@@ -106,7 +108,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         seq_len=inputs.seq_len,
         objective=inputs.measure.name,
         provenance=provenance(inputs, run.superlms),
-        notes=(*keeps, *perplexity, *table.rank_notes(), *enough, *notes, *damage),
+        notes=(*keeps, *([static.words] if static else []), *perplexity, *table.rank_notes(), *enough, *notes, *damage),
         export_command=export_command(folder.path, "best"),
         certificate=certificate,
         devices=tuple(problem.device_costs.values()),

@@ -9,7 +9,7 @@ import torch
 from autodistil_helpers import objective_of, random_teacher, small_space
 
 from autodistil.data.batch import PADDING
-from autodistil.evaluation.agreement import Agreement, rsa, rsa_of, with_error
+from autodistil.evaluation.agreement import Agreement, rsa, rsa_between, rsa_of
 from autodistil.evaluation.heldout import HeldOut, HeldOutScorer
 from autodistil.models.pooling import mean_pooling
 from autodistil.models.superlm import SuperLM
@@ -50,7 +50,7 @@ def test_its_standard_error_is_about_the_spread_over_other_texts():
     found = []
     for _ in range(40):
         theirs = random.normal(size=(64, 8))
-        found.append(with_error(theirs + 0.7 * random.normal(size=theirs.shape), theirs))
+        found.append(rsa_between(theirs + 0.7 * random.normal(size=theirs.shape), theirs))
     spread = np.std([one.value for one in found], ddof=1)
     assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.4)
 
@@ -58,7 +58,7 @@ def test_its_standard_error_is_about_the_spread_over_other_texts():
 @pytest.mark.parametrize(("texts", "known"), [(3, False), (5, False), (6, True), (40, True)])
 def test_so_few_texts_have_no_standard_error(texts, known):
     random = np.random.default_rng(0)
-    found = with_error(random.normal(size=(texts, 4)), random.normal(size=(texts, 4)))
+    found = rsa_between(random.normal(size=(texts, 4)), random.normal(size=(texts, 4)))
     assert np.isfinite(found.value)
     assert np.isfinite(found.error) == known
 

@@ -76,7 +76,7 @@ def search(
     Args:
         run: run folder, `runs/<teacher>-<space>` unless given.
         budgets: such as `500MFLOPs`, `12Mparams`, `25MB`, `8ms@cpu,threads=1`; several hold together.
-        keep: such as `97%` or 0.97: the cheapest student, by FLOPs, that keeps this share of the teacher's agreement,
+        keep: such as `85%` or 0.85: the cheapest student, by FLOPs, that keeps this share of the teacher's agreement,
             or of its score on the proxy task, in the place of budgets or beside them.
         teacher: packaged name, Hugging Face id or folder.
         corpus: files, folders, globs, `hf:` datasets or `python-docs`; images for teachers that read them.

@@ -158,7 +158,7 @@ def search(
         resume: go on with an interrupted training.
         report_dir: also leave the report there, under the run's name.
         measure: the stopwatch for budgets of a device; this machine's unless given.
-        keep: such as `97%`, the share of the teacher's score that the cheapest student is to keep; its FLOPs are then
+        keep: such as `85%`, the share of the teacher's score that the cheapest student is to keep; its FLOPs are then
             a budget beside the others.
 
     Raises:

@@ -54,7 +54,7 @@ def search(
 
         raise BudgetError(
             "no budget is given; allowed: --budget 5GFLOPs, 300MFLOPs@256, 12Mparams, 25MB, 12KBkv or 8ms@cpu, or "
-            "--keep 97%; add one"
+            "--keep 85%; add one"
         )
     from autodistil import pipeline
     from autodistil.stages.ranking_by_task import check_options

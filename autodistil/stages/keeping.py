@@ -25,7 +25,7 @@ from autodistil.stages.agreeing import Similarity
 from autodistil.stages.exporting import exported_weights
 from autodistil.stages.ranking_by_task import score_of_teacher
 from autodistil.stages.refining import refine_students
-from autodistil.student_search.candidates import CandidateTable
+from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.problem import SearchProblem
 
 KEEP = "keep"
@@ -65,7 +65,7 @@ class Kept:
 
 
 def read_share(text: str | float) -> float:
-    """Read a share such as `97%` or 0.97.
+    """Read a share such as `85%` or 0.85.
 
     Raises:
         BudgetError: it is none between 0 and 1.
@@ -75,7 +75,7 @@ def read_share(text: str | float) -> float:
     if not 0 < value < 1:
         raise BudgetError(
             f"keep: got {str(text)[:40]!r}; allowed: a share of the teacher's score above 0 and below 100 %, such as "
-            "97% or 0.97; correct it"
+            "85% or 0.85; correct it"
         )
     return value
 
@@ -187,11 +187,12 @@ def _shares_of_score(run: Run, ranked: CandidateTable, task: ProxyTask) -> dict[
 
 def _refusal(run: Run, table: CandidateTable, found: Mapping[str, Rsa], asked: float, measure: str) -> str:
     nearest = max(found, key=lambda one: found[one].value)
+    strict = "" if table.ranking == BY_SCORE else " Agreement is stricter than scores of tasks are (--proxy TASK)."
     steps = run.folder.resolved()["train_steps"]
     return (
         f"no student keeps {100 * asked:g} % of the teacher's {measure}; the nearest is {nearest} "
         f"({table[nearest].costs['flops'] / 1e6:,.1f} MFLOPs), {100 * found[nearest].value:.1f} %. All is kept in "
-        f"{str(run.folder.path)!r}: ask for less there, or train longer than {steps} steps in a run of its own"
+        f"{str(run.folder.path)!r}: ask for less there, or train longer than {steps} steps in a run of its own.{strict}"
     )
 
 

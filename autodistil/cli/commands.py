@@ -40,8 +40,9 @@ def run(arguments: list[str]) -> None:
     except Exception as error:
         if isinstance(error, OSError) and error.filename and error.errno in DISK_REASONS:
             fail(f"{str(error.filename)[:200]!r}: {DISK_REASONS[error.errno]}", 2)
-        if hasattr(error, "format_message"):  # click's usage errors
-            fail(f"{error.format_message()}; see: autodistil --help", 2)
+        if hasattr(error, "format_message"):  # click's usage errors; that of no command at all has printed the help
+            message = error.format_message()
+            fail(f"{message}; see: autodistil --help", 2) if message else sys.exit(2)
         if os.environ.get("AUTODISTIL_DEBUG"):
             raise
         fail(f"internal error: {one_line_named(error, 300)}; set AUTODISTIL_DEBUG=1 for the trace and report it", 1)

@@ -73,9 +73,10 @@ def read_share(text: str | float) -> float:
     typed = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*", str(text), re.ASCII)
     value = math.nan if typed is None else float(typed[1]) / (100 if typed[2] else 1)
     if not 0 < value < 1:
+        hint = f" (did you mean {value:g}%?)" if typed and not typed[2] and 1 < value < 100 else ""
         raise BudgetError(
-            f"keep: got {str(text)[:40]!r}; allowed: a share of the teacher's score above 0 and below 100 %, such as "
-            "85% or 0.85; correct it"
+            f"keep: got {str(text)[:40]!r}{hint}; allowed: a share of the teacher's score above 0 and below 100 %, "
+            "such as 85% or 0.85; correct it"
         )
     return value
 

@@ -657,6 +657,13 @@ def test_a_front_that_is_cut_keeps_its_picks(count, picked):
     assert not others or others[0] in shown
 
 
+def test_no_command_prints_the_help_and_nothing_else(capsys):
+    assert run() == 2
+    captured = capsys.readouterr()
+    assert "Start with" in captured.out
+    assert captured.err == ""
+
+
 def test_help_loads_nothing_heavy():
     heavy = ("torch", "transformers", "optuna", "pandas", "numpy", "pydantic", "yaml", "rich")
     code = f"import sys, autodistil.cli; print([m for m in {heavy} if m in sys.modules])"

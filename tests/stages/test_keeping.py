@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -71,8 +72,13 @@ def test_a_share_is_read(typed, share):
 
 @pytest.mark.parametrize("typed", ["0", "100%", "1", "97", "-3%", "nan", "most", "", "97%%", "9" * 400, "٩٧%", None])
 def test_what_is_no_share_is_one_line(typed):
-    with pytest.raises(BudgetError, match=r"^keep: got [^\n]{2,45}; allowed: a share [^\n]*$"):
+    with pytest.raises(BudgetError, match=r"^keep: got [^\n]{2,65}; allowed: a share [^\n]*$"):
         read_share(typed)
+
+
+def test_a_percentage_without_its_sign_is_put_right():
+    with pytest.raises(BudgetError, match=re.escape("got '97' (did you mean 97%?); allowed")):
+        read_share("97")
 
 
 # ---- who is looked at

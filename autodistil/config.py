@@ -212,8 +212,8 @@ class RunConfig:
     """Students that are scored by the task; 0 for all that have a loss."""
 
     refine_top: Annotated[int | None, AtLeast(0)] = None
-    """Best students of the front that are refined alone and ranked again, 0 for none; the best one unless given, a
-    proxy task ranks the students or Ray trains them."""
+    """Best students of the front that are refined alone and ranked again, 0 for none; the best one unless given or Ray
+    trains, and not more where a proxy task ranks."""
     refine_steps: Annotated[int | None, AtLeast(1)] = None
     """Steps of a refinement; twice `train_steps` unless given (`stages.refining.STEPS_ALONE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
@@ -254,10 +254,10 @@ class RunConfig:
                 f"in_place = true needs the largest student in every step, sampling = {self.sampling!r} does not draw "
                 f"it; allowed: {', '.join(LARGEST_FIRST)}"
             )
-        if self.refine_top and self.proxy not in (None, "none"):
+        if (self.refine_top or 0) > 1 and self.proxy not in (None, "none"):
             raise ConfigError(
                 f"refine_top = {self.refine_top} ranks the finalists by loss, proxy = {self.proxy!r} by a task; "
-                "give one of them: --refine-top 0, or --proxy none"
+                "give one of them: --refine-top 1 or 0, or --proxy none"
             )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
@@ -265,8 +265,7 @@ class RunConfig:
     @property
     def num_finalists(self) -> int:
         """Students of the front that a search refines: `refine_top`, or what stands in for it."""
-        alone = self.proxy in (None, "none") and not self.workers
-        return int(alone) if self.refine_top is None else self.refine_top
+        return int(not self.workers) if self.refine_top is None else self.refine_top
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON."""

@@ -47,7 +47,7 @@ from autodistil.stages.exporting import agreement_as_exported, export_candidate
 from autodistil.stages.keeping import Kept, cheapest_keeping, check_measurable, read_share, write_kept
 from autodistil.stages.measuring import device_notes, hold_budgets
 from autodistil.stages.planning import Plan, plan_search
-from autodistil.stages.ranking_by_task import open_proxy, rank_by_task
+from autodistil.stages.ranking_by_task import open_proxy, rank_by_task, refined_note
 from autodistil.stages.refining import rank_refined, refine_anew, refine_finalists
 from autodistil.stages.reporting import export_command, write_formats, write_report
 from autodistil.stages.searching import (
@@ -192,7 +192,8 @@ def search(
         write_kept(run, kept)
         table.write(run.folder.candidates_path, run.inputs.ranks_by_perplexity)
         table = refine_finalists(run, problem, table, resume)
-        notes += _say(run.progress, [*table.rank_notes(), *length_notes(run.folder)])
+        scored = refined_note(run, problem, table, task)
+        notes += _say(run.progress, [*table.rank_notes(), *scored, *length_notes(run.folder)])
         score_ends(run, needed, table)
         verify_front(run, problem, table)
         best, half, near, knee = best_id(table), half_id(table), near_id(table), knee_id(table)
@@ -202,7 +203,7 @@ def search(
         to = run.folder.student_folder(best)
         student = export_candidate(run, problem, table, best, to, replace_existing=True, speeds=speeds)
         held = device_notes(problem, best)
-        report = write_report(run, problem, table, [*held, *skipped], report_dir)
+        report = write_report(run, problem, table, [*held, *skipped, *scored], report_dir)
         teacher = teacher_of(run, problem)
         agreement = agreement_as_exported(run, problem, table, best)
         notes += [note for note in (agreement.warning, kept and kept.words) if note]

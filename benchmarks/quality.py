@@ -56,6 +56,7 @@ def arguments() -> argparse.ArgumentParser:
     length.add_argument("--train-steps", type=int, metavar="N", help="steps of each SuperLM")
     length.add_argument("--train-minutes", type=float, metavar="M", help="time for the SuperLMs, all together")
     add("--text-mb", type=float, default=48.0, metavar="MB", help="size of the text at most [%(default)g]")
+    add("--short-texts", action="store_true", help="half of the texts: questions, captions, ... of labelled sets")
     add("--set", action="append", default=[], metavar="OPTION=VALUE", help="any option of a run; repeatable")
     add("--hand-made-rate", type=float, metavar="RATE", help="learning rate of hand-made students [ours]")
     add("--proxy", default="stsb", metavar="TASK", help="of the row pick-proxy [%(default)s]")
@@ -88,9 +89,9 @@ def settings_of(options: argparse.Namespace) -> Settings:
         collections=() if quick or options.collections == "none" else _parts(options.collections),
         training=_training(options, QUICK if quick else {}),
         learning_rates=_numbers("learning-rates", options.learning_rates),
-        **{name: getattr(options, name) for name in ("hand_made_rate", "text_mb", "proxy", "seeds", "max_train")},
+        **{name: getattr(options, name) for name in ("hand_made_rate", "text_mb", "short_texts", "proxy", "seeds")},
         probe_rows=options.probe_rows,
-        **{name: getattr(options, name) for name in ("max_eval", "epochs", "threads", "latency_rounds")},
+        **{name: getattr(options, name) for name in ("max_train", "max_eval", "epochs", "threads", "latency_rounds")},
     )
 
 

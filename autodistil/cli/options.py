@@ -66,7 +66,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
     "Refining": {
         "refine_top": (
             "K",
-            "Distil the K best of the front alone and rank them again [default: 1; 0 with a proxy task or Ray].",
+            "Distil the K best of the front alone and rank them again [default: 1; 0 on Ray].",
         ),
         "refine_steps": ("N", "Steps alone [default: twice those of the training]."),
     },

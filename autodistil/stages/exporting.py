@@ -76,7 +76,7 @@ def export_candidate(
         ),
         **perplexity_facts(inputs, run.scorer, loss),
         **({"refined": weights} if refinement else {}),
-        **_task_facts(score_name(folder), table, student_id),
+        **_task_facts(score_name(folder), table, student_id, refined),
         **({"on devices": "; ".join(notes)} if (notes := device_notes(problem, student_id)) else {}),
         "how far to trust it": trust,
         **vocabulary_facts(inputs, run.scorer, candidate.config),
@@ -145,8 +145,15 @@ def repeat_of(
     return Repeat(student_id, options, refined, same_bits=threads is not None)
 
 
-def _task_facts(score_name: str | None, table: CandidateTable, student_id: str) -> dict[str, str]:
-    """The task score and what it meant for the pick; nothing where the held-out loss ranked."""
+def _task_facts(score_name: str | None, table: CandidateTable, student_id: str, refined: bool) -> dict[str, str]:
+    """The task score and what it meant for the pick; nothing where the held-out loss ranked.
+
+    Args:
+        score_name: what the score is.
+        table: the candidates.
+        student_id: whose.
+        refined: it is exported with refined weights, which are not those that were ranked.
+    """
     if table.ranking != BY_SCORE:
         return {}
     row = table[student_id]
@@ -154,4 +161,5 @@ def _task_facts(score_name: str | None, table: CandidateTable, student_id: str) 
         return {"task score": "none: the student was not among those that the proxy task scored"}
     picked = "; picked for it, so it flatters" if student_id == best_id(table) else ""
     rank = f"rank {row.rank} of {len(table.known('score'))} scored"
-    return {"task score": f"{row.score:.4f} ({score_name or 'proxy task'}, on its train split), {rank}{picked}"}
+    of = ", as a slice of its SuperLM, before it was refined" if refined else ""
+    return {"task score": f"{row.score:.4f} ({score_name or 'proxy task'}, on its train split{of}), {rank}{picked}"}

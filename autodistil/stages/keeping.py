@@ -122,7 +122,7 @@ def cheapest_keeping(
         return similarity.of(run.superlms.of(candidate), candidate.config)
 
     if task is not None:
-        found, measure = _shares_of_score(run, ranked, task), f"{task.data.task.name} score"
+        found, measure = _shares_of_score(run, ranked, task), f"{task.data.task.name} score as a slice of its SuperLM"
     else:
         refined = _refined(run, problem, table, similarity, resume) if run.config.num_finalists else None
         found = _looked_at(ranked.ids, as_slice, refined, asked)

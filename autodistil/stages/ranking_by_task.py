@@ -30,8 +30,10 @@ from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.space.student import Candidate
 from autodistil.stages.certifying import write_certificate
+from autodistil.stages.exporting import exported_weights
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.measured import read_measured
+from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.tasks.batching import TextBatcher
 from autodistil.utils import stop_on_interrupt
@@ -90,6 +92,19 @@ def rank_by_task(run: Run, problem: SearchProblem, table: CandidateTable, task: 
     named = replace(measured, task=task.data.task.name, task_scores=scores.known)  # never beside those of another task
     write_certificate(run.folder.certificate_path, table, named)
     return table
+
+
+def refined_note(run: Run, problem: SearchProblem, table: CandidateTable, task: ProxyTask | None) -> list[str]:
+    """What the best student scores on the task with its refined weights, in words; nothing where it has none."""
+    student_id = best_id(table)
+    candidate, before = problem.candidates[student_id], table[student_id].score
+    weights = exported_weights(run.folder, run.superlms, candidate)
+    if task is None or before is None or not weights.refined:
+        return []
+    after = task.score(_Students(run.inputs.teacher, lambda _: weights.superlm, run.inputs.device).model(candidate))
+    worse = f"; `export --unrefined` writes the one of {before:.4f}" if after < before else ""
+    name = f"{task.data.task.name}, train split"
+    return [f"{name}: {student_id} scores {after:.4f} refined alone, {before:.4f} before{worse}."]
 
 
 def score_of_teacher(run: Run, task: ProxyTask) -> float:

@@ -24,8 +24,8 @@ from autodistil.space.student import Candidate
 from autodistil.tasks.catalogue import SPLITS, Split, TaskData, load_task
 from autodistil.tasks.collection import Collection, find_collection
 from autodistil.utils import Progress, resolve_device, write_text
-from quality_table.corpus import WeightedText, weighted_text
-from quality_table.settings import FINETUNED, Settings, digest, percent
+from quality_table.corpus import WeightedText, short_texts, weighted_text
+from quality_table.settings import FINETUNED, SCORED_PAIRS, Settings, digest, percent
 
 NO_PROXY: Mapping[str, Any] = MappingProxyType({"proxy": "none"})
 """Search options for a search by held-out loss alone: a run remembers the ones it was last searched with."""
@@ -80,7 +80,9 @@ class Bench:
         if self.settings.data is None:
             return None
         with self.progress.track("putting the text together", 0):
-            return weighted_text(self.settings.data / "corpus", self.settings.work / "text", self.settings.text_mb)
+            data, to = self.settings.data, self.settings.work / "text"
+            short = short_texts(data, SCORED_PAIRS) if self.settings.short_texts else ()
+            return weighted_text(data / "corpus", to, self.settings.text_mb, short=short)
 
     @cached_property
     def training(self) -> dict[str, Any]:

@@ -4,6 +4,9 @@ all-MiniLM-L6-v2 is used on general sentences, so encyclopedia, news and balance
 sources of old fiction, abstracts and manuals lightly. Shards are named `<source>-NNN.txt` (`.xz`, `.gz`). Whether a
 document goes in is a function of the seed and its text alone: shards may be cut anew or read in any order, and a
 smaller text is a part of a larger one.
+
+With short texts a quarter of that goes in, and about as many questions, captions, reviews and phrases: the training
+rows of labelled sets without their labels, less what stands word by word in the sets that students are scored on.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
 from autodistil.data.sources import iter_documents
 from autodistil.errors import CorpusError
+from autodistil.tasks.catalogue import TaskData, load_task, task_folders
 from autodistil.utils import atomic_path, write_text
 from quality_table.settings import digest
 
@@ -32,6 +37,14 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
     }
 )
 """Source -> share of its documents; a source that is not named stays out."""
+SHORT, _BESIDE_SHORT = "short texts", 0.25
+"""What they are called as a source, and the share of the others beside them."""
+SHORT_FROM = (
+    "qqp_small", "snli_small", "banking77", "sst2", "sst5", "subj", "mpqa", "wic", "ag_news_small", "cola",
+    "qnli_devsplit", "boolq_devsplit",
+)  # fmt: skip
+"""Sets whose training rows they are."""
+_MOST_OF_A_SET, _CHARACTERS = 15_000, range(16, 400)
 _SHARD = re.compile(r"(.+)-\d+\.txt(\.xz|\.gz|\.zst)?")
 
 
@@ -86,20 +99,64 @@ def find_shards(folder: Path, weights: Mapping[str, float] = WEIGHTS) -> dict[st
     return shards
 
 
+def short_texts(data: Path, scored: Sequence[str]) -> list[str]:
+    """Short texts of a data folder, each once.
+
+    Args:
+        data: a folder of labelled sets; those that it lacks are left out.
+        scored: labelled sets of which no text may be among them.
+    """
+    there = [name for name in SHORT_FROM if task_folders(name, data)]
+    out = {_alike(text) for name in scored for text in _texts(load_task(name, data, ("dev", "test")))}
+    found: dict[str, str] = {}
+    for name in there:
+        texts = {_alike(text): text for text in _texts(load_task(name, data, ("train",))) if len(text) in _CHARACTERS}
+        kept = sorted(texts.keys() - out - found.keys(), key=lambda text: _uniform(0, text))
+        found |= {key: texts[key] for key in kept[:_MOST_OF_A_SET]}
+    return list(found.values())
+
+
+def _texts(data: TaskData) -> Iterator[str]:
+    for split in data.splits.values():
+        yield from (" ".join(text.split()) for texts in (split.text_a, split.text_b or ()) for text in texts)
+
+
+def _alike(text: str) -> str:
+    return text.lower()
+
+
 def weighted_text(
-    folder: Path, to: Path, megabytes: float, seed: int = 0, weights: Mapping[str, float] = WEIGHTS
+    folder: Path,
+    to: Path,
+    megabytes: float,
+    seed: int = 0,
+    weights: Mapping[str, float] = WEIGHTS,
+    short: Sequence[str] = (),
 ) -> WeightedText:
     """The text of `folder` under the weights, at most `megabytes`; made once and kept in the folder `to`.
+
+    Args:
+        folder: of the sources.
+        to: where the text is kept.
+        megabytes: its size at most.
+        seed: decides which documents go in.
+        weights: share of the documents of each source.
+        short: short texts that go in whole, beside a quarter of the others.
 
     Raises:
         CorpusError: none of the sources is there, or a file is damaged.
     """
+    if short:
+        weights = {name: _BESIDE_SHORT * weight for name, weight in weights.items()}
     shards = find_shards(folder, weights)
     sizes = {path.name: path.stat().st_size for paths in shards.values() for path in paths}
-    stem = to / digest([sizes, dict(weights), megabytes, seed])
+    also = [hashlib.sha256("\n".join(short).encode()).hexdigest()] if short else []
+    stem = to / digest([sizes, dict(weights), megabytes, seed, *also])
     path, record = stem.with_suffix(".txt"), stem.with_suffix(".json")
     if not (path.is_file() and record.is_file()):
-        documents = choose(candidates(shards, weights, seed), round(1e6 * megabytes))
+        brief = [Document(SHORT, text, _uniform(seed, text)) for text in short]
+        documents = choose(chain(candidates(shards, weights, seed), brief), round(1e6 * megabytes))
+        documents.sort(key=lambda document: _uniform(seed + 1, document.text)) if short else None
         text = WeightedText(path, _write(path, documents), _bytes_by_source(documents))
         write_text(record, json.dumps({**asdict(text), "path": path.name}, indent=1))
     return WeightedText(**{**json.loads(record.read_text(encoding="utf-8")), "path": path})

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SIMILARITY = ("stsb", "stsb-test", "sts12", "sts13", "sts14", "sts15", "sts16")
+SCORED_PAIRS = ("stsb", "sts12", "sts13", "sts14", "sts15", "sts16")
+SIMILARITY = ("stsb", "stsb-test", *SCORED_PAIRS[1:])
 """Tasks that are scored by the cosine of embeddings, without training; `-test` is the test split where dev is scored
 under the plain name. Recipes are chosen on dev, so it is in no mean."""
 PROBES = ("cr", "subj", "banking77", "ag_news_small")
@@ -42,6 +43,8 @@ class Settings:
     """Learning rate of the hand-made students; that of our recipe unless given."""
     text_mb: float = 48.0
     """Size of the text out of `data`, at most, in 1e6 bytes."""
+    short_texts: bool = False
+    """Half of the texts are short ones of labelled sets, without labels (corpus.py)."""
     proxy: str = "stsb"
     """Labelled task that the row `pick-proxy` searches by (its training split)."""
     seeds: int = 3

@@ -181,7 +181,7 @@ def test_with_a_proxy_task_it_is_a_share_of_the_teachers_score(run_folder, optio
     task = pipeline.open_proxy(run.folder, run.config, run.inputs.teacher)
     theirs = score_of_teacher(run, task)
     assert result.kept.share == pytest.approx(scores[result.best] / theirs)
-    assert result.kept.measure == "stsb score"
+    assert result.kept.measure == "stsb score as a slice of its SuperLM"
     assert math.isfinite(theirs)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -95,6 +96,21 @@ def run(*arguments):
 
 
 # ---- what is scored
+
+
+def test_the_winner_is_refined_and_scored_again_with_what_is_exported(searched, options, tmp_path):
+    folder = shutil.copytree(searched, tmp_path / "run")
+    run = Run.open(folder, {"data": options["data"], "refine_top": 1, "refine_steps": 2})
+    result = pipeline.search(run)
+    task = load_proxy("stsb", Path(options["data"]))
+    encode = folder_encoder(EvaluatedModel.open(str(result.student.path)))
+    score = embedding_similarity(task.data, encode)["spearman"]
+    assert result.table[result.best].refined_loss is not None
+    (note,) = (note for note in result.notes if note.startswith("stsb, train split: "))
+    before = result.table[result.best].score
+    assert f"{result.best} scores {score:.4f} refined alone, {before:.4f} before" in note
+    assert note in result.report.read_text()
+    assert "as a slice of its SuperLM, before it was refined" in (result.student.path / "README.md").read_text()
 
 
 def test_the_run_says_what_ranked_and_the_others_follow(searched):

@@ -152,7 +152,7 @@ class RunConfig:
     train_steps: Annotated[int | None, AtLeast(1)] = None
     """Optimiser steps; 24 unless steps or minutes are given."""
     train_minutes: Annotated[float | None, Above(0), AtMost(MOST_MINUTES)] = None
-    """Time for training, turned into steps by timing the first ones."""
+    """Time for training, that of the best student alone included, turned into steps by timing some."""
     text_unit: Literal["auto", "sequences", "sentences"] = "auto"
     """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""
     batch_size: Annotated[int, AtLeast(1)] = 16
@@ -215,7 +215,7 @@ class RunConfig:
     """Best students of the front that are refined alone and ranked again, 0 for none; the best one unless given or Ray
     trains, and not more where a proxy task ranks."""
     refine_steps: Annotated[int | None, AtLeast(1)] = None
-    """Steps of a refinement; twice `train_steps` unless given (`stages.refining.STEPS_ALONE`)."""
+    """Steps of a refinement; six times `train_steps` unless given (`training.recipe.STEPS_ALONE`)."""
     refine_learning_rate: Annotated[float | None, Above(0)] = None
     """Peak learning rate of a refinement; `learning_rate` unless given, or by the student's width."""
 

@@ -179,7 +179,7 @@ def search(
         task = open_proxy(run.folder, run.config, run.inputs.teacher)
         if asked is not None:
             check_measurable(run, task)
-        train_missing(run, needed, resume)
+        train_missing(run, needed, resume, problem.possible.costliest if run.config.num_finalists else None)
 
         def ranked(costed: SearchProblem) -> CandidateTable:
             return rank_by_task(run, costed, run_search(run, costed), task)

@@ -26,7 +26,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         ),
         "space": ("NAME|FILE", "Search space: a shipped name, a YAML file, or auto."),
         "train_steps": ("N", "Optimiser steps [default: 24, a look; 120 and more for a student to ship]."),
-        "train_minutes": ("M", "Time for training instead of steps."),
+        "train_minutes": ("M", "Time for training, alone too, instead of steps."),
     },
     "Search": {
         "sampler": ("NAME", "auto, exhaustive, gp, nsga2, tpe or random."),
@@ -68,7 +68,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "K",
             "Distil the K best of the front alone and rank them again [default: 1; 0 on Ray].",
         ),
-        "refine_steps": ("N", "Steps alone [default: twice those of the training]."),
+        "refine_steps": ("N", "Steps alone [default: six times those of the training]."),
     },
     "Machine": {
         "threads": ("N", "CPU threads [default: all that it may use]."),

@@ -20,7 +20,7 @@ def refine(
     pick: Pick = "best",
     options: dict[str, Any],
     steps: Annotated[
-        int | None, typer.Option(help="Steps alone [default: twice those of the training].", metavar="N")
+        int | None, typer.Option(help="Steps alone [default: six times those of the training].", metavar="N")
     ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak learning rate [default: as of the training].", metavar="X")

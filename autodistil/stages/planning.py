@@ -204,7 +204,9 @@ def _steps(run: Run, trial: Trial) -> tuple[int, str]:
     if steps is not None:
         return steps, "those of the run" if "train_steps" in run.folder.resolved() else "as given"
     if minutes is not None and trial.step_times is not None:
-        return trial.step_times.steps_in(60 * minutes), f"what fits into {minutes:g} minutes"
+        config = run.config
+        steps = trial.step_times.steps_in(60 * minutes, trial.alone_times, config.num_finalists, config.refine_steps)
+        return steps, f"what fits into {minutes:g} minutes"
     return DEFAULT_STEPS, "the default"
 
 

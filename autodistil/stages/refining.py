@@ -28,13 +28,8 @@ from autodistil.stages.training import check_interrupted, recipe_of, train_kept,
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.checkpoint import save_weights
-from autodistil.training.recipe import Recipe
+from autodistil.training.recipe import Recipe, steps_alone
 from autodistil.training.trainer import SuperLMTrainer
-
-STEPS_ALONE = 6
-"""Steps alone for each one of the SuperLM. With one student a step they take less to a third more than its multiply-
-adds, and are what brings most: of a student of 20 % of the teacher's FLOPs 720 beside 240 brought 0.8 points of STS-B
-test, 1.3 of the STS mean and 3.4 of retrieval (LOG.md)."""
 
 
 @dataclass
@@ -169,6 +164,6 @@ def rank_refined(inputs: RunInputs, table: CandidateTable) -> CandidateTable:
 
 def refining_recipe(config: RunConfig, resolved: Mapping[str, Any]) -> Recipe:
     """The recipe of the run's SuperLMs but for the number of steps, and the peak learning rate where one is given."""
-    steps = config.refine_steps or STEPS_ALONE * resolved["train_steps"]
+    steps = steps_alone(config.refine_steps, resolved["train_steps"])
     rate = config.refine_learning_rate or config.learning_rate
     return replace(recipe_of(config, steps), learning_rate=rate)

@@ -31,11 +31,12 @@ from autodistil.run.superlms import SuperLMs
 from autodistil.run.tracking import GuardedTracker
 from autodistil.space.files import shipped_spaces
 from autodistil.space.space import SubSpace
+from autodistil.space.student import Candidate
 from autodistil.stages.fitting import fitted_start
 from autodistil.stages.training_length import StepClock, StepTimes, text_notes
 from autodistil.training.checkpoint import CHECKPOINT, WEIGHTS, restore_checkpoint, save_checkpoint, steps_saved
 from autodistil.training.metrics import MetricsLog
-from autodistil.training.recipe import Recipe
+from autodistil.training.recipe import Recipe, steps_alone
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
 from autodistil.training.trainer import train as train_superlms
 from autodistil.training.workers import check_batch
@@ -53,10 +54,16 @@ _SPACE = "space.yaml"
 Named = TypeVar("Named", SubSpace, SuperLMTrainer)
 
 
-def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> None:
+def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool, refined: Candidate | None = None) -> None:
     """Train those of `sub_spaces` that are not trained yet, side by side.
 
     Those that an assistant teaches come after it; it is trained first, whether it is one of them or not.
+
+    Args:
+        run: the run.
+        sub_spaces: what is needed.
+        resume: go on with an interrupted training.
+        refined: a student like those that will be refined, for whom the run's minutes are to leave time; None for none.
     """
     folder, superlms = run.folder, run.superlms
     sub_spaces = superlms.with_assistant(sub_spaces)
@@ -69,7 +76,7 @@ def train_missing(run: Run, sub_spaces: Sequence[SubSpace], resume: bool) -> Non
         return
     another = ", or give another --run folder"
     check_interrupted(folder, [sub.name for sub in missing], folder.superlm_folder, resume, otherwise=another)
-    recipe = _recipe(run.inputs, superlms, missing)
+    recipe = _recipe(run.inputs, superlms, missing, refined)
     run.inputs.write_trained_on([sub.name for sub in missing])
     _begin(run, missing, recipe)
     if run.config.workers:
@@ -183,14 +190,14 @@ def saying_what_is_kept(names: Sequence[str], folder_of: Callable[[str], Path]) 
         raise DivergedError(f"{error}; {f'kept: {kept}' if kept else 'no checkpoint was saved before'}") from error
 
 
-def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace]) -> Recipe:
+def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], refined: Candidate | None) -> Recipe:
     """The training recipe; its steps are decided once and recorded."""
     config = inputs.config
     steps = known_steps(inputs)
     text = inputs.training_text  # refuses another text before the record would name it
     if steps is None and config.train_minutes is not None:
         inputs.write_record()  # timing leaves files in the folder, which is a run's from here on
-        steps = _steps_in(inputs, superlms, missing, config.train_minutes * 60)
+        steps = _steps_in(inputs, superlms, missing, refined, config.train_minutes * 60)
     recipe = recipe_of(config, steps or DEFAULT_STEPS)
     inputs.write_record(
         train_steps=recipe.steps,
@@ -222,12 +229,22 @@ def recipe_of(config: RunConfig, steps: int) -> Recipe:
     return Recipe(steps, **{name: getattr(config, name) for name in Recipe.__dataclass_fields__ if name != "steps"})
 
 
-def _steps_in(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], seconds: float) -> int:
+def _steps_in(
+    inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], refined: Candidate | None, seconds: float
+) -> int:
     """How many steps fit into a time, by timing some on SuperLMs that are thrown away."""
+    config = inputs.config
     trainers = trial_trainers(inputs, (superlms.new(sub) for sub in missing))
-    times = time_steps(inputs, superlms, trainers, 0.03 * seconds)
-    steps = times.steps_in(seconds)
-    inputs.progress.say(f"a step takes {times.each:.2f} s: {steps} steps in {seconds / 60:g} minutes")
+    times, alone = time_steps(inputs, superlms, trainers, 0.03 * seconds), None
+    if refined is not None:
+        made = {trainer.name: trainer.superlm for trainer in trainers}
+        superlm = made[refined.sub_space] if refined.sub_space in made else superlms.of(refined)
+        alone = time_steps(
+            inputs, superlms, trial_trainers(inputs, [superlm.alone(refined.config, refined.id)]), 0.03 * seconds
+        )
+    steps = times.steps_in(seconds, alone, config.num_finalists, config.refine_steps)
+    more = "" if alone is None else f" and {steps_alone(config.refine_steps, steps)} alone ({alone.each:.2f} s)"
+    inputs.progress.say(f"a step takes {times.each:.2f} s: {steps} steps{more} in {seconds / 60:g} minutes")
     return steps
 
 

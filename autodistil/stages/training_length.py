@@ -11,6 +11,7 @@ from typing import Any
 from autodistil.data.texts import RunSamples
 from autodistil.run.folder import RunFolder
 from autodistil.training.metrics import read_metrics, training_seconds
+from autodistil.training.recipe import steps_alone
 from autodistil.training.trainer import StepMetrics
 from autodistil.utils import Progress
 
@@ -64,9 +65,22 @@ class StepTimes:
         """Seconds of a step."""
         return mean(self.tried[1:])
 
-    def steps_in(self, seconds: float) -> int:
-        """Steps that fit into what trying them left of a time; one at least."""
-        return max(1, int((seconds - sum(self.tried)) / self.each))
+    def steps_in(
+        self, seconds: float, alone: StepTimes | None = None, finalists: int = 0, asked: int | None = None
+    ) -> int:
+        """Steps that fit into what trying them left of a time, those of a refinement beside them; one at least.
+
+        Args:
+            seconds: the time.
+            alone: of a student alone; None where none is refined.
+            finalists: students that are refined.
+            asked: steps of a refinement, where they are given.
+        """
+        left, each = seconds - sum(self.tried), self.each
+        if alone is not None:
+            left -= sum(alone.tried) + finalists * alone.each * (asked or 0)
+            each += finalists * alone.each * steps_alone(None, 1) * (asked is None)
+        return max(1, int(left / each))
 
 
 def duration(seconds: float) -> str:

@@ -84,7 +84,7 @@ class Trial:
         """What refines the costliest student, as the best is among those; None where none is refined."""
         if not self.run.config.num_finalists:
             return None
-        candidate = self.problem.candidates[self.by_cost[-1]]
+        candidate = self.problem.costliest
         superlm = self._superlm_of(candidate).alone(candidate.config, candidate.id)
         return trial_trainers(self.run.inputs, [superlm])[0]
 

@@ -85,6 +85,11 @@ class SearchProblem:
         """Which students meet every budget and save something of the teacher's costs, by id."""
         return self._within & ~self._within.index.isin(self.no_gain)
 
+    @property
+    def costliest(self) -> Candidate:
+        """The feasible student of the most FLOPs, as the best is among these; there is one."""
+        return self.candidates[str(self.table.loc[self.feasible, "flops"].idxmax())]
+
     @cached_property
     def _within(self) -> pd.Series:
         return (self.excess <= 0).all(axis=1) & ~self.excess.index.isin(list(self.excluded))

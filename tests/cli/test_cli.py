@@ -245,6 +245,15 @@ def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):
     assert max(row["step"] for row in rows) == steps >= 1
 
 
+def test_minutes_of_a_search_leave_time_for_the_best_student_alone(tmp_path, teacher_dir, corpus, capsys):
+    command = ["search", "--budget", "4MFLOPs", "--run", tmp_path / "run", *inputs(teacher_dir, corpus)]
+    assert run(*command, "--batch-size", "4", "--seq-len", "32", "--train-minutes", "0.005") == 0
+    steps, alone = map(int, re.search(r": (\d+) steps and (\d+) alone \(", capsys.readouterr().out).groups())
+    assert alone == 6 * steps
+    (settings,) = (tmp_path / "run" / "refined").glob("*/settings.json")
+    assert json.loads(settings.read_text())["steps"] == alone
+
+
 def test_a_loose_budget_is_said(searched, capsys):
     assert run("search", "--budget", "5GFLOPs", "--run", searched) == 0
     assert "does not bind" in capsys.readouterr().out

@@ -161,9 +161,14 @@ def test_memory_is_what_training_holds_at_once(searched, options, tmp_path):
 def test_minutes_become_steps(options, tmp_path, monkeypatch):
     times = StepTimes([9.0, 1.0, 2.0])
     assert (times.each, times.steps_in(60), times.steps_in(1)) == (1.5, 32, 1)
+    alone = StepTimes([2.0, 0.5])
+    assert times.steps_in(60, alone, 1) == int((60 - 12 - 2.5) / (1.5 + 6 * 0.5))
+    assert times.steps_in(60, alone, 2, 10) == int((60 - 12 - 2.5 - 2 * 10 * 0.5) / 1.5)
     monkeypatch.setattr(trying, "time_steps", lambda *_: times)
     plan = pipeline.plan(opened(tmp_path / "run", options, TIGHT, train_steps=None, train_minutes=1))
-    assert (plan.steps, plan.steps_from, plan.training) == (32, "what fits into 1 minutes", Work(32, 1.5))
+    assert (plan.steps, plan.steps_from, plan.training) == (22, "what fits into 1 minutes", Work(22, 1.5))
+    whole = pipeline.plan(opened(tmp_path / "run", options, TIGHT, train_steps=None, train_minutes=1, refine_top=0))
+    assert whole.steps == 32
     assert not (tmp_path / "run").exists()
 
 

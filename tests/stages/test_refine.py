@@ -20,10 +20,11 @@ from autodistil.run.kept import read_refinements, write_refinement
 from autodistil.run.run import Run
 from autodistil.stages.costing import search_problem
 from autodistil.stages.fitting import fitted_student
-from autodistil.stages.refining import STEPS_ALONE, refining_recipe
+from autodistil.stages.refining import refining_recipe
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.pick import best_id
 from autodistil.training.checkpoint import load_weights, save_checkpoint, save_weights
+from autodistil.training.recipe import STEPS_ALONE
 from autodistil.training.trainer import SuperLMTrainer, train
 
 pytestmark = pytest.mark.usefixtures("no_picture")

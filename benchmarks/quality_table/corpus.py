@@ -106,7 +106,9 @@ def short_texts(data: Path, scored: Sequence[str]) -> list[str]:
         data: a folder of labelled sets; those that it lacks are left out.
         scored: labelled sets of which no text may be among them.
     """
-    there = [name for name in SHORT_FROM if task_folders(name, data)]
+    there = [
+        name for name in SHORT_FROM if any((folder / "train.tsv").is_file() for folder in task_folders(name, data))
+    ]
     out = {_alike(text) for name in scored for text in _texts(load_task(name, data, ("dev", "test")))}
     found: dict[str, str] = {}
     for name in there:

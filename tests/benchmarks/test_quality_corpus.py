@@ -3,7 +3,7 @@
 import lzma
 
 import pytest
-from quality_table.corpus import find_shards, weighted_text
+from quality_table.corpus import find_shards, short_texts, weighted_text
 
 from autodistil.errors import CorpusError
 
@@ -57,3 +57,27 @@ def test_it_is_made_once_and_depends_on_the_text_and_the_seed_alone(folder, tmp_
 def test_a_folder_without_the_sources_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="holds no text of the benchmark; allowed: files <source>"):
         find_shards(tmp_path)
+
+
+def test_short_texts_are_those_of_training_rows_less_what_is_scored(folder, tmp_path):
+    def write(name, split, texts):
+        path = tmp_path / "extra" / name / f"{split}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text_a\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(texts)))
+
+    write(
+        "subj",
+        "train",
+        ["A sentence about a river", "a SENTENCE about a river", "short", "x" * 400, "Scored in a test"],
+    )
+    write("mpqa", "train", ["a sentence about a river", "Another one about a road"])
+    write("mpqa", "dev", ["A text of a dev split, not to be read"])
+    write("scored", "test", ["scored in a test", "whatever else there is"])
+    found = short_texts(tmp_path, ["scored"])
+    assert sorted(text.lower() for text in found) == ["a sentence about a river", "another one about a road"]
+    plain = weighted_text(folder, tmp_path / "to", 10, weights=WEIGHTS)
+    mixed = weighted_text(folder, tmp_path / "to", 10, weights=WEIGHTS, short=found)
+    assert set(found) < set(documents(mixed))
+    assert 60 < sum("source whole" in document for document in documents(mixed)) < 140
+    assert set(documents(mixed)) - set(found) < set(documents(plain))
+    assert weighted_text(folder, tmp_path / "to", 10, weights=WEIGHTS).content == plain.content

@@ -135,6 +135,7 @@ def test_a_second_search_trains_and_scores_nothing_again(searched, capsys):
         "budgets",
         "teacher",
         "agreement",
+        "kept",
         "speeds",
         "best",
         "half",
@@ -377,7 +378,7 @@ def test_what_evaluate_finds_of_a_student_stands_in_the_report_at_once(searched,
     folder = shutil.copytree(searched, tmp_path / "run")
     data = write_task("extra/mine", train=[(f"a {word} day", str(word == "good")) for word in ("good", "bad")] * 8)
     write_task("extra/mine", dev=[("a good day", "True"), ("a bad day", "False")])
-    (student,) = (folder / "students").iterdir()
+    student = next((folder / "students").iterdir())
     assert run("evaluate", student, "--task", "mine", "--data", data, "--threads", 1) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {folder / 'report.html'}"
     assert ">mine, dev<" in (folder / "report.html").read_text()

@@ -2,8 +2,8 @@
 
 The score is that of the proxy task, where there is one, else the agreement of embeddings (RSA; the teacher's own is 1).
 Students are looked at from the cheapest up, those of which no cheaper one is ranked higher. Where a search refines its
-pick, those in question are refined as well: that closes a part of what a student lacks, so the next one to refine is
-the cheapest that would keep enough if as much of the gap closed.
+pick, those in question are refined as well: first the cheapest that keeps enough as a slice, then between one that
+keeps too little and one that keeps enough, where the share would be met if it went with the logarithm of FLOPs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from autodistil.student_search.problem import SearchProblem
 
 KEEP = "keep"
 """Key of what `run.yaml` says about the share that the last search was asked to keep."""
-MOST_REFINED = 3
+MOST_REFINED = 4
 """Students refined on the way at most."""
 _STEP = 1e4
 """FLOPs to which the budget is rounded up."""
@@ -125,7 +125,7 @@ def cheapest_keeping(
         found, measure = _shares_of_score(run, ranked, task), f"{task.data.task.name} score as a slice of its SuperLM"
     else:
         refined = _refined(run, problem, table, similarity, resume) if run.config.num_finalists else None
-        found = _looked_at(ranked.ids, as_slice, refined, asked)
+        found = _looked_at(ranked.known("flops"), as_slice, refined, asked)
         measure = f"agreement of embeddings (RSA, {similarity.texts} held-out texts)"
     holding = [student for student in ranked.ids if student in found and found[student].value >= asked]
     if not holding:
@@ -138,29 +138,50 @@ def cheapest_keeping(
 
 
 def _looked_at(
-    ladder: list[str], as_slice: Callable[[str], Rsa], refined: Callable[[str], Rsa] | None, asked: float
+    ladder: Mapping[str, float], as_slice: Callable[[str], Rsa], refined: Callable[[str], Rsa] | None, asked: float
 ) -> dict[str, Rsa]:
     """What students keep, of those that had to be looked at: as slices, or refined where `refined` does that.
 
     Args:
-        ladder: ids, cheapest first, each ranked higher than all before it.
+        ladder: FLOPs by id, cheapest first, each ranked higher than all before it.
         as_slice: what a student keeps as a slice of its SuperLM.
         refined: refines a student; what it keeps then.
         asked: the share to keep.
     """
+    ids = list(ladder)
+    enough = next((rung for rung, one in enumerate(ids) if as_slice(one).value >= asked), len(ids) - 1)
     if refined is None:
-        enough = next((rung for rung, one in enumerate(ladder) if as_slice(one).value >= asked), len(ladder) - 1)
-        return {one: as_slice(one) for one in ladder[: enough + 1]}
-    found: dict[str, Rsa] = {}
-    left = 1.0  # of what a slice lacks, the part that refining leaves
+        return {one: as_slice(one) for one in ids[: enough + 1]}
+    found, rung = {ids[enough]: refined(ids[enough])}, enough
     while len(found) < MOST_REFINED:
-        promising = [one for one in ladder if 1 - left * (1 - as_slice(one).value) >= asked]
-        student = promising[0] if promising else ladder[-1]
-        if student in found:
+        high = min((r for r, one in enumerate(ids) if one in found and found[one].value >= asked), default=len(ids))
+        low = max((r for r, one in enumerate(ids[:high]) if one in found), default=-1)
+        if high - low < 2:
             break
-        found[student] = refined(student)
-        left = (1 - found[student].value) / max(1 - as_slice(student).value, 1e-9)
+        rung = _between(
+            list(ladder.values()), [found[one].value if one in found else None for one in ids], low, high, asked
+        )
+        found[ids[rung]] = refined(ids[rung])
     return found
+
+
+def _between(flops: list[float], shares: list[float | None], low: int, high: int, asked: float) -> int:
+    """The rung to look at: where the share would be the one asked for, if it went with the logarithm of FLOPs.
+
+    Args:
+        flops: of the rungs, cheapest first.
+        shares: what they keep, as far as looked at.
+        low: the costliest rung below `high` that keeps too little; -1: none is known.
+        high: the cheapest that keeps enough; the number of rungs: none is known.
+        asked: the share to keep.
+    """
+    if high == len(flops):
+        return high - 1
+    above, below = shares[high], shares[low] if low >= 0 else None
+    part = 0.5 if above is None or below is None else (asked - below) / max(above - below, 1e-9)
+    first = flops[low] if low >= 0 else min(flops[0], flops[high] / 4)
+    wanted = first * (flops[high] / first) ** part
+    return next((rung for rung in range(low + 1, high) if flops[rung] >= wanted), high - 1)
 
 
 def _refined(

@@ -86,27 +86,36 @@ def test_a_percentage_without_its_sign_is_put_right():
 
 @given(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=12), st.floats(0.05, 0.95))
 def test_slices_are_looked_at_from_the_cheapest_to_the_first_that_keeps_enough(shares, asked):
-    ladder = [str(rung) for rung in range(len(shares))]
+    ladder = {str(rung): 2.0**rung for rung in range(len(shares))}
     found = _looked_at(ladder, lambda one: Rsa(shares[int(one)], 0.0), None, asked)
     holding = [one for one in ladder if shares[int(one)] >= asked]
     assert [one for one in found if found[one].value >= asked] == holding[:1]
-    assert list(found) == ladder[: len(found)]
+    assert list(found) == list(ladder)[: len(found)]
 
 
 @given(
-    st.lists(st.floats(0.01, 0.99), min_size=1, max_size=12, unique=True).map(sorted),
+    st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.0, 1.0), st.floats(1, 100)), min_size=1, max_size=20),
     st.floats(0.05, 0.95),
-    st.floats(0.0, 1.0),
 )
-def test_where_refining_closes_the_same_part_of_every_gap_the_cheapest_is_found(shares, asked, left):
-    ladder = [str(rung) for rung in range(len(shares))]
-    after = [1 - left * (1 - share) for share in shares]
-    found = _looked_at(ladder, lambda one: Rsa(shares[int(one)], 0.0), lambda one: Rsa(after[int(one)], 0.0), asked)
-    assert len(found) <= MOST_REFINED
-    safely = [one for one in ladder if after[int(one)] >= asked + 1e-9]
-    holding = [one for one in found if found[one].value >= asked]
-    if safely:
-        assert min(map(int, holding)) <= int(safely[0])
+def test_refined_students_close_in_on_the_cheapest_that_keeps_enough(rungs, asked):
+    """Whatever refining does to a slice, as long as the costlier student keeps more."""
+    shares, left, flops = zip(*rungs, strict=True)
+    before, ladder = sorted(shares), dict(zip(map(str, range(len(flops))), sorted(flops), strict=True))
+    after = sorted(1 - part * (1 - share) for part, share in zip(left, before, strict=True))
+    looked: list[str] = []
+
+    def refined(one):
+        assert one not in looked
+        looked.append(one)
+        return Rsa(after[int(one)], 0.0)
+
+    found = _looked_at(ladder, lambda one: Rsa(before[int(one)], 0.0), refined, asked)
+    assert list(found) == looked
+    assert len(looked) <= MOST_REFINED
+    holding = [int(one) for one in looked if found[one].value >= asked]
+    assert bool(holding) == (after[-1] >= asked)
+    if holding and len(looked) < MOST_REFINED:
+        assert min(holding) == next(rung for rung, share in enumerate(after) if share >= asked)
 
 
 # ---- the search

@@ -209,7 +209,9 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     if found is not None:
         before += f"; the untrained slice {found.untrained_loss:.4f}"
         if found.rsa is not None:
-            near = [KeyFigure("Agreement with the teacher", found.rsa_words, f"RSA; {', '.join(found.references)}")]
+            error = "" if found.rsa_error is None else f" ± {found.rsa_error:.4f}"
+            note = f"RSA{error}; {', '.join(found.references)}"
+            near = [KeyFigure("Agreement with the teacher", f"{found.rsa:.4f}", note)]
     loss = KeyFigure("Held-out loss", f"{best.exported_loss:.4f}", f"{data.objective}{before}")
     timed = data.speeds.get(best.id)
     speed = [] if timed is None else [KeyFigure("As fast as the teacher", timed.factor, timed.milliseconds)]

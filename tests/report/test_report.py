@@ -169,7 +169,7 @@ def test_the_best_student_stands_beside_the_teacher_and_its_untrained_slice(usua
     assert figures["Held-out loss"].note == "relation-kl; the untrained slice 1.5000"
     cut = replace(found, rsa_error=0.01, cut_layers=1, cut_rsa=0.8)
     (near,) = (one for one in key_figures(replace(usual, agreement=cut)) if one.label == "Agreement with the teacher")
-    assert astuple(near)[1:] == ("0.9500 ± 0.0100", "RSA; untrained slice 0.9100, teacher cut to 1 layer 0.8000")
+    assert astuple(near)[1:] == ("0.9500", "RSA ± 0.0100; untrained slice 0.9100, teacher cut to 1 layer 0.8000")
     beside, what = sentences(data)[:2]
     assert re.fullmatch(r"Beside all-MiniLM-L6-v2 it has \d+ % of its FLOPs, \d+ % of its parameters\.", beside)
     assert "all pairs of 256 held-out texts" in what

@@ -152,7 +152,7 @@ def _looked_at(
     enough = next((rung for rung, one in enumerate(ids) if as_slice(one).value >= asked), len(ids) - 1)
     if refined is None:
         return {one: as_slice(one) for one in ids[: enough + 1]}
-    found, rung = {ids[enough]: refined(ids[enough])}, enough
+    found = {ids[enough]: refined(ids[enough])}
     while len(found) < MOST_REFINED:
         high = min((r for r, one in enumerate(ids) if one in found and found[one].value >= asked), default=len(ids))
         low = max((r for r, one in enumerate(ids[:high]) if one in found), default=-1)

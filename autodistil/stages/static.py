@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
@@ -69,8 +68,7 @@ def add_static(run: Run) -> StaticModel:
     order = np.concatenate(heldout.rows)
     ours = np.asarray(model.encode(_read(run, inputs.heldout_texts[order]), use_multiprocessing=False))
     found = rsa_between(ours, teacher_embeddings(heldout))
-    error = 0.0 if math.isnan(found.error) else found.error
-    static = StaticModel(ours.shape[1], model.embedding.nbytes / 1e6, found.value, error, len(order))
+    static = StaticModel(ours.shape[1], model.embedding.nbytes / 1e6, found.value, found.error, len(order))
     write_text(run.folder.static_path, json.dumps(asdict(static), indent=1) + "\n")
     return static
 

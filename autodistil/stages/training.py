@@ -237,11 +237,7 @@ def _steps_in(
     trainers = trial_trainers(inputs, (superlms.new(sub) for sub in missing))
     times, alone = time_steps(inputs, superlms, trainers, 0.03 * seconds), None
     if refined is not None:
-        made = {trainer.name: trainer.superlm for trainer in trainers}
-        superlm = made[refined.sub_space] if refined.sub_space in made else superlms.of(refined)
-        alone = time_steps(
-            inputs, superlms, trial_trainers(inputs, [superlm.alone(refined.config, refined.id)]), 0.03 * seconds
-        )
+        alone = time_steps(inputs, superlms, [trial_alone(inputs, superlms, trainers, refined)], 0.03 * seconds)
     steps = times.steps_in(seconds, alone, config.num_finalists, config.refine_steps)
     more = "" if alone is None else f" and {steps_alone(config.refine_steps, steps)} alone ({alone.each:.2f} s)"
     inputs.progress.say(f"a step takes {times.each:.2f} s: {steps} steps{more} in {seconds / 60:g} minutes")
@@ -252,6 +248,15 @@ def trial_trainers(inputs: RunInputs, superlms: Iterable[SuperLM]) -> list[Super
     """What trains SuperLMs that are thrown away."""
     recipe = recipe_of(inputs.config, _UNBOUNDED)
     return [trainer_of(inputs, superlm, recipe) for superlm in superlms]
+
+
+def trial_alone(
+    inputs: RunInputs, superlms: SuperLMs, trainers: Iterable[SuperLMTrainer], candidate: Candidate
+) -> SuperLMTrainer:
+    """What trains a student alone that is thrown away, out of a SuperLM of `trainers`, or its trained one."""
+    made = {trainer.name: trainer.superlm for trainer in trainers}
+    superlm = made[candidate.sub_space] if candidate.sub_space in made else superlms.of(candidate)
+    return trial_trainers(inputs, [superlm.alone(candidate.config, candidate.id)])[0]
 
 
 def time_steps(inputs: RunInputs, superlms: SuperLMs, trainers: Sequence[SuperLMTrainer], patience: float) -> StepTimes:

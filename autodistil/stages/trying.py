@@ -17,7 +17,7 @@ from autodistil.run.run import Run
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
 from autodistil.stages.searching import needed_sub_spaces
-from autodistil.stages.training import num_parameters, time_steps, trial_trainers
+from autodistil.stages.training import num_parameters, time_steps, trial_alone, trial_trainers
 from autodistil.stages.training_length import StepTimes
 from autodistil.student_search.problem import SearchProblem
 from autodistil.training.checkpoint import checkpoint_tensors
@@ -84,9 +84,7 @@ class Trial:
         """What refines the costliest student, as the best is among those; None where none is refined."""
         if not self.run.config.num_finalists:
             return None
-        candidate = self.problem.costliest
-        superlm = self._superlm_of(candidate).alone(candidate.config, candidate.id)
-        return trial_trainers(self.run.inputs, [superlm])[0]
+        return trial_alone(self.run.inputs, self.run.superlms, self.trainers.values(), self.problem.costliest)
 
     @cached_property
     def alone_times(self) -> StepTimes | None:

@@ -158,7 +158,8 @@ def weighted_text(
     if not (path.is_file() and record.is_file()):
         brief = [Document(SHORT, text, _uniform(seed, text)) for text in short]
         documents = choose(chain(candidates(shards, weights, seed), brief), round(1e6 * megabytes))
-        documents.sort(key=lambda document: _uniform(seed + 1, document.text)) if short else None
+        if short:
+            documents.sort(key=lambda document: _uniform(seed + 1, document.text))
         text = WeightedText(path, _write(path, documents), _bytes_by_source(documents))
         write_text(record, json.dumps({**asdict(text), "path": path.name}, indent=1))
     return WeightedText(**{**json.loads(record.read_text(encoding="utf-8")), "path": path})

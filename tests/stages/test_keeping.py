@@ -44,22 +44,27 @@ def options(tmp_path_factory, quickstart_teacher_dir):
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory, options):
-    """A run that was searched under a wide budget, so that everything is trained."""
+def searched(tmp_path_factory, options):
+    """A run that was searched under a wide budget, and what every student of the front of loss and FLOPs keeps as a
+    slice, cheapest first: looked at before another search changes the budgets of the run."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.search(Run.open(folder, options, {"budgets": ["1GFLOPs"]}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shares(run_folder):
-    """What every student of the front of loss and FLOPs keeps as a slice, cheapest first."""
-    run = Run.open(run_folder, {})
+    run = Run.open(folder, options, {"budgets": ["1GFLOPs"]})
+    pipeline.search(run)
     problem, table = last_search(run.inputs)
     similarity = Similarity(run)
     candidates = [problem.candidates[student] for student in table.within_budgets.staircase("flops").ids]
     assert len(candidates) > 2
-    return {one.id: similarity.of(run.superlms.of(one), one.config).value for one in candidates}
+    return folder, {one.id: similarity.of(run.superlms.of(one), one.config).value for one in candidates}
+
+
+@pytest.fixture(scope="module")
+def run_folder(searched):
+    return searched[0]
+
+
+@pytest.fixture(scope="module")
+def shares(searched):
+    return searched[1]
 
 
 # ---- what is asked for
@@ -209,6 +214,7 @@ def test_a_teacher_without_embeddings_asks_for_a_task(tmp_path, quickstart_teach
     with pytest.raises(BudgetError, match=r"gives no embeddings .* --proxy TASK$"):
         pipeline.search(Run.open(tmp_path / "run", options), keep="97%")
     assert not (tmp_path / "run" / "superlm").exists()
+    capsys.readouterr()  # bars of libraries, where no command has silenced them yet
     assert run("search", "--keep", "150%", "--run", tmp_path / "other") == 2
     assert "keep: got '150%'; allowed:" in one_line(capsys)
 

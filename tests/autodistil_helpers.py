@@ -26,6 +26,7 @@ from autodistil.models.teacher import as_teacher
 from autodistil.objectives.objective import Objective, parse_objective
 from autodistil.objectives.term import TermOptions
 from autodistil.space.space import SubSpace
+from autodistil.space.student import LayerSizes, StudentConfig
 from autodistil.training.recipe import Recipe
 
 RECIPE = Recipe(
@@ -124,6 +125,14 @@ def small_space(teacher, name="small"):
     """Narrow, shallow and full-size students, with heads cut too."""
     attention = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (8, 16)}
     return SubSpace(name, {"num_layers": (2, 3, 4), **attention, "mlp_ratio": (1.0, 2.0)})
+
+
+def uneven_students(teacher):
+    """Students of a small teacher whose layers have sizes of their own, where its family has such."""
+    layers = [LayerSizes(0, 128), LayerSizes(2, 64), LayerSizes(4, 0), LayerSizes(2, 128)]
+    few = [LayerSizes(2, 32), LayerSizes(0, 0), LayerSizes(0, 0), LayerSizes(2, 64)]
+    known = teacher.family.own_config is not None
+    return [StudentConfig.of_layers(sizes, hidden_size=32, head_size=16) for sizes in (layers, few) if known]
 
 
 def objective_of(text, relation_heads=4, pooling="mean"):

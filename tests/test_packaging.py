@@ -22,7 +22,7 @@ IN_THE_WHEEL = {
     "autodistil/report/templates/compare.html",
     "autodistil/report/templates/page.css",
     "autodistil/report/templates/choose.js",
-    "autodistil/models/architectures/modeling_wide_bert.py",
+    "autodistil/models/architectures/modeling_per_layer.py",
     "autodistil/search_spaces/minilm-l6-h384.yaml",
 }
 IN_THE_SDIST = IN_THE_WHEEL - {"autodistil/search_spaces/minilm-l6-h384.yaml"} | {

@@ -4,10 +4,12 @@ With S tokens, L layers, hidden size H, attention width W = heads x head size, i
 
     FLOPs = L (S (2 H W + 2 H W / G + M H F) + 2 S^2 W + 10 S H) + 5 S E  [+ S E H if factorised]  [+ H^2 with a pooler]
 
-with M = 2 matrices in the FFN, or 3 where it is gated, and G query heads that share one head of keys and values;
-counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per element of a LayerNorm (an RMSNorm is free
-in Hugging Face models, which write it out); biases, softmax, GELU and rotary positions are free; the pooler sees one
-token. Masked scores count like others: a layer of local or causal attention costs what a global one does.
+with M = 2 matrices in the FFN, or 3 where it is gated, and G query heads that share one head of keys and values. All of
+it is linear in W and F: where layers have sizes of their own, their sums stand for L W and L F, and 5 S H counts once
+for each block that is there. It is counted as fvcore does: multiply-adds of matrix products, batch 1, plus 5 per
+element of a LayerNorm (an RMSNorm is free in Hugging Face models, which write it out); biases, softmax, GELU and rotary
+positions are free; the pooler sees one token. Masked scores count like others: a layer of local or causal attention
+costs what a global one does.
 
 A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the
 next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,8 +39,10 @@ from autodistil.space.axes import axis_of
 from autodistil.space.axes.embedding import EMBEDDING_SIZE
 from autodistil.space.axes.vocabulary import VOCAB_SIZE
 from autodistil.space.shape import EncoderShape, LayerTerms
-from autodistil.space.student import DIMENSIONS, SIZES, Candidate, StudentConfig
+from autodistil.space.student import DIMENSIONS, SIZES, Candidate, StudentConfig, layers_text
 
+LAYERS = "layers"
+"""Column of the cost table with the sizes of layers, of students whose layers differ."""
 COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
 """Columns of the cost table that are costs."""
 
@@ -67,28 +71,41 @@ class SizeColumns(NamedTuple):
     head_size: Ints
     intermediate: Ints
     width: Ints
+    """Like heads and intermediate size, of the widest layer."""
+    attentions: Ints
+    """Layers with attention."""
+    ffns: Ints
+    """Layers with an FFN."""
+    all_heads: Ints
+    all_intermediate: Ints
+    """Like all heads, of all layers together."""
     vocabulary: Ints
     embedding: Ints
     factorised: NDArray[np.bool_]
     pooler: NDArray[np.bool_]
 
-    def layer_weights(self, terms: LayerTerms) -> Ints:
-        """Matrix entries of one layer: Q, K, V, output, and those of the FFN."""
-        attention = 2 * (self.width + self.kv_width(terms))
-        return self.hidden * (attention + terms.ffn_matrices * self.intermediate)
+    @property
+    def all_width(self) -> Ints:
+        """Attention widths of all layers together."""
+        return self.all_heads * self.head_size
 
-    def kv_width(self, terms: LayerTerms) -> Ints:
-        """Width of keys, and of values."""
-        return self.width // terms.queries_per_kv
+    def layer_weights(self, terms: LayerTerms) -> Ints:
+        """Matrix entries of all layers: Q, K, V, output, and those of the FFN."""
+        attention = 2 * (self.all_width + self.all_kv_width(terms))
+        return self.hidden * (attention + terms.ffn_matrices * self.all_intermediate)
+
+    def all_kv_width(self, terms: LayerTerms) -> Ints:
+        """Width of keys, and of values, of all layers together."""
+        return self.all_width // terms.queries_per_kv
 
 
 def size_columns(students: Sequence[StudentConfig], shape: EncoderShape) -> SizeColumns:
     """The sizes of students as columns."""
     own = attrgetter(*DIMENSIONS, "attention_width")
-    rows = [(*own(s), VOCAB_SIZE.of(s, shape), EMBEDDING_SIZE.of(s, shape)) for s in students]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 8).T
+    rows = [(*own(s), *s.totals, VOCAB_SIZE.of(s, shape), EMBEDDING_SIZE.of(s, shape)) for s in students]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 12).T
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
-    factorised = columns[7] != columns[1]
+    factorised = columns[11] != columns[1]
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
     return SizeColumns._make([*columns, factorised, pooler])
 
@@ -106,9 +123,10 @@ def flops(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) 
     if not 1 <= seq_len <= MAX_SEQ_LEN:
         raise BudgetError(f"sequence length: got {seq_len}; allowed: 1 to {MAX_SEQ_LEN:,} tokens; correct it")
     sizes = size_columns(students, shape)
-    norms = shape.layer.norm_flops * (shape.layer.norms * sizes.layers * sizes.hidden + sizes.embedding)
-    projections = sizes.layers * sizes.layer_weights(shape.layer) + sizes.factorised * sizes.embedding * sizes.hidden
-    attention = 2 * seq_len**2 * sizes.layers * sizes.width  # Q K^T and P V
+    in_blocks = shape.layer.norms * (sizes.attentions + sizes.ffns) * sizes.hidden // 2
+    norms = shape.layer.norm_flops * (in_blocks + sizes.embedding)
+    projections = sizes.layer_weights(shape.layer) + sizes.factorised * sizes.embedding * sizes.hidden
+    attention = 2 * seq_len**2 * sizes.all_width  # Q K^T and P V
     last_token = sizes.pooler * sizes.hidden**2 + (0 if shape.tied_head is None else sizes.hidden * sizes.vocabulary)
     total: Ints = seq_len * (projections + norms) + attention + last_token
     return total + shape.patch_flops * sizes.hidden
@@ -124,10 +142,12 @@ def parameters(students: Sequence[StudentConfig], shape: EncoderShape, embedding
             language-model head of its own.
     """
     sizes, terms = size_columns(students, shape), shape.layer
-    widths = terms.width_biases * (sizes.width + 2 * sizes.kv_width(terms)) // 3
-    biases = widths + terms.ffn_biases * sizes.intermediate + terms.hidden_biases * sizes.hidden
-    norms = terms.norms * terms.norm_vectors * sizes.hidden + terms.head_vectors * sizes.head_size
-    layers = sizes.layers * (sizes.layer_weights(terms) + biases + norms)
+    of_attention, of_ffn = terms.hidden_biases
+    widths = terms.width_biases * (sizes.all_width + 2 * sizes.all_kv_width(terms)) // 3
+    vectors = sizes.hidden * (of_attention * sizes.attentions + of_ffn * sizes.ffns)
+    norms = terms.norms * terms.norm_vectors * sizes.hidden * (sizes.attentions + sizes.ffns) // 2
+    inside = terms.ffn_biases * sizes.all_intermediate + terms.head_vectors * sizes.head_size * sizes.attentions
+    layers = sizes.layer_weights(terms) + widths + vectors + norms + inside
     pooler = sizes.pooler * (sizes.hidden + 1) * sizes.hidden
     last_norm = (not shape.embedding_norm) * terms.norm_vectors * sizes.hidden
     encoder: Ints = layers + pooler + last_norm + terms.position_buckets * sizes.heads
@@ -145,7 +165,7 @@ def _embedding_parameters(sizes: SizeColumns, shape: EncoderShape) -> Ints:
 def kv_bytes(students: Sequence[StudentConfig], shape: EncoderShape) -> Ints:
     """Bytes of the cache of keys and values, a token, one number a student."""
     sizes = size_columns(students, shape)
-    return 2 * sizes.layers * sizes.kv_width(shape.layer) * BYTES_PER_CACHED
+    return 2 * sizes.all_kv_width(shape.layer) * BYTES_PER_CACHED
 
 
 def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
@@ -190,11 +210,15 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
 def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: int) -> pd.DataFrame:
     """One row a candidate, in the given order: id, sub_space, the five axes, optional axes where used, and the costs.
 
+    `layers`, as text, stands beside the axes where some students' layers have sizes of their own.
+
     The costs are `params`, `params_no_embeddings`, `flops` (multiply-adds at `seq_len`), `size_mb` (1,000,000 bytes),
     and `kv_bytes` (a token) of decoders.
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}
     used = [size for size in SIZES if size in DIMENSIONS or any(getattr(s, size) for s in students)]
-    axes = {axis.size: [axis.of(s, shape) for s in students] for axis in map(axis_of, used)}
+    axes: dict[str, list[Any]] = {axis.size: [axis.of(s, shape) for s in students] for axis in map(axis_of, used)}
+    if any(student.layers for student in students):
+        axes[LAYERS] = [layers_text(student.layers) for student in students]
     return pd.DataFrame({**names, **axes, **_costs(students, shape, seq_len)})

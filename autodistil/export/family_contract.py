@@ -24,7 +24,7 @@ from autodistil.models.ordering import apply_order, importance_by_activation
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher, as_teacher
 from autodistil.space.space import SubSpace
-from autodistil.space.student import StudentConfig
+from autodistil.space.student import LayerSizes, StudentConfig
 
 TOLERANCE = 1e-5
 """Largest difference of hidden states that rounding explains."""
@@ -37,6 +37,8 @@ _IMAGE = {"image_size": 32, "patch_size": 8}
 _AXES = StudentConfig(num_layers=4, hidden_size=64, num_heads=4, head_size=16, intermediate_size=128)
 _ATTENTION = {"hidden_size": (32, 64), "num_heads": (2, 4), "head_size": (8, 16)}
 _SPACE = SubSpace("contract", {"num_layers": (2, 3, 4), **_ATTENTION, "mlp_ratio": (1.0, 2.0)})
+_LAYERS = tuple(LayerSizes(*sizes) for sizes in ((0, 128), (2, 64), (4, 0), (2, 128)))
+"""Layers of their own: one without attention, one without an FFN."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,14 @@ class _Subject:
     teacher: Teacher
     superlm: SuperLM
     batch: Batch
+
+    @property
+    def students(self) -> list[StudentConfig]:
+        """Those of the SuperLM's grid and, where the family has them, some whose layers have sizes of their own."""
+        depth = self.teacher.dims.num_layers
+        layers = [_LAYERS[:depth], (*_LAYERS[: depth - 2], LayerSizes(0, 0), LayerSizes(2, 64))]
+        uneven = [StudentConfig.of_layers(sizes, hidden_size=32, head_size=16) for sizes in layers if depth > 1]
+        return [*self.superlm.sub_space.students, *(uneven if self.teacher.family.own_config else ())]
 
 
 def check_family(config: PretrainedConfig) -> tuple[str, ...]:
@@ -129,7 +139,7 @@ def _message(config: PretrainedConfig, clause: str, problem: str) -> str:
 
 @torch.no_grad()
 def _sliced_is_extracted(subject: _Subject) -> str | None:
-    for student in subject.superlm.sub_space.students:
+    for student in subject.students:
         sliced, model = subject.superlm.forward(student, subject.batch, output=True), subject.superlm.extract(student)
         problem = _difference(sliced.output, model.base_model(**subject.batch).last_hidden_state)
         if sliced.output is not None and sliced.head is not None:
@@ -153,7 +163,7 @@ def _order_keeps_the_function(subject: _Subject) -> str | None:
 
 
 def _parameters_are_counted(subject: _Subject) -> str | None:
-    for student in subject.superlm.sub_space.students:
+    for student in subject.students:
         closed = int(parameters([student], subject.teacher.encoder_shape)[0])
         real = sum(value.numel() for value in subject.superlm.meta_model(student).parameters())
         if closed != real:
@@ -162,7 +172,7 @@ def _parameters_are_counted(subject: _Subject) -> str | None:
 
 
 def _flops_are_counted(subject: _Subject) -> str | None:
-    for student in subject.superlm.sub_space.students[::5]:
+    for student in [*subject.students[:-2:5], *subject.students[-2:]]:
         length = subject.teacher.encoder_shape.fixed_length or _LENGTH
         closed = int(flops([student], subject.teacher.encoder_shape, length)[0])
         counted = count_flops(subject.superlm.meta_model(student), length)

@@ -23,6 +23,7 @@ from autodistil.export.sentence_pipeline import (
     write_sentence_pipeline,
 )
 from autodistil.formats.writing import Deployable, check_formats, format_files, write_formats
+from autodistil.models.architectures import is_per_layer
 from autodistil.models.hf_folder import CARD
 from autodistil.models.student_files import is_as_written, read_list, write_list
 from autodistil.models.superlm import SuperLM
@@ -117,7 +118,7 @@ def export_student(
         finally:
             shutil.rmtree(building, ignore_errors=True)
     size = (to / _WEIGHTS).stat().st_size / 1e6
-    own = candidate.config.free_attention and teacher.family.wide_config is not None
+    own = is_per_layer(reloaded.config)
     return ExportedStudent(to, difference, size, pipeline, own, tuple(more), teacher.family.causal, tuple(notes))
 
 

@@ -159,14 +159,14 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     return ModelStates(tap.captured[0], result.last_hidden_state, layers, pooled=result.get("pooler_output"))
 
 
-def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, heads: int = 1) -> None:
+def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | None = None, head_size: int = 1) -> None:
     """Switch a loaded model to the tapped attention.
 
     Args:
         model: any Hugging Face model.
         projections: suffixes of the modules that make Q, K and V, each (batch, seq, heads * head_size), of a model
             that does not use `AttentionInterface`; None for one that does.
-        heads: of each layer, for `projections`.
+        head_size: of all heads, for `projections`.
     """
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # texts are read once and whole
@@ -175,10 +175,10 @@ def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | No
         return
     for name, module in model.named_modules():
         if name.endswith(tuple(projections)):
-            module.register_forward_hook(partial(_see_projection, heads))
+            module.register_forward_hook(partial(_see_projection, head_size))
 
 
-def _see_projection(heads: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+def _see_projection(head_size: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
     tap = _active_tap.get()
     if tap is not None:
-        tap.see_part(output.unflatten(-1, (heads, -1)).transpose(1, 2))
+        tap.see_part(output.unflatten(-1, (-1, head_size)).transpose(1, 2))

@@ -59,11 +59,13 @@ def fit_linear_maps(
             _trace(teacher, stack[layer], replace(calls[layer], hidden=hidden))
             for calls, hidden in zip(by_batch, states, strict=True)
         )
-        states, targets = zip(*((trace.output, trace.seen) for trace in traces), strict=True)  # what maps read goes
+        # What maps read goes, batch by batch.
+        states, targets, groups = zip(*((trace.output, trace.seen, trace.groups) for trace in traces), strict=True)
         taught = [pupil for pupil in pupils if layer in pupil.layers]
-        for group in taught[0].trace(layer, 0).groups if taught else ():
+        for group in groups[0]:
             linear = isinstance(stack[layer].get_submodule(group[0]), nn.Linear)
-            (_fit_maps if linear else _fit_norm)(superlm, layer, group, taught, targets)
+            if having := [pupil for pupil in taught if pupil.has(layer, group[0])]:
+                (_fit_maps if linear else _fit_norm)(superlm, layer, group, having, targets)
         for pupil in taught:
             pupil.leave(layer)
 
@@ -246,8 +248,8 @@ class _Pupil:
         batches: Sequence[Batch],
         dtype: torch.dtype | None,
     ) -> None:
-        self._teacher, self._student, self._envelope = teacher, student, superlm.sub_space.envelope
-        self.layers = superlm.layer_map(student.num_layers, teacher.dims.num_layers)
+        self._teacher, self._student, self._superlm = teacher, student, superlm
+        self.layers = superlm.layers_of(student)
         """The teacher's layers that it has."""
         model: Any = superlm.extract(student).base_model
         model.to(superlm.device)
@@ -255,6 +257,10 @@ class _Pupil:
         self._modules = model.get_submodule(superlm.family.layers)
         self._calls = [_calls(model, self._modules, batch, dtype) for batch in batches]
         self._states = [calls[0].hidden for calls in self._calls]
+
+    def has(self, layer: int, name: str) -> bool:
+        """Whether it has a map or norm of a layer of the teacher, not without the block that it is of."""
+        return getattr(dict(self.module(layer).named_modules()).get(name), "weight", None) is not None
 
     def module(self, layer: int, name: str = "") -> Any:
         """What it has of a layer of the teacher, or a module of that."""
@@ -271,18 +277,18 @@ class _Pupil:
     def _call(self, layer: int, batch: int) -> _Call:
         return replace(self._calls[batch][self.layers.index(layer)], hidden=self._states[batch])
 
-    def lacking(self, name: str, own: _Trace, target: Mapping[str, Tensor]) -> Tensor:
+    def lacking(self, layer: int, name: str, own: _Trace, target: Mapping[str, Tensor]) -> Tensor:
         """What is to be added to what is seen of a map or norm, (tokens, out)."""
         atoms = self._layout(name)[0]
-        return target[name][:, self._places(atoms, target[name].shape[1], self._teacher.dims)] - own.seen[name]
+        return target[name][:, self._places(layer, atoms, target[name].shape[1], self._teacher.dims)] - own.seen[name]
 
-    def outputs(self, name: str, width: int) -> Tensor:
+    def outputs(self, layer: int, name: str, width: int) -> Tensor:
         """Which of `width` outputs of a shared map or norm the student has."""
-        return self._places(self._layout(name)[0], width, self._envelope)
+        return self._places(layer, self._layout(name)[0], width, self._superlm.envelope_at(layer))
 
-    def inputs(self, name: str, width: int) -> Tensor:
+    def inputs(self, layer: int, name: str, width: int) -> Tensor:
         """Which of `width` inputs of a shared map the student has."""
-        return self._places(self._layout(name)[1], width, self._envelope)
+        return self._places(layer, self._layout(name)[1], width, self._superlm.envelope_at(layer))
 
     def _layout(self, name: str) -> tuple[Atoms, Atoms]:
         """Atoms of the outputs and of the inputs of a map; of a norm, whose inputs are none."""
@@ -291,8 +297,9 @@ class _Pupil:
         outputs = family.layout(f"{path}.bias", 1, config)
         return outputs, family.layout(f"{path}.weight", 2, config)[len(outputs) :]
 
-    def _places(self, atoms: Atoms, width: int, dims: StudentConfig) -> Tensor:
-        return split_dimensions(torch.arange(width), atoms, dims)[leading(atoms, self._student)].flatten()
+    def _places(self, layer: int, atoms: Atoms, width: int, dims: StudentConfig) -> Tensor:
+        own = self._student.at(self.layers.index(layer))
+        return split_dimensions(torch.arange(width), atoms, dims)[leading(atoms, own)].flatten()
 
 
 # ---- solving
@@ -308,10 +315,10 @@ def _fit_norm(superlm: SuperLM, layer: int, group: Sequence[str], pupils: Sequen
     assert weight is not None
     sums = torch.zeros(5, len(weight), dtype=torch.float64)
     for pupil in pupils:
-        places = pupil.outputs(name, len(weight))
+        places = pupil.outputs(layer, name, len(weight))
         for batch, target in enumerate(targets):
             own = pupil.trace(layer, batch, group)
-            y, lacks = own.seen[name], pupil.lacking(name, own, target)
+            y, lacks = own.seen[name], pupil.lacking(layer, name, own, target)
             parts = (torch.ones_like(y), y, lacks, y * y, y * lacks)
             sums[:, places] += torch.stack([part.sum(0) for part in parts]).cpu()
     count, y, lacks, squares, products = sums / sums[0].clamp(min=1)
@@ -331,8 +338,8 @@ def _fit_maps(superlm: SuperLM, layer: int, group: Sequence[str], pupils: Sequen
         weight, bias = (superlm.shared(layer, f"{name}.{kind}") for kind in ("weight", "bias"))
         assert weight is not None
         width = weight.shape[1] + 1  # the constant comes last
-        rows = [pupil.outputs(name, len(weight)) for pupil in pupils]
-        columns = [torch.cat([pupil.inputs(name, width - 1), torch.tensor([width - 1])]) for pupil in pupils]
+        rows = [pupil.outputs(layer, name, len(weight)) for pupil in pupils]
+        columns = [torch.cat([pupil.inputs(layer, name, width - 1), torch.tensor([width - 1])]) for pupil in pupils]
         has = torch.zeros(len(weight), len(pupils), dtype=torch.bool)
         for number, own_rows in enumerate(rows):
             has[own_rows, number] = True
@@ -362,7 +369,7 @@ def _normal_equations(
         x = own.inputs[group[0]]
         x = torch.cat([x, x.new_ones(len(x), 1)], dim=1)
         square = square + (x.T @ x).cpu()
-        product = {name: of + (x.T @ pupil.lacking(name, own, target)).cpu() for name, of in product.items()}
+        product = {name: of + (x.T @ pupil.lacking(layer, name, own, target)).cpu() for name, of in product.items()}
     return square, product
 
 
@@ -373,7 +380,7 @@ def _follow(superlm: SuperLM, layer: int, name: str, pupils: Iterable[_Pupil]) -
         if shared is None:
             continue
         for pupil in pupils:
-            own = shared[pupil.outputs(name, len(shared))]
+            own = shared[pupil.outputs(layer, name, len(shared))]
             if own.dim() == 2:
-                own = own[:, pupil.inputs(name, shared.shape[1])]
+                own = own[:, pupil.inputs(layer, name, shared.shape[1])]
             getattr(pupil.module(layer, name), kind).copy_(own)

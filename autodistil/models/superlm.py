@@ -29,7 +29,7 @@ from autodistil.models.layer_maps import LayerMap, depths_of, spread_layers
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
 from autodistil.models.weight_decay import decayed_parameters
-from autodistil.space.space import StudentSet, SubSpace
+from autodistil.space.space import OneStudent, StudentSet
 from autodistil.space.student import StudentConfig
 
 
@@ -120,7 +120,8 @@ class SuperLM:
             own_name = name if layer is None else family.rename_layer(name, layers.index(layer))
             layout = family.layout(name, value.dim(), config)
             split = split_dimensions(value.detach().float(), layout, teacher.dims)
-            parameters[own_name] = split[leading(layout, sub_space.envelope)]
+            envelope = sub_space.envelope if layer is None else sub_space.envelope_at(layers.index(layer))
+            parameters[own_name] = split[leading(layout, envelope)]
         if not sub_space.has_axis_of("embedding_size"):
             return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
         sizes = sorted({student.embedding_size or 0 for student in sub_space.architectures})
@@ -134,7 +135,7 @@ class SuperLM:
             student: a student of the sub-space.
             name: of the new SuperLM, this one's unless given.
         """
-        sub_space = SubSpace.of_student(name or self.sub_space.name, student)
+        sub_space = OneStudent(name or self.sub_space.name, student)
         parameters = {name: self.parameters[own].detach()[index] for name, own, index, _ in self._slices(student)}
         if self._tied_head:
             del parameters[LM_HEAD]
@@ -168,12 +169,19 @@ class SuperLM:
 
     def student_config(self, student: StudentConfig) -> PretrainedConfig:
         """The Hugging Face config of a student, with token ids in its own numbering."""
-        layers = self.layer_map(student.num_layers, self._teacher_depth)
-        config = self.family.student_config(self.base_config, student, layers)
+        config = self.family.student_config(self.base_config, student, self.layers_of(student))
         if student.vocab_size is not None:
             assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
             renumber_config(config, self.vocabulary, student.vocab_size)
         return config
+
+    def layers_of(self, student: StudentConfig) -> tuple[int, ...]:
+        """The teacher's layers that a student has: what it says itself, else what the layer map does."""
+        return layers_of(student, self._teacher_depth, self.layer_map)
+
+    def envelope_at(self, layer: int) -> StudentConfig:
+        """Its own shape in a layer of the teacher, one that some student has."""
+        return self.sub_space.envelope_at(self._layers.index(layer))
 
     def kept_tokens(self, student: StudentConfig) -> Tensor | None:
         """The teacher's ids of a student's tokens, (vocabulary,): its own ids are the indices. None: all, unchanged."""
@@ -229,8 +237,8 @@ class SuperLM:
         given = dict(weights or self.weights(student))
         head = given.pop(LM_HEAD, None)
         run = partial(functional_call, model, given, (), tie_weights=False)
-        states = run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.num_layers - 1, output, hidden)
-        depths = depths_of(self.layer_map(student.num_layers, self._teacher_depth), self._teacher_depth)
+        states = run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.totals[0] - 1, output, hidden)
+        depths = depths_of(self.layers_of(student), self._teacher_depth)
         return replace(states, depths=depths, head=head)
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
@@ -305,7 +313,7 @@ class SuperLM:
         student = student.architecture
         if student in self._plans:
             return self._plans[student]
-        slots = [self._layers.index(layer) for layer in self.layer_map(student.num_layers, self._teacher_depth)]
+        slots = [self._layers.index(layer) for layer in self.layers_of(student)]
         parameters = {name: (name, value.shape) for name, value in self._skeleton(student).named_parameters()}
         if self.family.causal:
             words = self.family.word_embeddings
@@ -314,7 +322,8 @@ class SuperLM:
         for name, (own, shape) in parameters.items():
             layer = self.family.layer_of(name)
             own = own if layer is None else self.family.rename_layer(name, slots[layer])
-            index = leading(self.family.layout(name, len(shape), self.base_config), student)
+            dims = student if layer is None else student.at(layer)
+            index = leading(self.family.layout(name, len(shape), self.base_config), dims)
             plan.append((name, own, index, shape))
         return plan
 
@@ -327,7 +336,7 @@ class SuperLM:
         student = student.architecture
         if student not in self._skeletons:
             model = self._new_model(student, self.device).eval()
-            use_tapped_attention(model, self.family.projections, student.num_heads)
+            use_tapped_attention(model, self.family.projections, student.head_size)
             self._skeletons[student] = model
         return self._skeletons[student]
 
@@ -348,5 +357,11 @@ class SuperLM:
 
 def used_layers(sub_space: StudentSet, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
     """The teacher layers that some student of the sub-space uses, in order."""
-    depths = {student.num_layers for student in sub_space.architectures}
-    return tuple(sorted({layer for depth in depths for layer in layer_map(depth, teacher_depth)}))
+    return tuple(
+        sorted({layer for one in sub_space.architectures for layer in layers_of(one, teacher_depth, layer_map)})
+    )
+
+
+def layers_of(student: StudentConfig, teacher_depth: int, layer_map: LayerMap) -> tuple[int, ...]:
+    """The teacher's layers that a student has."""
+    return layer_map(student.num_layers, teacher_depth) if student.kept_layers is None else student.kept_layers

@@ -134,8 +134,8 @@ class Teacher:
         return replace(states, head=self.head, tokens=batch["input_ids"]) if self.family.causal else states
 
     def kv_width(self, student: StudentConfig) -> int:
-        """Width of keys and values of a student or the teacher itself: what relation heads have to divide."""
-        return student.attention_width // self.family.queries_per_kv(self.model.config)
+        """Width of keys and values of a student's last attention, or the teacher's: what relation heads must divide."""
+        return student.tapped.attention_width // self.family.queries_per_kv(self.model.config)
 
 
 def load_teacher(
@@ -190,7 +190,7 @@ def as_teacher(
     images: ImageReader | None = None,
 ) -> Teacher:
     """A loaded model, a decoder with its head, as a teacher: frozen, its attention tapped."""
-    use_tapped_attention(model, family.projections, family.dimensions(model.config).num_heads)
+    use_tapped_attention(model, family.projections, family.dimensions(model.config).head_size)
     model.requires_grad_(False).eval()
     fingerprint = _fingerprint(model, images.fingerprint if images else "")
     own_head = model.get_parameter(LM_HEAD) if family.causal and not model.config.tie_word_embeddings else None

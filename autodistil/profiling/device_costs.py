@@ -9,7 +9,7 @@ never by a prediction, and before it as broken only by the lower end of the inte
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -47,6 +47,13 @@ class DeviceCost:
     shape: EncoderShape
     measurable: bool = True
     """This machine is the device."""
+
+    def having(self, students: Iterable[Candidate]) -> DeviceCost:
+        """The cost of these students as well, predicted by the models of now."""
+        result = replace(self, candidates=(*self.candidates, *students))
+        fitted = {name: value for name, value in vars(self).items() if isinstance(value, CostModel)}
+        vars(result).update(fitted)
+        return result
 
     @cached_property
     def load(self) -> Workload:

@@ -3,8 +3,8 @@
 1. **Amounts** (`Workload`). A device does not run FLOPs, it runs kernels: each moves data, pads its matrices to whole
    tiles and has an overhead of its own. So a time is a sum of priced amounts: matrix products with widths rounded up to
    a tile, elements of softmax, GELU and LayerNorm, weights read once a forward, one overhead a layer and one a call (as
-   nn-Meter, Zhang et al., MobiSys 2021, adds up kernels; here linear, since a student's layers are all alike). With B
-   sequences of S tokens, in the letters of `closed_form`.
+   nn-Meter, Zhang et al., MobiSys 2021, adds up kernels; here linear in what layers have together). With B sequences of
+   S tokens, in the letters of `closed_form`.
 2. **Prices** of the amounts: non-negative least squares (Lawson and Hanson, 1974) of relative errors, so that small
    students count as much as large ones. Prices extrapolate, and say where time goes.
 3. **What prices leave over**, as a factor: a Gaussian process over the logarithms of the student's sizes. Near a
@@ -79,19 +79,20 @@ class Workload:
         """(students, features): amounts whose prices are milliseconds. Columns are (layer type, amount)."""
         a = size_columns(self.students, self.shape)
         tokens, pairs = self.batch * self.seq_len, self.batch * self.seq_len**2
-        hidden, width, inner, head_size = map(_tiled, (a.hidden, a.width, a.intermediate, a.head_size))
+        hidden, head_size, (width, inner) = _tiled(a.hidden), _tiled(a.head_size), _tiled_layers(self.students)
+        blocks = (a.attentions + a.ffns) / 2
         amounts = {
             ("fixed", "calls"): np.ones(len(self.students)),
-            ("layer overhead", "layers"): a.layers,
+            ("layer overhead", "layers"): blocks,
             ("embeddings", "elements"): tokens * a.embedding,
             ("embeddings", "products"): a.factorised * tokens * _tiled(a.embedding) * hidden + a.pooler * hidden**2,
-            ("attention projections", "products"): a.layers * tokens * 4 * hidden * width,
-            ("attention projections", "elements"): a.layers * tokens * 4 * a.width,
-            ("attention", "products"): a.layers * pairs * 2 * a.heads * head_size,
-            ("attention", "softmax"): a.layers * pairs * a.heads,
-            ("FFN", "products"): a.layers * tokens * 2 * hidden * inner,
-            ("FFN", "elements"): a.layers * tokens * a.intermediate,
-            ("norms", "elements"): a.layers * tokens * a.hidden,
+            ("attention projections", "products"): tokens * 4 * hidden * width,
+            ("attention projections", "elements"): tokens * 4 * a.all_width,
+            ("attention", "products"): pairs * 2 * a.all_heads * head_size,
+            ("attention", "softmax"): pairs * a.all_heads,
+            ("FFN", "products"): tokens * 2 * hidden * inner,
+            ("FFN", "elements"): tokens * a.all_intermediate,
+            ("norms", "elements"): blocks * tokens * a.hidden,
         }
         return pd.DataFrame(amounts, dtype=float)
 
@@ -141,6 +142,22 @@ def _tiled(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sizes rounded up to whole tiles."""
     tiled: NDArray[np.int64] = -(-sizes // TILE) * TILE
     return tiled
+
+
+def _tiled_layers(students: Iterable[StudentConfig]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Attention widths and intermediate sizes of students' layers together, those of each layer in whole tiles."""
+    rows = [_tiled_sizes(student) for student in students]
+    width, inner = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    return width, inner
+
+
+def _tiled_sizes(student: StudentConfig) -> tuple[int, int]:
+    layers, times = (student.layers, 1) if student.layers else (student.own_layers[:1], student.num_layers)
+    width, inner = (
+        times * sum(-(-size // TILE) * TILE for size in sizes)
+        for sizes in zip(*((heads * student.head_size, units) for heads, units in layers), strict=True)
+    )
+    return width, inner
 
 
 @dataclass(frozen=True)
@@ -249,9 +266,15 @@ def _predict(prices: pd.Series, residuals: GaussianProcessRegressor, load: Workl
 
 
 def _coordinates(students: Sequence[StudentConfig]) -> Floats:
-    """(students, 4): binary logarithms of layers, hidden size, attention width and intermediate size."""
-    sizes = [(s.num_layers, s.hidden_size, s.attention_width, s.intermediate_size) for s in students]
+    """(students, 4): binary logarithms of layers, hidden size, and a mean layer's attention width and FFN size."""
+    sizes = [(s.num_layers, s.hidden_size, *_mean_layer(s)) for s in students]
     return np.log2(np.array(sizes, dtype=float).reshape(-1, 4))
+
+
+def _mean_layer(student: StudentConfig) -> tuple[float, float]:
+    """Attention width and intermediate size, the mean of the layers."""
+    _, _, heads, inner = student.totals
+    return heads * student.head_size / student.num_layers, inner / student.num_layers
 
 
 def design_size(total: int) -> int:
@@ -281,7 +304,7 @@ def _points(students: Sequence[StudentConfig]) -> Floats:
     """(students, coordinates) scaled to [0, 1]; an axis that does not vary drops out."""
     rows = [
         (
-            s.num_layers, s.hidden_size, s.attention_width, s.head_size, s.intermediate_size / s.hidden_size,
+            s.num_layers, s.hidden_size, _mean_layer(s)[0], s.head_size, _mean_layer(s)[1] / s.hidden_size,
             s.vocab_size or np.inf, s.embedding_size or s.hidden_size,
         )
         for s in students

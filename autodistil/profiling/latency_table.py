@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autodistil.errors import ProfileError, one_line
+from autodistil.errors import ProfileError, SpaceError, one_line
 from autodistil.formats.setting import MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, check_runtime
 from autodistil.profiling.fingerprint import DeviceFingerprint
-from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, StudentConfig
+from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, LayerSizes, StudentConfig
 from autodistil.utils import check_sum, short, write_text
 
 FORMAT = 1
@@ -73,9 +73,10 @@ class LatencyTable:
         return {**vars(self), "device": device, "versions": dict(self.versions), "entries": entries}
 
 
-def student_dict(student: StudentConfig) -> dict[str, int]:
-    """A student as plain JSON types: the sizes that it has."""
-    return {name: size for name, size in asdict(student).items() if size is not None}
+def student_dict(student: StudentConfig) -> dict[str, Any]:
+    """A student as plain JSON types: the sizes that it has, and where layers have sizes of their own those of each."""
+    sizes = {name: size for name, size in asdict(student).items() if name != "layers" and size is not None}
+    return {**sizes, **({"layers": [list(layer) for layer in student.layers]} if student.layers else {})}
 
 
 def read_table(path: Path) -> LatencyTable:
@@ -240,6 +241,21 @@ def _entry(raw: Any, where: str) -> LatencyEntry:
     return entry
 
 
+def _layers(raw: Any, where: str) -> tuple[LayerSizes, ...]:
+    size = _check("a whole number", lambda one: type(one) is int and 0 <= one <= _MAX_SIZE)
+    if not (isinstance(raw, list) and raw and all(isinstance(one, list) and len(one) == 2 for one in raw)):
+        raise _refusal(raw, where, "a list of pairs, the heads and FFN units of each layer")
+    return tuple(LayerSizes(*(size(one, where) for one in layer)) for layer in raw)
+
+
+def _student(raw: Any, where: str) -> StudentConfig:
+    sizes = _record(raw, where, _STUDENT, optional=(*OPTIONAL_AXES, "layers"))
+    try:
+        return StudentConfig(**sizes)
+    except SpaceError as error:
+        raise ProfileError(f"{where}: {error}") from None
+
+
 def _entries(raw: Any, where: str) -> tuple[LatencyEntry, ...]:
     if not isinstance(raw, list) or len(raw) > _MAX_ENTRIES:
         raise _refusal(raw, where, f"a list of at most {_MAX_ENTRIES:,}")
@@ -250,14 +266,18 @@ def _entries(raw: Any, where: str) -> tuple[LatencyEntry, ...]:
 
 
 _SIZE = _whole(_MAX_SIZE)
-_STUDENT: Mapping[str, Check] = {**dict.fromkeys(DIMENSIONS, _SIZE), **dict.fromkeys(OPTIONAL_AXES, _optional(_SIZE))}
+_STUDENT: Mapping[str, Check] = {
+    **dict.fromkeys(DIMENSIONS, _SIZE),
+    **dict.fromkeys(OPTIONAL_AXES, _optional(_SIZE)),
+    "layers": _layers,
+}
 _DEVICE: Mapping[str, Check] = {
     **dict.fromkeys(("id", "cpu", "os", "arch"), _line),
     "cores": _SIZE,
     "gpu": _optional(_line),
 }
 _ENTRY: Mapping[str, Check] = {
-    "student": lambda raw, where: StudentConfig(**_record(raw, where, _STUDENT, optional=OPTIONAL_AXES)),
+    "student": _student,
     "batch": _whole(MAX_BATCH),
     "seq_len": _whole(MAX_SEQ_LEN),
     **dict.fromkeys(("median_ms", "low_ms", "high_ms"), _number(_MAX_MS)),

@@ -12,7 +12,7 @@ from autodistil.errors import RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.models.vocabulary import Vocabulary
 from autodistil.run.inputs import RunInputs
-from autodistil.space.space import StudentSet, SubSpace
+from autodistil.space.space import OneStudent, StudentSet, SubSpace
 from autodistil.space.student import Candidate
 from autodistil.training.assistant import StudentAssistant, check_objective, taught_by_model, taught_by_sub_space
 from autodistil.training.checkpoint import WEIGHTS, load_weights
@@ -56,8 +56,8 @@ class SuperLMs:
 
     def untrained(self, candidate: Candidate) -> SuperLM:
         """A candidate as a SuperLM of its own, with the slice of the teacher that it started from."""
-        alone = SubSpace.of_student(candidate.id, candidate.config)
-        return self.new(alone, self.inputs.vocabulary_of(alone))
+        alone = OneStudent(candidate.id, candidate.config)
+        return self.new(alone, self.inputs.vocabulary_of(alone)).alone(candidate.config)
 
     def refined(self, candidate: Candidate) -> SuperLM:
         """A refined student as a SuperLM of its own, with its trained weights."""

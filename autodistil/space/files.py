@@ -12,6 +12,7 @@ import yaml
 from autodistil.errors import SpaceError, suggest
 from autodistil.space.axes import AXES, read_axes
 from autodistil.space.axes.axis import WHOLE, read_mapping, read_text
+from autodistil.space.per_layer import PER_LAYER, PerLayerSubSpace
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.utils import short
 
@@ -77,7 +78,7 @@ def space_to_dict(space: SearchSpace) -> dict[str, Any]:
     """Plain dicts, lists and numbers, in the layout of the YAML files; the inverse of `space_from_dict`."""
     sub_spaces = {
         sub.name: {axis: [WHOLE if v is None else v for v in values] for axis, values in sub.axes.items()}
-        | ({"free_attention": True} if sub.free_attention else {})
+        | _written_rules(sub)
         for sub in space.sub_spaces
     }
     return {"name": space.name, "description": space.description, "sub_spaces": sub_spaces}
@@ -111,9 +112,28 @@ def _sub_space(name: object, raw: object) -> SubSpace:
             "allowed: a letter, then up to 31 letters, digits or underscores; rename it"
         )
     where = f"sub-space {name!r}"
-    given = read_axes(raw, where, "free_attention")
-    axes = {name: axis.read(given[name], f"{where}: {name}") for name, axis in AXES.items() if name in given}
+    given = read_axes(raw, where, "free_attention", "per_layer")
+    per_layer = _per_layer(given.get("per_layer", False), f"{where}: per_layer")
+    known = {name: axis.with_none() if name in per_layer else axis for name, axis in AXES.items()}
+    axes = {name: axis.read(given[name], f"{where}: {name}") for name, axis in known.items() if name in given}
     free = given.get("free_attention", False)
     if not isinstance(free, bool):
         raise SpaceError(f"{where}: free_attention: got {short(free)}; allowed: true or false; correct it")
-    return SubSpace(name, axes, free)
+    return PerLayerSubSpace(name, axes, per_layer=per_layer) if per_layer else SubSpace(name, axes, free)
+
+
+def _per_layer(raw: object, where: str) -> tuple[str, ...]:
+    """The axes that each layer has for itself."""
+    names = {True: PER_LAYER, False: ()}.get(raw, raw) if isinstance(raw, bool) else raw
+    if not isinstance(names, (list, tuple)) or not set(map(str, names)) <= set(PER_LAYER):
+        raise SpaceError(
+            f"{where}: got {short(raw)}; allowed: true, false, or some of {', '.join(PER_LAYER)}; correct it"
+        )
+    return tuple(axis for axis in PER_LAYER if axis in names)
+
+
+def _written_rules(sub: SubSpace) -> dict[str, Any]:
+    """What the layout of YAML files says of a sub-space beside its axes."""
+    if isinstance(sub, PerLayerSubSpace):
+        return {"per_layer": list(sub.per_layer)}
+    return {"free_attention": True} if sub.free_attention else {}

@@ -10,6 +10,7 @@ from itertools import pairwise, product
 
 from autodistil.errors import SpaceError
 from autodistil.space.axes import AXES
+from autodistil.space.per_layer import PerLayerSubSpace
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import DIMENSIONS, StudentConfig
 from autodistil.utils import listed
@@ -21,7 +22,7 @@ def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
     """Check that every SuperLM can be cut out of the teacher.
 
     Raises:
-        SpaceError: A sub-space has a dimension larger than the teacher's.
+        SpaceError: A sub-space has a dimension larger than the teacher's, or layers of their own of another depth.
     """
     for sub, dim in product(space.sub_spaces, DIMENSIONS):
         limit = getattr(teacher, dim)
@@ -32,6 +33,10 @@ def check_fits(space: SearchSpace, teacher: StudentConfig) -> None:
                 f"search space {space.name!r}, sub-space {sub.name!r}: {axis}: got {listed(above)}; "
                 f"allowed: at most the teacher's {limit}; lower it, or use the space 'auto' that fits any teacher"
             )
+    for sub in space.sub_spaces:
+        if isinstance(sub, PerLayerSubSpace) and sub.depth != teacher.num_layers:
+            allowed = f"up to the teacher's {teacher.num_layers}, each of which has sizes of its own"
+            raise space.refusal("num_layers", f"up to {sub.depth} in sub-space {sub.name!r}", allowed)
 
 
 def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace:
@@ -101,7 +106,7 @@ def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, siz
             "num_layers": _spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
             "hidden_size": tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
             "head_size": (teacher.head_size,),
-            "mlp_ratio": (*(round(ratio * eighths / 8, 4) for eighths in (4, 5, 6, 7)), ratio),
+            "mlp_ratio": (*(round(ratio * eighths / 8, 4) or ratio for eighths in (4, 5, 6, 7)), ratio),
         },
     )
 

@@ -20,12 +20,13 @@ class LayerTerms:
     """Matrices between hidden and intermediate size: 3 where the FFN is gated."""
     width_biases: int = 3
     """Biases as long as the attention width: of queries, keys and values. 3 or 0 where queries are grouped."""
-    hidden_biases: int = 2
-    """Biases as long as the hidden size: of the attention's and the FFN's output."""
+    hidden_biases: tuple[int, int] = (1, 1)
+    """Vectors as long as the hidden size, of the attention's and of the FFN's output: biases, scales."""
     ffn_biases: int = 1
     """Biases as long as the intermediate size."""
     norms: int = 2
-    """Normalisations of the hidden size; one behind all layers may stand for one that the first layer lacks."""
+    """Normalisations of the hidden size, half of them of each block; one behind all layers may stand for one that the
+    first layer lacks."""
     norm_vectors: int = 2
     """Parameters per normalised dimension, here and in the embeddings: gain and shift, or the gain alone."""
     position_buckets: int = 0
@@ -40,7 +41,7 @@ class LayerTerms:
     @property
     def tensors(self) -> int:
         """Tensors of one layer at most, where none are fused."""
-        biases = self.width_biases + self.hidden_biases + self.ffn_biases
+        biases = self.width_biases + sum(self.hidden_biases) + self.ffn_biases
         return 4 + self.ffn_matrices + biases + self.norms * self.norm_vectors + self.head_vectors
 
 

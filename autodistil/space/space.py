@@ -17,11 +17,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
+
+import numpy as np
 
 from autodistil.errors import SpaceError, suggest
 from autodistil.space.axes import AXES, read_axes
@@ -59,6 +61,19 @@ class StudentSet(ABC):
     def has_axis_of(self, size: str) -> bool:
         """Whether some axis sets a size such as `embedding_size`, which students need not have."""
 
+    def drawn(
+        self, generator: np.random.Generator, count: int, but: Collection[StudentConfig] = ()
+    ) -> list[StudentConfig]:
+        """So many different architectures at random, each as likely as the others; all where there are fewer.
+
+        Args:
+            generator: decides.
+            count: how many.
+            but: these never.
+        """
+        others = [student for student in self.architectures if student not in but]
+        return chosen(others, generator, count)
+
     @cached_property
     def of_architecture(self) -> Mapping[StudentConfig, list[StudentConfig]]:
         """Architecture -> its students, which differ in the vocabulary alone."""
@@ -81,6 +96,46 @@ class StudentSet(ABC):
     def envelope(self) -> StudentConfig:
         """Elementwise maxima over the students: the SuperLM's own shape, which need not obey the shape rule."""
         return StudentConfig(*(max(getattr(student, dim) for student in self.architectures) for dim in DIMENSIONS))
+
+    def envelope_at(self, layer: int) -> StudentConfig:
+        """The SuperLM's own shape in one of its layers."""
+        return self.envelope
+
+
+def chosen(
+    students: Sequence[StudentConfig], generator: np.random.Generator, count: int, p: np.ndarray | None = None
+) -> list[StudentConfig]:
+    """So many different ones at random, all of them where there are fewer; `p`: how likely each is."""
+    if not students:
+        return []
+    numbers = generator.choice(len(students), size=min(count, len(students)), replace=False, p=p)
+    return [students[int(i)] for i in numbers]
+
+
+@dataclass(frozen=True)
+class OneStudent(StudentSet):
+    """A student that has a SuperLM of its own."""
+
+    name: str
+    student: StudentConfig
+
+    @property
+    def students(self) -> tuple[StudentConfig, ...]:
+        """The student."""
+        return (self.student,)
+
+    @property
+    def architectures(self) -> tuple[StudentConfig, ...]:
+        """Its architecture."""
+        return (self.student.architecture,)
+
+    def has_axis_of(self, size: str) -> bool:
+        """Whether it has such a size."""
+        return getattr(self.student, size) is not None
+
+    def envelope_at(self, layer: int) -> StudentConfig:
+        """The student as one of its layers sees it."""
+        return self.student.at(layer)
 
 
 @dataclass(frozen=True)
@@ -105,7 +160,8 @@ class SubSpace(StudentSet):
         object.__setattr__(self, "axes", {axis: tuple(given[axis]) for axis in AXES if axis in given})
         if not self.axes.keys() & {"num_heads", "head_size"}:
             raise SpaceError(f"{where}: got neither num_heads nor head_size; give one of them or both")
-        check_grid_size(where, self.num_combinations)
+        if self.is_listed:
+            check_grid_size(where, self.num_combinations)
         # Without listing what may be a million students: other axes leave none out, or are looked at below.
         attention = {axis: self.axes[axis] for axis in _ATTENTION if axis in self.axes}
         widths = {sizes["hidden_size"] for sizes in _grid(attention) if self._obeys(sizes)}
@@ -126,21 +182,24 @@ class SubSpace(StudentSet):
                     f"allowed: below the hidden size (here up to {max(widths)}); lower it, or leave it out"
                 )
 
-    @classmethod
-    def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
-        """The sub-space that holds one student."""
-        sizes = {axis: (size,) for axis in AXES if (size := getattr(student, axis, None)) is not None}
-        ratio = student.intermediate_size / student.hidden_size
-        return cls(name, {**sizes, "mlp_ratio": (ratio,)}, student.free_attention)
-
     def with_axes(self, **axes: Any) -> SubSpace:
         """The sub-space with other values on some axes; None takes one out."""
         return replace(self, axes={**self.axes, **axes})
 
     @property
+    def genes(self) -> Mapping[str, tuple[Any, ...]]:
+        """What decides a student: the axes, with their values."""
+        return self.axes
+
+    @property
     def num_combinations(self) -> int:
         """Points of the grid before the shape rule."""
-        return math.prod(len(values) for values in self.axes.values())
+        return math.prod(len(values) for values in self.genes.values())
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether `students` are all there are."""
+        return True
 
     def has_axis_of(self, size: str) -> bool:
         """Whether some axis sets a size such as `embedding_size`, which students need not have."""
@@ -174,9 +233,27 @@ class SubSpace(StudentSet):
         return len({tuple(sizes.values()) for sizes in _grid(self.axes)}) - len(self.students)
 
     def student(self, **point: float | None) -> StudentConfig | None:
-        """The student at a point of the grid (one value for each of `axes`); None where there is none (`excluded`)."""
-        (sizes,) = _grid({name: (point[name],) for name in AXES if point.get(name) is not None})
+        """The student at a point of the grid (one value for each of `genes`); None where there is none (`excluded`)."""
+        sizes = sizes_at(point)
         return StudentConfig(**sizes) if self._obeys(sizes) else None
+
+    def point_of(self, student: StudentConfig) -> dict[str, Any]:
+        """The point of the grid at which a student of the sub-space is, the lowest where there are several.
+
+        Raises:
+            LookupError: an axis has no such value.
+        """
+        sizes: Sizes = {}
+        point = {}
+        for name, values in self.axes.items():
+            point[name], sizes = AXES[name].value_of(getattr(student, AXES[name].size), values, sizes)
+        return point
+
+
+def sizes_at(point: Mapping[str, float | None]) -> Sizes:
+    """The sizes of a student at a value of each axis, whatever the rules; None: it has none of its own."""
+    (sizes,) = _grid({name: (point[name],) for name in AXES if point.get(name) is not None})
+    return sizes
 
 
 def _grid(axes: Mapping[str, Sequence[Any]]) -> Iterator[Sizes]:
@@ -231,12 +308,39 @@ class SearchSpace:
         twice = [name for name, count in Counter(sub.name for sub in self.sub_spaces).items() if count > 1]
         if twice:
             raise SpaceError(f"search space {self.name!r}: got sub-space {twice[0]!r} twice; rename one of them")
-        check_grid_size(f"search space {self.name!r}", sum(sub.num_combinations for sub in self.sub_spaces))
+        check_grid_size(
+            f"search space {self.name!r}", sum(sub.num_combinations for sub in self.sub_spaces if sub.is_listed)
+        )
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
-        """All students of all sub-spaces."""
+        """All students of all sub-spaces that these list."""
         return tuple(Candidate(sub.name, config) for sub in self.sub_spaces for config in sub.students)
+
+    def candidate(self, student_id: str) -> Candidate:
+        """The student of this id, listed or not.
+
+        Raises:
+            SpaceError: there is none.
+        """
+        no_student = (
+            f"search space {self.name!r}: got no student {short(student_id)}; allowed: those of its sub-spaces' sizes; "
+            "check the id"
+        )
+        try:
+            candidate = Candidate.of_id(student_id)
+            sub = self.sub_space(candidate.sub_space)
+            there = sub.student(**sub.point_of(candidate.config)) == candidate.config
+        except (SpaceError, LookupError):
+            raise SpaceError(no_student) from None
+        if not there:
+            raise SpaceError(no_student)
+        return candidate
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether `candidates` are all there are."""
+        return all(sub.is_listed for sub in self.sub_spaces)
 
     @property
     def frees_attention(self) -> bool:

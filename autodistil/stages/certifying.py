@@ -27,7 +27,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
-from autodistil.space.space import JoinedSubSpaces, StudentSet, SubSpace, by_size
+from autodistil.space.space import JoinedSubSpaces, OneStudent, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.searching import last_search
 from autodistil.stages.training import check_interrupted, recipe_of, train_kept, trainer_of
@@ -152,7 +152,7 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     chosen = _sample(sub_spaces, sample, run.config.seed, problem.candidates[best_id(table)])
     joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
     # What has to be trained (or read) to measure what is not known yet, the one SuperLM first.
-    missing: list[StudentSet] = [SubSpace.of_student(c.id, c.config) for c in chosen if c.id not in measured.alone]
+    missing: list[StudentSet] = [OneStudent(c.id, c.config) for c in chosen if c.id not in measured.alone]
     if joined is not None and not all(candidate.id in measured.in_one for candidate in chosen):
         missing.insert(0, joined)
     check_interrupted(folder, [students.name for students in missing], folder_of, resume)

@@ -49,7 +49,7 @@ from autodistil.run.facts import teacher_costs
 from autodistil.run.folder import FINALISTS, TEACHER, RunFolder
 from autodistil.run.inputs import RunInputs
 from autodistil.space.axes import axis_of
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 from autodistil.space.student import SIZES, Candidate, StudentConfig
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.teacher_row import TeacherRow
@@ -204,7 +204,7 @@ def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Mea
         inputs.write_record()
         sources = _stand_ins(inputs, chosen)
         if teacher.dims not in chosen:
-            alone = SubSpace.of_student("teacher", teacher.dims)
+            alone = OneStudent("teacher", teacher.dims)
             sources.append(source_of(teacher, SuperLM.from_teacher(teacher, alone), Candidate("teacher", teacher.dims)))
         table = measure(sources, target.setting, memory)
         parts = {"": set(chosen), TEACHER: {teacher.dims}}

@@ -54,6 +54,7 @@ def hold_budgets(
         BudgetError: no measured student holds.
     """
     table = rank(problem.possible)
+    problem = problem.including(table.ids)
     for _ in range(ROUNDS if _measurable(problem) else 0):
         chosen = _in_question(max(1, run.config.num_finalists), problem, table)
         if not chosen:
@@ -61,6 +62,7 @@ def hold_budgets(
         _measure(run.inputs, run.superlms, problem, chosen, measure)
         problem = search_problem(run.inputs, run.config.budgets)
         table = rank(problem.possible)
+        problem = problem.including(table.ids)
     return _measured_only(run.progress, problem, table.under(problem))
 
 

@@ -145,7 +145,7 @@ def plan_search(run: Run) -> Plan:
     assert problem.teacher is not None, "a problem of a run has its teacher"
     steps, steps_from = _steps(run, trial)
     step_seconds = _each(trial.step_times)
-    sampler = choose_sampler(config.sampler, len(trial.by_cost), config.trials)
+    sampler = choose_sampler(config.sampler, len(trial.by_cost), config.trials, problem.space.is_listed)
     alone_steps = config.num_finalists * refining_recipe(config, {"train_steps": steps}).steps
     return Plan(
         run=run.folder.path,

@@ -22,7 +22,7 @@ from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
-from autodistil.space.space import SubSpace
+from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import Candidate
 from autodistil.stages.costing import search_problem
 from autodistil.student_search.candidates import CandidateTable
@@ -43,9 +43,9 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
         DivergedError: no student has a finite loss.
     """
     config = run.config
-    sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials)
+    sampler = choose_sampler(config.sampler, int(problem.feasible.sum()), config.trials, problem.space.is_listed)
     wanted = num_evaluations(problem, sampler, config.trials)
-    run.progress.say(f"search: {sampler}, {wanted} of {int(problem.feasible.sum())} feasible students")
+    run.progress.say(f"search: {sampler}, {wanted} of {feasible_words(problem)}")
     with (
         closing(open_study(run.folder, config, problem, study_name(config, problem, sampler))) as study,
         stop_on_interrupt() as stop,
@@ -76,7 +76,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
     losses = {**largest, **{student_id: found.loss for student_id, found in scores.items()}}
     texts = {student_id: len(found.texts) for student_id, found in scores.items()}
     texts = {**dict.fromkeys(largest, len(run.inputs.heldout_texts)), **texts}
-    table = CandidateTable.of(problem).scored(losses, texts)
+    table = CandidateTable.of(problem.including(losses)).scored(losses, texts)
     share = table.frame["texts"].mean() / len(run.inputs.heldout_texts)
     run.progress.say(f"scored on {share:.0%} of the held-out text on average")
     return table
@@ -94,6 +94,19 @@ def teacher_of(run: Run, problem: SearchProblem) -> TeacherRow:
     teacher = problem.teacher
     assert teacher is not None, "a problem of a run has its teacher"
     return replace(teacher, loss=run.scorer.teacher_loss) if math.isnan(teacher.loss) else teacher
+
+
+def feasible_words(problem: SearchProblem) -> str:
+    """How many students there are to score, in words."""
+    if problem.space.is_listed:
+        return f"{int(problem.feasible.sum())} feasible students"
+    return f"{size_words(problem.space)} students"
+
+
+def size_words(space: SearchSpace) -> str:
+    """How many students a space has, in words."""
+    count = sum(sub.num_combinations for sub in space.sub_spaces)
+    return f"{len(space.candidates):,}" if space.is_listed else f"{count:.1e}"
 
 
 def study_name(config: RunConfig, problem: SearchProblem, sampler: str) -> str:
@@ -167,6 +180,7 @@ def last_search(inputs: RunInputs, budgets: Sequence[str] = ()) -> tuple[SearchP
     """
     problem, folder = search_problem(inputs, budgets or inputs.config.budgets), inputs.folder
     table = CandidateTable.read(folder.candidates_path, problem)
+    problem = problem.including(table.ids)
     if len(table.front) and best_id(table) in problem.unmeasured:
         table = table.under(problem.measured_only())
     return problem, table.refined(read_refinements(folder.refined_path), inputs.config.num_finalists)

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from autodistil.config import rate_words
-from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES
-from autodistil.errors import RunError, one_line
-from autodistil.space.student import SIZES
+from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, LAYERS
+from autodistil.errors import RunError, SpaceError, one_line
+from autodistil.space.student import SIZES, LayerSizes, read_layers
 from autodistil.student_search.pareto import pareto_mask, staircase
 from autodistil.student_search.problem import SearchProblem
 from autodistil.utils import atomic_path, check_sum
@@ -80,6 +80,8 @@ class CandidateRow:
     sub_space: str
     axes: Mapping[str, int]
     """The student's dimensions, and the optional axes that its space has."""
+    layers: tuple[LayerSizes, ...]
+    """Of each layer of the teacher, where they have sizes of their own."""
     costs: Mapping[str, float]
     """Closed forms of `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`;
     `flops@256` where a budget is at a length of its own."""
@@ -125,7 +127,7 @@ class CandidateRow:
         return {
             "id": self.id,
             "sub_space": self.sub_space,
-            "config": dict(self.axes),
+            "config": {**self.axes, **({LAYERS: [list(layer) for layer in self.layers]} if self.layers else {})},
             "costs": dict(self.costs),
             **{name: value for name, value in known.items() if value is not None},
             "loss": self.loss if self.loss is not None and math.isfinite(self.loss) else None,
@@ -192,7 +194,7 @@ class CandidateTable:
         """The same losses ranked under the budgets of a problem, and by these task scores instead of its own."""
         known = self.known("score") if scores is None else scores
         losses = {**self.known("estimate"), **self.known("loss")}
-        return CandidateTable.of(problem).scored(losses, self.known("texts"), known)
+        return CandidateTable.of(problem.including(losses)).scored(losses, self.known("texts"), known)
 
     def refined(self, results: Mapping[str, Refinement], top: int) -> CandidateTable:
         """Add `refined_loss` and `finalist` to a ranked table.
@@ -222,10 +224,8 @@ class CandidateTable:
             check_sum(path)
             frame = pd.read_csv(path).set_index("id", drop=False).astype({"loss": float, "pareto": bool})
             table, _ = cls(_without_estimates(frame)), frame[["sub_space", *COST_COLUMNS]]
-            unknown = set(table.known("loss")) - set(table.ids if problem is None else problem.table.index)
-            if unknown:
-                raise ValueError(f"unknown student {min(unknown)!r}")
-        except (ValueError, KeyError, pd.errors.ParserError) as error:
+            problem = None if problem is None else problem.including(table.known("loss"))
+        except (ValueError, KeyError, SpaceError, pd.errors.ParserError) as error:
             raise RunError(
                 f"{str(path)!r} is damaged ({one_line(error, 150)}); write it anew from the scores in the study: "
                 f"autodistil search --run {shlex.quote(str(path.parent))}"
@@ -263,6 +263,7 @@ class CandidateTable:
             id=str(student_id),
             sub_space=str(known["sub_space"]),
             axes=of(int, *SIZES),
+            layers=read_layers(known.get(LAYERS, "")),
             costs={**of(int, *COST_COLUMNS, KV_BYTES), **of(float, "size_mb", *self.at_lengths)},
             devices={**dict.fromkeys(self.devices), **of(float, *self.devices)},
             **of(float, "loss", "estimate", "score", "refined_loss"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -38,16 +38,39 @@ class SearchProblem:
     rules nobody out who may hold. Not of devices that cannot be measured here."""
     teacher: TeacherRow | None = field(default=None, compare=False)
     """What students are to be cheaper than; None: nobody asks."""
+    found: tuple[Candidate, ...] = ()
+    """Students that a search came upon in a space that does not list them."""
+
+    @cached_property
+    def students(self) -> tuple[Candidate, ...]:
+        """Those that the space lists, and those that were found."""
+        return (*self.space.candidates, *self.found)
 
     @cached_property
     def candidates(self) -> dict[str, Candidate]:
-        """All students by id."""
-        return {candidate.id: candidate for candidate in self.space.candidates}
+        """The students by id."""
+        return {candidate.id: candidate for candidate in self.students}
+
+    def including(self, ids: Iterable[str]) -> SearchProblem:
+        """The problem with these students as well, where it lacks some.
+
+        Raises:
+            SpaceError: the space has no such student.
+        """
+        return self.having(self.space.candidate(one) for one in dict.fromkeys(ids) if one not in self.candidates)
+
+    def having(self, students: Iterable[Candidate]) -> SearchProblem:
+        """The problem with these students, which it lacks, as well."""
+        found = tuple(students)
+        if not found:
+            return self
+        devices = {text: device.having(found) for text, device in self.device_costs.items()}
+        return replace(self, found=(*self.found, *found), device_costs=devices)
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The costs of all students, by id."""
-        return self.costs_of(self.space.candidates)
+        """The costs of the students, by id."""
+        return self.costs_of(self.students)
 
     def costs_of(self, students: Sequence[Candidate]) -> pd.DataFrame:
         """The cost table of some students, by id, with what budgets ask of other lengths and devices."""
@@ -64,7 +87,7 @@ class SearchProblem:
 
         Columns are sorted: in which order budgets are given changes nothing of a search, nor of what a study holds.
         """
-        students = [candidate.config for candidate in self.space.candidates]
+        students = [candidate.config for candidate in self.students]
         known = {text: device.table["cost"].to_numpy() for text, device in self.device_costs.items()}
         costs = {
             b.text: known[b.text] if b.text in known else budget_cost(b, students, self.shape, self.seq_len)
@@ -104,7 +127,7 @@ class SearchProblem:
         if self.teacher is None:
             return []
         columns = dict.fromkeys(budget.column for budget in self.budgets) or ["flops"]
-        configs = [candidate.config for candidate in self.space.candidates]
+        configs = [candidate.config for candidate in self.students]
         saves = self.teacher.saved_by(self.table[[*columns]], configs)
         return [] if not (self._within & saves).any() else [str(i) for i in saves.index[self._within & ~saves]]
 

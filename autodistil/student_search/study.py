@@ -16,19 +16,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from autodistil.space.student import Candidate
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers import SAMPLERS
-from autodistil.student_search.samplers.optuna_samplers import grid_parameters, suggest_student
+from autodistil.student_search.samplers.optuna_samplers import distributions_of, parameters_of, suggest_student
 from autodistil.student_search.samplers.sampler import Sampler, View
 from autodistil.student_search.study_storage import StudyStorage, Watch, heartbeat, opening, study_storage, working
 
@@ -52,15 +51,26 @@ ScoreStudents = Callable[[Sequence[tuple[Candidate, Score | None]]], Iterable[Sc
 told."""
 
 
-def choose_sampler(sampler: str, num_feasible: int, trials: int | None) -> str:
-    """What `auto` means: enumerate where that is affordable and wanted, else be guided by a surrogate."""
+def choose_sampler(sampler: str, num_feasible: int, trials: int | None, listed: bool = True) -> str:
+    """What `auto` means: enumerate where that is affordable and wanted, else be guided by a surrogate.
+
+    Args:
+        sampler: what was asked for.
+        num_feasible: students within the budgets.
+        trials: how many to evaluate, if that was said.
+        listed: whether the space lists all its students; where not, they are evolved.
+    """
     if sampler != "auto":
         return sampler
+    if not listed:
+        return "evolution"
     return "exhaustive" if num_feasible <= (trials or ENUMERATE_UP_TO) else "gp"
 
 
 def num_evaluations(problem: SearchProblem, sampler: str, trials: int | None) -> int:
     """Students that a search will evaluate: all feasible ones if exhaustive, `trials` at most."""
+    if not (problem.space.is_listed or SAMPLERS[sampler].listed):
+        return trials or DEFAULT_TRIALS
     num_feasible = int(problem.feasible.sum())
     default = num_feasible if sampler == "exhaustive" else DEFAULT_TRIALS
     return min(num_feasible, trials or default)
@@ -178,11 +188,13 @@ class Search:
         """
         trials = self.study.get_trials(deepcopy=False)
         self.mine = dict(_scores(trials))
+        self.problem = self.problem.including(self.mine)
         unfinished = [trial for trial in trials if not trial.state.is_finished()]
         for trial in unfinished:
             if _STUDENT not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         named = [trial for trial in unfinished if _STUDENT in trial.user_attrs]
+        self.problem = self.problem.including(trial.user_attrs[_STUDENT] for trial in named)
         return [_Claim(trial, trial.user_attrs[_STUDENT], trial.user_attrs[_DRIVER]) for trial in named]
 
     def _ask(self, sampler: Sampler, claimed: set[str], begun: bool) -> list[_Claim]:
@@ -198,6 +210,7 @@ class Search:
                 break
             losses = {student_id: score.loss for student_id, score in self.mine.items()}
             proposed = sampler.propose(View(losses, claimed, number, self._draw))[:room]
+            self.problem = self.problem.including(proposed)
             fresh = set(proposed) - claimed - self.mine.keys()
             self._misses = 0 if fresh else self._misses + 1
             batch += [self._claim(student_id) for student_id in proposed]
@@ -208,20 +221,21 @@ class Search:
     def _draw(self, sampler: BaseSampler) -> list[str]:
         """Ask for a trial as `View.draw` does; what is infeasible is told to the study, with an infinite loss."""
         trial, candidate = self._suggested(sampler)
-        if candidate is not None and self.problem.feasible[candidate.id]:
-            self._drawn[candidate.id] = trial
-            return [candidate.id]
         costs = [math.inf] * (len(self.study.directions) - 1)
         if candidate is None:
             trial.set_constraint("shape rule", 1.0)
         else:
-            self._constrain(trial, candidate.id)
-            costs = self.problem.budget_costs.loc[candidate.id].tolist()
+            costed = self.problem.including([candidate.id])
+            if costed.feasible[candidate.id]:
+                self.problem, self._drawn[candidate.id] = costed, trial
+                return [candidate.id]
+            self._constrain(trial, candidate.id, costed)
+            costs = costed.budget_costs.loc[candidate.id].tolist()
         self.study.tell(trial, [math.inf, *costs])
         return []
 
     def _suggested(self, sampler: BaseSampler) -> tuple[Trial, Candidate | None]:
-        """A new trial, and the student in it: one that was enqueued, or else that the sampler draws."""
+        """A new trial, and the student that the sampler draws in it."""
         self.study.sampler = sampler
         trial = self.study.ask()
         return trial, suggest_student(trial, self.problem.space)
@@ -230,20 +244,28 @@ class Search:
         """Say in the study that this driver scores a student; with the student's name, which comes last, it holds."""
         trial = self._drawn.pop(student_id, None)
         if trial is None:
-            self.study.enqueue_trial(self._parameters[student_id])
-            trial, candidate = self._suggested(RandomSampler())  # has nothing to draw
-            assert candidate == self.problem.candidates[student_id]
-        self._constrain(trial, student_id)
+            return _Claim(self._added(student_id), student_id, self.driver)
+        self._constrain(trial, student_id, self.problem)
         trial.set_user_attr(_DRIVER, self.driver)
         trial.set_user_attr(_STUDENT, student_id)
         return _Claim(trial, student_id, self.driver)
 
-    @cached_property
-    def _parameters(self) -> dict[str, dict[str, str | int]]:
-        return grid_parameters(self.problem.space)
+    def _added(self, student_id: str) -> FrozenTrial:
+        """A trial of a student that no sampler of Optuna's drew: written at once, a transaction in all."""
+        space, candidate = self.problem.space, self.problem.candidates[student_id]
+        excess = {str(text): float(value) for text, value in self.problem.excess.loc[student_id].items()}
+        trial = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params=parameters_of(space, candidate),
+            distributions=distributions_of(space, candidate),
+            user_attrs={_DRIVER: self.driver, _STUDENT: student_id},
+            constraints=excess,
+        )
+        storage, study = self.study._storage, self.study._study_id
+        return storage.get_trial(storage.create_new_trial(study, template_trial=trial))
 
-    def _constrain(self, trial: Trial, student_id: str) -> None:
-        for text, excess in self.problem.excess.loc[student_id].items():
+    def _constrain(self, trial: Trial, student_id: str, problem: SearchProblem) -> None:
+        for text, excess in problem.excess.loc[student_id].items():
             trial.set_constraint(str(text), float(excess))
 
     def _score(self, batch: Sequence[_Claim], score: ScoreStudents, on_score: Callable[[str, float], None]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from autodistil.models.layer_maps import first_layers
 from autodistil.models.superlm import SuperLM
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 from autodistil.space.student import Candidate
 from autodistil.stages.costing import search_problem
 from autodistil.stages.refining import refine_students
@@ -99,7 +99,7 @@ UNTRAINED: Mapping[str, Any] = MappingProxyType({"steps": 0, "tokens": 0, "train
 def untrained_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick's architecture in importance order."""
     run, candidate = bench.run, bench.pick(budget_of(spec))
-    superlm = run.superlms.new(SubSpace.of_student("untrained", candidate.config))
+    superlm = run.superlms.new(OneStudent("untrained", candidate.config))
     loss = run.scorer.loss(superlm, candidate.config)
     return Draft(run, superlm, candidate, {**UNTRAINED, "search_loss": loss})
 
@@ -107,7 +107,7 @@ def untrained_draft(bench: Bench, spec: RowSpec) -> Draft:
 def untrained_leading_draft(bench: Bench, spec: RowSpec) -> Draft:
     """The pick's architecture in the teacher's own order."""
     run, candidate = bench.run, bench.pick(budget_of(spec))
-    sub = SubSpace.of_student("untrained", candidate.config)
+    sub = OneStudent("untrained", candidate.config)
     superlm = SuperLM.from_teacher(run.inputs.teacher, sub, run.inputs.layer_map)
     return Draft(run, superlm, candidate, UNTRAINED)
 
@@ -119,5 +119,5 @@ def truncated_draft(bench: Bench, spec: RowSpec) -> Draft:
     student = truncated(run.inputs.teacher.dims, shape, seq_len, bench.limit(budget_of(spec)))
     if student is None:
         raise Skip("not one layer of full width fits into the budget")
-    superlm = SuperLM.from_teacher(run.inputs.teacher, SubSpace.of_student("truncated", student), first_layers)
+    superlm = SuperLM.from_teacher(run.inputs.teacher, OneStudent("truncated", student), first_layers)
     return Draft(run, superlm, Candidate("truncated", student), UNTRAINED)

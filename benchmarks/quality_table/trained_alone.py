@@ -16,7 +16,7 @@ from autodistil import pipeline
 from autodistil.models.teacher import Teacher
 from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
-from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.space import OneStudent, SearchSpace
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.training import recipe_of, train_kept, trainer_of
 from autodistil.utils import write_text
@@ -42,7 +42,7 @@ HAND_MADE_RECIPE: Mapping[str, Any] = MappingProxyType(
 def alone_draft(bench: Bench, spec: RowSpec) -> Draft:
     """As `autodistil certify` trains a student alone, and in the same place: neither does it again."""
     run, candidate = bench.run, bench.pick(budget_of(spec))
-    start = run.superlms.new(SubSpace.of_student(candidate.id, candidate.config))
+    start = run.superlms.new(OneStudent(candidate.id, candidate.config))
     targets = run.superlms.targets_for(candidate.id)
     trainer = trainer_of(run.inputs, start, recipe_of(run.config, bench.steps), targets)
     said = ("training alone", f"{bench.steps} steps")
@@ -130,7 +130,7 @@ def _own_run(bench: Bench, name: str, options: Mapping[str, Any], student: Stude
     """Train a student alone in a run of its own, whose space is that student."""
     plain = {key: value for key, value in options.items() if key not in ("train_minutes", "train_steps", "space")}
     folder = bench.folder / "alone" / f"{name}-{digest([plain, steps, student.label])}"
-    sub = SubSpace.of_student("student", student)
+    sub = OneStudent("student", student)
     space = SearchSpace("one", f"One student: {student.label}.", (sub,))
     path = write_text(folder.with_suffix(".yaml"), yaml.safe_dump(space_to_dict(space), sort_keys=False))
     run = Run.open(folder, {**plain, "space": str(path), "train_steps": steps}, progress=bench.progress)

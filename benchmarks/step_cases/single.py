@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives.objective import resolve_objective
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 from autodistil.space.student import StudentConfig
 from autodistil.training.trainer import SuperLMTrainer, train_step
 from step_cases.setting import Setting
@@ -18,7 +18,7 @@ RELATION_HEADS = 12
 
 def single_student(setting: Setting) -> Callable[[], None]:
     """Teacher, student, loss and update; a SuperLM of one student."""
-    superlm = SuperLM.from_teacher(setting.teacher, SubSpace.of_student("single", STUDENT))
+    superlm = SuperLM.from_teacher(setting.teacher, OneStudent("single", STUDENT))
     teacher_width = setting.teacher.dims.attention_width
     objective = resolve_objective("relation-kl", RELATION_HEADS, teacher_width, [STUDENT.attention_width])
     trainer = SuperLMTrainer(superlm, setting.recipe, objective)

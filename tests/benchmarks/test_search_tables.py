@@ -12,7 +12,7 @@ from search_tables.volume import evaluations_to, hypervolume, scaled
 
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.superlm import SuperLM
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 
 UNIT = st.floats(0, 1, width=32)
 
@@ -44,7 +44,7 @@ def test_free_students_have_the_layers_and_widths_that_they_chose(monkeypatch):
     teacher = random_teacher()
     dims = teacher.dims
     widest = replace(dims, intermediate_size=2 * dims.hidden_size)
-    superlm = SuperLM.from_teacher(teacher, SubSpace.of_student("one", widest))
+    superlm = SuperLM.from_teacher(teacher, OneStudent("one", widest))
     ids = inputs_of(teacher, 4, 10)["input_ids"].numpy()
     heldout = HeldOut.build(teacher, ids, objective_of("relation-kl"))
 

@@ -15,7 +15,7 @@ from autodistil.models.pooling import mean_pooling
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives import TERMS
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_student_of_a_superlm_is_compared_by_its_pooled_outputs_whatever_its_w
     texts[1, 5:] = PADDING
     superlm = SuperLM.from_teacher(teacher, small_space(teacher))
     heldout = HeldOut.build(teacher, texts, objective_of("last-hidden"))
-    whole = SuperLM.from_teacher(teacher, SubSpace.of_student("whole", teacher.dims))
+    whole = SuperLM.from_teacher(teacher, OneStudent("whole", teacher.dims))
     smallest = superlm.sub_space.smallest
     same = rsa_of(heldout, heldout.forward_of(whole, teacher.dims))
     narrow = rsa_of(heldout, heldout.forward_of(superlm, smallest))

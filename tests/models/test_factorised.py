@@ -21,7 +21,7 @@ from autodistil.models.factorised import check_factorisable, factorise
 from autodistil.models.superlm import SuperLM
 from autodistil.models.vocabulary import Vocabulary
 from autodistil.space.files import space_from_dict, space_to_dict
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.training.sampling import draw_students
 
@@ -236,7 +236,7 @@ def test_the_cost_table_names_the_embedding_size_only_where_it_is_searched():
     assert "embedding_size" not in cost_table([Candidate("tiny", plain)], shape, 16)
     table = cost_table([Candidate("tiny", s) for s in (plain, factorised)], shape, 16)
     assert list(table["embedding_size"]) == [32, 8]
-    assert SubSpace.of_student("x", factorised).students == (factorised,)
+    assert OneStudent("x", factorised).students == (factorised,)
 
 
 # ---- search

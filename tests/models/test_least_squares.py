@@ -11,8 +11,9 @@ from autodistil_helpers import ALL_CONFIGS, DECODER_CONFIGS, random_teacher, sma
 from autodistil.models import least_squares
 from autodistil.models.least_squares import fit_linear_maps
 from autodistil.models.superlm import SuperLM
-from autodistil.space.space import SubSpace
-from autodistil.space.student import size_key
+from autodistil.space.per_layer import PerLayerSubSpace
+from autodistil.space.space import OneStudent, SubSpace
+from autodistil.space.student import LayerSizes, StudentConfig, size_key
 
 CUTS = {
     "narrow": {"hidden_size": 32, "num_heads": 2},
@@ -40,7 +41,7 @@ def batches_of(teacher, count=4):
 def slice_of(teacher, **cut):
     if not teacher.family.position_table and "hidden_size" in cut:
         cut = {**cut, "head_size": teacher.dims.head_size}
-    return SuperLM.from_teacher(teacher, SubSpace.of_student("alone", replace(teacher.dims, **cut)))
+    return SuperLM.from_teacher(teacher, OneStudent("alone", replace(teacher.dims, **cut)))
 
 
 def fit_alone(superlm, teacher, batches):
@@ -68,6 +69,34 @@ def test_a_fitted_slice_is_nearer_to_its_teacher(kind, cut):
     plain, fitted = (slice_of(teacher, **CUTS[cut]) for _ in range(2))
     fit_alone(fitted, teacher, batches)
     assert error(fitted, teacher, batches) < 0.99 * error(plain, teacher, batches)
+
+
+LAYERS = [LayerSizes(0, 64), LayerSizes(2, 32), LayerSizes(4, 0), LayerSizes(2, 128)]
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "vit", "llama"])
+def test_a_student_with_layers_of_its_own_is_fitted_to_what_it_has(kind):
+    teacher = random_teacher(kind)
+    batches = batches_of(teacher)
+    student = StudentConfig.of_layers(LAYERS, hidden_size=32, head_size=16)
+    plain, fitted = (SuperLM.from_teacher(teacher, OneStudent("alone", student)) for _ in range(2))
+    fit_linear_maps(fitted, teacher, batches, [student])
+    assert error(fitted, teacher, batches, student) < 0.99 * error(plain, teacher, batches, student)
+
+
+def test_students_that_lack_blocks_of_each_other_are_fitted_together():
+    teacher, batches = random_teacher("bert"), batches_of(random_teacher("bert"), 12)
+    axes = {"num_layers": (2, 3, 4), "hidden_size": (32,), "head_size": (16,), "num_heads": (0, 2, 4)}
+    superlm = SuperLM.from_teacher(teacher, PerLayerSubSpace("layers", {**axes, "mlp_ratio": (0, 1, 2, 4)}))
+    students = [
+        StudentConfig.of_layers(layers, hidden_size=32, head_size=16)
+        for layers in (LAYERS, LAYERS[::-1], [LayerSizes(4, 128)] * 4)
+    ]
+    before = [error(superlm, teacher, batches, student) for student in students]
+    fit_linear_maps(superlm, teacher, batches, students)
+    after = [error(superlm, teacher, batches, student) for student in students]
+    assert sum(after) < 0.9 * sum(before)
+    assert after[-1] < before[-1]
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "qwen3", "vit"])

@@ -21,7 +21,7 @@ from autodistil.models.teacher import load_teacher
 from autodistil.models.vocabulary import Vocabulary
 from autodistil.space.files import space_from_dict, space_to_dict
 from autodistil.space.fit import fit_vocabulary
-from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.space import OneStudent, SearchSpace, SubSpace
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.training.sampling import SAMPLINGS, draw_students
 
@@ -190,7 +190,7 @@ def test_an_export_reads_text_as_the_sliced_student_does(kind, tmp_path, quickst
     teacher = load_teacher(str(tmp_path / "teacher"))
     vocabulary = vocabulary_of(teacher.tokenizer, rows=teacher.model.config.vocab_size)
     student = StudentConfig(2, 32, 2, 16, 64, vocabulary.smallest + 60)
-    superlm = SuperLM.from_teacher(teacher, SubSpace.of_student("tiny", student), vocabulary=vocabulary)
+    superlm = SuperLM.from_teacher(teacher, OneStudent("tiny", student), vocabulary=vocabulary)
     candidate = Candidate("tiny", student)
     costs = cost_table([candidate], teacher.encoder_shape, 32).iloc[0].to_dict()
     teacher_costs = cost_table([Candidate("teacher", teacher.dims)], teacher.encoder_shape, 32).iloc[0].to_dict()

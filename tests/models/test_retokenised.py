@@ -15,7 +15,7 @@ from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.attention import AttentionStates, ModelStates
 from autodistil.models.retokenised import fitting_length, read
 from autodistil.models.superlm import SuperLM
-from autodistil.space.space import SubSpace
+from autodistil.space.space import OneStudent
 from autodistil.training.trainer import SuperLMTrainer
 
 OBJECTIVE = objective_of("relation-kl+last-hidden")
@@ -120,7 +120,7 @@ def test_a_pruned_student_is_trained_on_what_its_own_tokenizer_reads(embedding):
     objective = objective_of("relation-kl+last-hidden+embedding-similarity" if embedding else "relation-kl+last-hidden")
     spelled = {token: [3 + token % 5, 9][: 1 + token % 2] for token in range(40, 70)}
     batch = {"input_ids": torch.from_numpy(np.random.default_rng(0).integers(30, 97, (5, 12)))}
-    superlm = SuperLM.from_teacher(teacher, SubSpace.of_student("one", replace(teacher.dims, vocab_size=60)))
+    superlm = SuperLM.from_teacher(teacher, OneStudent("one", replace(teacher.dims, vocab_size=60)))
     trainer = SuperLMTrainer(superlm, RECIPE, objective, read=lambda batch, size: read(batch, spelled, 0))
     states = teacher.states(batch, None, True, False)
     loss = trainer.add_gradients(batch, states)
@@ -135,7 +135,7 @@ def test_a_pruned_student_is_trained_on_what_its_own_tokenizer_reads(embedding):
 
 def test_a_batch_that_gets_longer_than_a_model_takes_is_read_in_the_teachers_tokens():
     teacher = random_teacher("bert")
-    superlm = SuperLM.from_teacher(teacher, SubSpace.of_student("one", replace(teacher.dims, vocab_size=60)))
+    superlm = SuperLM.from_teacher(teacher, OneStudent("one", replace(teacher.dims, vocab_size=60)))
     batch = {"input_ids": torch.from_numpy(sequences())}
     states = teacher.states(batch, None, True, False)
     plain, unread = (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from autodistil_helpers import ALL_CONFIGS, inputs_of, objective_of, random_teacher, small_space
+from autodistil_helpers import ALL_CONFIGS, inputs_of, objective_of, random_teacher, small_space, uneven_students
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +35,7 @@ def test_sliced_equals_extracted_for_every_student(teacher):
     sub_space = small_space(teacher)
     superlm = SuperLM.from_teacher(teacher, sub_space)
     batch = batch_of(teacher)
-    for student in sub_space.students:
+    for student in (*sub_space.students, *uneven_students(teacher)):
         sliced = superlm.forward(student, batch, output=True).output
         extracted = superlm.extract(student)(**batch).last_hidden_state
         assert torch.equal(sliced, extracted), student.label
@@ -133,7 +133,7 @@ def test_leaf_gradients_equal_autograd_through_views(teacher):
     superlm = SuperLM.from_teacher(teacher, small_space(teacher))
     batch = batch_of(teacher)
     states = teacher.states(batch)
-    for student in (superlm.sub_space.smallest, superlm.sub_space.largest):
+    for student in (superlm.sub_space.smallest, superlm.sub_space.largest, *uneven_students(teacher)):
         by_view = gradients_by(superlm, student, batch, states, leaves=False)
         by_leaf = gradients_by(superlm, student, batch, states, leaves=True)
         for name, expected in by_view.items():
@@ -228,7 +228,7 @@ def test_tap_outside_of_run_tapped_is_plain_attention(layer):
 def test_a_student_alone_is_the_student_of_its_superlm(teacher):
     superlm = SuperLM.from_teacher(teacher, small_space(teacher))
     batch = batch_of(teacher)
-    for student in superlm.sub_space.students:
+    for student in (*superlm.sub_space.students, *uneven_students(teacher)):
         alone = superlm.alone(student)
         assert alone.sub_space.students == (student,)
         assert torch.equal(

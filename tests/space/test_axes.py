@@ -23,7 +23,7 @@ from autodistil.space.files import load_space, space_from_dict, space_to_dict
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.space.student import DIMENSIONS, OPTIONAL_AXES, SIZES, StudentConfig
-from autodistil.student_search.samplers.optuna_samplers import grid_parameters
+from autodistil.student_search.samplers.optuna_samplers import parameters_of
 
 GRID = {"num_layers": [2, 4], "hidden_size": [64, 96], "head_size": 32, "mlp_ratio": 2.0}
 
@@ -265,7 +265,7 @@ def test_a_second_way_to_write_a_size_is_an_entry_of_the_dict(monkeypatch, tmp_p
     assert sub.student(num_layers=2, hidden_size=64, head_size=32, mlp_ratio=2.0, vocab_thousands=4) == sub.students[1]
     table = cost_table(space.candidates, EncoderShape(30522, 514, None, pooler=True), 128)
     assert list(table["vocab_size"]) == [2000, 4000] * 2
-    assert {parameters["base/vocab_thousands"] for parameters in grid_parameters(space).values()} == {0, 1}
+    assert {parameters_of(space, candidate)["base/vocab_thousands"] for candidate in space.candidates} == {0, 1}
     assert "allowed: whole numbers from 1 to 100" in refusal(raw_space(vocab_thousands=101))
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(space_to_dict(space)))
     with pytest.raises(SystemExit, match="0"):

@@ -148,7 +148,7 @@ def test_a_run_without_a_search_and_a_damaged_file_are_one_clear_line(tmp_path):
         with pytest.raises(RunError, match=r"candidates\.csv' is damaged .*write it anew .*: autodistil search --run"):
             CandidateTable.read(path)
     path.write_text((PINNED / "losses.csv").read_text().replace(IDS[0], "tiny-L9"))
-    with pytest.raises(RunError, match="unknown student 'tiny-L9'"):
+    with pytest.raises(RunError, match="no student 'tiny-L9'"):
         CandidateTable.read(path, problem())
     assert CandidateTable.read(path).ids[0] == "tiny-L9"
 

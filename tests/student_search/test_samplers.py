@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.costs.budget import read_budget
+from autodistil.space.per_layer import PerLayerSubSpace
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
 from autodistil.student_search.problem import SearchProblem
@@ -94,3 +95,56 @@ def test_where_races_stop_many_the_most_expensive_come_first():
 @given(st.integers(1, 300))
 def test_halving_names_each_number_once(count):
     assert sorted(halving(count)) == list(range(count))
+
+
+# ---- students that nobody lists
+
+AXES = {"num_layers": tuple(range(1, 9)), "hidden_size": (32, 64), "head_size": (8,), "num_heads": tuple(range(9))}
+LAYERED = SearchSpace("layers", "", (PerLayerSubSpace("base", {**AXES, "mlp_ratio": tuple(range(9))}),))
+UNLISTED = SearchProblem(LAYERED, SHAPE, (read_budget("20MFLOPs"),), 64)
+
+
+def true_loss(candidate):
+    """A layer in the middle is worth nothing, the last one most, and pairs of neighbours a little more."""
+    worth = [0.5, 0.2, 0.0, 0.0, 0.0, 0.3, 1.0, 2.0]
+    layers = [np.log1p(heads) + np.log1p(units / 16) for heads, units in candidate.config.layers]
+    alone = sum(map(np.multiply, worth, layers))
+    return float(np.exp(-(alone + 0.05 * sum(map(np.multiply, layers, layers[1:]))) / 10) * 10)
+
+
+def searched(sampler, path, seed, trials, problem=UNLISTED):
+    search = Search(problem, f"sqlite:///{path}", "study")
+    scores = search.run(lambda students: (Score(true_loss(c), (1.0,)) for c, _ in students), sampler, trials, seed)
+    search.close()
+    return search.problem, {student_id: score.loss for student_id, score in scores.items()}
+
+
+@pytest.mark.parametrize("sampler", ["evolution", "nsga2", "tpe", "random"])
+def test_students_that_nobody_lists_are_searched_within_the_budgets(sampler, tmp_path):
+    problem, losses = searched(sampler, tmp_path / "a.db", 0, 24)
+    assert len(losses) == 24
+    assert problem.feasible[list(losses)].all()
+    assert set(losses) <= set(problem.candidates)
+    assert not set(losses) <= set(UNLISTED.candidates)
+    assert all(LAYERED.candidate(student_id) == problem.candidates[student_id] for student_id in losses)
+
+
+def test_a_search_goes_on_with_the_students_that_it_found(tmp_path):
+    before, first = searched("evolution", tmp_path / "a.db", 0, 40)
+    after, more = searched("evolution", tmp_path / "a.db", 0, 50)
+    whole = searched("evolution", tmp_path / "b.db", 0, 50)[1]
+    assert list(more)[:40] == list(first)
+    assert more == whole
+    assert set(before.candidates) <= set(after.candidates)
+
+
+def test_evolution_finds_what_random_draws_do_not(tmp_path):
+    found = {name: searched(name, tmp_path / f"{name}.db", 0, 96)[1].values() for name in ("evolution", "random")}
+    assert min(found["evolution"]) < 0.97 * min(found["random"])
+
+
+@pytest.mark.parametrize("budgets", [("20MFLOPs", "100kparams"), ()])
+def test_evolution_minds_all_budgets_or_none(budgets, tmp_path):
+    problem = SearchProblem(LAYERED, SHAPE, tuple(map(read_budget, budgets)), 64)
+    found, losses = searched("evolution", tmp_path / "a.db", 0, 40, problem)
+    assert found.feasible[list(losses)].all()

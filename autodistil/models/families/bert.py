@@ -1,6 +1,6 @@
 """BERT (arXiv 1810.04805) and the encoders that keep its layer: RoBERTa, ELECTRA, DistilBERT."""
 
-from autodistil.models.architectures import wide_bert_config
+from autodistil.models.architectures import per_layer_config
 from autodistil.models.families.family import EMBEDDING, FFN, HEADS, HIDDEN, Family
 
 _LINEARS = {
@@ -18,18 +18,20 @@ BERT = Family(
     layers="encoder.layer",
     linears=_LINEARS,
     tried_on=("all-MiniLM-L6-v2", "antiberty"),
-    wide_config=wide_bert_config,
+    own_config=per_layer_config,
 )
 ROBERTA = Family(
     model_types=("roberta", "xlm-roberta", "camembert"),
     layers="encoder.layer",
     linears=_LINEARS,
     positions_after_padding=True,
+    own_config=per_layer_config,
 )
 ELECTRA = Family(
     model_types=("electra",),
     layers="encoder.layer",
     linears={**_LINEARS, "embeddings_project": (HIDDEN, EMBEDDING)},
+    own_config=per_layer_config,
 )
 DISTILBERT = Family(
     model_types=("distilbert",),

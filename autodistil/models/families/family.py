@@ -18,7 +18,7 @@ import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import PretrainedConfig
 
@@ -103,8 +103,9 @@ class Family:
     """Positions are counted from behind the padding id, not from 0."""
     modality: str = "text"
     """What the models read: `text` or `image` (`families.vit.VisionFamily`)."""
-    wide_config: Callable[[PretrainedConfig, int], PretrainedConfig] | None = None
-    """Config and head size -> config of students whose attention width is not the hidden size (architectures/)."""
+    own_config: Callable[[PretrainedConfig, int, Sequence[tuple[int, int]]], PretrainedConfig] | None = None
+    """Config, head size, and heads and FFN units of each layer -> config of students that no plain model can be: layers
+    of several sizes, or attention whose width is not the hidden size (architectures/)."""
     causal: bool = False
     """Decoders: a token sees none behind it, and a language-model head, which may be the word embeddings, predicts the
     next one."""
@@ -122,7 +123,7 @@ class Family:
         Raises:
             TeacherError: a size is below one, or the number of heads does not divide the hidden size.
         """
-        axes = {axis: int(getattr(config, name)) for axis, name in self.fields.items()}
+        axes: dict[str, Any] = {axis: int(getattr(config, name)) for axis, name in self.fields.items()}
         for axis, size in axes.items():
             if size < 1:
                 raise TeacherError(
@@ -179,9 +180,14 @@ class Family:
             result.embedding_size = student.hidden_size
         if student.embedding_size is not None:
             result.embedding_size = student.embedding_size
-        if student.free_attention and self.wide_config is not None:
-            return self.wide_config(result, student.head_size)
+        if self.needs_own_class(student):
+            assert self.own_config is not None, "what `check_space` refuses"
+            return self.own_config(result, student.head_size, student.own_layers)
         return result
+
+    def needs_own_class(self, student: StudentConfig) -> bool:
+        """Whether a student is of no class of Hugging Face: layers differ, or heads are of a size that none can say."""
+        return student.uneven or (student.free_attention and "head_size" not in self.fields)
 
     def encoder_shape(self, config: PretrainedConfig, pooler: bool) -> EncoderShape:
         """The constants that the closed-form costs need beside the axes."""
@@ -231,10 +237,11 @@ class Family:
             config: the teacher's, which says how queries are grouped; None: one by one.
 
         Raises:
-            SpaceError: an odd head size under rotary positions, free attention that has no architecture, heads that
-                split a group, or a pruned vocabulary of a decoder.
+            SpaceError: an odd head size under rotary positions, free attention or layers of their own that have no
+                architecture, heads that split a group, or a pruned vocabulary of a decoder.
         """
         self._check_attention(space)
+        self._check_layers(space)
         queries = 1 if config is None else self.queries_per_kv(config)
         if split := {c.config.num_heads for c in space.candidates if c.config.num_heads % queries}:
             allowed = f"multiples of {queries}, the query heads that share keys and values in this teacher"
@@ -255,9 +262,10 @@ class Family:
             return
         own = "head_size" in self.fields
         factorised = space.has_axis_of("embedding_size")
-        if not own and (self.wide_config is None or factorised):
+        if not own and (self.own_config is None or factorised):
             what = "students with an embedding_size" if factorised else self.model_types[0]
-            allowed = "bert teachers, without embedding_size, and those with a head size in their config"
+            ours = "bert, roberta, electra, mpnet, vit and deit teachers"
+            allowed = f"{ours}, without embedding_size, and those with a head size in their config"
             raise space.refusal("free_attention", f"it for {what}", allowed, "leave it out")
         students = [candidate.config for candidate in space.candidates]
         uneven = sorted({(s.hidden_size, s.num_heads) for s in students if own and s.hidden_size % s.num_heads})
@@ -265,6 +273,13 @@ class Family:
             hidden, heads = uneven[0]
             allowed = f"a multiple of the heads, which {self.model_types[0]} asks for"
             raise space.refusal("hidden_size", f"{hidden} with {heads} heads", allowed)
+
+    def _check_layers(self, space: SearchSpace) -> None:
+        factorised = space.has_axis_of("embedding_size")
+        if not space.is_listed and (self.own_config is None or factorised):
+            what = "students with an embedding_size" if factorised else self.model_types[0]
+            allowed = "bert, roberta, electra, mpnet, vit, deit, llama and qwen3 teachers, without embedding_size"
+            raise space.refusal("per_layer", f"it for {what}", allowed, "leave it out")
 
     def carries_values(self, name: str) -> bool:
         """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from transformers import PretrainedConfig
 
+from autodistil.models.architectures import per_layer_config
 from autodistil.models.families.family import (
     BERT_FIELDS,
     FFN,
@@ -21,13 +22,13 @@ from autodistil.models.families.family import (
 )
 from autodistil.space.shape import LayerTerms
 
-_PLAIN = LayerTerms(ffn_matrices=3, width_biases=0, hidden_biases=0, ffn_biases=0, norm_vectors=1, norm_flops=0)
+_PLAIN = LayerTerms(ffn_matrices=3, width_biases=0, hidden_biases=(0, 0), ffn_biases=0, norm_vectors=1, norm_flops=0)
 """The last norm stands for the one of the embeddings, which there is none of."""
 
 
 def _terms(config: PretrainedConfig) -> LayerTerms:
     attention, mlp = config.attention_bias, getattr(config, "mlp_bias", False)
-    return replace(_PLAIN, width_biases=3 * attention, hidden_biases=attention + mlp, ffn_biases=2 * mlp)
+    return replace(_PLAIN, width_biases=3 * attention, hidden_biases=(attention, mlp), ffn_biases=2 * mlp)
 
 
 LLAMA = Family(
@@ -50,6 +51,7 @@ LLAMA = Family(
     position_table=False,
     causal=True,
     tried_on=("smollm2-135m",),
+    own_config=per_layer_config,
 )
 QWEN2 = replace(
     LLAMA,
@@ -58,6 +60,7 @@ QWEN2 = replace(
     layer_fields=("layer_types",),
     layer_terms=lambda _: replace(_PLAIN, width_biases=3),
     tried_on=(),
+    own_config=None,
 )
 QWEN3 = replace(
     LLAMA,

@@ -16,7 +16,7 @@ def _terms(config: PretrainedConfig) -> LayerTerms:
     return LayerTerms(
         ffn_matrices=3,
         width_biases=3 * config.attention_bias,
-        hidden_biases=config.attention_bias + config.mlp_bias,
+        hidden_biases=(config.attention_bias, config.mlp_bias),
         ffn_biases=2 * config.mlp_bias,
         norm_vectors=1 + config.norm_bias,
     )

@@ -3,6 +3,7 @@
 The bias is a table (buckets, heads) that all layers share, so their heads have one order.
 """
 
+from autodistil.models.architectures import per_layer_config
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
 from autodistil.space.shape import LayerTerms
 
@@ -24,4 +25,5 @@ MPNET = Family(
     layer_terms=lambda config: LayerTerms(position_buckets=config.relative_attention_num_buckets),
     positions_after_padding=True,
     tried_on=("mpnet-base",),
+    own_config=per_layer_config,
 )

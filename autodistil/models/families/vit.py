@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from transformers import PretrainedConfig
 
 from autodistil.errors import TeacherError
+from autodistil.models.architectures import per_layer_config
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
@@ -76,12 +77,13 @@ class VisionFamily(Family):
         """
         patch = config.num_channels * math.prod(_pair(config.patch_size))
         tokens, mask = self.max_length(config), bool(getattr(config, "use_mask_token", False))
+        scales = self.layer_scales // 2
         return EncoderShape(
             vocab_size=0,
             other_embedding_rows=patch + 1 + self.special_tokens + tokens + mask,
             embedding_size=None,
             pooler=pooler,
-            layer=LayerTerms(width_biases=3 * config.qkv_bias, hidden_biases=2 + self.layer_scales),
+            layer=LayerTerms(width_biases=3 * config.qkv_bias, hidden_biases=(1 + scales, 1 + scales)),
             embedding_norm=False,
             patch_flops=num_patches(config) * patch,
             fixed_length=tokens,
@@ -164,6 +166,7 @@ VIT = VisionFamily(
     others=_PATCHES,
     value="attention.v_proj",
     tried_on=("examples/vision",),
+    own_config=per_layer_config,
 )
 DEIT = replace(VIT, model_types=("deit",), special_tokens=2, tried_on=())
 DINOV2 = replace(
@@ -173,4 +176,5 @@ DINOV2 = replace(
     layer_scales=2,
     whole_mlp_ratios=True,
     tried_on=(),
+    own_config=None,
 )

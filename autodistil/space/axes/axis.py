@@ -7,7 +7,7 @@ what is allowed and what to do, on one bounded line whatever the input.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -57,6 +57,8 @@ class Axis:
     """The word `whole` may stand for the teacher's own value: None, behind all numbers."""
     shapes_weights: bool = True
     """Students that differ in it have different weights; where not, training draws students without it."""
+    by_layer: bool = False
+    """Layers may differ in it, and have none: 0."""
     format: str = ""
     """How people read the size, as in `format(size, ",")`."""
 
@@ -68,6 +70,18 @@ class Axis:
         """The sizes of a student at `value`."""
         return {**sizes, self.size: value} if self.apply is None else self.apply(value, sizes)
 
+    def value_of(self, size: int | None, values: Sequence[Any], sizes: Sizes) -> tuple[Any, Sizes]:
+        """The first of the axis's values at which a student gets this size, and the sizes with it.
+
+        Raises:
+            LookupError: there is none.
+        """
+        for value in values:
+            after = sizes if value is None else self.applied(value, sizes)
+            if after.get(self.size) == size:
+                return value, after
+        raise LookupError(f"{self.name}: no value gives {size}")
+
     def of(self, student: StudentConfig, shape: EncoderShape) -> int:
         """The size of a student; the teacher's where it has none of its own."""
         own: int | None = getattr(student, self.size)
@@ -75,6 +89,10 @@ class Axis:
             return own
         assert self.of_teacher is not None, f"{self.size} of {student}"
         return self.of_teacher(student, shape)
+
+    def with_none(self) -> Axis:
+        """The axis of layers that may have none of it."""
+        return replace(self, bounds=(0, self.bounds[1])) if self.by_layer else self
 
     def read(self, raw: object, where: str) -> tuple[float | None, ...]:
         """The values that `raw` writes, ascending and each once.

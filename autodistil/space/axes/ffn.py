@@ -9,7 +9,11 @@ MLP_RATIO = Axis(
     words="FFN size",
     heading="Feed-forward size",
     size="intermediate_size",
-    apply=lambda ratio, sizes: {**sizes, "intermediate_size": max(1, round(ratio * sizes["hidden_size"]))},
+    apply=lambda ratio, sizes: {
+        **sizes,
+        "intermediate_size": max(1, round(ratio * sizes["hidden_size"])) if ratio else 0,
+    },
     number=float,
     required=True,
+    by_layer=True,
 )

@@ -28,8 +28,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from autodistil.costs.closed_form import LAYERS
 from autodistil.space.space import by_size
-from autodistil.space.student import DIMENSIONS, StudentConfig
+from autodistil.space.student import DIMENSIONS, LayerSizes, StudentConfig, read_layers
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.certificate.measured import CertificateLosses
 
@@ -130,13 +131,14 @@ def monotonicity(table: pd.DataFrame) -> Monotonicity:
             `student.DIMENSIONS`; at least one row.
     """
     losses = table["loss"].to_numpy(dtype=float, na_value=np.nan)
-    configs = [StudentConfig(*map(int, row)) for row in table[list(DIMENSIONS)].itertuples(index=False)]
+    configs = _configs(table)
     largest = str(table["id"].iloc[configs.index(by_size(configs)[-1])])
     scored = table[np.isfinite(losses)]
     values, ids = losses[np.isfinite(losses)], scored["id"].astype(str).to_numpy()
     pairs, ordered = 0, 0
     violations: list[tuple[float, str, str]] = []
-    for larger, smaller in _nested_pairs(scored[list(DIMENSIONS)].to_numpy(dtype=np.int64)):
+    sizes = np.array([_sizes(config) for config in configs], dtype=np.int64)
+    for larger, smaller in _nested_pairs(sizes[np.isfinite(losses)]):
         excess = values[larger] - values[smaller]
         pairs += len(excess)
         ordered += int((excess <= 0).sum())
@@ -150,6 +152,20 @@ def monotonicity(table: pd.DataFrame) -> Monotonicity:
     largest_excess = float(excess_of[largest]) if largest in excess_of else None
     spread = float(np.ptp(values)) if len(values) else 0.0
     return Monotonicity(len(scored), pairs, ordered, spread, best, largest, largest_excess, worst)
+
+
+def _configs(table: pd.DataFrame) -> list[StudentConfig]:
+    """The students of a table of candidates."""
+    dimensions = table[list(DIMENSIONS)].astype(int).to_dict("records")
+    layers = table[LAYERS].fillna("") if LAYERS in table else [""] * len(table)
+    return [StudentConfig(**row, layers=read_layers(own)) for row, own in zip(dimensions, layers, strict=True)]
+
+
+def _sizes(student: StudentConfig) -> list[int]:
+    """What a student that contains another has no less of, one by one."""
+    layers = student.layers or (LayerSizes(student.num_heads, student.intermediate_size),)
+    counted = [] if student.layers else [student.num_layers]
+    return [*counted, student.hidden_size, student.head_size, *(size for layer in layers for size in layer)]
 
 
 def _nested_pairs(dims: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

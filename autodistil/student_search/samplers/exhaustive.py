@@ -22,6 +22,7 @@ class Exhaustive(Sampler):
 
     batch: ClassVar[int] = 64
     """So few that other drivers get some as well."""
+    listed: ClassVar[bool] = True
 
     @cached_property
     def order(self) -> list[str]:

@@ -1,17 +1,17 @@
 """Optuna's samplers: NSGA-II (Deb et al. 2002), TPE (Bergstra et al. 2011) and random search.
 
-A student is a trial's parameters: a sub-space by name, and of each of its axes the rank of the value. Samplers
-understand order, but not uneven steps; so they see ranks. They may draw what is infeasible, which is told to the study
-with its violation and never scored, and a student again, whose score is known by then. A trial's sampler is seeded by
-the seed and the trial's number.
+A student is a trial's parameters: a sub-space by name, and of each of its genes (`SubSpace.genes`) the rank of the
+value. Samplers understand order, but not uneven steps; so they see ranks. They may draw what is infeasible, which is
+told to the study with its violation and never scored, and a student again, whose score is known by then. A trial's
+sampler is seeded by the seed and the trial's number.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import product
 from typing import ClassVar
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import Trial
 
@@ -66,24 +66,26 @@ class Nsga2(OptunaSampler):
 
 
 def suggest_student(trial: Trial, space: SearchSpace) -> Candidate | None:
-    """Draw a sub-space and its axes; None where the shape rule keeps the combination out."""
+    """Draw a sub-space and its genes; None where a rule keeps the combination out."""
     name = trial.suggest_categorical("sub_space", [sub.name for sub in space.sub_spaces])
     sub_space = space.sub_space(name)
     point = {
-        axis: values[trial.suggest_int(f"{name}/{axis}", 0, len(values) - 1)] for axis, values in sub_space.axes.items()
+        gene: values[trial.suggest_int(f"{name}/{gene}", 0, len(values) - 1)]
+        for gene, values in sub_space.genes.items()
     }
     config = sub_space.student(**point)
     return Candidate(name, config) if config else None
 
 
-def grid_parameters(space: SearchSpace) -> dict[str, dict[str, str | int]]:
-    """Student id -> the trial parameters with which `suggest_student` draws it."""
-    parameters: dict[str, dict[str, str | int]] = {}
-    for sub in space.sub_spaces:
-        for ranks in product(*(range(len(values)) for values in sub.axes.values())):
-            named = dict(zip(sub.axes, ranks, strict=True))
-            config = sub.student(**{axis: sub.axes[axis][rank] for axis, rank in named.items()})
-            if config is not None:
-                chosen = {f"{sub.name}/{axis}": rank for axis, rank in named.items()}
-                parameters.setdefault(Candidate(sub.name, config).id, {"sub_space": sub.name, **chosen})
-    return parameters
+def parameters_of(space: SearchSpace, candidate: Candidate) -> dict[str, str | int]:
+    """The trial parameters with which `suggest_student` draws a candidate."""
+    name, sub = candidate.sub_space, space.sub_space(candidate.sub_space)
+    ranks = {f"{name}/{gene}": sub.genes[gene].index(value) for gene, value in sub.point_of(candidate.config).items()}
+    return {"sub_space": name, **ranks}
+
+
+def distributions_of(space: SearchSpace, candidate: Candidate) -> dict[str, BaseDistribution]:
+    """What these parameters are drawn from."""
+    name, genes = candidate.sub_space, space.sub_space(candidate.sub_space).genes
+    ranks = {f"{name}/{gene}": IntDistribution(0, len(values) - 1) for gene, values in genes.items()}
+    return {"sub_space": CategoricalDistribution([sub.name for sub in space.sub_spaces]), **ranks}

@@ -48,6 +48,8 @@ class Sampler(ABC):
 
     batch: ClassVar[int]
     """Trials that a driver asks for before the first of them is scored."""
+    listed: ClassVar[bool] = False
+    """It knows the students alone that the space lists."""
 
     @abstractmethod
     def propose(self, view: View) -> list[str]:

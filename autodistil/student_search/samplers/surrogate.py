@@ -143,6 +143,7 @@ class GaussianProcess(Sampler):
     """
 
     batch: ClassVar[int] = 4
+    listed: ClassVar[bool] = True
 
     @cached_property
     def surrogate(self) -> Surrogate:

@@ -56,7 +56,7 @@ def changed_linears(**linears):
     ("wrong", "clause"),
     [
         ({"layer_terms": lambda _: LayerTerms(ffn_biases=2)}, "parameters in closed form"),
-        ({"layer_terms": lambda _: LayerTerms(norms=1, hidden_biases=4)}, "FLOPs in closed form"),
+        ({"layer_terms": lambda _: LayerTerms(norms=1, hidden_biases=(2, 2))}, "FLOPs in closed form"),
         ({"position_table": False}, "parameters in closed form"),
         ({"layers": "encoder.layers"}, "slices fit the model"),
         ({"linears": changed_linears(output__dense=(("hidden_size",), ("hidden_size",)))}, "slices fit the model"),

@@ -16,7 +16,7 @@ from autodistil.errors import ConfigError, RunError
 from autodistil.models.superlm import SuperLM
 from autodistil.pipeline import certify
 from autodistil.run.run import Run
-from autodistil.space.space import JoinedSubSpaces, SubSpace
+from autodistil.space.space import JoinedSubSpaces, OneStudent, SubSpace
 from autodistil.stages.certifying import draw_shares
 from autodistil.stages.training import memory_groups, num_parameters
 from autodistil.student_search.certificate.measured import read_measured
@@ -102,7 +102,7 @@ def test_a_student_alone_starts_as_in_its_superlm(searched, name):
     sub = opened.inputs.space.sub_space(name)
     shared = opened.superlms.new(sub)
     for student in sub.students:
-        alone = opened.superlms.new(SubSpace.of_student("alone", student)).weights(student)
+        alone = opened.superlms.new(OneStudent("alone", student)).weights(student)
         theirs = shared.weights(student)
         assert alone.keys() == theirs.keys()
         assert all(torch.equal(alone[key], theirs[key]) for key in alone)
@@ -249,7 +249,7 @@ def test_draw_shares_add_up_to_the_students_of_a_step():
 
 def test_groups_keep_the_order_and_the_limit():
     teacher = random_teacher("bert")
-    superlms = [SuperLM.from_teacher(teacher, SubSpace.of_student("x", s)) for s in small_space(teacher).students[:5]]
+    superlms = [SuperLM.from_teacher(teacher, OneStudent("x", s)) for s in small_space(teacher).students[:5]]
     limit = 2 * max(map(num_parameters, superlms))
     trainers = [SuperLMTrainer(superlm, RECIPE, objective_of("relation-kl")) for superlm in superlms]
     groups = [[trainer.superlm for trainer in group] for group in memory_groups(trainers, limit)]

@@ -129,6 +129,8 @@ class RunConfig:
     """Text sources: files, folders, globs, `hf:` datasets or `python-docs`; images for teachers that read them."""
     space: str | None = None
     """Shipped space, YAML file, or `auto` to derive one; unless given, one made for such a teacher, or `auto`."""
+    per_layer: bool = False
+    """Derive a space whose students' layers have sizes of their own; goes with no `space`, or `auto`."""
     trust_remote_code: bool = False
     """Run code that comes with the teacher. Files record that it was run; they never grant it (`without_trust`)."""
 

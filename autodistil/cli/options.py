@@ -25,11 +25,12 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "Text (images, for such teachers): file, folder, glob, hf:dataset, or python-docs. Repeatable.",
         ),
         "space": ("NAME|FILE", "Search space: a shipped name, a YAML file, or auto."),
+        "per_layer": (None, "Derive a space from the teacher in which each layer has sizes of its own."),
         "train_steps": ("N", "Optimiser steps [default: 24, a look; 120 and more for a student to ship]."),
         "train_minutes": ("M", "Time for training, alone too, instead of steps."),
     },
     "Search": {
-        "sampler": ("NAME", "auto, exhaustive, gp, nsga2, tpe or random."),
+        "sampler": ("NAME", "auto, exhaustive, gp, evolution, nsga2, tpe or random."),
         "trials": ("N", "Students to evaluate."),
         "racing": ("none|pick", "pick: stop scoring students that are surely not the best; none: all on all text."),
         "seed": (None, "Decides data order, drawn students and search [default: 0]."),

@@ -28,7 +28,7 @@ def spaces(
         return
     loaded = {shipped: load_space(shipped) for shipped in shipped_spaces()}
     rows = [
-        (shipped, ", ".join(sub.name for sub in space.sub_spaces), f"{len(space.candidates):,}", space.description)
+        (shipped, ", ".join(sub.name for sub in space.sub_spaces), space.size_text, space.description)
         for shipped, space in loaded.items()
     ]
     print_table("Search spaces", ("name", "sub-spaces", "students", "description"), rows)
@@ -47,7 +47,7 @@ def _print_space(space: SearchSpace) -> None:
     axes = sorted({axis for sub in subs for axis in sub.axes})
     rows = [
         *([axis, *(_axis_text(sub.axes.get(axis, ())) for sub in subs)] for axis in axes),
-        ["students", *(f"{len(sub.students):,}" for sub in subs)],
+        ["students", *(sub.size_text for sub in subs)],
         ["kept out by the shape rule", *(f"{sub.excluded:,}" for sub in subs)],
     ]
     for column, unit, scale in (("params", "M params", 1e6), ("flops", "MFLOPs", 1e6), ("size_mb", "MB", 1.0)):

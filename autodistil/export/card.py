@@ -15,7 +15,9 @@ from autodistil.costs.speed import Speed
 from autodistil.models.packaged import HUB_IDS
 from autodistil.models.teacher import Teacher
 from autodistil.space.axes import axis_of
-from autodistil.space.student import SIZES, Candidate
+from autodistil.space.axes.axis import Axis
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import SIZES, Candidate, StudentConfig
 from autodistil.utils import shown
 
 
@@ -75,9 +77,10 @@ def model_card(
         template_path=str(Path(__file__).with_name("card.md")),
         id=candidate.id,
         student=candidate.config,
+        own_class=teacher.family.needs_own_class(candidate.config),
         teacher=teacher,
         source=shown(teacher.source),
-        sizes=[(axis.words, *(format(axis.of(one, shape), axis.format) for one in both)) for axis in axes],
+        sizes=[(axis.words, *(_size_text(axis, one, shape) for one in both)) for axis in axes],
         costs=costs,
         facts=facts,
         sentence_transformers=sentence_transformers,
@@ -86,6 +89,13 @@ def model_card(
         path=json.dumps(folder, ensure_ascii=False),
     )
     return f"{card}\n"
+
+
+def _size_text(axis: Axis, student: StudentConfig, shape: EncoderShape) -> str:
+    """A size of a student; of each layer of the teacher where they have sizes of their own."""
+    if student.layers and axis.by_layer:
+        return ", ".join(f"{getattr(layer, axis.size):,}" for layer in student.layers)
+    return format(axis.of(student, shape), axis.format)
 
 
 def _front_matter(candidate: Candidate, teacher: Teacher, sentence_transformers: bool) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
+from autodistil.costs.closed_form import LAYERS
 from autodistil.costs.units import COSTS, Cost, cost_of
 from autodistil.report.front import HOVER_COLUMNS
 from autodistil.report.rows import ReportData, by_rank, front_rows
 from autodistil.report.style import Spec, rounded
 from autodistil.space.axes import axis_of
-from autodistil.space.student import OPTIONAL_AXES, SIZES
+from autodistil.space.student import OPTIONAL_AXES, SIZES, read_layers
 from autodistil.student_search.candidates import BY_SCORE, CandidateTable
 from autodistil.student_search.pick import half_id
 
@@ -66,6 +67,7 @@ def facts(data: ReportData) -> dict[str, Any]:
     return {
         "columns": list(HOVER_COLUMNS),
         "sizes": [[axis_of(size).heading, size] for size in SIZES],
+        "layers": _layers(data),
         "more": {name: rounded(data.candidates[name].astype(float)) for name in more},
         "order": choosable(data).index.tolist(),
         "front": front_rows(data).index.tolist(),
@@ -76,6 +78,13 @@ def facts(data: ReportData) -> dict[str, Any]:
         "half": numbers.get(half_id(data.table)) if data.table.get(data.best) else None,
         "command": [head, tail] if found else None,
     }
+
+
+def _layers(data: ReportData) -> list[list[list[int]]] | None:
+    """Heads and FFN units of each layer of the teacher, by row; none of a student whose layers are alike."""
+    if LAYERS not in data.candidates:
+        return None
+    return [[list(layer) for layer in read_layers(text)] for text in data.candidates[LAYERS].fillna("")]
 
 
 def never_dimmed(figure: Spec) -> Spec:

@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from autodistil.costs.units import share, significant
 from autodistil.evaluation.results import METHOD_NAMES, figure, mean_and_spread
-from autodistil.report import certificate_tables, choose, devices
+from autodistil.report import certificate_tables, choose, devices, layers
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.rows import (
     ReportData,
@@ -123,6 +123,8 @@ def _words(data: ReportData) -> dict[str, Any]:
         "budgets": _budget_table(data),
         "speeds": _speed_table(data),
         "tasks": _task_table(data),
+        "layers": layers.table(data),
+        "of_layers": list(layers.sentences(data)),
         "verdict": verdict(certificate),
         "certificate": certificate_sentences(certificate),
     }
@@ -278,7 +280,8 @@ def _teacher_record(data: ReportData, rows: pd.DataFrame) -> list[dict[str, Any]
     """The teacher as the last of some rows; none where there are none, or its costs are not known."""
     if not (len(rows) and data.teacher.costs):
         return []
-    return [{**dict.fromkeys(rows, math.nan), **data.teacher.row, "series": None}]
+    known = {column: value for column, value in data.teacher.row.items() if column in rows}
+    return [{**dict.fromkeys(rows, math.nan), **known, "series": None}]
 
 
 def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> Iterable[Cell]:
@@ -287,8 +290,8 @@ def _student_cells(data: ReportData, row: Mapping[str, Any], refined: bool) -> I
     yield _named_cell("Student", data, name, is_teacher, row["series"], name)
     yield Cell("Layers", row["num_layers"], row["num_layers"])
     yield Cell("Hidden", row["hidden_size"], row["hidden_size"])
-    yield Cell("Heads", f"{row['num_heads']} × {row['head_size']}", row["num_heads"])
-    yield Cell("FFN", f"{row['intermediate_size']:,}", row["intermediate_size"])
+    yield Cell("Heads", f"{layers.sizes_text(row, 'num_heads')} × {row['head_size']}", row["num_heads"])
+    yield Cell("FFN", layers.sizes_text(row, "intermediate_size"), row["intermediate_size"])
     for axis in (axis_of(size) for size in OPTIONAL_AXES if size in row):
         yield Cell(axis.heading.removesuffix(" size"), format(row[axis.size], axis.format), row[axis.size])
     yield Cell("MFLOPs", significant(flops / 1e6), flops)
@@ -326,8 +329,8 @@ def _markdown_cells(data: ReportData, row: Mapping[str, Any]) -> list[Cell]:
         Cell("Student", f"{row['id']} ({picked})" if picked else row["id"]),
         Cell("Layers", row["num_layers"]),
         Cell("Hidden", row["hidden_size"]),
-        Cell("Heads", row["num_heads"]),
-        Cell("FFN", row["intermediate_size"]),
+        Cell("Heads", layers.sizes_text(row, "num_heads")),
+        Cell("FFN", layers.sizes_text(row, "intermediate_size")),
         Cell("MFLOPs", significant(row["flops"] / 1e6)),
         Cell("M params", significant(row["params"] / 1e6)),
         Cell("MB", significant(row["size_mb"])),

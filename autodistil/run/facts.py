@@ -62,7 +62,7 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
     commit = f"commit {inputs.teacher.commit}, " if inputs.teacher.commit else ""
     return {
         "teacher": f"{shown(config.teacher)} ({commit}fingerprint {inputs.teacher.fingerprint})",
-        "search space": f"{space.name}: {len(space.candidates)} students in "
+        "search space": f"{space.name}: {space.size_text} students in "
         + ", ".join(sub.name for sub in space.sub_spaces),
         "text": ", ".join(shown(config.corpus)),
         "training": f"{steps} steps of {resolved.get('samples_a_step', text.batch_size)} {text.unit} "

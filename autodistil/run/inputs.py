@@ -62,17 +62,20 @@ SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
 """Training texts on which the teacher's dimensions are ranked, less for large decoders, and how many at a time."""
 
 
-def space_for(name: str | None, config: PretrainedConfig, layer: int | None = None) -> SearchSpace:
+def space_for(
+    name: str | None, config: PretrainedConfig, layer: int | None = None, per_layer: bool = False
+) -> SearchSpace:
     """The search space of a run, checked to fit its teacher.
 
     Args:
         name: a shipped space, a YAML file or `auto`; None for the one shipped for such a teacher, else `auto`.
         config: the teacher's.
         layer: the teacher's layer to distil, which its students end in; None for the last.
+        per_layer: derive a space whose students' layers have sizes of their own.
 
     Raises:
         SpaceError: unknown, malformed, larger than the teacher, deeper than `layer`, or not for its family.
-        ConfigError: there is no such layer.
+        ConfigError: there is no such layer, or a space that is given is to be derived.
     """
     family = family_of(config)
     teacher = family.dimensions(config)
@@ -80,8 +83,12 @@ def space_for(name: str | None, config: PretrainedConfig, layer: int | None = No
         if layer >= teacher.num_layers:
             raise ConfigError(f"teacher_layer = {layer} is not there; allowed: 0 to {teacher.num_layers - 1}")
         teacher = replace(teacher, num_layers=layer + 1)
-    made_for_it, name = name not in (None, "auto"), name or SPACE_OF_TEACHER.get(teacher, "auto")
-    space = auto_space(teacher, queries_per_kv=family.queries_per_kv(config)) if name == "auto" else load_space(name)
+    if per_layer and name not in (None, "auto"):
+        raise ConfigError(f"per_layer derives a space from the teacher, space = {name!r} is one; leave one of them out")
+    made_for_it = name not in (None, "auto")
+    name = name or ("auto" if per_layer else SPACE_OF_TEACHER.get(teacher, "auto"))
+    queries = family.queries_per_kv(config)
+    space = auto_space(teacher, queries_per_kv=queries, per_layer=per_layer) if name == "auto" else load_space(name)
     space = space if made_for_it else family.fit_space(space)
     deep = sorted({c.config.num_layers for c in space.candidates if c.config.num_layers > teacher.num_layers})
     if layer is not None and deep:
@@ -96,7 +103,7 @@ def default_folder(config: RunConfig) -> Path:
     """`runs/<teacher>-<space>`."""
     hf_config = load_config(config.teacher, config.trust_remote_code)
     with loading_errors(f"config.json of teacher {config.teacher!r} cannot be used"):
-        space = space_for(config.space, hf_config, config.teacher_layer)
+        space = space_for(config.space, hf_config, config.teacher_layer, config.per_layer)
     hub_id = find_model(config.teacher, weights=False, code=config.trust_remote_code).hub_id
     if hub_id is None:
         teacher = Path(config.teacher).name or Path(config.teacher).resolve().name
@@ -177,7 +184,8 @@ class RunInputs:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space, the same as when the run was begun."""
-        space = space_for(self.config.space, self.teacher.model.config, self.config.teacher_layer)
+        hf_config, config = self.teacher.model.config, self.config
+        space = space_for(config.space, hf_config, config.teacher_layer, config.per_layer)
         if space.has_axis_of("embedding_size"):
             check_factorisable(self.teacher.family, self.teacher.model.config)
         if space.has_axis_of("vocab_size"):

@@ -63,7 +63,7 @@ def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace
 _NAMES = {1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")}
 
 
-def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> SearchSpace:
+def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1, per_layer: bool = False) -> SearchSpace:
     """Derive a search space of K sub-spaces from a teacher's dimensions.
 
     Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from half
@@ -76,9 +76,11 @@ def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> S
         teacher: its dimensions.
         k: sub-spaces.
         queries_per_kv: query heads that share one head of keys and values; students have a multiple of it.
+        per_layer: each layer of the teacher has its number of heads and of FFN units in a student, none among them;
+            students keep a third of the layers at least. Widths go from half of the teacher's on, in one sub-space.
 
     Raises:
-        SpaceError: `k` is below one, or the teacher is narrower than one of its heads.
+        SpaceError: `k` is below one, the teacher is narrower than one of its heads, or has one layer of its own.
     """
     if k < 1:
         raise SpaceError(f"number of sub-spaces: got {k}; allowed: 1 or more; use 3, as the paper does")
@@ -89,6 +91,9 @@ def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1) -> S
             f"teacher: got hidden size {teacher.hidden_size} with heads of {size}; allowed: at least one "
             "head wide; write a search space in YAML with a smaller head_size"
         )
+    if per_layer:
+        sub = _per_layer_sub_space(range(max(1, heads // 2), heads + 1), teacher, size)
+        return SearchSpace("auto-layers", f"Derived layer by layer from a teacher of {teacher.label}.", (sub,))
     groups = _overlapping_groups(range(max(1, heads // 4), heads + 1), k)
     if len(groups) < k:
         logger.info("a teacher with %d heads gets %d sub-spaces instead of %d", heads, len(groups), k)
@@ -107,6 +112,22 @@ def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, siz
             "hidden_size": tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
             "head_size": (teacher.head_size,),
             "mlp_ratio": (*(round(ratio * eighths / 8, 4) or ratio for eighths in (4, 5, 6, 7)), ratio),
+        },
+    )
+
+
+def _per_layer_sub_space(widths: Sequence[int], teacher: StudentConfig, size: int) -> PerLayerSubSpace:
+    """The students of some widths, in heads or groups of heads of `size` together, whose layers are their own."""
+    groups, ratio = size // teacher.head_size, teacher.intermediate_size / teacher.hidden_size
+    heads = _spread(1, teacher.num_heads // groups, 12)
+    return PerLayerSubSpace(
+        "base",
+        {
+            "num_layers": tuple(range(math.ceil(teacher.num_layers / 3), teacher.num_layers + 1)),
+            "hidden_size": tuple(count * size for count in _spread(widths[0], widths[-1], 7)),
+            "head_size": (teacher.head_size,),
+            "num_heads": (0, *(groups * count for count in heads)),
+            "mlp_ratio": (0.0, *(round(ratio * sixteenths / 16, 4) or ratio for sixteenths in range(1, 16)), ratio),
         },
     )
 

@@ -9,7 +9,7 @@ alike, from the smallest to the largest sizes: the ends of the sub-space, and a 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import product
 from typing import Any
@@ -118,6 +118,10 @@ class PerLayerSubSpace(SubSpace):
     def architectures(self) -> tuple[StudentConfig, ...]:
         """The architectures of these."""
         return self._ladder({axis: values for axis, values in self.axes.items() if AXES[axis].shapes_weights})
+
+    def of_architecture(self, architecture: StudentConfig) -> list[StudentConfig]:
+        """The students of an architecture, which differ in the vocabulary alone."""
+        return [replace(architecture, vocab_size=size) for size in self.axes.get("vocab_size", (None,))]
 
     def _ladder(self, axes: Mapping[str, tuple[Any, ...]]) -> tuple[StudentConfig, ...]:
         """At each value of the axes that layers share, from all layers at their smallest to all at their largest."""

@@ -74,9 +74,12 @@ class StudentSet(ABC):
         others = [student for student in self.architectures if student not in but]
         return chosen(others, generator, count)
 
+    def of_architecture(self, architecture: StudentConfig) -> Sequence[StudentConfig]:
+        """The students of an architecture, which differ in the vocabulary alone."""
+        return self._by_architecture[architecture]
+
     @cached_property
-    def of_architecture(self) -> Mapping[StudentConfig, list[StudentConfig]]:
-        """Architecture -> its students, which differ in the vocabulary alone."""
+    def _by_architecture(self) -> Mapping[StudentConfig, list[StudentConfig]]:
         groups: dict[StudentConfig, list[StudentConfig]] = {}
         for student in self.students:
             groups.setdefault(student.architecture, []).append(student)
@@ -195,6 +198,11 @@ class SubSpace(StudentSet):
     def num_combinations(self) -> int:
         """Points of the grid before the shape rule."""
         return math.prod(len(values) for values in self.genes.values())
+
+    @property
+    def size_text(self) -> str:
+        """How many students there are."""
+        return f"{len(self.students):,}" if self.is_listed else f"about {self.num_combinations:.0e}"
 
     @property
     def is_listed(self) -> bool:
@@ -341,6 +349,13 @@ class SearchSpace:
     def is_listed(self) -> bool:
         """Whether `candidates` are all there are."""
         return all(sub.is_listed for sub in self.sub_spaces)
+
+    @property
+    def size_text(self) -> str:
+        """How many students there are."""
+        if self.is_listed:
+            return f"{len(self.candidates):,}"
+        return f"about {sum(sub.num_combinations for sub in self.sub_spaces):.0e}"
 
     @property
     def frees_attention(self) -> bool:

@@ -37,6 +37,7 @@ from autodistil.student_search.certificate.assess import Certificate, assess
 from autodistil.student_search.certificate.measured import CertificateLosses, read_measured, write_measured
 from autodistil.student_search.certificate.verdict import NOT_CERTIFIED, level, verdict
 from autodistil.student_search.pick import best_id
+from autodistil.student_search.problem import SearchProblem
 from autodistil.training.metrics import read_metrics, training_seconds
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
@@ -45,6 +46,8 @@ DEFAULT_SAMPLE = 5
 """Students a sub-space: with 5, the same order in both has a p-value of 1/60; with 4, no order is below 0.05."""
 
 MIN_SAMPLE = 2
+LIKE = 0.1
+"""Students whose FLOPs differ by no more cost alike."""
 
 ONE = "one"
 """Name of the SuperLM over all sub-spaces; ids of students hold a hyphen."""
@@ -149,7 +152,7 @@ def certify_search(run: Run, sample: int = DEFAULT_SAMPLE, one: bool = False, re
     problem, table = last_search(run.inputs)
     measured = read_measured(folder.certificate_path)
     sub_spaces = _trained_sub_spaces(run.superlms, one)
-    chosen = _sample(sub_spaces, sample, run.config.seed, problem.candidates[best_id(table)])
+    chosen = _sample(sub_spaces, sample, run.config.seed, problem, table)
     joined = JoinedSubSpaces(ONE, sub_spaces) if one else None
     # What has to be trained (or read) to measure what is not known yet, the one SuperLM first.
     missing: list[StudentSet] = [OneStudent(c.id, c.config) for c in chosen if c.id not in measured.alone]
@@ -191,13 +194,30 @@ def _trained_sub_spaces(superlms: SuperLMs, all_of_them: bool) -> tuple[SubSpace
     return trained
 
 
-def _sample(sub_spaces: Sequence[SubSpace], size: int, seed: int, pick: Candidate) -> tuple[Candidate, ...]:
-    """The students to train alone; the pick is one of them."""
+def _sample(
+    sub_spaces: Sequence[SubSpace], size: int, seed: int, problem: SearchProblem, table: CandidateTable
+) -> tuple[Candidate, ...]:
+    """The students to train alone; the pick is one of them.
+
+    Of a sub-space that lists none: scored ones that cost what the pick does, whose ranks no count of FLOPs gives.
+    """
     chosen: list[Candidate] = []
+    pick = problem.candidates[best_id(table)]
     for sub in sub_spaces:
+        if not sub.is_listed and len(alike := _as_costly(table, pick.id, sub.name)) >= size:
+            places = [round(step * (len(alike) - 1) / (size - 1)) for step in range(size)]
+            chosen += [problem.candidates[alike[place]] for place in places]
+            continue
         own = pick.config.architecture if pick.sub_space == sub.name else None
         chosen += [Candidate(sub.name, student) for student in sample_students(sub, size, seed, own)]
     return tuple(chosen)
+
+
+def _as_costly(table: CandidateTable, pick: str, sub_space: str) -> list[str]:
+    """The scored students of a sub-space within `LIKE` of a student's FLOPs, by their loss."""
+    frame = table.frame[table.frame["loss"].notna() & (table.frame["sub_space"] == sub_space)]
+    alike = frame[(frame["flops"] / table[pick].costs["flops"] - 1).abs() <= LIKE]
+    return [str(one) for one in alike.sort_values("loss", kind="stable").index]
 
 
 def _trained(

@@ -22,7 +22,7 @@ from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
-from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
 from autodistil.stages.costing import search_problem
 from autodistil.student_search.candidates import CandidateTable
@@ -100,13 +100,7 @@ def feasible_words(problem: SearchProblem) -> str:
     """How many students there are to score, in words."""
     if problem.space.is_listed:
         return f"{int(problem.feasible.sum())} feasible students"
-    return f"{size_words(problem.space)} students"
-
-
-def size_words(space: SearchSpace) -> str:
-    """How many students a space has, in words."""
-    count = sum(sub.num_combinations for sub in space.sub_spaces)
-    return f"{len(space.candidates):,}" if space.is_listed else f"{count:.1e}"
+    return f"{problem.space.size_text} students"
 
 
 def study_name(config: RunConfig, problem: SearchProblem, sampler: str) -> str:

@@ -209,12 +209,15 @@
     const pair = [["chosen", "Chosen"], ["held", "Compared with"]];
     const shown = pair.map(([key]) => state[key]).filter((i) => i !== null);
     const wide = Math.max(1, ...shown.flatMap(widths));
-    const deep = Math.max(1, ...shown.map((i) => get(i, "num_layers")));
+    const deep = Math.max(1, ...shown.map((i) => layersOf(i).length));
     for (const [key, label] of pair) $(`sketch-${key}`).replaceChildren(...sketch(state[key], label, wide, deep));
   }
 
   // ---- sketches
 
+  // [heads, FFN units] of each layer; of each of the teacher's where layers have sizes of their own.
+  const layersOf = (i) => (choose.layers?.[i]?.length ? choose.layers[i]
+    : Array(get(i, "num_layers")).fill([get(i, "num_heads"), get(i, "intermediate_size")]));
   const widths = (i) => ["hidden_size", "intermediate_size", "embedding_size"].map((name) => get(i, name) ?? 0);
   const SVG = document.querySelector("#sketch-chosen svg").namespaceURI; // a page without addresses needs no network
   const WIDTH = 320;
@@ -244,17 +247,20 @@
     const caption = document.createElement("figcaption");
     if (i === null) return [Object.assign(caption, { textContent: `${label}: none` })];
     const [layers, hidden, heads, ffn] = ["num_layers", "hidden_size", "num_heads", "intermediate_size"].map((name) => get(i, name));
+    const own = layersOf(i);
+    const uneven = new Set(own.map(String)).size > 1;
+    const each = (part, alike) => (uneven ? own.map((sizes) => sizes[part]).join(", ") : alike);
     const pitch = Math.min(LAYER, TALLEST / deep);
     const height = pitch * deep + EMBEDDINGS;
     const scale = (size) => (WIDTH * size) / wide;
-    const said = `${layers} layers of width ${hidden} with ${heads} heads, feed-forward ${ffn}`;
+    const said = `${layers} layers of width ${hidden} with ${each(0, heads)} heads, feed-forward ${each(1, ffn)}`;
     caption.append(Object.assign(document.createElement("strong"), { textContent: `${label}: ${get(i, "id")}` }), ` ${said}`);
     const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": said, class: "sketch" });
-    for (let layer = 0; layer < layers; layer += 1) {
+    own.forEach(([count, units], layer) => {
       const top = (deep - layer - 1) * pitch;
-      drawing.append(bar(scale(ffn), top + pitch * 0.05, pitch * 0.35, "ffn"));
-      drawing.append(...attention(scale(hidden), top + pitch * 0.45, pitch * 0.45, heads));
-    }
+      drawing.append(bar(scale(units), top + pitch * 0.05, pitch * 0.35, "ffn"));
+      drawing.append(...attention(scale(count * get(i, "head_size")), top + pitch * 0.45, pitch * 0.45, count));
+    });
     drawing.append(bar(scale(get(i, "embedding_size") ?? hidden), height - 14, 14, "embeddings"));
     return [drawing, caption];
   }

@@ -26,4 +26,4 @@ def draw_students(students: StudentSet, recipe: Recipe, step: int) -> list[Stude
     drawn = SAMPLINGS[recipe.sampling](draw)
     if not students.has_axis_of("vocab_size"):
         return drawn
-    return [draw.choose(students.of_architecture[architecture], 1)[0] for architecture in drawn]
+    return [draw.choose(students.of_architecture(architecture), 1)[0] for architecture in drawn]

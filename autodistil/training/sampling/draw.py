@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autodistil.space.space import StudentSet
+from autodistil.space.space import StudentSet, chosen
 from autodistil.space.student import StudentConfig
 
 
@@ -29,10 +29,7 @@ class Draw:
 
     def choose(self, students: Sequence[StudentConfig], count: int, p: np.ndarray | None = None) -> list[StudentConfig]:
         """So many different ones at random, all of them where there are fewer; `p`: how likely each is."""
-        if not students:
-            return []
-        chosen = self.generator.choice(len(students), size=min(count, len(students)), replace=False, p=p)
-        return [students[int(i)] for i in chosen]
+        return chosen(students, self.generator, count, p)
 
 
 Sampling = Callable[[Draw], list[StudentConfig]]

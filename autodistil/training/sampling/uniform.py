@@ -8,4 +8,4 @@ from autodistil.training.sampling.draw import Draw
 
 def sample(draw: Draw) -> list[StudentConfig]:
     """Each as likely as the others."""
-    return draw.choose(draw.students.architectures, draw.num_random + 2)
+    return draw.students.drawn(draw.generator, draw.num_random + 2)

@@ -1,7 +1,9 @@
 """As much of a teacher as a model card reads, and the costs of a student and its teacher."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+from autodistil.models.families.bert import BERT
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import StudentConfig
 
@@ -18,7 +20,7 @@ def card_teacher(folder, causal=False, images=None):
         max_length=512,
         images=images,
         model=model,
-        family=SimpleNamespace(causal=causal),
+        family=replace(BERT, causal=causal),
     )
 
 

@@ -23,19 +23,19 @@ def has_layers(data: ReportData) -> bool:
     return LAYERS in data.candidates and bool(len(_front(data)))
 
 
-def sizes_text(row: Mapping[str, Any], size: str) -> str:
+def sizes_text(row: Mapping[str, Any], size: str, form: str = ",") -> str:
     """Heads or FFN units of a student in a cell: of all its layers, or from the least to the most of one."""
     known = row.get(LAYERS)
     sizes = [getattr(layer, size) for layer in read_layers(known)] if isinstance(known, str) and known else []
     low, high = min(sizes, default=row[size]), row[size]
-    return f"{low:,}–{high:,}" if low < high else f"{high:,}"
+    return f"{low:{form}}–{high:{form}}" if low < high else f"{high:{form}}"
 
 
 def table(data: ReportData) -> list[list[Cell]]:
     """A row for each block of the teacher, the last layer first; a column for each student, the cheapest first."""
-    front, kept = _front(data), _kept(data)
     if not has_layers(data):
         return []
+    front, kept = _front(data), _kept(data)
     chosen = np.unique(np.linspace(0, len(front) - 1, min(_SHOWN, len(front))).round().astype(int))
     heads = [f"{flops / 1e6:,.0f} MFLOPs" for flops in front["flops"].iloc[chosen]]
     return [

@@ -15,11 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autodistil.api import Plan, SearchedRun, open_run, plan, search
+    from autodistil.api import Plan, SearchedRun, adapt, open_run, plan, search
     from autodistil.pipeline import SearchResult
 
 __version__ = "0.1.0"
-__all__ = ["Plan", "SearchResult", "SearchedRun", "__version__", "open_run", "plan", "search"]
+__all__ = ["Plan", "SearchResult", "SearchedRun", "__version__", "adapt", "open_run", "plan", "search"]
 
 
 def __getattr__(name: str) -> Any:

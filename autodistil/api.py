@@ -22,6 +22,7 @@ from autodistil.pipeline import SearchResult
 from autodistil.report.notebook import front_html, plotly_figure
 from autodistil.run.folder import RunFolder
 from autodistil.run.run import Run
+from autodistil.stages.adapting import adapt
 from autodistil.stages.exporting import exported_weights
 from autodistil.stages.planning import Plan
 from autodistil.stages.reporting import report_data
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["LoadedStudent", "Plan", "SearchResult", "SearchedRun", "open_run", "plan", "search"]
+__all__ = ["LoadedStudent", "Plan", "SearchResult", "SearchedRun", "adapt", "open_run", "plan", "search"]
 
 
 def search(

@@ -53,6 +53,7 @@ from autodistil.stages.reporting import export_command, write_formats, write_rep
 from autodistil.stages.searching import (
     budget_notes,
     check_study,
+    head_notes,
     last_search,
     needed_sub_spaces,
     perplexity_notes,
@@ -173,7 +174,8 @@ def search(
     with run.tracker.working(), run.folder.locked():
         needed = needed_sub_spaces(problem)
         skipped = skipped_notes(run.superlms, needed)
-        notes = _say(run.progress, [*teacher_notes(problem), *budget_notes(problem), *skipped])
+        said = (*head_notes(run.inputs.teacher), *teacher_notes(problem), *budget_notes(problem), *skipped)
+        notes = _say(run.progress, list(said))
         check_study(run.config.study_storage)
         _ = read_measured(run.folder.certificate_path)  # refuses a damaged file before hours of training
         task = open_proxy(run.folder, run.config, run.inputs.teacher)
@@ -366,3 +368,18 @@ def export(
     if pick in PICKS:
         _say(run.progress, unscored_notes(run.inputs, problem, table))
     return student_id, export_candidate(run, problem, table, student_id, to, unrefined=unrefined, formats=formats)
+
+
+def student_to_adapt(run: Run, pick: str) -> tuple[str, str]:
+    """The folder of a student of the last search, exported into the run where it is not yet, and the run's teacher.
+
+    Raises:
+        ExportError: no such student, or it was not evaluated.
+    """
+    with run.folder.locked():
+        problem, table = last_search(run.inputs)
+        student_id = pick_student(table, pick)
+        to = run.folder.student_folder(student_id)
+        if not (to / "model.safetensors").is_file():
+            export_candidate(run, problem, table, student_id, to)
+    return str(to), run.config.teacher

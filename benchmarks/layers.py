@@ -27,10 +27,9 @@ from search_tables.volume import evaluations_to, scaled
 from autodistil import pipeline
 from autodistil.costs.budget import read_budget
 from autodistil.run.run import Run
-from autodistil.space.files import space_from_dict
+from autodistil.space.files import space_from_dict, space_to_dict
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace
-from autodistil.space.student import Candidate
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.racing import Score
 from autodistil.student_search.samplers import SAMPLERS
@@ -106,22 +105,14 @@ def main() -> None:
     rounds = [(name, _alone(name)) for _ in range(options.rounds if real else 1) for name in GRIDS]
     starts = [{"space": name, **_median([found for one, found in rounds if one == name])} for name in GRIDS]
     print_table(starts)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "space.yaml"
-        path.write_text(
-            json.dumps(
-                {
-                    "sub_spaces": {
-                        "base": {"per_layer": True, "num_layers": [2, 3, 4, 5, 6], "head_size": 32, **GRIDS["10^20"]}
-                    }
-                }
-            )
-        )
-        steps = options.steps or (24 if real else 2)
-        quick = {} if real else {"heldout_sequences": 12, "batch_size": 4}
-        given = {"train_steps": steps, "space": str(path), "threads": options.threads, **quick}
-        run = Run.open(HOME / f"steps{steps}{'-quick' * (not real)}", given)
-        pipeline.train(run, resume=True)
+    HOME.mkdir(parents=True, exist_ok=True)
+    path = HOME / "space.yaml"
+    path.write_text(json.dumps(space_to_dict(space_of("10^20"))))
+    steps = options.steps or (24 if real else 2)
+    quick = {} if real else {"heldout_sequences": 12, "batch_size": 4}
+    given = {"train_steps": steps, "space": str(path), "threads": options.threads, **quick}
+    run = Run.open(HOME / f"steps{steps}{'-quick' * (not real)}", given)
+    pipeline.train(run, resume=True)
     rows = [
         row
         for name in GRIDS
@@ -150,7 +141,7 @@ def _compared(run: Run, name: str, trials: int, seeds: int) -> list[dict[str, An
         for sampler in ("evolution", "nsga2", "random")
     }
     ids = list(known)
-    costs = problem_of(name).having(map(Candidate.of_id, ids)).table.loc[ids, "flops"].to_numpy(dtype=float)
+    costs = problem_of(name).including(ids).table.loc[ids, "flops"].to_numpy(dtype=float)
     points = scaled(np.array([known[one].loss for one in ids]), costs)
     places = {one: place for place, one in enumerate(ids)}
     rows = []

@@ -9,7 +9,7 @@ import typer
 
 # Commands register when they are imported: in the order in which help lists them.
 from autodistil.cli import search, train, report, compare, refine, tune, export, push  # noqa: F401  # isort: skip
-from autodistil.cli import evaluate, profile, certify, spaces, doctor, teachers  # noqa: F401  # isort: skip
+from autodistil.cli import evaluate, adapt, profile, certify, spaces, doctor, teachers  # noqa: F401  # isort: skip
 from autodistil.cli.app import app
 from autodistil.cli.terminal import fail
 from autodistil.errors import AutodistilError, one_line_named

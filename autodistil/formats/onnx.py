@@ -1,8 +1,8 @@
 """A student as an ONNX file: one graph for all batch sizes and lengths, compared with PyTorch before it is called done.
 
 Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
-and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden): the names that
-Hugging Face uses.
+and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden), or `logits` (batch,
+outputs) of a model with a head: the names that Hugging Face uses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Format, Ids, Origin, Runtime, check_cuda
-from autodistil.formats.parity import Case, Parity, agreement, check_agreement, parity_cases
+from autodistil.formats.parity import Case, Parity, agreement, answer_of, check_agreement, parity_cases
 from autodistil.utils import atomic_path, copy_file, optional_import, quiet
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None
     """Write a model to an ONNX file, whole and checked or not at all.
 
     Args:
-        model: an encoder on the CPU, in eval mode.
+        model: an encoder, or one with a head, on the CPU, in eval mode.
         path: of the file.
         cases: what it must answer as PyTorch does; `parity_cases` unless given.
 
@@ -76,26 +76,28 @@ def _export(model: PreTrainedModel) -> Any:
     """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
     import torch  # the runner for phones holds this file too
 
-    class LastHiddenState(torch.nn.Module):
+    answer = answer_of(model)
+
+    class Answer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder = model
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            """(batch, sequence) twice -> (batch, sequence, hidden)."""
-            states: torch.Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            """(batch, sequence) twice -> (batch, sequence, hidden) or (batch, outputs)."""
+            states: torch.Tensor = getattr(self.encoder(input_ids=input_ids, attention_mask=attention_mask), answer)
             return states
 
     ids = torch.ones(2, 8, dtype=torch.long)
     axes = {0: "batch", 1: "sequence"}
     with quiet("root", "torch.onnx"), torch.no_grad():
         return torch.onnx.export(
-            LastHiddenState().eval(),
+            Answer().eval(),
             (ids, torch.ones_like(ids)),
             dynamo=True,
             opset_version=OPSET,
             input_names=["input_ids", "attention_mask"],
-            output_names=["last_hidden_state"],
+            output_names=[answer],
             dynamic_shapes={"input_ids": axes, "attention_mask": axes},
             verbose=False,
         )

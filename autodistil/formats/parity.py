@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
-"""`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden)."""
+"""`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden), or logits (batch, outputs)."""
 
 TOLERANCE = 1e-4
 """Largest allowed difference in float32, as a share of the largest value (at least 1)."""
@@ -35,7 +35,12 @@ class Case:
     attention_mask: NDArray[np.int64]
     """(batch, seq), 0 at padding"""
     expected: NDArray[np.float32]
-    """(batch, seq, hidden)"""
+    """(batch, seq, hidden), or (batch, outputs) of a model with a head"""
+
+    def real(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What of an answer counts, (..., hidden): that for tokens which are no padding, or all logits."""
+        counted: NDArray[np.float32] = states[self.attention_mask > 0] if self.expected.ndim > 2 else states
+        return counted
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,16 @@ class Parity:
     max_difference: float
     """Largest absolute difference, as a share of the largest value (at least 1)."""
     mean_cosine: float
+    """Of hidden states, or of the probabilities of classes."""
 
 
 def agreement(run: Compute, cases: Sequence[Case]) -> Parity:
     """Compare a runtime with PyTorch; padding may hold anything."""
     differences, close = [], []
     for case in cases:
-        real = case.attention_mask > 0
-        ours, theirs = run(case.input_ids, case.attention_mask)[real], case.expected[real]
+        ours, theirs = case.real(run(case.input_ids, case.attention_mask)), case.real(case.expected)
         differences.append(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
-        close.append(cosines(ours, theirs))
+        close.append(cosines(*(answers if case.expected.ndim > 2 else shares(answers) for answers in (ours, theirs))))
     return Parity(float(np.max(differences)), float(np.concatenate(close).mean()))
 
 
@@ -62,6 +67,15 @@ def cosines(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> NDArray[n
     """(..., hidden) twice -> their cosines (...)."""
     norms = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
     found: NDArray[np.float32] = (ours * theirs).sum(-1) / np.maximum(norms, 1e-12)
+    return found
+
+
+def shares(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of classes by their logits, (rows, classes); a single score as it is."""
+    if logits.shape[-1] == 1:
+        return logits
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    found: NDArray[np.float32] = raised / raised.sum(-1, keepdims=True)
     return found
 
 
@@ -141,9 +155,14 @@ def parity_cases(model: PreTrainedModel) -> list[Case]:
     return cases
 
 
+def answer_of(model: PreTrainedModel) -> str:
+    """What of a model's output counts, as Hugging Face calls it: that of an encoder, or of the head on it."""
+    return "last_hidden_state" if model.base_model is model else "logits"
+
+
 def _answered(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> Case:
     import torch
 
     with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        expected = getattr(model(input_ids=ids, attention_mask=mask), answer_of(model))
     return Case(ids.numpy(), mask.numpy(), expected.float().numpy())

@@ -28,6 +28,7 @@ from autodistil.formats.parity import (
     check_agreement,
     cosines,
     parity_cases,
+    shares,
     text_cases,
 )
 
@@ -54,7 +55,9 @@ class Deployable:
     size_share: float | None = None
     """Size of the quantised file over that of the float32 ONNX file."""
     text_cosine: float | None = None
-    """Lowest cosine of a text's mean over its tokens with PyTorch's."""
+    """Lowest cosine of a text's mean over its tokens, or of its classes' probabilities, with PyTorch's."""
+    classes: bool = False
+    """It has a head and answers with logits."""
 
     @property
     def line(self) -> str:
@@ -63,9 +66,11 @@ class Deployable:
         if self.speed is None:
             return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
         batch, tokens = _SHAPE
+        mean, lowest = ("mean", "lowest") if self.classes else ("mean of tokens", "lowest of a text's mean")
+        what = "cosine of classes' probabilities" if self.classes else "cosine"
         return (
-            f"`{self.file}`: {self.size_mb:.1f} MB, {self.size_share:.2f} of float32's; cosine with PyTorch "
-            f"{self.agreement.mean_cosine:.3f} (mean of tokens), {self.text_cosine:.3f} (lowest of a text's mean); "
+            f"`{self.file}`: {self.size_mb:.1f} MB, {self.size_share:.2f} of float32's; {what} with PyTorch "
+            f"{self.agreement.mean_cosine:.3f} ({mean}), {self.text_cosine:.3f} ({lowest}); "
             f"{self.speed:.2f} of float32's time here ({batch} x {tokens} tokens, one thread, {_ROUNDS} rounds)"
         )
 
@@ -129,7 +134,8 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
     exact, config = onnx_file(origin), origin.model.config
     speed = _relative_time(run, OnnxRuntime(exact).run, config.vocab_size, config.max_position_embeddings - 2)
     share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
-    return Deployable(name, entry.file, _size(path), found, speed, share, lowest)
+    classes = origin.cases[0].expected.ndim < 3
+    return Deployable(name, entry.file, _size(path), found, speed, share, lowest, classes)
 
 
 def _size(path: Path) -> float:
@@ -138,11 +144,12 @@ def _size(path: Path) -> float:
 
 
 def lowest_text_cosine(run: Compute, cases: Sequence[Case]) -> float:
-    """Lowest cosine of a text's mean over its real tokens, with PyTorch's: what a user of embeddings sees."""
+    """Lowest cosine of a text's logits, or mean over its real tokens, with PyTorch's: what a user sees."""
     lowest = 1.0
     for case in cases:
-        mask, states = case.attention_mask[..., None], run(case.input_ids, case.attention_mask)
-        ours, theirs = ((each * mask).sum(1) / mask.sum(1) for each in (states, case.expected))
+        mask, answers = case.attention_mask[..., None], (run(case.input_ids, case.attention_mask), case.expected)
+        pooled = ((each * mask).sum(1) / mask.sum(1) if case.expected.ndim > 2 else shares(each) for each in answers)
+        ours, theirs = pooled
         lowest = min(lowest, float(cosines(ours, theirs).min()))
     return lowest
 

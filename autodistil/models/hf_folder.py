@@ -323,6 +323,23 @@ class EvaluatedModel:
         return model
 
     @property
+    def has_head(self) -> bool:
+        """Whether it was fine-tuned to classify, or score, texts."""
+        names = getattr(self.config, "architectures", None) or ()
+        return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+    def fine_tuned(self, device: torch.device) -> PreTrainedModel:
+        """The model with the head that it was fine-tuned with, in eval mode.
+
+        Raises:
+            TeacherError: it has none, or its weights are missing, damaged or not safetensors.
+        """
+        if not self.has_head:
+            raise TeacherError(f"{self._name} has no classification head; give one that was fine-tuned")
+        model: PreTrainedModel = self._load(AutoModelForSequenceClassification, self.config).eval().to(device)
+        return model
+
+    @property
     def config(self) -> PretrainedConfig:
         """Its configuration, read anew.
 

@@ -59,6 +59,9 @@ class TokenRows:
         return cls(rows, {**batch, "input_ids": swapped})
 
 
+_KEPT = 512
+"""Students whose module trees are kept, a third of a MB each."""
+
 Slice = tuple[str, str, tuple[slice, ...], torch.Size]
 """A student's parameter: its name, the SuperLM's name, where it lies there and its own shape."""
 
@@ -337,6 +340,9 @@ class SuperLM:
         if student not in self._skeletons:
             model = self._new_model(student, self.device).eval()
             use_tapped_attention(model, self.family.projections, student.head_size)
+            if len(self._skeletons) >= _KEPT:  # students that nobody lists come by hundreds
+                self._plans.pop(oldest := next(iter(self._skeletons)), None)
+                del self._skeletons[oldest]
             self._skeletons[student] = model
         return self._skeletons[student]
 

@@ -16,6 +16,7 @@ from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError, DivergedError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
+from autodistil.models.teacher import Teacher
 from autodistil.run.facts import perplexity_facts
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
@@ -223,6 +224,17 @@ def teacher_notes(problem: SearchProblem, unmeasured: Sequence[Budget] = ()) -> 
     return said
 
 
+def head_notes(teacher: Teacher) -> list[str]:
+    """What to say of a teacher that was fine-tuned: students are distilled from its encoder."""
+    names = getattr(teacher.model.config, "architectures", None) or ()
+    if not any(str(name).endswith("ForSequenceClassification") for name in names):
+        return []
+    return [
+        f"{teacher.source} is fine-tuned to classify: students are distilled from its encoder, without the head; "
+        "autodistil adapt --run takes the head up again, to teach them the task"
+    ]
+
+
 def budget_notes(problem: SearchProblem) -> list[str]:
     """What to say about budgets that keep nobody out."""
     largest = problem.budget_costs.max()
@@ -237,7 +249,7 @@ def budget_notes(problem: SearchProblem) -> list[str]:
 def unscored_notes(inputs: RunInputs, problem: SearchProblem, table: CandidateTable) -> list[str]:
     """What to say where students in budget were passed over, as nobody scored them on all text."""
     feasible, unscored = int(problem.feasible.sum()), int((table.frame["feasible"] & table.frame["loss"].isna()).sum())
-    if not unscored:
+    if not unscored or not problem.space.is_listed:  # nobody scores all of a space that is not
         return []
     config, budgets = inputs.config, [budget.text for budget in problem.budgets]
     racing = " --racing none" if config.racing != "none" else ""

@@ -18,15 +18,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, mse_loss
-from transformers import get_linear_schedule_with_warmup
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from autodistil.errors import ConfigError, DivergedError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.models.weight_decay import decayed_parameters
+from autodistil.tasks.adapt.cross_entropy import CROSS_ENTROPY
+from autodistil.tasks.adapt.method import BEFORE, Answers, Method
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, shuffled_batches, sorted_batches
 from autodistil.tasks.catalogue import TaskData, score
-from autodistil.utils import Progress, listed
+from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 """Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
@@ -152,31 +154,134 @@ def _after_each_epoch(
 ) -> Iterator[Scores]:
     """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
     torch.manual_seed(seed)
-    random, regression = np.random.default_rng(seed), data.task.regression
-    device, outputs = torch.device(settings.device), len(data.classes) or 1
-    network, tokenizer = model.classifier(outputs, device), model.tokenizer()
-    length = usable_length(network, tokenizer, settings.max_length)
     train, evaluated = data.train(settings.max_train), data.evaluated
-    rows, tested = (TokenizedRows.of(tokenizer, part.text_a, part.text_b, length) for part in (train, evaluated))
-    if "token_type_ids" not in signature(network.forward).parameters:
-        rows, tested = replace(rows, types=None), replace(tested, types=None)
+    pupil = Pupil.of(model, len(data.classes) or 1, settings)
+    rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
+    targets = Targets.of(train.labels if not data.task.regression else standardised(train.labels).labels)
+    for _ in trained_epochs(pupil, rows, targets, CROSS_ENTROPY, epochs, rate, seed):
+        yield scored(data, evaluated.labels, pupil.answers(tested))
+
+
+def scored(data: TaskData, labels: np.ndarray, answers: np.ndarray) -> Scores:
+    """The metrics of a task by a model's answers (rows, classes), or (rows, 1) of scores."""
+    return score(data.task.metrics, labels, answers[:, 0] if data.task.regression else answers.argmax(1))
+
+
+# ---- one training
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Scores with a mean of 0 and a deviation of 1: no metric of scores sees the difference."""
+
+    labels: np.ndarray
+    mean: float
+    deviation: float
+
+
+def standardised(labels: np.ndarray) -> Standardised:
+    """Scores (rows,), standardised."""
+    mean, deviation = float(labels.mean()), float(labels.std())
+    return Standardised(((labels - mean) / deviation).astype(np.float32), mean, deviation)
+
+
+@dataclass(frozen=True)
+class Pupil:
+    """A model under a head, and how it reads rows."""
+
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    length: int
+    """Tokens of a text or pair."""
+    device: torch.device
+    batch_size: int
+    """Rows a step."""
+
+    @classmethod
+    def of(cls, model: EvaluatedModel, outputs: int | None, settings: EvaluationSettings) -> Pupil:
+        """A model under a new head of so many numbers a row, drawn from torch's global generator; None: its own head.
+
+        Raises:
+            TeacherError: the model cannot be loaded, or its family has no classification head.
+        """
+        device, tokenizer = resolve_device(settings.device), model.tokenizer()
+        network = model.fine_tuned(device) if outputs is None else model.classifier(outputs, device)
+        length = usable_length(network, tokenizer, settings.max_length)
+        return cls(network, tokenizer, length, device, settings.batch_size)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers a row."""
+        return int(self.network.config.num_labels or 1)
+
+    def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> TokenizedRows:
+        """Rows as the model reads them."""
+        rows = TokenizedRows.of(self.tokenizer, text_a, text_b, self.length)
+        typed = "token_type_ids" in signature(self.network.forward).parameters
+        return rows if typed else replace(rows, types=None)
+
+    @torch.no_grad()
+    def answers(self, rows: TokenizedRows) -> np.ndarray:
+        """Logits or scores of rows, (rows, outputs)."""
+        self.network.eval()
+        found = np.empty((len(rows.ids), self.outputs), dtype=np.float32)
+        for batch in sorted_batches(rows.lengths, BATCH_SIZE):
+            found[batch] = self.network(**rows.batch(batch, self.device)).logits.cpu().numpy()
+        return found
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What rows are taught."""
+
+    labels: Tensor
+    """Classes or scores, (rows,)."""
+    known: Tensor
+    """Which rows have a label, (rows,)."""
+    teacher: Tensor | None = None
+    """A fine-tuned teacher's answers, (rows, outputs)."""
+    class_weights: Tensor | None = None
+
+    @classmethod
+    def of(cls, labels: np.ndarray) -> Targets:
+        """Labels of all rows."""
+        return cls(torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool))
+
+
+def trained_epochs(
+    pupil: Pupil, rows: TokenizedRows, targets: Targets, method: Method, epochs: int, rate: float, seed: int
+) -> Iterator[None]:
+    """Train a model on rows; yields after each epoch.
+
+    Args:
+        pupil: trained in place.
+        rows: texts.
+        targets: theirs.
+        method: the loss.
+        epochs: how many, over which the learning rate warms up and falls to 0.
+        rate: peak learning rate.
+        seed: decides the order of rows.
+
+    Raises:
+        DivergedError: the loss or its gradient is not finite.
+    """
+    network, random, device = pupil.network, np.random.default_rng(seed), pupil.device
     decayed = decayed_parameters(network)
     groups = [
         {"params": [p for name, p in network.named_parameters() if (name in decayed) == decays], "weight_decay": decay}
         for decays, decay in ((True, _WEIGHT_DECAY), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups, lr=rate)
-    steps = epochs * -(-len(train) // settings.batch_size)
+    steps = epochs * -(-len(rows.ids) // pupil.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
-    labels = train.labels
-    if regression:  # standardised: no metric of scores sees the difference
-        labels = ((labels - labels.mean()) / labels.std()).astype(np.float32)
-    targets = torch.from_numpy(labels).to(device)
+    before: Tensor | None = None
+    own = torch.zeros(len(rows.ids), pupil.outputs)
+    done = 0
     for _ in range(epochs):
         network.train()
-        for batch in shuffled_batches(rows.lengths, settings.batch_size, random):
+        for batch in shuffled_batches(rows.lengths, pupil.batch_size, random):
             logits = network(**rows.batch(batch, device)).logits
-            loss = mse_loss(logits[:, 0], targets[batch]) if regression else cross_entropy(logits, targets[batch])
+            loss = method.loss(_answers(logits, batch, targets, done / steps, before)).mean()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
             if not (loss.isfinite() and norm.isfinite()):
@@ -186,9 +291,16 @@ def _after_each_epoch(
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
-        network.eval()
-        found = np.empty((len(evaluated), outputs), dtype=np.float32)
-        for batch in sorted_batches(tested.lengths, BATCH_SIZE):
-            with torch.no_grad():
-                found[batch] = network(**tested.batch(batch, device)).logits.cpu().numpy()
-        yield score(data.task.metrics, evaluated.labels, found[:, 0] if regression else found.argmax(1))
+            own[batch] = logits.detach().float().cpu()
+            done += 1
+        before = own.clone() if BEFORE in method.needs else None
+        yield
+
+
+def _answers(logits: Tensor, batch: np.ndarray, targets: Targets, progress: float, before: Tensor | None) -> Answers:
+    def part(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[batch].to(logits.device)
+
+    labels, known = targets.labels[batch].to(logits.device), targets.known[batch].to(logits.device)
+    weights = None if targets.class_weights is None else targets.class_weights.to(logits.device)
+    return Answers(logits, labels, known, progress, part(targets.teacher), part(before), weights)

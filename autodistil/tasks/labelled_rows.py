@@ -73,6 +73,39 @@ def read_rows(path: Path) -> LabelledRows:
     return LabelledRows(columns["text_a"], columns.get("text_b"), columns["label"])
 
 
+def read_texts(path: Path, pairs: bool) -> list[tuple[str, str | None]]:
+    """Texts without labels: lines of a file, or the columns `text_a` and, of pairs, `text_b` of a tab-separated one.
+
+    Raises:
+        TaskError: it cannot be read, holds no text, or no pairs where these are wanted.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            lines = [line.rstrip("\r\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
+        raise TaskError(f"text file {str(path)!r} {reason}; give a UTF-8 file of lines") from error
+    header = lines[0].split("\t") if lines else []
+    columns = [name for name in ("text_a", "text_b")[: 1 + pairs] if name in header]
+    if pairs and len(columns) < 2:
+        raise TaskError(
+            f"text file {str(path)!r} has no columns text_a and text_b, but the task is of pairs; allowed: a header "
+            "with both, separated by tabs"
+        )
+    if not columns:
+        texts: list[tuple[str, str | None]] = [(line, None) for line in lines if line.strip()]
+    else:
+        places = [header.index(name) for name in columns]
+        split = [line.split("\t") for line in lines[1:] if line.strip()]
+        short = next((number for number, row in enumerate(split, 2) if len(row) <= max(places)), None)
+        if short is not None:
+            raise TaskError(f"text file {str(path)!r}, line {short} has too few fields; correct it")
+        texts = [(row[places[0]], row[places[1]] if pairs else None) for row in split]
+    if not texts:
+        raise TaskError(f"text file {str(path)!r} holds no text; add some, or leave it out")
+    return texts
+
+
 def hub_rows(table: HubTable) -> dict[str, LabelledRows]:
     """The labelled splits of a set on the Hub, downloaded once and cached by `datasets`.
 

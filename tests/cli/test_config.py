@@ -33,7 +33,10 @@ def test_choices_are_what_the_modules_offer():
         ({"seed": None}, "option seed = None is of type NoneType; expected int"),
         ({"corpus": 3}, "option corpus = 3 is not a list of strings"),
         ({"sampling": "uniforn"}, "option sampling = 'uniforn' (did you mean 'uniform'?); allowed: sandwich, unif"),
-        ({"sampler": "tpes"}, "option sampler = 'tpes' (did you mean 'tpe'?); allowed: auto, exhaustive, gp, evolution, nsga2, "),
+        (
+            {"sampler": "tpes"},
+            "option sampler = 'tpes' (did you mean 'tpe'?); allowed: auto, exhaustive, gp, evolution, nsga2, ",
+        ),
         ({"layout": "join"}, "option layout = 'join' (did you mean 'joint'?); allowed: joint, split"),
         ({"teachr": "x"}, "unknown option 'teachr' (did you mean 'teacher'?); allowed: teacher, corpus, space, "),
     ],

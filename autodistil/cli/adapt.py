@@ -1,0 +1,140 @@
+"""`autodistil adapt`: a classifier or scorer from a student, with its figures beside its teacher's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autodistil.cli.app import app
+from autodistil.cli.opening import open_existing, set_threads
+from autodistil.cli.options import Json, given, with_flags
+from autodistil.cli.terminal import print_json, print_lines, print_table, quiet_libraries
+from autodistil.config import OPTIONS
+
+if TYPE_CHECKING:
+    from autodistil.export.adapted_folder import Adaptation
+
+_NAMES = {"student": "student", "plain": "student, labels alone", "teacher": "teacher"}
+
+
+@app.command(
+    epilog="Example: `autodistil adapt my-student --task sst2 --data tasks/ --teacher my-bert-sst2 --to my-sst2`"
+)
+@with_flags("threads", "device")
+def adapt(
+    *,
+    student: Annotated[
+        str | None, typer.Argument(help="A student's folder, or another Hugging Face encoder.", metavar="DIR")
+    ] = None,
+    task: Annotated[
+        str,
+        typer.Option(help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv.", metavar="NAME|DIR"),
+    ],
+    to: Annotated[Path, typer.Option(help="New folder for the fine-tuned student.", metavar="DIR")],
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="A model fine-tuned on the task; an encoder is fine-tuned first, and kept [default: that of --run].",
+            metavar="ID|DIR",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A searched run, whose student and teacher are taken.", metavar="DIR")
+    ] = None,
+    pick: Annotated[str, typer.Option(help="Of --run: best, half, near, knee or an id.", metavar="PICK")] = "best",
+    data: Annotated[Path | None, typer.Option(help="Folder of tasks, as of evaluate.", metavar="DIR")] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="More text of the task, which the teacher labels: lines, or tab-separated text_a, text_b. Repeatable.",
+            metavar="FILE",
+        ),
+    ] = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="cross-entropy, soft-targets (default with a teacher), ps-kd, self-kd, or a weighted sum.",
+            metavar="NAME",
+        ),
+    ] = "auto",
+    balanced: Annotated[bool, typer.Option("--balanced", help="Classes weigh alike, however many rows.")] = False,
+    no_plain: Annotated[bool, typer.Option("--no-plain", help="Leave out the comparison with labels alone.")] = False,
+    max_train: Annotated[int | None, typer.Option(help="Training rows at most.", metavar="N")] = None,
+    learning_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Repeatable; the best on held-out training rows is taken [default: 5e-5, 1e-4, 3e-4].", metavar="LR"
+        ),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most [default: 3 to 5 by rows].", metavar="N")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows a step [default: 32].", metavar="N")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of a text [default: 128].", metavar="N")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Beside: onnx, onnx-int8, openvino. Repeatable.", metavar="FORMAT"),
+    ] = None,
+    options: dict[str, Any],
+    json: Json = False,
+) -> None:
+    """Fine-tune a student on labelled rows, taught by a fine-tuned teacher: a model to serve."""
+    from autodistil.errors import ConfigError
+
+    if (student is None) == (run is None):
+        raise ConfigError("give a student's folder, or --run with a searched run, one of them")
+    options = {name: OPTIONS[name].checked(name, value) for name, value in options.items()}  # they make no RunConfig
+    quiet_libraries()
+    from autodistil.cli.progress import TerminalProgress
+    from autodistil.stages.adapting import adapt as adapt_student
+    from autodistil.tasks.finetune import EvaluationSettings
+
+    set_threads(options.pop("threads", None))
+    options |= given(max_train=max_train, epochs=epochs, batch_size=batch_size, max_length=max_length)
+    settings = EvaluationSettings(**{"device": "auto", **options, **given(learning_rates=learning_rate)})
+    if run is not None:
+        from autodistil import pipeline
+
+        student, own = pipeline.student_to_adapt(open_existing(run, json), pick)
+        teacher = teacher or own
+    assert student is not None
+    found = adapt_student(
+        student,
+        task,
+        to,
+        data_dir=data,
+        teacher=teacher,
+        settings=settings,
+        objective=objective,
+        unlabelled=tuple(unlabelled or ()),
+        balanced=balanced,
+        plain=not no_plain,
+        formats=tuple(formats or ()),
+        progress=TerminalProgress(stderr=json),
+    )
+    if json:
+        print_json(found.to_dict())
+    else:
+        _print(found)
+
+
+def _print(found: Adaptation) -> None:
+    metrics = list(found.metrics["student"])
+    rows = [
+        (_NAMES[who], *(f"{100 * scores[metric]:.1f}" for metric in metrics)) for who, scores in found.metrics.items()
+    ]
+    trust = ", trust_remote_code=True" if found.own_architecture else ""
+    error = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.standard_error.items())
+    print_table(
+        f"{found.task}, {found.split} ({found.rows:,} rows)",
+        ("model", *metrics),
+        rows,
+        caption=f"times 100; nothing was chosen on these rows; their choice brings a standard error of: {error or '–'}",
+        right=tuple(metrics),
+    )
+    print_lines(
+        f"objective {found.objective}, learning rate {found.learning_rate:g}, epoch {found.epoch}",
+        *(f"{one.format}: {one.line}" for one in found.more),
+        *([f"teacher: {found.teacher}"] if found.teacher else []),
+        f'use it: pipeline("text-classification", "{found.path}"{trust})',
+    )

@@ -1,0 +1,74 @@
+"""What a method of fine-tuning is: a loss of each row, from what the student answers, labels, and what teaches it.
+
+A method is a file beside this one, entered in the dict of `autodistil.tasks.adapt`; nothing else names it. Rows without
+a label are taught by their teacher alone. Where scores are predicted instead of classes, an answer is one number and
+squared errors stand for cross-entropies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
+
+TEACHER, BEFORE = "teacher", "before"
+"""What a method may need."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One batch."""
+
+    logits: Tensor
+    """The student's, (rows, classes), or (rows, 1) of scores."""
+    labels: Tensor
+    """Classes (rows,) of int64, or scores (rows,); anything where they are not known."""
+    known: Tensor
+    """Which rows have a label, (rows,)."""
+    progress: float
+    """Share of the training that is done, in [0, 1)."""
+    teacher: Tensor | None = None
+    """Logits or scores of a fine-tuned teacher, shaped like the student's."""
+    before: Tensor | None = None
+    """What the student itself answered an epoch ago; None in the first."""
+    class_weights: Tensor | None = None
+    """Of each class, (classes,), with a mean of 1 over the rows."""
+
+    @property
+    def scores(self) -> bool:
+        """Whether scores are predicted."""
+        return self.logits.shape[1] == 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """A loss of rows, and what it looks at beside labels."""
+
+    loss: Callable[[Answers], Tensor]
+    """(rows,), differentiable."""
+    needs: frozenset[str] = frozenset()
+
+
+def supervised(answers: Answers) -> Tensor:
+    """Cross-entropy with the label, or squared error, of each row, (rows,); 0 where there is no label."""
+    if answers.scores:
+        loss = (answers.logits[:, 0] - answers.labels).square()
+    else:
+        labels = answers.labels.where(answers.known, 0).long()
+        loss = cross_entropy(answers.logits, labels, weight=answers.class_weights, reduction="none")
+    return loss.where(answers.known, torch.zeros_like(loss))
+
+
+def divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(targets || logits) at temperature T of each row, or the squared error of scores, (rows,).
+
+    Hinton et al. 2015 (arXiv 1503.02531, section 2).
+    """
+    if logits.shape[1] == 1:
+        return (logits - targets).square()[:, 0]
+    ours = log_softmax(logits / temperature, dim=-1)
+    theirs = softmax(targets / temperature, dim=-1)
+    return temperature**2 * kl_div(ours, theirs, reduction="none").sum(-1)

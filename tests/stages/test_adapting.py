@@ -1,0 +1,216 @@
+"""Fine-tuned students to keep: figures of rows that chose nothing, what users load, resuming, wrong input."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from run_helpers import save_random_bert
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from autodistil.cli import main
+from autodistil.errors import ConfigError, ExportError, TaskError, TeacherError
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.stages import adapting
+from autodistil.stages.adapting import adapt
+from autodistil.tasks import adapting as engine
+from autodistil.tasks.adapting import Lesson
+from autodistil.tasks.catalogue import load_task
+from autodistil.tasks.finetune import EvaluationSettings
+
+SETTINGS = EvaluationSettings(learning_rates=(1e-3, 3e-3), epochs=8, batch_size=8, max_length=16)
+GOOD, BAD = ("lovely", "great", "fine"), ("awful", "broken", "poor")
+
+
+def texts(count, seed=0):
+    """Short reviews that a word decides."""
+    random = np.random.default_rng(seed)
+    rows = [(int(random.integers(2)), int(random.integers(3)), i) for i in range(count)]
+    return [(f"the phone number {i} is {(BAD, GOOD)[label][word]}", str(label)) for label, word, i in rows]
+
+
+@pytest.fixture
+def data(write_task):
+    return write_task("reviews", train=texts(160), dev=texts(60, seed=1))
+
+
+@pytest.fixture(scope="module")
+def wider(tmp_path_factory, quickstart_teacher_dir):
+    size = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 128, "positions": 32}
+    return str(save_random_bert(tmp_path_factory.mktemp("models") / "wider", quickstart_teacher_dir, **size))
+
+
+def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_path):
+    to = tmp_path / "mine"
+    (tmp_path / "more.txt").write_text("\n".join(text for text, _ in texts(40, seed=2)))
+    found = adapt(
+        str(tiny_bert),
+        "reviews",
+        to,
+        data,
+        wider,
+        SETTINGS,
+        unlabelled=[tmp_path / "more.txt"],
+        formats=["onnx", "onnx-int8"],
+    )
+    assert set(found.metrics) == {"student", "plain", "teacher"}
+    assert found.metrics["student"]["accuracy"] > 0.9
+    assert (found.rows, found.train_rows, found.unlabelled) == (60, 140, 40)
+    assert found.objective == "soft-targets"
+    assert found.teacher == str(tmp_path / "mine-teacher")
+    assert not (tmp_path / ".mine.work").exists()
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(to), AutoTokenizer.from_pretrained(to)
+    assert model.config.id2label == {0: "0", 1: "1"}
+    answer = pipeline("text-classification", model=model, tokenizer=tokenizer)("the phone number 7 is lovely")
+    assert answer[0]["label"] == "1"
+    dev = load_task("reviews", data).evaluated
+    right = [
+        str(int(model(**tokenizer(text, return_tensors="pt")).logits.argmax())) == str(label)
+        for text, label in zip(dev.text_a, dev.labels, strict=True)
+    ]
+    assert np.mean(right) == pytest.approx(found.metrics["student"]["accuracy"])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(to / "onnx" / "model.onnx"))
+    batch = tokenizer("the phone number 7 is lovely", return_tensors="np")
+    (logits,) = session.run(["logits"], {name: batch[name] for name in ("input_ids", "attention_mask")})
+    with torch.no_grad():
+        expected = model(**tokenizer("the phone number 7 is lovely", return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    card = (to / "README.md").read_text()
+    assert "| this model |" in card
+    assert "| its teacher |" in card
+    assert "40 that the teacher labelled" in card
+    assert json.loads((to / "adaptation.json").read_text())["metrics"] == json.loads(json.dumps(found.metrics))
+    assert (to / "exported.json").is_file()
+
+
+def test_what_is_reported_chooses_nothing(data, tiny_bert, tmp_path, monkeypatch):
+    """With other dev rows the very same weights come out, and training never sees the rows that choose."""
+    first = adapt(str(tiny_bert), "reviews", tmp_path / "a", data, None, SETTINGS)
+    (data / "reviews" / "dev.tsv").write_text("text_a\tlabel\nthe phone is awful\t1\nthe phone is lovely\t0\n")
+    second = adapt(str(tiny_bert), "reviews", tmp_path / "b", data, None, SETTINGS)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b")]
+    assert weights[0] == weights[1]
+    assert first.metrics["student"] != second.metrics["student"]
+    lesson = Lesson.of(load_task("reviews", data), SETTINGS)
+    assert not set(lesson.train.text_a) & set(lesson.chosen_by.text_a)
+    assert set(first.metrics) == {"student"}, "labels alone are what it is"
+
+
+def test_what_was_done_before_a_machine_died_is_not_done_again(data, tiny_bert, wider, tmp_path, monkeypatch):
+    whole = adapt(str(tiny_bert), "reviews", tmp_path / "whole", data, wider, SETTINGS)
+    trained, real = [], engine.trained_epochs
+
+    def counted(pupil, rows, targets, method, epochs, rate, seed):
+        trained.append(rate)
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        return real(pupil, rows, targets, method, epochs, rate, seed)
+
+    monkeypatch.setattr(engine, "trained_epochs", counted)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, SETTINGS)
+    assert trained == [1e-3, 3e-3, 1e-3, 3e-3], "the teacher's two, the student's first, and what was cut"
+    assert not (tmp_path / "cut").exists()
+    trained[:] = [0.0] * 4
+    resumed = adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, SETTINGS)
+    assert trained[4:] == [3e-3, 1e-3, 3e-3], "what was cut, and the comparison with labels alone"
+    assert resumed.metrics == whole.metrics
+
+
+def test_scores_come_out_as_labels_have_them(write_task, tiny_bert, tmp_path):
+    random = np.random.default_rng(0)
+    rows = [
+        (f"number {i}", f"{('few', 'many')[i % 2]} words", f"{3 + 2 * (i % 2) + 0.1 * random.random():.3f}")
+        for i in range(120)
+    ]
+    folder = write_task("likeness", train=rows[:80], dev=rows[80:])
+    found = adapt(str(tiny_bert), "likeness", tmp_path / "mine", folder, None, SETTINGS)
+    assert found.metrics["student"]["pearson"] > 0.8
+    model, tokenizer = (
+        kind.from_pretrained(tmp_path / "mine") for kind in (AutoModelForSequenceClassification, AutoTokenizer)
+    )
+    with torch.no_grad():
+        low, high = (
+            float(model(**tokenizer("number 1", f"{word} words", return_tensors="pt")).logits)
+            for word in ("few", "many")
+        )
+    assert 2.5 < low < high < 5.5  # labels are near 3 and 5; standardised they would be near -1 and 1
+
+
+def test_a_fine_tuned_teacher_is_taken_as_it_is_and_its_classes_by_name(data, tiny_bert, wider, tmp_path):
+    adapt(wider, "reviews", tmp_path / "teacher", data, None, SETTINGS)
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    swapped = tmp_path / "swapped"
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "teacher")
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.copy_(parameter.flip(0))
+    model.config.id2label, model.config.label2id = {0: "1", 1: "0"}, {"1": 0, "0": 1}
+    model.save_pretrained(swapped)
+    AutoTokenizer.from_pretrained(tmp_path / "teacher").save_pretrained(swapped)
+    assert config["id2label"] == {"0": "0", "1": "1"}
+    straight = adapt(str(tiny_bert), "reviews", tmp_path / "a", data, str(tmp_path / "teacher"), SETTINGS, plain=False)
+    crossed = adapt(str(tiny_bert), "reviews", tmp_path / "b", data, str(swapped), SETTINGS, plain=False)
+    assert straight.metrics == crossed.metrics
+    assert straight.metrics["teacher"]["accuracy"] > 0.9
+    assert not (tmp_path / "a-teacher").exists()
+
+
+def test_rare_classes_weigh_as_much_as_frequent_ones(data):
+    lesson = Lesson.of(load_task("reviews", data), SETTINGS, balanced=True)
+    targets, _ = engine._targets(replace(lesson, train=lesson.train.take(range(30))), None)
+    counts = np.bincount(lesson.train.labels[:30], minlength=2)
+    np.testing.assert_allclose(targets.class_weights.numpy() * counts, [15, 15], rtol=1e-6)
+
+
+def test_wrong_input_is_one_line_and_loses_nothing(data, tiny_bert, write_task, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    write_task("three", train=[(f"text {i}", str(i % 3)) for i in range(60)], dev=[("a", "0"), ("b", "1")])
+    write_task("few", train=texts(10), dev=texts(4, seed=3))
+    model = str(tiny_bert)
+    teacher = tmp_path / "teacher"
+    adapt(model, "reviews", teacher, data, None, replace(SETTINGS, learning_rates=(1e-3,), epochs=1))
+    (tmp_path / "lines.txt").write_text("a\nb\n")
+    for error, said, given in (
+        (ExportError, "not an empty folder", {"to": tmp_path / "full"}),
+        (TaskError, "allowed: 40 or more", {"task": "few"}),
+        (TaskError, "is unknown", {"task": "reviewz"}),
+        (ConfigError, "did you mean", {"objective": "soft-target"}),
+        (ConfigError, "needs a fine-tuned teacher", {"objective": "soft-targets"}),
+        (ConfigError, "give --teacher too", {"unlabelled": [tmp_path / "lines.txt"]}),
+        (TaskError, "cannot be read", {"unlabelled": [tmp_path / "none.txt"], "teacher": str(teacher)}),
+        (TeacherError, "tells 2 classes apart", {"task": "three", "teacher": str(teacher)}),
+        (ExportError, "format 'onix'", {"formats": ["onix"]}),
+    ):
+        with pytest.raises(error, match=said):
+            adapt(
+                **{
+                    "student": model,
+                    "task": "reviews",
+                    "to": tmp_path / "new",
+                    "data_dir": data,
+                    "settings": SETTINGS,
+                    **given,
+                }
+            )
+        assert not (tmp_path / "new").exists()
+    assert (tmp_path / "full" / "file").read_text() == "mine"
+
+
+def test_the_command_line(data, tiny_bert, tmp_path, capsys):
+    given = ["--task", str(data / "reviews"), "--epochs", "1", "--learning-rate", "1e-3", "--max-length", "16"]
+    with pytest.raises(SystemExit) as end:
+        main(["adapt", str(tiny_bert), *given, "--to", str(tmp_path / "mine"), "--json"])
+    assert end.value.code == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"].keys() == {"student"}
+    assert found["task"] == "reviews"
+    with pytest.raises(SystemExit):
+        main(["adapt", *given, "--to", str(tmp_path / "other")])
+    assert "give a student's folder, or --run" in capsys.readouterr().err
+    assert EvaluatedModel.open(str(tmp_path / "mine")).has_head
+    assert adapting.load_labelled(str(data / "reviews"), None).name == "reviews"

@@ -61,6 +61,7 @@ def adapt(
     ] = "auto",
     balanced: Annotated[bool, typer.Option("--balanced", help="Classes weigh alike, however many rows.")] = False,
     no_plain: Annotated[bool, typer.Option("--no-plain", help="Leave out the comparison with labels alone.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the new head and the order of rows.", metavar="N")] = 0,
     max_train: Annotated[int | None, typer.Option(help="Training rows at most.", metavar="N")] = None,
     learning_rate: Annotated[
         list[float] | None,
@@ -108,6 +109,7 @@ def adapt(
         objective=objective,
         unlabelled=tuple(unlabelled or ()),
         balanced=balanced,
+        seed=seed,
         plain=not no_plain,
         formats=tuple(formats or ()),
         progress=TerminalProgress(stderr=json),

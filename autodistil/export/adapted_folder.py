@@ -79,7 +79,7 @@ def write_adapted(
         IntegrityError: it does not load, or answers otherwise.
     """
     shutil.rmtree(building, ignore_errors=True)
-    shutil.copytree(weights, building)
+    shutil.copytree(weights, building, ignore=shutil.ignore_patterns(".*"))
     network = AutoModelForSequenceClassification.from_pretrained(building).eval()
     tokenizer = AutoTokenizer.from_pretrained(building)
     names = list(network.config.id2label.values())

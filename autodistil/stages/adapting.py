@@ -19,7 +19,7 @@ from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
 from autodistil.formats.writing import check_formats
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapting import Adapted, Lesson, adapted, fine_tuned_pupil, reported, taught_answers
+from autodistil.tasks.adapting import Adapted, Lesson, adapted, reported, taught_answers
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, Scores, scored
 from autodistil.tasks.labelled_rows import read_texts
@@ -38,6 +38,7 @@ def adapt(
     objective: str = "auto",
     unlabelled: Sequence[Path] = (),
     balanced: bool = False,
+    seed: int = 0,
     plain: bool = True,
     formats: Sequence[str] = (),
     progress: Progress | None = None,
@@ -54,6 +55,7 @@ def adapt(
         objective: as `tasks.adapt.read_method` takes it.
         unlabelled: files of further texts of the task, which the teacher labels.
         balanced: classes weigh alike.
+        seed: decides new heads and the order of rows.
         plain: also fine-tune on labels alone, to show beside; not where that is what is done anyway.
         formats: keys of `formats.FORMATS`, written beside.
         progress: told what happens.
@@ -70,7 +72,7 @@ def adapt(
     if unlabelled and teacher is None:
         raise ConfigError("unlabelled texts are for a teacher, which labels them; give --teacher too")
     further = [row for path in unlabelled for row in read_texts(path, data.task.pairs)]
-    lesson = Lesson.of(data, settings, unlabelled=tuple(further), objective=objective, balanced=balanced)
+    lesson = Lesson.of(data, settings, unlabelled=tuple(further), objective=objective, balanced=balanced, seed=seed)
     work = to.with_name(f".{to.name}.work")
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
@@ -108,13 +110,13 @@ def _teacher(
     """A fine-tuned teacher and where it is; one that is an encoder is fine-tuned first, and kept."""
     model, kept = EvaluatedModel.open(source), to.with_name(f"{to.name}-teacher")
     if model.has_head:
-        return source, fine_tuned_pupil(model, settings)
+        return source, Pupil.of(model, None, settings)
     if not (kept / "model.safetensors").is_file():
         progress.say(f"teacher {source!r} has no classification head: it is fine-tuned first, and kept at {kept}")
         labels = replace(lesson, unlabelled=(), objective=_PLAIN)
         best = adapted(model, labels, settings, work / "teacher", progress)
-        shutil.copytree(best.folder, kept)
-    return str(kept), fine_tuned_pupil(EvaluatedModel.open(str(kept)), settings)
+        shutil.copytree(best.folder, kept, ignore=shutil.ignore_patterns(".*"))
+    return str(kept), Pupil.of(EvaluatedModel.open(str(kept)), None, settings)
 
 
 def _in_our_order(answers: np.ndarray, teacher: Pupil, data: TaskData) -> np.ndarray:

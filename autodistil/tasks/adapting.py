@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapt import read_method
+from autodistil.tasks.adapt.method import Method
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.finetune import (
     EvaluationSettings,
@@ -40,7 +41,8 @@ HELD_OUT, FEWEST, MOST = 0.1, 20, 2_000
 """Share of the training rows that choose, and how many at least and at most."""
 PATIENCE = 2
 """Epochs in a row without a better one that end a training."""
-_DONE = "adapted.json"
+DONE = ".adapted.json"
+"""What a training that is done leaves beside its weights."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Lesson:
     """As `read_method` takes it."""
     balanced: bool = False
     """Classes weigh alike, however many rows they have."""
+    seed: int = 0
+    """Decides the new head and the order of rows."""
 
     @classmethod
     def of(cls, data: TaskData, settings: EvaluationSettings, **more: Any) -> Lesson:
@@ -110,7 +114,7 @@ def adapted(
         ConfigError: the objective cannot be read, or needs a teacher.
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
-    _ = read_method(lesson.objective, teacher is not None)  # refused before anything is loaded
+    method = read_method(lesson.objective, teacher is not None)
     rows = len(lesson.train) + len(lesson.unlabelled)
     epochs, found = settings.epochs or default_epochs(rows), []
     said = asdict(replace(settings, learning_rates=(1e-9,))) | {"objective": lesson.objective, "epochs": epochs}
@@ -120,7 +124,8 @@ def adapted(
             folder = keep / f"{rate:g}"
             done = _done(folder, identity)
             if done is None:
-                done = _one(model, lesson, settings, epochs, rate, teacher, folder, identity, advance)
+                trained = _trained(model, lesson, settings, method, epochs, rate, teacher, advance)
+                done = _written(trained, folder, identity)
             else:
                 advance(epochs)
             if done["epoch"]:
@@ -142,67 +147,70 @@ def taught_answers(teacher: Pupil, lesson: Lesson) -> np.ndarray:
 
 def reported(folder: Path, data: TaskData, settings: EvaluationSettings) -> Scores:
     """The metrics of a fine-tuned model's folder on the split that is reported."""
-    pupil = fine_tuned_pupil(EvaluatedModel.open(str(folder)), settings)
+    pupil = Pupil.of(EvaluatedModel.open(str(folder)), None, settings)
     split = data.evaluated
     return scored(data, split.labels, pupil.answers(pupil.tokenized(split.text_a, split.text_b)))
-
-
-def fine_tuned_pupil(model: EvaluatedModel, settings: EvaluationSettings) -> Pupil:
-    """A fine-tuned model with its own head."""
-    return Pupil.of(model, None, settings)
 
 
 # ---- one learning rate
 
 
-def _one(
+@dataclass(frozen=True)
+class _Trained:
+    """A model after its best epoch."""
+
+    pupil: Pupil
+    epoch: int
+    chosen: float
+
+
+def _trained(
     model: EvaluatedModel,
     lesson: Lesson,
     settings: EvaluationSettings,
+    method: Method,
     epochs: int,
     rate: float,
     teacher: np.ndarray | None,
-    folder: Path,
-    identity: str,
     advance: Any,
-) -> dict[str, Any]:
-    """Train by one learning rate, and write the best epoch and what it is."""
+) -> _Trained | None:
+    """Train by one learning rate; None where that diverged."""
     data, headline = lesson.data, lesson.data.task.headline
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(lesson.seed)
         pupil = Pupil.of(model, len(data.classes) or 1, settings)
-        rows, targets, scale = pupil.tokenized(*_texts(lesson)), *_targets(lesson, teacher)
+        rows, (targets, mean, deviation) = pupil.tokenized(*_texts(lesson)), _targets(lesson, teacher)
         tested = pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b)
         best: tuple[float, int, Mapping[str, Tensor]] | None = None
         try:
-            passed = trained_epochs(
-                pupil, rows, targets, read_method(lesson.objective, teacher is not None), epochs, rate, 0
-            )
-            for epoch, _ in enumerate(passed, start=1):
+            for epoch, _ in enumerate(trained_epochs(pupil, rows, targets, method, epochs, rate, lesson.seed), start=1):
                 value = scored(data, lesson.chosen_by.labels, pupil.answers(tested))[headline]
                 advance(1, f"learning rate {rate:g}: {headline} {value:.3f}")
                 if best is None or value > best[0]:
-                    best = (
-                        value,
-                        epoch,
-                        {name: v.detach().cpu().clone() for name, v in pupil.network.state_dict().items()},
-                    )
+                    state = pupil.network.state_dict()
+                    best = value, epoch, {name: weight.detach().cpu().clone() for name, weight in state.items()}
                 elif epoch - best[1] >= PATIENCE:
                     advance(epochs - epoch)
                     break
         except DivergedError:
-            best = None
-    done = {"identity": identity, "epoch": best[1] if best else 0, "chosen": best[0] if best else None}
+            return None
+    assert best is not None, "a training has an epoch"
+    pupil.network.load_state_dict(best[2])
+    _rescale(pupil.network, mean, deviation)
+    _name_classes(pupil.network, data)
+    return _Trained(pupil, best[1], best[0])
+
+
+def _written(trained: _Trained | None, folder: Path, identity: str) -> dict[str, Any]:
+    """Write a training and what came of it, whole or not at all."""
+    done = {"identity": identity, "epoch": trained and trained.epoch, "chosen": trained and trained.chosen}
     building = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    if best is not None:
-        pupil.network.load_state_dict(best[2])
-        _rescale(pupil.network, *scale)
-        _name_classes(pupil.network, data)
-        pupil.network.eval().save_pretrained(building)
-        pupil.tokenizer.save_pretrained(building)
-    write_text(building / _DONE, json.dumps(done))
+    if trained is not None:
+        trained.pupil.network.eval().save_pretrained(building)
+        trained.pupil.tokenizer.save_pretrained(building)
+    write_text(building / DONE, json.dumps(done))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(building, folder)
     return done
@@ -217,21 +225,21 @@ def _texts(lesson: Lesson) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     return first, (*train.text_b, *(other or "" for _, other in lesson.unlabelled))
 
 
-def _targets(lesson: Lesson, teacher: np.ndarray | None) -> tuple[Targets, tuple[float, float]]:
+def _targets(lesson: Lesson, teacher: np.ndarray | None) -> tuple[Targets, float, float]:
     """What the rows are taught, and mean and deviation of scores, by which they were standardised."""
-    labels, more, scale = lesson.train.labels, len(lesson.unlabelled), (0.0, 1.0)
+    labels, more, mean, deviation = lesson.train.labels, len(lesson.unlabelled), 0.0, 1.0
     answers = None if teacher is None else torch.from_numpy(teacher)
     weights = None
     if lesson.data.task.regression:
         known = standardised(labels)
-        labels, scale = known.labels, (known.mean, known.deviation)
+        labels, mean, deviation = known.labels, known.mean, known.deviation
         answers = None if answers is None else (answers - known.mean) / known.deviation
     elif lesson.balanced:
         counts = np.bincount(labels, minlength=len(lesson.data.classes)).clip(min=1)
         weights = torch.from_numpy((len(labels) / (len(counts) * counts)).astype(np.float32))
     padded = torch.from_numpy(np.concatenate([labels, np.zeros(more, dtype=labels.dtype)]))
     known_rows = torch.arange(len(labels) + more) < len(labels)
-    return Targets(padded, known_rows, answers, weights), scale
+    return Targets(padded, known_rows, answers, weights), mean, deviation
 
 
 def _rescale(network: PreTrainedModel, mean: float, deviation: float) -> None:
@@ -258,7 +266,7 @@ def _name_classes(network: PreTrainedModel, data: TaskData) -> None:
 def _identity(model: EvaluatedModel, lesson: Lesson, settings: Mapping[str, Any], teacher: np.ndarray | None) -> str:
     """Hash of all that decides a training but its learning rate."""
     digest = hashlib.sha256(
-        json.dumps([model.fingerprint, lesson.data.fingerprint, settings, lesson.balanced]).encode()
+        json.dumps([model.fingerprint, lesson.data.fingerprint, settings, lesson.balanced, lesson.seed]).encode()
     )
     digest.update(json.dumps(list(lesson.unlabelled)).encode())
     digest.update(b"" if teacher is None else np.ascontiguousarray(teacher).tobytes())
@@ -268,7 +276,7 @@ def _identity(model: EvaluatedModel, lesson: Lesson, settings: Mapping[str, Any]
 def _done(folder: Path, identity: str) -> dict[str, Any] | None:
     """What was written of a training, None where it is another one, or was not finished."""
     try:
-        done: dict[str, Any] = json.loads((folder / _DONE).read_text(encoding="utf-8"))
+        done: dict[str, Any] = json.loads((folder / DONE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return done if isinstance(done, dict) and done.get("identity") == identity else None

@@ -161,7 +161,7 @@ def test_a_fine_tuned_teacher_is_taken_as_it_is_and_its_classes_by_name(data, ti
 
 def test_rare_classes_weigh_as_much_as_frequent_ones(data):
     lesson = Lesson.of(load_task("reviews", data), SETTINGS, balanced=True)
-    targets, _ = engine._targets(replace(lesson, train=lesson.train.take(range(30))), None)
+    targets, *_ = engine._targets(replace(lesson, train=lesson.train.take(range(30))), None)
     counts = np.bincount(lesson.train.labels[:30], minlength=2)
     np.testing.assert_allclose(targets.class_weights.numpy() * counts, [15, 15], rtol=1e-6)
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import importlib
 import logging
+import math
 import os
 import re
 import reprlib
@@ -17,7 +18,7 @@ import shutil
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PureWindowsPath
@@ -387,6 +388,36 @@ def short(value: object) -> str:
         return _REPR.repr(value)
     except ValueError:  # Python refuses to print huge integers
         return "a number too long to print"
+
+
+def read_weighted_sum(text: str, known: Collection[str], auto: str, example: str) -> tuple[tuple[float, str], ...]:
+    """Read a weighted sum of names such as `relation-kl + 2*embedding-cosine`.
+
+    Args:
+        text: as typed.
+        known: the names.
+        auto: what else may stand in the place of all of it.
+        example: of a sum.
+
+    Raises:
+        ConfigError: an unknown name, one given twice, or a weight that is not above zero.
+    """
+    terms = []
+    for part in text.split("+"):
+        before, _, behind = part.rpartition("*")
+        name, weight = behind.strip(), before.strip() or "1"
+        if name not in known:
+            raise ConfigError(
+                f"objective {name!r}{suggest(name, known)} is unknown; allowed: {auto}, {', '.join(known)}, "
+                f"or a weighted sum such as {example}"
+            )
+        if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", weight) or not 0 < float(weight) < math.inf:
+            raise ConfigError(f"weight {weight!r} of objective {name!r} is no number above 0; give such as 2*{name}")
+        terms.append((float(weight), name))
+    names = [name for _, name in terms]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"objective {text!r} has a term twice; give each once, with a weight such as 2*{names[0]}")
+    return tuple(terms)
 
 
 def listed(values: Sequence[float]) -> str:

@@ -9,17 +9,17 @@ harmless before fine-tuning and not without it. So for encoders whose output is 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from autodistil.errors import ConfigError, suggest
+from autodistil.errors import ConfigError
 from autodistil.models.attention import ModelStates
 from autodistil.objectives import TERMS
 from autodistil.objectives.term import Block, Mask, Term, TermOptions, embeddings_of, tokens_of
+from autodistil.utils import read_weighted_sum
 
 AUTO = "auto"
 DEFAULT = "relation-kl"
@@ -157,22 +157,7 @@ def parse_objective(text: str) -> tuple[tuple[float, str], ...]:
     Raises:
         ConfigError: an unknown term, one given twice, or a weight that is not above zero.
     """
-    terms = []
-    for part in text.split("+"):
-        before, _, behind = part.rpartition("*")
-        name, weight = behind.strip(), before.strip() or "1"
-        if name not in TERMS:
-            raise ConfigError(
-                f"objective {name!r}{suggest(name, TERMS)} is unknown; allowed: {AUTO}, {', '.join(TERMS)}, "
-                "or a weighted sum such as relation-kl+2*embedding-cosine"
-            )
-        if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", weight) or not 0 < float(weight) < math.inf:
-            raise ConfigError(f"weight {weight!r} of objective {name!r} is no number above 0; give such as 2*{name}")
-        terms.append((float(weight), name))
-    names = [name for _, name in terms]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"objective {text!r} has a term twice; give each once, with a weight such as 2*{names[0]}")
-    return tuple(terms)
+    return read_weighted_sum(text, TERMS, AUTO, "relation-kl+2*embedding-cosine")
 
 
 def resolve_objective(

@@ -47,12 +47,7 @@ def read_rows(path: Path) -> LabelledRows:
     Raises:
         TaskError: it cannot be read, lacks a column or has no row, or a row has another number of fields.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
-            lines = [line.rstrip("\r\n") for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
-        raise TaskError(f"task file {str(path)!r} {reason}; give a UTF-8 file of tab-separated columns") from error
+    lines = _lines(path, "task file", "tab-separated columns")
     header, *rows = [line.split("\t") for line in lines] or [[]]
     missing = [name for name in ("text_a", "label") if name not in header]
     if missing:
@@ -73,18 +68,23 @@ def read_rows(path: Path) -> LabelledRows:
     return LabelledRows(columns["text_a"], columns.get("text_b"), columns["label"])
 
 
+def _lines(path: Path, what: str, of: str) -> list[str]:
+    """The lines of a file, without their ends."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="\n") as file:
+            return [line.rstrip("\r\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
+        raise TaskError(f"{what} {str(path)!r} {reason}; give a UTF-8 file of {of}") from error
+
+
 def read_texts(path: Path, pairs: bool) -> list[tuple[str, str | None]]:
     """Texts without labels: lines of a file, or the columns `text_a` and, of pairs, `text_b` of a tab-separated one.
 
     Raises:
         TaskError: it cannot be read, holds no text, or no pairs where these are wanted.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="\n") as file:
-            lines = [line.rstrip("\r\n") for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error.strerror})"
-        raise TaskError(f"text file {str(path)!r} {reason}; give a UTF-8 file of lines") from error
+    lines = _lines(path, "text file", "lines")
     header = lines[0].split("\t") if lines else []
     columns = [name for name in ("text_a", "text_b")[: 1 + pairs] if name in header]
     if pairs and len(columns) < 2:

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from device_helpers import FakeStopwatch
 from run_helpers import run_options, save_random, small_mpnet
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -144,3 +145,16 @@ def test_the_space_is_derived_from_the_teacher(tmp_path, quickstart_teacher_dir,
     assert result.table[result.best].feasible
     with pytest.raises(ConfigError, match="leave one of them out"):
         pipeline.plan(Run.open(tmp_path / "other", {**given, "space": "smoke", "per_layer": True}))
+
+
+def test_budgets_of_a_device_hold_for_students_that_nobody_listed(options, tmp_path):
+    """Predicted from listed ones by sums over layers, then measured as they are exported."""
+    watch = FakeStopwatch()
+    given = {name: value for name, value in options.items() if name != "budgets"}
+    result = pipeline.search(Run.open(tmp_path / "run", given, {"budgets": ["0.95ms@cpu"], "trials": 36}), measure=watch)
+    best = result.candidates.loc[result.best]
+    assert best["ms@cpu measured"] <= 0.95
+    assert result.table[result.best].layers
+    assert len(watch.calls) > 1
+    found = set(result.table.known("loss"))
+    assert found <= set(last_search(Run.open(tmp_path / "run").inputs)[0].candidates)

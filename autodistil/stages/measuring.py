@@ -61,9 +61,18 @@ def hold_budgets(
             break
         _measure(run.inputs, run.superlms, problem, chosen, measure)
         problem = search_problem(run.inputs, run.config.budgets)
-        table = rank(problem.possible)
+        table = _ranked_again(problem, table, rank)
         problem = problem.including(table.ids)
     return _measured_only(run.progress, problem, table.under(problem))
+
+
+def _ranked_again(problem: SearchProblem, table: CandidateTable, rank: Rank) -> CandidateTable:
+    """The students under corrected costs: all there are or, where nobody lists them, those that were found.
+
+    A search for others would end with students that nobody measured, round after round.
+    """
+    found = None if problem.space.is_listed else table.under(problem.possible)
+    return rank(problem.possible) if found is None or not len(found.front) else found
 
 
 def _measurable(problem: SearchProblem) -> list[DeviceCost]:

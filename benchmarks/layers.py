@@ -22,7 +22,7 @@ import numpy as np
 import optuna
 from bench_common.options import arguments, parse, record_path
 from bench_common.record import print_table, write_record
-from search_tables.volume import evaluations_to, scaled
+from search_tables.volume import evaluations_to, hypervolume, scaled
 
 from autodistil import pipeline
 from autodistil.costs.budget import read_budget
@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="searches of each kind [1; real: 3]")
     parser.add_argument("--trials", type=int, metavar="N", help="students a search scores [40; real: 200]")
     parser.add_argument("--steps", type=int, metavar="N", help="training steps of the SuperLM [2; real: 24]")
+    parser.add_argument("--spaces", nargs="+", choices=tuple(GRIDS), default=list(GRIDS), help="[all]")
     parser.add_argument("--start-of", metavar="SPACE", help="measure this process only, and print it as JSON")
     options = parse(parser)
     if options.start_of:
@@ -115,7 +116,7 @@ def main() -> None:
     pipeline.train(run, resume=True)
     rows = [
         row
-        for name in GRIDS
+        for name in options.spaces
         for row in _compared(run, name, options.trials or (200 if real else 40), options.seeds or (3 if real else 1))
     ]
     print_table(rows)
@@ -144,18 +145,21 @@ def _compared(run: Run, name: str, trials: int, seeds: int) -> list[dict[str, An
     costs = problem_of(name).including(ids).table.loc[ids, "flops"].to_numpy(dtype=float)
     points = scaled(np.array([known[one].loss for one in ids]), costs)
     places = {one: place for place, one in enumerate(ids)}
+    orders = {key: np.array([places[one] for one in asked]) for key, asked in runs.items()}
+    whole = hypervolume(points)
     rows = []
-    for (sampler, seed), asked in runs.items():
-        order = np.array([places[one] for one in asked])
-        to_share = {f"to {share:.0%}": evaluations_to(points, order, share) for share in (0.9, 0.95)}
-        below = [known[one].loss for one in asked if costs[places[one]] <= 300e6]
+    for (sampler, seed), order in orders.items():
+        random_share = hypervolume(points[orders["random", seed]]) / whole
+        below = [known[ids[place]].loss for place in order if costs[place] <= 300e6]
         rows.append(
             {
                 "space": name,
                 "search": sampler,
                 "seed": seed,
-                "scored": len(asked),
-                **to_share,
+                "scored": len(order),
+                "of the volume known": round(hypervolume(points[order]) / whole, 3),
+                "to all that random finds": evaluations_to(points, order, random_share - 1e-9),
+                "to 95%": evaluations_to(points, order, 0.95),
                 "best under 300MFLOPs": round(min(below, default=np.nan), 4),
             }
         )

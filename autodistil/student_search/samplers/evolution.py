@@ -271,14 +271,19 @@ class _Genome:
         kind = generator.random()
         if kind < 0.4:
             down, up = generator.integers(len(genes), size=2)
-            result[down] -= generator.geometric(0.4)
-            result[up] += generator.geometric(0.4)
+            far = self._steps(generator)
+            result[down] -= far[down]
+            result[up] += far[up]
         else:
             moved = generator.random(len(genes)) < 2 / len(genes)
-            result[moved] += generator.choice([-1, 1], moved.sum()) * generator.geometric(0.5, moved.sum())
+            result[moved] += generator.choice([-1, 1], moved.sum()) * self._steps(generator)[moved]
         if kind > 0.9:
             result[generator.integers(len(genes))] = 0
         return np.clip(result, 0, self.counts - 1)
+
+    def _steps(self, generator: np.random.Generator) -> Genes:
+        """How far each gene would go: a rank or two of sixteen, however many values it has."""
+        return np.maximum(1, np.round(generator.geometric(0.45, len(self.counts)) * self.counts / 16)).astype(np.int64)
 
     def stepped(self, genes: Genes, step: int, count: int, generator: np.random.Generator) -> Genes:
         """So many times one gene, any that can, a rank further; the same where none can."""

@@ -37,7 +37,7 @@ from autodistil.student_search.samplers.sampler import View
 from autodistil.student_search.study import Search
 
 HOME = Path("runs") / "benchmarks" / "layers"
-GRIDS = {
+GRIDS: dict[str, dict[str, Any]] = {
     "10^6": {"num_heads": [2, 6, 12], "mlp_ratio": [1, 2, 4], "hidden_size": [192, 288, 384]},
     "10^10": {"num_heads": [0, 1, 2, 4, 8, 12], "mlp_ratio": [0, 0.25, 0.5, 1, 2, 4], "hidden_size": [192, 288, 384]},
     "10^20": {

@@ -185,6 +185,13 @@ class SubSpace(StudentSet):
                     f"allowed: below the hidden size (here up to {max(widths)}); lower it, or leave it out"
                 )
 
+    @classmethod
+    def of_student(cls, name: str, student: StudentConfig) -> SubSpace:
+        """The grid whose only point is a student, of layers that are alike."""
+        sizes = {axis: (size,) for axis in AXES if (size := getattr(student, axis, None)) is not None}
+        ratio = student.intermediate_size / student.hidden_size
+        return cls(name, {**sizes, "mlp_ratio": (ratio,)}, student.free_attention)
+
     def with_axes(self, **axes: Any) -> SubSpace:
         """The sub-space with other values on some axes; None takes one out."""
         return replace(self, axes={**self.axes, **axes})

@@ -16,7 +16,7 @@ from autodistil import pipeline
 from autodistil.models.teacher import Teacher
 from autodistil.run.run import Run
 from autodistil.space.files import space_to_dict
-from autodistil.space.space import OneStudent, SearchSpace
+from autodistil.space.space import OneStudent, SearchSpace, SubSpace
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.training import recipe_of, train_kept, trainer_of
 from autodistil.utils import write_text
@@ -130,7 +130,7 @@ def _own_run(bench: Bench, name: str, options: Mapping[str, Any], student: Stude
     """Train a student alone in a run of its own, whose space is that student."""
     plain = {key: value for key, value in options.items() if key not in ("train_minutes", "train_steps", "space")}
     folder = bench.folder / "alone" / f"{name}-{digest([plain, steps, student.label])}"
-    sub = OneStudent("student", student)
+    sub = SubSpace.of_student("student", student)
     space = SearchSpace("one", f"One student: {student.label}.", (sub,))
     path = write_text(folder.with_suffix(".yaml"), yaml.safe_dump(space_to_dict(space), sort_keys=False))
     run = Run.open(folder, {**plain, "space": str(path), "train_steps": steps}, progress=bench.progress)

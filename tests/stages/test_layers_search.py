@@ -151,7 +151,9 @@ def test_budgets_of_a_device_hold_for_students_that_nobody_listed(options, tmp_p
     """Predicted from listed ones by sums over layers, then measured as they are exported."""
     watch = FakeStopwatch()
     given = {name: value for name, value in options.items() if name != "budgets"}
-    result = pipeline.search(Run.open(tmp_path / "run", given, {"budgets": ["0.95ms@cpu"], "trials": 36}), measure=watch)
+    result = pipeline.search(
+        Run.open(tmp_path / "run", given, {"budgets": ["0.95ms@cpu"], "trials": 36}), measure=watch
+    )
     best = result.candidates.loc[result.best]
     assert best["ms@cpu measured"] <= 0.95
     assert result.table[result.best].layers

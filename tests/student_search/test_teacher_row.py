@@ -86,14 +86,8 @@ def test_a_student_that_saves_one_budgeted_cost_is_a_gain():
     assert problem_of("3Mparams", teacher=TeacherRow("my-bert", DIMS, costs=COSTS)).no_gain == [LARGEST]
 
 
-def _only(student):
-    ratio = student.intermediate_size / student.hidden_size
-    axes = {"num_layers": (student.num_layers,), "hidden_size": (student.hidden_size,), "mlp_ratio": (ratio,)}
-    return SubSpace("base", {**axes, "head_size": (student.head_size,)})
-
-
 def test_where_nobody_saves_anything_nobody_is_left_out():
-    only = SearchSpace("one", "", (_only(DIMS),))
+    only = SearchSpace("one", "", (SubSpace.of_student("base", DIMS),))
     assert problem_of("5GFLOPs", space=only).no_gain == []
     assert problem_of("5GFLOPs", teacher=TeacherRow("tiny", costs={"flops": 1.0})).no_gain == []
     problem_of("5GFLOPs", space=only).check_feasible()

@@ -21,7 +21,7 @@ from bench_common.record import print_table, write_record
 from bench_common.timing import Spread
 
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapting import Lesson, adapted, reported, taught_answers
+from autodistil.tasks.adapting import Adapted, Lesson, adapted, reported, taught_answers
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings, Pupil
 from autodistil.utils import Progress
@@ -42,6 +42,11 @@ def _texts(split: Split) -> list[tuple[str, str | None]]:
     return list(zip(split.text_a, split.text_b or [None] * len(split), strict=True))
 
 
+def opened(found: Adapted, settings: EvaluationSettings) -> Pupil:
+    """What was fine-tuned."""
+    return Pupil.of(EvaluatedModel.open(str(found.folder)), None, settings)
+
+
 def compared(
     data: TaskData, student: EvaluatedModel, teacher: EvaluatedModel, options: argparse.Namespace, home: Path
 ) -> list[dict[str, Any]]:
@@ -50,11 +55,9 @@ def compared(
     headline, said = data.task.headline, Said()
     whole = Lesson.of(data, replace(settings, max_train=options.teacher_rows), objective="cross-entropy")
     taught = adapted(teacher, whole, replace(settings, learning_rates=(1e-4,)), home / "teacher", said)
-    rows = [
-        {"task": data.name, "objective": "teacher", headline: 100 * reported(taught.folder, data, settings)[headline]}
-    ]
+    pupil = opened(taught, settings)
+    rows = [{"task": data.name, "objective": "teacher", headline: 100 * reported(pupil, data)[headline]}]
     few, more = cut(data, options.rows)
-    pupil = Pupil.of(EvaluatedModel.open(str(taught.folder)), None, settings)
     found: dict[str, list[float]] = {name: [] for name in ALL}
     for seed in range(options.seeds):
         for name in ALL:
@@ -65,7 +68,7 @@ def compared(
             if name == "shuffled" and answers is not None:
                 answers = answers[np.random.default_rng(seed).permutation(len(answers))]
             best = adapted(student, lesson, settings, home / f"{name}-{seed}", said, answers)
-            found[name].append(100 * reported(best.folder, few, settings)[headline])
+            found[name].append(100 * reported(opened(best, settings), few)[headline])
             print(f"   {data.name} seed {seed} {name}: {found[name][-1]:.1f}", flush=True)
     plain = found["cross-entropy"]
     for name, values in found.items():

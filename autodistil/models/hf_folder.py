@@ -205,6 +205,12 @@ def check_skeleton(kind: Any, config: PretrainedConfig, folder: Path, what: str)
         return skeleton(kind, config, header)
 
 
+def is_classifier(config: PretrainedConfig) -> bool:
+    """Whether a model was fine-tuned to classify, or score, texts."""
+    names = getattr(config, "architectures", None) or ()
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
+
+
 @contextmanager
 def loading_errors(what: str, advice: str = "") -> Iterator[None]:
     """Guard whatever reads or first runs a model that may be damaged: one line of what failed, why, and what to do.
@@ -325,8 +331,7 @@ class EvaluatedModel:
     @property
     def has_head(self) -> bool:
         """Whether it was fine-tuned to classify, or score, texts."""
-        names = getattr(self.config, "architectures", None) or ()
-        return any(str(name).endswith("ForSequenceClassification") for name in names)
+        return is_classifier(self.config)
 
     def fine_tuned(self, device: torch.device) -> PreTrainedModel:
         """The model with the head that it was fine-tuned with, in eval mode.

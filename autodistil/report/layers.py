@@ -18,11 +18,6 @@ _SHOWN = 8
 _BLOCKS = {"num_heads": "attention", "intermediate_size": "FFN"}
 
 
-def has_layers(data: ReportData) -> bool:
-    """Whether the front has students whose layers have sizes of their own."""
-    return LAYERS in data.candidates and bool(len(_front(data)))
-
-
 def sizes_text(row: Mapping[str, Any], size: str, form: str = ",") -> str:
     """Heads or FFN units of a student in a cell: of all its layers, or from the least to the most of one."""
     known = row.get(LAYERS)
@@ -33,9 +28,9 @@ def sizes_text(row: Mapping[str, Any], size: str, form: str = ",") -> str:
 
 def table(data: ReportData) -> list[list[Cell]]:
     """A row for each block of the teacher, the last layer first; a column for each student, the cheapest first."""
-    if not has_layers(data):
+    front = _front(data)
+    if front.empty:
         return []
-    front, kept = _front(data), _kept(data)
     chosen = np.unique(np.linspace(0, len(front) - 1, min(_SHOWN, len(front))).round().astype(int))
     heads = [f"{flops / 1e6:,.0f} MFLOPs" for flops in front["flops"].iloc[chosen]]
     return [
@@ -43,16 +38,16 @@ def table(data: ReportData) -> list[list[Cell]]:
             Cell("Of the teacher", name, kind=TEXT),
             *(Cell(head, f"{n:,}" if n else "–") for head, n in zip(heads, own, strict=True)),
         ]
-        for name, own in ((name, sizes.iloc[chosen]) for name, sizes in kept.items())
+        for name, own in ((name, sizes.iloc[chosen]) for name, sizes in _kept(front).items())
     ]
 
 
 def sentences(data: ReportData) -> Iterator[str]:
     """What the front leaves out, and what it keeps most of."""
-    if not has_layers(data):
+    front, best = _front(data), data.table.get(data.best)
+    if front.empty:
         return
-    kept, best = _kept(data), data.table.get(data.best)
-    shares = pd.Series({name: float((sizes / max(1, sizes.max())).mean()) for name, sizes in kept.items()})
+    shares = pd.Series({name: float((sizes / max(1, sizes.max())).mean()) for name, sizes in _kept(front).items()})
     without = [] if best is None else list(_left_out(best.layers))
     if without:
         yield f"{data.best} leaves out the {', the '.join(without)}."
@@ -68,13 +63,12 @@ def _front(data: ReportData) -> pd.DataFrame:
     return front[front[LAYERS].fillna("") != ""] if LAYERS in front else front[:0]
 
 
-def _kept(data: ReportData) -> dict[str, pd.Series]:
+def _kept(front: pd.DataFrame) -> dict[str, pd.Series]:
     """Block of the teacher, from the last layer on -> its heads or units in the students of the front."""
-    layers = [read_layers(text) for text in _front(data)[LAYERS]]
-    depth = len(layers[0]) if layers else 0
+    layers = [read_layers(text) for text in front[LAYERS]]
     return {
         f"{block} of layer {layer + 1}": pd.Series([getattr(own[layer], size) for own in layers], dtype=int)
-        for layer in reversed(range(depth))
+        for layer in reversed(range(len(layers[0])))
         for size, block in _BLOCKS.items()
     }
 

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from autodistil.errors import ConfigError, ExportError, TeacherError
 from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
@@ -21,7 +19,7 @@ from autodistil.formats.writing import check_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapting import Adapted, Lesson, adapted, reported, taught_answers
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
-from autodistil.tasks.finetune import EvaluationSettings, Pupil, Scores, scored
+from autodistil.tasks.finetune import EvaluationSettings, Pupil, Scores
 from autodistil.tasks.labelled_rows import read_texts
 from autodistil.utils import Progress, disk_errors
 
@@ -77,16 +75,16 @@ def adapt(
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         taught = None if teacher is None else _teacher(teacher, lesson, settings, to, work, progress)
-        answers = None if taught is None else _in_our_order(taught_answers(taught[1], lesson), taught[1], data)
+        order = [] if taught is None else _order(taught[1], data)
+        answers = None if taught is None else taught_answers(taught[1], lesson)[:, order]
         best = adapted(model, lesson, settings, work / "student", progress, answers)
-        figures = {"student": reported(best.folder, data, settings)}
+        figures = {"student": reported(_opened(best.folder, settings), data)}
         if plain and objective != _PLAIN and taught is not None:
             labels = replace(lesson, unlabelled=(), objective=_PLAIN)
-            figures["plain"] = reported(
-                adapted(model, labels, settings, work / _PLAIN, progress).folder, data, settings
-            )
+            untaught = adapted(model, labels, settings, work / _PLAIN, progress)
+            figures["plain"] = reported(_opened(untaught.folder, settings), data)
         if taught is not None:
-            figures["teacher"] = _figures_of_teacher(taught[1], data)
+            figures["teacher"] = reported(taught[1], data, order)
         found = _found(to, data, lesson, best, figures, None if taught is None else taught[0], objective)
         found = write_adapted(best.folder, model, found, formats, work / "out")
         shutil.rmtree(work, ignore_errors=True)
@@ -110,26 +108,26 @@ def _teacher(
     """A fine-tuned teacher and where it is; one that is an encoder is fine-tuned first, and kept."""
     model, kept = EvaluatedModel.open(source), to.with_name(f"{to.name}-teacher")
     if model.has_head:
-        return source, Pupil.of(model, None, settings)
+        return source, _opened(source, settings)
     if not (kept / "model.safetensors").is_file():
         progress.say(f"teacher {source!r} has no classification head: it is fine-tuned first, and kept at {kept}")
         labels = replace(lesson, unlabelled=(), objective=_PLAIN)
         best = adapted(model, labels, settings, work / "teacher", progress)
         shutil.copytree(best.folder, kept, ignore=shutil.ignore_patterns(".*"))
-    return str(kept), Pupil.of(EvaluatedModel.open(str(kept)), None, settings)
+    return str(kept), _opened(kept, settings)
 
 
-def _in_our_order(answers: np.ndarray, teacher: Pupil, data: TaskData) -> np.ndarray:
-    """A teacher's answers with its classes in the order of the task's.
+def _opened(source: str | Path, settings: EvaluationSettings) -> Pupil:
+    """A fine-tuned model with its own head."""
+    return Pupil.of(EvaluatedModel.open(str(source)), None, settings)
+
+
+def _order(teacher: Pupil, data: TaskData) -> list[int]:
+    """Where each class of the task stands among a teacher's: by its name, or by its number where names differ.
 
     Raises:
         TeacherError: it knows other classes.
     """
-    return answers[:, _order(teacher, data)]
-
-
-def _order(teacher: Pupil, data: TaskData) -> list[int]:
-    """Where each class of the task stands among a teacher's: by its name, or by its number where names differ."""
     outputs, names = len(data.classes) or 1, dict(teacher.network.config.id2label or {})
     theirs = [str(name) for _, name in sorted(names.items())]
     if teacher.outputs != outputs:
@@ -140,12 +138,6 @@ def _order(teacher: Pupil, data: TaskData) -> list[int]:
     if data.classes and set(theirs) == set(data.classes):
         return [theirs.index(name) for name in data.classes]
     return list(range(outputs))
-
-
-def _figures_of_teacher(teacher: Pupil, data: TaskData) -> Scores:
-    split = data.evaluated
-    answers = teacher.answers(teacher.tokenized(split.text_a, split.text_b))
-    return scored(data, split.labels, _in_our_order(answers, teacher, data))
 
 
 # ---- what comes out
@@ -163,6 +155,20 @@ def _found(
     rows = len(data.evaluated)
     errors = standard_errors({name: (value,) for name, value in figures["student"].items()}, rows)
     said = ("soft-targets" if teacher else _PLAIN) if objective == "auto" else objective
-    counts = (rows, len(lesson.train), len(lesson.unlabelled))
-    where = (to, data.name, data.task.pairs, data.classes, data.origin, data.evaluated_name)
-    return Adaptation(*where, *counts, dict(figures), errors, said, best.learning_rate, best.epoch, teacher)
+    return Adaptation(
+        path=to,
+        task=data.name,
+        pairs=data.task.pairs,
+        classes=data.classes,
+        origin=data.origin,
+        split=data.evaluated_name,
+        rows=rows,
+        train_rows=len(lesson.train),
+        unlabelled=len(lesson.unlabelled),
+        metrics=dict(figures),
+        standard_error=errors,
+        objective=said,
+        learning_rate=best.learning_rate,
+        epoch=best.epoch,
+        teacher=teacher,
+    )

@@ -16,6 +16,7 @@ from autodistil.costs.units import cost_of
 from autodistil.errors import BudgetError, DivergedError
 from autodistil.evaluation.heldout import HeldOutScorer, block_sizes
 from autodistil.export.checks import check_flops
+from autodistil.models.hf_folder import is_classifier
 from autodistil.models.teacher import Teacher
 from autodistil.run.facts import perplexity_facts
 from autodistil.run.folder import RunFolder
@@ -226,8 +227,7 @@ def teacher_notes(problem: SearchProblem, unmeasured: Sequence[Budget] = ()) -> 
 
 def head_notes(teacher: Teacher) -> list[str]:
     """What to say of a teacher that was fine-tuned: students are distilled from its encoder."""
-    names = getattr(teacher.model.config, "architectures", None) or ()
-    if not any(str(name).endswith("ForSequenceClassification") for name in names):
+    if not is_classifier(teacher.model.config):
         return []
     return [
         f"{teacher.source} is fine-tuned to classify: students are distilled from its encoder, without the head; "

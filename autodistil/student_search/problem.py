@@ -57,11 +57,11 @@ class SearchProblem:
         Raises:
             SpaceError: the space has no such student.
         """
-        return self.having(self.space.candidate(one) for one in dict.fromkeys(ids) if one not in self.candidates)
+        return self.having(self.space.candidate(one) for one in ids if one not in self.candidates)
 
     def having(self, students: Iterable[Candidate]) -> SearchProblem:
-        """The problem with these students, which it lacks, as well."""
-        found = tuple(students)
+        """The problem with these students as well, where it lacks some."""
+        found = tuple(one for one in dict.fromkeys(students) if one.id not in self.candidates)
         if not found:
             return self
         devices = {text: device.having(found) for text, device in self.device_costs.items()}

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,8 @@ def adapted(
     method = read_method(lesson.objective, teacher is not None)
     rows = len(lesson.train) + len(lesson.unlabelled)
     epochs, found = settings.epochs or default_epochs(rows), []
-    said = asdict(replace(settings, learning_rates=(1e-9,))) | {"objective": lesson.objective, "epochs": epochs}
+    options = settings.of("max_train", "batch_size", "max_length", "device")
+    said = {**options, "objective": lesson.objective, "epochs": epochs}
     identity = _identity(model, lesson, said, teacher)
     with progress.track(f"fine-tuning on {lesson.data.name}", len(settings.learning_rates) * epochs) as advance:
         for rate in settings.learning_rates:
@@ -145,11 +146,11 @@ def taught_answers(teacher: Pupil, lesson: Lesson) -> np.ndarray:
     return teacher.answers(teacher.tokenized(*_texts(lesson)))
 
 
-def reported(folder: Path, data: TaskData, settings: EvaluationSettings) -> Scores:
-    """The metrics of a fine-tuned model's folder on the split that is reported."""
-    pupil = Pupil.of(EvaluatedModel.open(str(folder)), None, settings)
+def reported(pupil: Pupil, data: TaskData, order: Sequence[int] | None = None) -> Scores:
+    """The metrics of a fine-tuned model on the split that is reported; `order`: its output for each class."""
     split = data.evaluated
-    return scored(data, split.labels, pupil.answers(pupil.tokenized(split.text_a, split.text_b)))
+    answers = pupil.answers(pupil.tokenized(split.text_a, split.text_b))
+    return scored(data, split.labels, answers if order is None else answers[:, order])
 
 
 # ---- one learning rate

@@ -12,8 +12,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from autodistil.cli import main
 from autodistil.errors import ConfigError, ExportError, TaskError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.teacher import load_teacher
 from autodistil.stages import adapting
 from autodistil.stages.adapting import adapt
+from autodistil.stages.searching import head_notes
 from autodistil.tasks import adapting as engine
 from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.catalogue import load_task
@@ -214,3 +216,11 @@ def test_the_command_line(data, tiny_bert, tmp_path, capsys):
     assert "give a student's folder, or --run" in capsys.readouterr().err
     assert EvaluatedModel.open(str(tmp_path / "mine")).has_head
     assert adapting.load_labelled(str(data / "reviews"), None).name == "reviews"
+
+
+def test_a_search_says_that_a_teacher_was_fine_tuned(tiny_bert, tmp_path):
+    AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3).save_pretrained(tmp_path / "headed")
+    AutoTokenizer.from_pretrained(tiny_bert).save_pretrained(tmp_path / "headed")
+    (note,) = head_notes(load_teacher(str(tmp_path / "headed")))
+    assert "without the head" in note
+    assert head_notes(load_teacher(str(tiny_bert))) == []

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from autodistil.student_search.pareto import pareto_mask
 from autodistil.student_search.samplers import surrogate as module
-from autodistil.student_search.samplers.surrogate import Surrogate, scaled, student_features
+from autodistil.student_search.samplers.surrogate import Surrogate, expected_gain, scaled, student_features
 
 GRID = np.array(list(product(range(5), repeat=4)), dtype=float)
 COSTS = np.exp(GRID.sum(1, keepdims=True) / 5)
@@ -49,7 +49,8 @@ def test_it_begins_with_both_ends_of_the_costs():
 def test_gain_is_the_mean_of_expected_improvements():
     surrogate = Surrogate(GRID[:4] / 4, np.array([[1.0], [2.0], [4.0], [8.0]]), seed=0)
     pool, mean, deviation = np.array([1]), np.array([0.8]), np.array([0.3])
-    gain = surrogate._gain(pool, mean, deviation, np.array([0, 3]), np.array([1.0, 0.5]))
+    costs, known = surrogate.log_costs, np.array([0, 3])
+    gain = expected_gain(surrogate.limits, costs[known], np.array([1.0, 0.5]), costs[pool], mean, deviation)
     z = (1.0 - 0.8) / 0.3  # until the most expensive one is allowed, the cheapest is the best
     expected = 0.3 * (z * norm.cdf(z) + norm.pdf(z)) * (surrogate.limits >= 1 / 3).mean()
     assert gain == pytest.approx([expected], rel=1e-9)

@@ -16,21 +16,22 @@ Molchanov et al. 2022 (LANA, arXiv 2107.10624); predictors that pick children of
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, qmc
 from sklearn.linear_model import RidgeCV
 
+from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
 from autodistil.student_search.pareto import pareto_mask, scaled
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.samplers.exhaustive import halving
 from autodistil.student_search.samplers.sampler import Sampler, View
+from autodistil.student_search.samplers.surrogate import Floats, cost_limits, expected_gain
 
 GENERATION = 32
 """Students that are scored at a time."""
@@ -47,7 +48,6 @@ _STEPS = 60
 _STRIDE = 0.4
 """Share of a child's ranks that a step moves where it is infinitely far from there."""
 
-Floats = NDArray[np.float64]
 Genes = NDArray[np.int64]
 """Ranks of the values of a student's genes."""
 
@@ -127,7 +127,7 @@ class Evolution(Sampler):
 
     @cached_property
     def _genomes(self) -> dict[str, _Genome]:
-        return {sub.name: _Genome.of_space(self.problem, sub.name) for sub in self.problem.space.sub_spaces}
+        return {sub.name: _Genome.of_space(sub) for sub in self.problem.space.sub_spaces}
 
     # ---- budgets
 
@@ -139,7 +139,7 @@ class Evolution(Sampler):
         above = self._walked(pool[::2], generator, step=1) if self.problem.budgets else pool[::2]
         made = (genome.candidate(genes) for genome, genes in self._walked([*above, *pool[1::2]], generator, step=-1))
         found = {one.id: one for one in made if one is not None}
-        feasible = self._having(found.values()).feasible
+        feasible = self.problem.having(found.values()).feasible
         return [one for one in found if feasible[one] and one not in seen]
 
     def _walked(
@@ -167,12 +167,9 @@ class Evolution(Sampler):
     def _excess(self, pool: Sequence[tuple[_Genome, Genes]]) -> Floats:
         """By how much the students of some genes exceed a budget, relative to it; infinite where there is none."""
         made = [genome.candidate(genes) for genome, genes in pool]
-        excess = self._having(one for one in made if one is not None).excess.max(axis=1).fillna(-1.0)  # no budgets
-        return np.array([math.inf if one is None else excess[one.id] for one in made])
-
-    def _having(self, students: Iterable[Candidate]) -> SearchProblem:
-        known = self.problem.candidates
-        return self.problem.having(one for one in dict.fromkeys(students) if one.id not in known)
+        problem = self.problem.having(one for one in made if one is not None)
+        worst = problem.excess.max(axis=1).fillna(-1.0)  # no budgets
+        return np.array([math.inf if one is None else worst[one.id] for one in made])
 
     # ---- the model
 
@@ -184,8 +181,9 @@ class Evolution(Sampler):
         known, new = features[: len(values)], features[len(values) :]
         model = RidgeCV(np.logspace(-3, 3, 13)).fit(known, values)
         mean, deviation = model.predict(new), math.sqrt(max(-model.best_score_, 1e-12))
-        log_costs = np.log(costs.loc[[*losses, *ids]].to_numpy(dtype=float))
-        gain = _gain(scaled(log_costs), values, mean, deviation)
+        log_costs = scaled(np.log(costs.loc[[*losses, *ids]].to_numpy(dtype=float)))
+        limits, done = cost_limits(log_costs.shape[1], _LIMITS), len(values)
+        gain = expected_gain(limits, log_costs[:done], values, log_costs[done:], mean, deviation)
         best, spread = np.argsort(mean, kind="stable"), np.argsort(-gain, kind="stable")
         turns = [i for pair in zip(best, spread, strict=True) for i in (pair if self.problem.budgets else pair[1:])]
         return [ids[i] for i in dict.fromkeys(turns)]
@@ -208,55 +206,34 @@ class Evolution(Sampler):
         return np.asarray((columns - columns.mean(0)) / columns.std(0))
 
 
-def _gain(costs: Floats, known: Floats, mean: Floats, deviation: float) -> Floats:
-    """Expected gain in hypervolume of each new student, as in `surrogate`.
-
-    Args:
-        costs: of the known students, then of the new ones, (students, costs), each between 0 and 1.
-        known: losses of the known ones.
-        mean: expected losses of the new ones.
-        deviation: of these.
-    """
-    limits = qmc.Halton(costs.shape[1], scramble=False).random(_LIMITS + 1)[1:]
-    done, new = costs[: len(known)], costs[len(known) :]
-    within = (done[None] <= limits[:, None]).all(-1)
-    lowest = np.where(within, known, known.max()).min(1)
-    ahead = lowest - mean[:, None]
-    z = ahead / deviation
-    allowed = (new[:, None] <= limits).all(-1)
-    return np.asarray(((ahead * norm.cdf(z) + deviation * norm.pdf(z)) * allowed).mean(1))
-
-
 @dataclass(frozen=True)
 class _Genome:
     """The genes of one sub-space as ranks."""
 
-    problem: SearchProblem
-    name: str
+    sub_space: SubSpace
     counts: Genes
     """Values of each gene."""
     layers: tuple[int, ...]
     """The layer of each gene; -1 of one that all layers share."""
 
     @classmethod
-    def of_space(cls, problem: SearchProblem, name: str) -> _Genome:
-        """Those of a sub-space of a problem."""
-        genes = problem.space.sub_space(name).genes
+    def of_space(cls, sub_space: SubSpace) -> _Genome:
+        """Those of a sub-space."""
+        genes = sub_space.genes
         numbers = (gene.rpartition(" ")[2] for gene in genes)
         layers = tuple(int(number) if number.isdigit() else -1 for number in numbers)
-        return cls(problem, name, np.array([len(values) for values in genes.values()]), layers)
+        return cls(sub_space, np.array([len(values) for values in genes.values()]), layers)
 
     def of(self, candidate: Candidate) -> Genes:
         """The genes of a student."""
-        sub = self.problem.space.sub_space(self.name)
-        point = sub.point_of(candidate.config)
-        return np.array([sub.genes[gene].index(value) for gene, value in point.items()])
+        point = self.sub_space.point_of(candidate.config)
+        return np.array([self.sub_space.genes[gene].index(value) for gene, value in point.items()])
 
     def candidate(self, genes: Genes) -> Candidate | None:
         """The student of these genes; None where there is none."""
-        sub = self.problem.space.sub_space(self.name)
+        sub = self.sub_space
         student = sub.student(**{gene: own[rank] for (gene, own), rank in zip(sub.genes.items(), genes, strict=True)})
-        return None if student is None else Candidate(self.name, student)
+        return None if student is None else Candidate(sub.name, student)
 
     def crossed(self, genes: Genes, other: Genes, generator: np.random.Generator) -> Genes:
         """Each layer of either parent, and each gene that layers share."""

@@ -70,7 +70,7 @@ class Surrogate:
     @cached_property
     def limits(self) -> Floats:
         """(limits, costs), even over the box of the costs."""
-        return np.asarray(qmc.Halton(self.costs.shape[1], scramble=False).random(LIMITS + 1)[1:])
+        return cost_limits(self.costs.shape[1], LIMITS)
 
     def propose(self, known: Sequence[int], losses: Sequence[float]) -> int:
         """The next student.
@@ -89,20 +89,8 @@ class Surrogate:
         values = np.where(np.isfinite(values), values, np.nanmax(values[np.isfinite(values)], initial=0.0))
         process = GaussianProcessRegressor(self._kernel(done, values), alpha=1e-8, optimizer=None, normalize_y=True)
         mean, deviation = process.fit(self.features[done], values).predict(self.features[pool], return_std=True)
-        return int(pool[np.argmax(self._gain(pool, mean, deviation, done, values))])
-
-    def _gain(
-        self, pool: NDArray[np.int64], mean: Floats, deviation: Floats, done: NDArray[np.int64], values: Floats
-    ) -> Floats:
-        """Expected gain in hypervolume of each student of the pool, (pool,)."""
-        within = (self.log_costs[done][None] <= self.limits[:, None]).all(-1)
-        lowest = np.where(within, values, values.max()).min(1)
-        deviation = np.maximum(deviation, 1e-9)[:, None]
-        ahead = lowest - mean[:, None]
-        z = ahead / deviation
-        gain = ahead * norm.cdf(z) + deviation * norm.pdf(z)
-        allowed = (self.log_costs[pool][:, None] <= self.limits).all(-1)
-        return np.asarray((gain * allowed).mean(1))
+        gain = expected_gain(self.limits, self.log_costs[done], values, self.log_costs[pool], mean, deviation)
+        return int(pool[np.argmax(gain)])
 
     def _kernel(self, done: NDArray[np.int64], values: Floats) -> Kernel:
         """The kernel fitted to the students known when their number last grew by a quarter."""
@@ -110,6 +98,34 @@ class Surrogate:
         while (larger := max(size + 2, int(size * 1.25))) <= len(done):
             size = larger
         return _fitted(self.features[done[:size]].tobytes(), values[:size].tobytes(), self.features.shape[1])
+
+
+def cost_limits(axes: int, count: int) -> Floats:
+    """Cost limits over which the gain is averaged, (limits, costs): even over the box of the costs."""
+    return np.asarray(qmc.Halton(axes, scramble=False).random(count + 1)[1:])
+
+
+def expected_gain(
+    limits: Floats, costs: Floats, values: Floats, new_costs: Floats, mean: Floats, deviation: Floats | float
+) -> Floats:
+    """Expected gain in hypervolume of each new student, (new,).
+
+    Args:
+        limits: (limits, costs).
+        costs: of the known students, (known, costs), each between 0 and 1.
+        values: their losses, (known,).
+        new_costs: of the new ones, (new, costs), as `costs`.
+        mean: their expected losses, (new,).
+        deviation: of each of these, (new,), or of all.
+    """
+    within = (costs[None] <= limits[:, None]).all(-1)
+    lowest = np.where(within, values, values.max()).min(1)
+    ahead = lowest - mean[:, None]
+    deviations = np.broadcast_to(np.maximum(deviation, 1e-9), mean.shape)[:, None]
+    z = ahead / deviations
+    gain = ahead * norm.cdf(z) + deviations * norm.pdf(z)
+    allowed = (new_costs[:, None] <= limits).all(-1)
+    return np.asarray((gain * allowed).mean(1))
 
 
 @lru_cache(maxsize=2)

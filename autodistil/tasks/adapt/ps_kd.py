@@ -1,6 +1,6 @@
 """Progressive self-knowledge distillation: targets drift from the labels to one's own answers of an epoch ago.
 
-Kim et al. 2021 (arXiv 2006.12000, eq. 3 and 4): (1 - a_t) y + a_t p_(t-1) with a_t = 0.8 t / T. No teacher is needed.
+Kim et al. 2021 (arXiv 2006.12000): (1 - a_t) y + a_t p_(t-1) with a_t = 0.8 t / T. No teacher is needed.
 """
 
 import torch

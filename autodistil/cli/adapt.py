@@ -60,6 +60,14 @@ def adapt(
         ),
     ] = "auto",
     balanced: Annotated[bool, typer.Option("--balanced", help="Classes weigh alike, however many rows.")] = False,
+    abstain: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose a confidence below which it does not answer: at most this share of answers wrong, such as "
+            "0.05, on the rows that choose.",
+            metavar="RISK",
+        ),
+    ] = None,
     no_plain: Annotated[bool, typer.Option("--no-plain", help="Leave out the comparison with labels alone.")] = False,
     seed: Annotated[int, typer.Option(help="Decides the new head and the order of rows.", metavar="N")] = 0,
     max_train: Annotated[int | None, typer.Option(help="Training rows at most.", metavar="N")] = None,
@@ -111,6 +119,7 @@ def adapt(
         balanced=balanced,
         seed=seed,
         plain=not no_plain,
+        abstain=abstain,
         formats=tuple(formats or ()),
         progress=TerminalProgress(stderr=json),
     )
@@ -134,9 +143,37 @@ def _print(found: Adaptation) -> None:
         caption=f"times 100; nothing was chosen on these rows; their choice brings a standard error of: {error or '–'}",
         right=tuple(metrics),
     )
+    _print_classes(found)
     print_lines(
         f"objective {found.objective}, learning rate {found.learning_rate:g}, epoch {found.epoch}",
+        *_abstention_lines(found),
         *(f"{one.format}: {one.line}" for one in found.more),
         *([f"teacher: {found.teacher}"] if found.teacher else []),
         f'use it: pipeline("text-classification", "{found.path}"{trust})',
     )
+
+
+def _print_classes(found: Adaptation) -> None:
+    """A row a class, where they are few."""
+    rows = []
+    for number, (name, scores, answers) in enumerate(found.class_rows):
+        others = [(count, other) for other, count in enumerate(answers) if other != number and count]
+        most, other = max(others, key=lambda one: one[0], default=(0, number))
+        shares = (f"{100 * scores[metric]:.1f}" for metric in ("precision", "recall", "f1"))
+        rows.append((name, f"{scores['support']:,}", *shares, f"{found.classes[other]} ({most:,})" if most else "–"))
+    columns = ("class", "rows", "precision", "recall", "F1", "most often mistaken for")
+    if rows:
+        print_table("by class", columns, rows, right=columns[1:5])
+
+
+def _abstention_lines(found: Adaptation) -> list[str]:
+    rule = found.abstention
+    if rule is None:
+        return []
+    asked = f"at most {100 * rule['risk']:g} % of answers wrong on {rule['chosen_rows']:,} rows that chose"
+    if found.threshold is None:
+        return [f"{asked}: no confidence holds that, so it always answers"]
+    reported = rule["reported"]
+    wrong = "" if reported["error"] is None else f", {100 * reported['error']:.1f} % of these answers wrong"
+    there = f"on {found.split} {100 * reported['coverage']:.1f} % are answered{wrong}"
+    return [f"do not answer below {found.threshold:.3f}: {asked}; {there}"]

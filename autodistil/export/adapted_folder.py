@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import ModelCardData, RepoCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from autodistil.errors import IntegrityError
+from autodistil.errors import IntegrityError, RunError, one_line_named
 from autodistil.formats.writing import Deployable, write_formats
 from autodistil.models.architectures import is_per_layer
 from autodistil.models.hf_folder import CARD, EvaluatedModel
@@ -23,6 +23,10 @@ from autodistil.utils import file_sum, write_text
 
 FIGURES = "adaptation.json"
 """What was found, beside the student."""
+ABSTAIN_BELOW = "abstain_below"
+"""Key of the model's config.json: the confidence below which it had better not answer."""
+FEW_CLASSES = 10
+"""As many classes have a table of their own on card and terminal; more only in JSON."""
 _NAMES = {"student": "this model", "plain": "the same student on labels alone", "teacher": "its teacher"}
 
 
@@ -57,10 +61,49 @@ class Adaptation:
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
     """Further formats."""
+    scored_rows: str = ""
+    """Hash of the rows of the split: figures compare where it is the same."""
+    classification: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """`student`, `plain` and `teacher` -> `tasks.classification.Classification` as plain values; none of scores."""
+    abstention: Mapping[str, Any] | None = None
+    """`tasks.calibration.Abstention` as plain values, where a threshold was asked for."""
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """`student` and `teacher` -> `params`, `size_mb` (of float32), and of known families `flops` at `tokens` tokens."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**asdict(self), "path": str(self.path), "more": [one.format for one in self.more]}
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which it had better not answer, None where there is none."""
+        return None if self.abstention is None else self.abstention["threshold"]
+
+    @property
+    def class_rows(self) -> list[tuple[str, Mapping[str, Any], Sequence[int]]]:
+        """Name, scores and answers by class of each class of few, none of many or of scores."""
+        found = self.classification.get("student")
+        if found is None or len(self.classes) > FEW_CLASSES:
+            return []
+        return [(name, found["per_class"][name], of) for name, of in zip(self.classes, found["confusion"], strict=True)]
+
+
+def read_adaptation(folder: Path) -> Adaptation:
+    """What `write_adapted` left in a folder, but for its further formats.
+
+    Raises:
+        RunError: it is no fine-tuned student, or its figures are damaged.
+    """
+    path = folder / FIGURES
+    if not path.is_file():
+        raise RunError(f"{str(folder)!r} is no fine-tuned student: it has no {FIGURES}; make one with autodistil adapt")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        known = {name: values[name] for name in Adaptation.__dataclass_fields__}
+        return Adaptation(**{**known, "path": folder, "classes": tuple(known["classes"]), "more": ()})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = one_line_named(error, 120)
+        raise RunError(f"{str(path)!r} is damaged ({reason}); make the student again with autodistil adapt") from error
 
 
 def write_adapted(
@@ -80,6 +123,9 @@ def write_adapted(
     """
     shutil.rmtree(building, ignore_errors=True)
     shutil.copytree(weights, building, ignore=shutil.ignore_patterns(".*"))
+    if found.threshold is not None:
+        config = json.loads((building / "config.json").read_text(encoding="utf-8"))
+        write_text(building / "config.json", json.dumps({**config, ABSTAIN_BELOW: found.threshold}, indent=2) + "\n")
     network = AutoModelForSequenceClassification.from_pretrained(building).eval()
     tokenizer = AutoTokenizer.from_pretrained(building)
     names = list(network.config.id2label.values())
@@ -114,5 +160,6 @@ def _card(found: Adaptation, student: EvaluatedModel) -> str:
         found=found,
         metrics=list(found.metrics["student"]),
         names=_NAMES,
+        key=ABSTAIN_BELOW,
     )
     return f"{card}\n"

@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from autodistil.costs.closed_form import BYTES_PER_PARAMETER
+from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import ConfigError, ExportError, TeacherError
 from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
 from autodistil.formats.writing import check_formats
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapting import Adapted, Lesson, adapted, reported, taught_answers
+from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught_answers
+from autodistil.tasks.calibration import Abstention, probabilities
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
-from autodistil.tasks.finetune import EvaluationSettings, Pupil, Scores
+from autodistil.tasks.classification import Classification
+from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
+from autodistil.tasks.heads import answers_to, class_order
 from autodistil.tasks.labelled_rows import read_texts
 from autodistil.utils import Progress, disk_errors
 
@@ -38,6 +46,7 @@ def adapt(
     balanced: bool = False,
     seed: int = 0,
     plain: bool = True,
+    abstain: float | None = None,
     formats: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Adaptation:
@@ -55,6 +64,7 @@ def adapt(
         balanced: classes weigh alike.
         seed: decides new heads and the order of rows.
         plain: also fine-tune on labels alone, to show beside; not where that is what is done anyway.
+        abstain: share of errors among the answers, from which the confidence is chosen below which it does not answer.
         formats: keys of `formats.FORMATS`, written beside.
         progress: told what happens.
 
@@ -67,6 +77,7 @@ def adapt(
         if to.exists() and (not to.is_dir() or any(to.iterdir())):
             raise ExportError(f"target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     data, model = load_labelled(task, data_dir), EvaluatedModel.open(student)
+    _check_abstain(abstain, data)
     if unlabelled and teacher is None:
         raise ConfigError("unlabelled texts are for a teacher, which labels them; give --teacher too")
     further = [row for path in unlabelled for row in read_texts(path, data.task.pairs)]
@@ -75,17 +86,21 @@ def adapt(
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         taught = None if teacher is None else _teacher(teacher, lesson, settings, to, work, progress)
-        order = [] if taught is None else _order(taught[1], data)
+        order = [] if taught is None else class_order(taught[1].network.config, data, "the teacher", TeacherError)
         answers = None if taught is None else taught_answers(taught[1], lesson)[:, order]
         best = adapted(model, lesson, settings, work / "student", progress, answers)
-        figures = {"student": reported(_opened(best.folder, settings), data)}
+        pupil = _opened(best.folder, settings)
+        given = {"student": answers_to(pupil, data.evaluated)}
+        costs = {"student": _costs(pupil)}
         if plain and objective != _PLAIN and taught is not None:
             labels = replace(lesson, unlabelled=(), objective=_PLAIN)
             untaught = adapted(model, labels, settings, work / _PLAIN, progress)
-            figures["plain"] = reported(_opened(untaught.folder, settings), data)
+            given["plain"] = answers_to(_opened(untaught.folder, settings), data.evaluated)
         if taught is not None:
-            figures["teacher"] = reported(taught[1], data, order)
-        found = _found(to, data, lesson, best, figures, None if taught is None else taught[0], objective)
+            given["teacher"], costs["teacher"] = answers_to(taught[1], data.evaluated, order), _costs(taught[1])
+        found = _found(to, data, lesson, best, given, None if taught is None else taught[0], objective)
+        abstention = None if abstain is None else _abstention(abstain, pupil, lesson, given["student"])
+        found = replace(found, costs=costs, abstention=abstention)
         found = write_adapted(best.folder, model, found, formats, work / "out")
         shutil.rmtree(work, ignore_errors=True)
         return found
@@ -122,25 +137,36 @@ def _opened(source: str | Path, settings: EvaluationSettings) -> Pupil:
     return Pupil.of(EvaluatedModel.open(str(source)), None, settings)
 
 
-def _order(teacher: Pupil, data: TaskData) -> list[int]:
-    """Where each class of the task stands among a teacher's: by its name, or by its number where names differ.
+# ---- what comes out
+
+
+def _check_abstain(risk: float | None, data: TaskData) -> None:
+    """Refuse a risk that is none, or of a task that has no confidence.
 
     Raises:
-        TeacherError: it knows other classes.
+        ConfigError: it is.
     """
-    outputs, names = len(data.classes) or 1, dict(teacher.network.config.id2label or {})
-    theirs = [str(name) for _, name in sorted(names.items())]
-    if teacher.outputs != outputs:
-        raise TeacherError(
-            f"the teacher tells {teacher.outputs} classes apart ({', '.join(theirs)[:100]}), task {data.name!r} has "
-            f"{outputs}: {', '.join(data.classes)[:100]}; give one that was fine-tuned on this task"
-        )
-    if data.classes and set(theirs) == set(data.classes):
-        return [theirs.index(name) for name in data.classes]
-    return list(range(outputs))
+    if risk is not None and not 0 <= risk < 1:
+        raise ConfigError(f"abstain = {risk:g}; allowed: a share of errors, 0 or more and below 1, such as 0.05")
+    if risk is not None and data.task.regression:
+        raise ConfigError(f"task {data.name!r} is of scores, which have no confidence; abstain is for classes")
 
 
-# ---- what comes out
+def _abstention(risk: float, pupil: Pupil, lesson: Lesson, reported: np.ndarray) -> dict[str, Any]:
+    """The threshold that the rows that choose give, and what it comes to on the reported ones, as plain values."""
+    choosing, scored_rows = lesson.chosen_by, lesson.data.evaluated
+    chosen = choosing.labels, probabilities(answers_to(pupil, choosing))
+    return asdict(Abstention.of(risk, chosen, (scored_rows.labels, probabilities(reported))))
+
+
+def _costs(pupil: Pupil) -> dict[str, float]:
+    """Parameters, MB of float32, and multiply-adds of the encoder at the length that was scored, where they count."""
+    config, params = pupil.network.config, int(pupil.network.num_parameters())
+    found: dict[str, float] = {"params": params, "size_mb": BYTES_PER_PARAMETER * params / 1e6}
+    try:
+        return {**found, "flops": count_flops(config, pupil.length), "tokens": pupil.length}
+    except Exception:  # whatever tracing a foreign architecture raises; a training is worth more than this figure
+        return found
 
 
 def _found(
@@ -148,11 +174,13 @@ def _found(
     data: TaskData,
     lesson: Lesson,
     best: Adapted,
-    figures: Mapping[str, Scores],
+    given: Mapping[str, np.ndarray],
     teacher: str | None,
     objective: str,
 ) -> Adaptation:
-    rows = len(data.evaluated)
+    rows, labels = len(data.evaluated), data.evaluated.labels
+    figures = {who: scored(data, labels, answers) for who, answers in given.items()}
+    by_class = given if data.classes else {}
     errors = standard_errors({name: (value,) for name, value in figures["student"].items()}, rows)
     said = ("soft-targets" if teacher else _PLAIN) if objective == "auto" else objective
     return Adaptation(
@@ -171,4 +199,6 @@ def _found(
         learning_rate=best.learning_rate,
         epoch=best.epoch,
         teacher=teacher,
+        scored_rows=data.evaluated.fingerprint,
+        classification={who: Classification.of(labels, of, data.classes).to_dict() for who, of in by_class.items()},
     )

@@ -35,6 +35,7 @@ from autodistil.tasks.finetune import (
     standardised,
     trained_epochs,
 )
+from autodistil.tasks.heads import answers_to
 from autodistil.utils import Progress, listed, write_text
 
 HELD_OUT, FEWEST, MOST = 0.1, 20, 2_000
@@ -148,9 +149,7 @@ def taught_answers(teacher: Pupil, lesson: Lesson) -> np.ndarray:
 
 def reported(pupil: Pupil, data: TaskData, order: Sequence[int] | None = None) -> Scores:
     """The metrics of a fine-tuned model on the split that is reported; `order`: its output for each class."""
-    split = data.evaluated
-    answers = pupil.answers(pupil.tokenized(split.text_a, split.text_b))
-    return scored(data, split.labels, answers if order is None else answers[:, order])
+    return scored(data, data.evaluated.labels, answers_to(pupil, data.evaluated, order))
 
 
 # ---- one learning rate

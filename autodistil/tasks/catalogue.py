@@ -106,6 +106,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of texts and labels, (16 hexadecimal digits)."""
+        text = json.dumps([self.text_a, self.text_b, self.labels.tolist()])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def take(self, indices: Iterable[int]) -> Split:
         """The rows at `indices`, in that order."""
         chosen = list(indices)

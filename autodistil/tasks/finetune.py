@@ -27,6 +27,7 @@ from autodistil.models.weight_decay import decayed_parameters
 from autodistil.tasks.adapt.cross_entropy import CROSS_ENTROPY
 from autodistil.tasks.adapt.method import BEFORE, Answers, Method
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, shuffled_batches, sorted_batches
+from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import TaskData, score
 from autodistil.utils import Progress, listed, resolve_device
 
@@ -163,8 +164,11 @@ def _after_each_epoch(
 
 
 def scored(data: TaskData, labels: np.ndarray, answers: np.ndarray) -> Scores:
-    """The metrics of a task by a model's answers (rows, classes), or (rows, 1) of scores."""
-    return score(data.task.metrics, labels, answers[:, 0] if data.task.regression else answers.argmax(1))
+    """The metrics of a task by a model's answers (rows, classes), with their calibration error, or (rows, 1) of scores."""
+    if data.task.regression:
+        return score(data.task.metrics, labels, answers[:, 0])
+    found = score(data.task.metrics, labels, answers.argmax(1))
+    return {**found, "ece": calibration_error(labels, probabilities(answers))}
 
 
 # ---- one training

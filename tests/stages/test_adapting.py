@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from run_helpers import save_random_bert
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from autodistil.cli import main
 from autodistil.errors import ConfigError, ExportError, TaskError, TeacherError
+from autodistil.export.adapted_folder import read_adaptation
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.teacher import load_teacher
 from autodistil.stages import adapting
@@ -18,8 +19,11 @@ from autodistil.stages.adapting import adapt
 from autodistil.stages.searching import head_notes
 from autodistil.tasks import adapting as engine
 from autodistil.tasks.adapting import Lesson
+from autodistil.tasks.calibration import calibration_error, lowest_threshold, probabilities, risk_coverage
 from autodistil.tasks.catalogue import load_task
-from autodistil.tasks.finetune import EvaluationSettings
+from autodistil.tasks.classification import Classification
+from autodistil.tasks.finetune import EvaluationSettings, Pupil
+from autodistil.tasks.heads import answers_to
 
 SETTINGS = EvaluationSettings(learning_rates=(1e-3, 3e-3), epochs=8, batch_size=8, max_length=16)
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "broken", "poor")
@@ -83,9 +87,78 @@ def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_pat
     card = (to / "README.md").read_text()
     assert "| this model |" in card
     assert "| its teacher |" in card
+    assert "| class | rows | precision | recall | F1 | answered 0 | answered 1 |" in card
+    assert "do not know" not in card
     assert "40 that the teacher labelled" in card
     assert json.loads((to / "adaptation.json").read_text())["metrics"] == json.loads(json.dumps(found.metrics))
     assert (to / "exported.json").is_file()
+
+
+def test_calibration_confusion_and_curves_are_those_of_the_reported_rows(data, tiny_bert, wider, tmp_path):
+    found = adapt(str(tiny_bert), "reviews", tmp_path / "mine", data, wider, SETTINGS)
+    dev = load_task("reviews", data).evaluated
+    for who, folder in (("student", tmp_path / "mine"), ("teacher", tmp_path / "mine-teacher")):
+        answers = answers_to(Pupil.of(EvaluatedModel.open(str(folder)), None, SETTINGS), dev)
+        own = Classification.from_dict(found.classification[who])
+        assert own == Classification.of(dev.labels, answers, ("0", "1"))
+        assert found.metrics[who]["ece"] == calibration_error(dev.labels, probabilities(answers))
+        assert np.trace(own.confusion) / 60 == pytest.approx(found.metrics[who]["accuracy"])
+    assert set(found.classification) == set(found.metrics) == {"student", "plain", "teacher"}
+    assert found.scored_rows == dev.fingerprint
+    assert found.costs["student"]["flops"] < found.costs["teacher"]["flops"]
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "mine")
+    assert found.costs["student"]["params"] == sum(parameter.numel() for parameter in model.parameters())
+    again = read_adaptation(tmp_path / "mine")
+    assert again == replace(found, classification=again.classification)
+    assert again.classification == json.loads(json.dumps(found.classification))
+
+
+def hard(count, seed):
+    """Reviews that a word decides, and as many that nothing does."""
+    return [*texts(count, seed), *((f"the phone number {i} is a phone", str(i % 2)) for i in range(count))]
+
+
+def test_a_threshold_is_chosen_on_rows_that_choose_and_pipelines_say_do_not_know(
+    write_task, tiny_bert, tmp_path, capsys
+):
+    folder, to = write_task("reviews", train=hard(120, 0), dev=hard(60, 1)), tmp_path / "mine"
+    found = adapt(str(tiny_bert), "reviews", to, folder, None, SETTINGS, abstain=0.1)
+    pupil, lesson = (
+        Pupil.of(EvaluatedModel.open(str(to)), None, SETTINGS),
+        Lesson.of(load_task("reviews", folder), SETTINGS),
+    )
+    chosen, dev = lesson.chosen_by, lesson.data.evaluated
+    of_chosen, of_dev = (probabilities(answers_to(pupil, split)) for split in (chosen, dev))
+    assert found.threshold == lowest_threshold(risk_coverage(chosen.labels, of_chosen), 0.1)
+    assert 0.5 < found.threshold < 1
+    assert found.abstention["chosen"]["error"] <= 0.1
+    kept = of_dev.max(1) >= found.threshold
+    assert found.abstention["reported"]["coverage"] == kept.mean()
+    assert found.abstention["reported"]["error"] == (of_dev.argmax(1) != dev.labels)[kept].mean()
+    config = AutoConfig.from_pretrained(to)
+    assert config.abstain_below == found.threshold
+    card = (to / "README.md").read_text()
+    code = card.split("## When it does not know")[1].split("```python")[1].split("```")[0]
+    code = code.replace('"mine"', repr(str(to)))
+    exec(code.replace("a text", "the phone number 7 is lovely"))
+    exec(code.replace("a text", "the phone number 7 is a phone"))
+    assert capsys.readouterr().out.split("\n")[:2] == ["1", "do not know"]
+    dev_again = (
+        (folder / "reviews" / "dev.tsv").read_text().replace("\t1", "\t2").replace("\t0", "\t1").replace("\t2", "\t0")
+    )
+    (folder / "reviews" / "dev.tsv").write_text(dev_again)
+    other = adapt(str(tiny_bert), "reviews", tmp_path / "other", folder, None, SETTINGS, abstain=0.1)
+    assert other.threshold == found.threshold, "reported rows choose nothing"
+    assert other.abstention["reported"]["error"] != found.abstention["reported"]["error"]
+
+
+def test_where_no_threshold_holds_the_risk_it_always_answers(data, tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.setattr(adapting, "answers_to", lambda pupil, split: -answers_to(pupil, split))  # always wrong
+    found = adapt(str(tiny_bert), "reviews", tmp_path / "mine", data, None, SETTINGS, abstain=0.1)
+    assert found.threshold is None
+    assert found.abstention["reported"]["coverage"] == 1
+    assert "it always answers" in (tmp_path / "mine" / "README.md").read_text()
+    assert not hasattr(AutoConfig.from_pretrained(tmp_path / "mine"), "abstain_below")
 
 
 def test_what_is_reported_chooses_nothing(data, tiny_bert, tmp_path, monkeypatch):
@@ -172,6 +245,7 @@ def test_wrong_input_is_one_line_and_loses_nothing(data, tiny_bert, write_task, 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     write_task("three", train=[(f"text {i}", str(i % 3)) for i in range(60)], dev=[("a", "0"), ("b", "1")])
+    write_task("likeness", train=[("a", "b", "0.5"), ("c", "d", "1.5")] * 30, dev=[("a", "b", "0.5"), ("c", "d", "1")])
     write_task("few", train=texts(10), dev=texts(4, seed=3))
     model = str(tiny_bert)
     teacher = tmp_path / "teacher"
@@ -187,6 +261,8 @@ def test_wrong_input_is_one_line_and_loses_nothing(data, tiny_bert, write_task, 
         (TaskError, "cannot be read", {"unlabelled": [tmp_path / "none.txt"], "teacher": str(teacher)}),
         (TeacherError, "tells 2 classes apart", {"task": "three", "teacher": str(teacher)}),
         (ExportError, "format 'onix'", {"formats": ["onix"]}),
+        (ConfigError, "abstain = 1; allowed", {"abstain": 1.0}),
+        (ConfigError, "have no confidence", {"task": "likeness", "abstain": 0.1}),
     ):
         with pytest.raises(error, match=said):
             adapt(

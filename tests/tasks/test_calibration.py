@@ -1,0 +1,150 @@
+"""Calibration, risk and abstention against their formulas and against counting row by row."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import log_softmax
+
+from autodistil.tasks.calibration import (
+    Abstention,
+    answered,
+    area,
+    calibration_error,
+    lowest_threshold,
+    probabilities,
+    reliability,
+    risk_coverage,
+    thinned,
+)
+
+
+@st.composite
+def rows(draw, most=60):
+    """Labels and probabilities of rows; some confidences come several times."""
+    count, classes = draw(st.integers(1, most)), draw(st.integers(2, 5))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    logits = np.round(random.normal(scale=2, size=(count, classes)), draw(st.integers(0, 3)))
+    return random.integers(classes, size=count), probabilities(logits)
+
+
+def confidence_and_errors(labels, of_classes):
+    return of_classes.max(1), of_classes.argmax(1) != labels
+
+
+def test_probabilities_are_the_softmax_and_a_distribution_whatever_comes():
+    logits = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    np.testing.assert_allclose(probabilities(logits), np.exp(log_softmax(logits, axis=1)), rtol=1e-6)
+    broken = probabilities(np.array([[np.nan, 1, 2], [np.inf, 0, 0], [np.nan] * 3], dtype=np.float32))
+    np.testing.assert_allclose(broken.sum(1), 1)
+
+
+# ---- calibration
+
+
+@given(rows(), st.integers(1, 20))
+def test_the_error_is_the_formula_of_guo_et_al(found, bins):
+    """sum over bins ((m - 1) / M, m / M] of rows / n |accuracy - confidence|, each row put into its bin by hand."""
+    labels, of_classes = found
+    confidence, wrong = confidence_and_errors(labels, of_classes)
+    total = 0.0
+    for m in range(1, bins + 1):
+        low, high = np.linspace(0, 1, bins + 1)[[m - 1, m]]
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            total += inside.mean() * abs((1 - wrong[inside].mean()) - confidence[inside].mean())
+    assert calibration_error(labels, of_classes, bins) == pytest.approx(total)
+    assert sum(part.rows for part in reliability(labels, of_classes, bins)) == len(labels)
+
+
+def test_a_model_that_is_right_as_often_as_it_says_has_no_error():
+    labels = np.array([0, 0, 0, 1] * 25)  # three of four are class 0, and it says 0.75
+    assert calibration_error(labels, np.tile([0.75, 0.25], (100, 1))) == pytest.approx(0)
+    assert calibration_error(labels, np.tile([1.0, 0.0], (100, 1))) == pytest.approx(0.25)
+
+
+def test_one_bin_compares_accuracy_with_mean_confidence():
+    labels, of_classes = np.array([0, 1]), np.array([[0.9, 0.1], [0.6, 0.4]])
+    assert calibration_error(labels, of_classes, bins=1) == pytest.approx(abs(0.5 - 0.75))
+
+
+# ---- risk and coverage
+
+
+@given(rows())
+def test_the_curve_counts_rows_and_its_area_is_the_mean_risk_at_each_row(found):
+    labels, of_classes = found
+    confidence, wrong = confidence_and_errors(labels, of_classes)
+    curve = risk_coverage(labels, of_classes)
+    for point in curve:
+        kept = confidence >= point.threshold
+        assert (point.coverage, point.risk) == (pytest.approx(kept.mean()), pytest.approx(wrong[kept].mean()))
+    assert curve[-1].coverage == 1
+    assert area(curve) == pytest.approx(np.mean([wrong[confidence >= one].mean() for one in confidence]))
+
+
+@given(rows(), st.integers(0, 2**32 - 1))
+def test_the_order_of_rows_does_not_matter(found, seed):
+    order = np.random.default_rng(seed).permutation(len(found[0]))
+    again = tuple(part[order] for part in found)
+    assert area(risk_coverage(*again)) == pytest.approx(area(risk_coverage(*found)))
+    assert calibration_error(*again) == pytest.approx(calibration_error(*found))
+
+
+def test_errors_at_the_unsure_end_make_the_smallest_area():
+    """The best order puts k errors of n last: the area is the mean of (i - (n - k)) / i over those."""
+    confidence = np.linspace(0.99, 0.6, 10)
+    of_classes = np.column_stack([confidence, 1 - confidence])
+    best = area(risk_coverage(np.array([0] * 8 + [1] * 2), of_classes))
+    worst = area(risk_coverage(np.array([1] * 2 + [0] * 8), of_classes))
+    assert best == pytest.approx((1 / 9 + 2 / 10) / 10)
+    assert worst > best
+
+
+@given(rows(most=400), st.integers(2, 30))
+def test_a_thinned_curve_keeps_points_and_both_ends(found, most):
+    curve = risk_coverage(*found)
+    kept = thinned(curve, most)
+    assert len(kept) <= most
+    assert set(kept) <= set(curve)
+    assert (kept[0], kept[-1]) == (curve[0], curve[-1])
+    assert thinned(curve, 10_000) == curve
+
+
+# ---- abstention
+
+
+@given(rows(), st.floats(0, 0.99))
+def test_the_threshold_holds_the_risk_and_is_the_lowest_that_does(found, risk):
+    labels, of_classes = found
+    confidence, wrong = confidence_and_errors(labels, of_classes)
+    threshold = lowest_threshold(risk_coverage(labels, of_classes), risk)
+    holds = [one for one in confidence if wrong[confidence >= one].mean() <= risk]
+    if threshold is None:
+        assert not holds
+    elif threshold == 0:
+        assert wrong.mean() <= risk
+    else:
+        assert threshold == min(holds)
+        assert answered(labels, of_classes, threshold).error <= risk
+
+
+def test_a_threshold_is_chosen_by_the_rows_that_choose_and_told_of_others():
+    sure, unsure = [0.9, 0.1], [0.6, 0.4]
+    chosen_by = np.array([0, 0, 0, 1]), np.array([sure, sure, sure, unsure])
+    reported = np.array([0, 1, 0, 0]), np.array([sure, sure, unsure, unsure])
+    found = Abstention.of(0.1, chosen_by, reported)
+    assert found.threshold == 0.9
+    assert (found.chosen_rows, found.chosen.coverage, found.chosen.error) == (4, 0.75, 0)
+    assert (found.reported.coverage, found.reported.error) == (0.5, 0.5)
+
+
+def test_where_no_threshold_holds_the_risk_all_rows_are_answered():
+    wrong = np.array([1, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])
+    found = Abstention.of(0.1, wrong, wrong)
+    assert (found.threshold, found.reported.coverage, found.reported.error) == (None, 1, 1)
+    assert Abstention.of(0.1, (np.array([0, 0]), wrong[1]), wrong).threshold == 0
+
+
+def test_no_answer_has_no_error():
+    assert answered(np.array([0]), np.array([[0.6, 0.4]]), 0.7).error is None

@@ -43,8 +43,9 @@ def evaluate(
     method: Annotated[
         str | None,
         typer.Option(
-            help="similarity, probe, finetune, cluster; retrieval or rerank of a collection [default: similarity where "
-            "pairs have scores, rerank where a collection names candidates, else retrieval or probe].",
+            help="similarity, probe, finetune, classify, cluster; retrieval or rerank of a collection [default: "
+            "classify where the model's own head fits, similarity where pairs have scores, rerank where a collection "
+            "names candidates, else retrieval or probe].",
             metavar="NAME",
         ),
     ] = None,

@@ -3,6 +3,7 @@
 similarity  correlation of the cosine of pairs with their scores, without training
 probe       a linear model of frozen embeddings
 finetune    the whole model, at its best epoch
+classify    a fine-tuned model's own head, without training
 retrieval   documents ranked by their cosine to a query (`ranking`)
 rerank      the same, of each query's candidates
 cluster     k-means of the embeddings, beside the classes
@@ -50,8 +51,10 @@ from autodistil.models.hf_folder import CARD, EvaluatedModel
 from autodistil.models.pooling import read_prompts
 from autodistil.models.student_files import adding
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
+from autodistil.tasks.classification import Classification
 from autodistil.tasks.collection import Collection, find_collection
-from autodistil.tasks.finetune import EvaluationSettings, fine_tune
+from autodistil.tasks.finetune import EvaluationSettings, Pupil, fine_tune, scored
+from autodistil.tasks.heads import answers_to, class_order, knows_classes
 from autodistil.utils import Progress, resolve_device
 
 
@@ -124,6 +127,18 @@ def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
     return Outcome(tuned.best, tuned.train_rows, used, details, tuned.last)
 
 
+def _classify(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    with model.exported() as folder:
+        pupil = Pupil.of(folder, None, settings)
+    split = data.evaluated
+    answers = answers_to(pupil, split, class_order(pupil.network.config, data, f"model {folder.source!r}"))
+    details: dict[str, Any] = {}
+    if data.classes:
+        found = Classification.of(split.labels, answers, data.classes).to_dict()
+        details = {"classes": list(data.classes), "confusion": found["confusion"], "per_class": found["per_class"]}
+    return Outcome([scored(data, split.labels, answers)], 0, settings.of("max_length"), details)
+
+
 def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings, progress: Progress) -> Outcome:
     encode = model.encoder()
     with model.exported() as folder:
@@ -148,6 +163,7 @@ METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress],
         "similarity": _similarity,
         "probe": _probe,
         "finetune": _finetune,
+        "classify": _classify,
         "retrieval": _ranking,
         "rerank": _ranking,
         "cluster": _cluster,
@@ -155,10 +171,15 @@ METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress],
 )
 
 
-def default_method(data: TaskData | Collection) -> str:
-    """Ranking where there is a collection, similarity where pairs have scores (STS); else a linear probe."""
+def default_method(data: TaskData | Collection, models: Sequence[EvaluatedModel] = ()) -> str:
+    """Ranking of a collection, the head of `models` that all know the task's classes; similarity of scored pairs (STS).
+
+    Else a linear probe.
+    """
     if isinstance(data, Collection):
         return "retrieval" if data.candidates is None else "rerank"
+    if models and all(model.has_head and knows_classes(model.config, data) for model in models):
+        return "classify"
     return "similarity" if data.task.pairs and data.task.regression else "probe"
 
 
@@ -213,7 +234,8 @@ def evaluate(
     others = [_opened_beside(name) for name in dict.fromkeys(beside)]
     keep = file is None and _keeps(folder, write)
     splits = ("train", split) if split else SPLITS
-    planned = [_plan(name, data_dir, splits, method, settings) for name in dict.fromkeys(tasks)]
+    headed = [] if file else [folder, *others]
+    planned = [_plan(name, data_dir, splits, method, settings, headed) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
     path = None
     for result in _scored(folder, planned, settings, progress):
@@ -242,8 +264,9 @@ def _check_options(
         raise ConfigError("no task is given; give --task, such as --task stsb; repeatable")
     if method is not None and method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown{suggest(method, METHODS)}; allowed: {', '.join(METHODS)}")
-    if file is not None and (method == "finetune" or write):
-        what = "fine-tuned" if method == "finetune" else "kept in the folder, whose weights it is not"
+    if file is not None and (method in ("finetune", "classify") or write):
+        refused = {"finetune": "fine-tuned", "classify": "asked for the model's head"}
+        what = refused.get(method or "", "kept in the folder, whose weights it is not")
         raise ConfigError(f"file {file!r} cannot be {what}; allowed: similarity and probe, without --write")
     if split not in (None, "dev", "test") or (split == "test" and method == "finetune"):
         raise ConfigError(
@@ -278,11 +301,16 @@ def _scored(
 
 
 def _plan(
-    name: str, data_dir: Path | None, splits: Sequence[str], method: str | None, settings: EvaluationSettings
+    name: str,
+    data_dir: Path | None,
+    splits: Sequence[str],
+    method: str | None,
+    settings: EvaluationSettings,
+    models: Sequence[EvaluatedModel],
 ) -> tuple[TaskData | Collection, str]:
-    """A task and its method, checked to fit before hours of work on an earlier task."""
+    """A task and its method, checked to fit before hours of work on an earlier task; `models`: those with weights."""
     data = find_collection(name, data_dir) or load_task(name, data_dir, splits)
-    method = method or default_method(data)
+    method = method or default_method(data, models)
     if isinstance(data, Collection) != (method in ("retrieval", "rerank")):
         what = "a collection, for retrieval" if isinstance(data, Collection) else "no collection, which is corpus.jsonl"
         raise TaskError(f"task {name!r} is {what}; method {method!r} does not fit it; leave --method out")
@@ -292,9 +320,26 @@ def _plan(
         check_scored_pairs(data)
     elif method == "cluster":
         check_classes(data)
+    elif method == "classify":
+        for model in models:
+            _check_head(model, data)
     else:
         data.train(settings.max_train)
     return data, method
+
+
+def _check_head(model: EvaluatedModel, data: TaskData) -> None:
+    """Make sure that a model can answer a task by the head it has.
+
+    Raises:
+        TaskError: it has none, or one of other classes.
+    """
+    if not model.has_head:
+        raise TaskError(
+            f"model {model.source!r} has no classification head, which classify needs; use --method probe, or give "
+            "it one with autodistil adapt"
+        )
+    class_order(model.config, data, f"model {model.source!r}")
 
 
 def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
@@ -335,6 +380,6 @@ def _result(method: str, data: TaskData | Collection, outcome: Outcome, fingerpr
 
 def _baseline(method: str, data: TaskData | Collection) -> Mapping[str, float]:
     """What a model that predicts classes has to beat; nothing where none are predicted."""
-    if isinstance(data, Collection) or data.task.regression or method not in ("probe", "finetune"):
+    if isinstance(data, Collection) or data.task.regression or method not in ("probe", "finetune", "classify"):
         return {}
     return most_frequent_class(data)

@@ -168,6 +168,7 @@ METHOD_NAMES: Mapping[str, str] = MappingProxyType(
         "similarity": "cosine of embeddings, no training",
         "probe": "linear probe",
         "finetune": "fine-tuning, best dev epoch",
+        "classify": "its own head, no training",
         "retrieval": "retrieval by cosine, no training",
         "rerank": "reranking by cosine, no training",
         "cluster": "k-means of embeddings, no training",

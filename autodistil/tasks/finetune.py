@@ -164,7 +164,7 @@ def _after_each_epoch(
 
 
 def scored(data: TaskData, labels: np.ndarray, answers: np.ndarray) -> Scores:
-    """The metrics of a task by a model's answers (rows, classes), with their calibration error, or (rows, 1) of scores."""
+    """The metrics of a task by logits (rows, classes), and their calibration error; or by scores (rows, 1)."""
     if data.task.regression:
         return score(data.task.metrics, labels, answers[:, 0])
     found = score(data.task.metrics, labels, answers.argmax(1))

@@ -22,7 +22,7 @@ from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
 from autodistil.formats.writing import check_formats
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught_answers
+from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught
 from autodistil.tasks.calibration import Abstention, probabilities
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
 from autodistil.tasks.classification import Classification
@@ -59,7 +59,7 @@ def adapt(
         data_dir: local folder of tasks.
         teacher: a fine-tuned model of the task, or an encoder to fine-tune first; None: labels alone teach.
         settings: learning rates, epochs, rows, length, device.
-        objective: as `tasks.adapt.read_method` takes it.
+        objective: as `tasks.adapt.objective.read_objective` takes it.
         unlabelled: files of further texts of the task, which the teacher labels.
         balanced: classes weigh alike.
         seed: decides new heads and the order of rows.
@@ -85,21 +85,20 @@ def adapt(
     work = to.with_name(f".{to.name}.work")
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        taught = None if teacher is None else _teacher(teacher, lesson, settings, to, work, progress)
-        order = [] if taught is None else class_order(taught[1].network.config, data, "the teacher", TeacherError)
-        answers = None if taught is None else taught_answers(taught[1], lesson)[:, order]
-        best = adapted(model, lesson, settings, work / "student", progress, answers)
+        given = None if teacher is None else _teacher(teacher, lesson, settings, to, work, progress)
+        order = [] if given is None else class_order(given[1].network.config, data, "the teacher", TeacherError)
+        said = None if given is None else taught(EvaluatedModel.open(given[0]), given[1], lesson, order)
+        best = adapted(model, lesson, settings, work / "student", progress, said)
         pupil = _opened(best.folder, settings)
-        given = {"student": answers_to(pupil, data.evaluated)}
-        costs = {"student": _costs(pupil)}
-        if plain and objective != _PLAIN and taught is not None:
+        answers, costs = {"student": answers_to(pupil, data.evaluated)}, {"student": _costs(pupil)}
+        if plain and objective != _PLAIN and (given is not None or objective != "auto"):
             labels = replace(lesson, unlabelled=(), objective=_PLAIN)
             untaught = adapted(model, labels, settings, work / _PLAIN, progress)
-            given["plain"] = answers_to(_opened(untaught.folder, settings), data.evaluated)
-        if taught is not None:
-            given["teacher"], costs["teacher"] = answers_to(taught[1], data.evaluated, order), _costs(taught[1])
-        found = _found(to, data, lesson, best, given, None if taught is None else taught[0], objective)
-        abstention = None if abstain is None else _abstention(abstain, pupil, lesson, given["student"])
+            answers["plain"] = answers_to(_opened(untaught.folder, settings), data.evaluated)
+        if given is not None:
+            answers["teacher"], costs["teacher"] = answers_to(given[1], data.evaluated, order), _costs(given[1])
+        found = _found(to, data, lesson, best, answers, None if given is None else given[0], objective)
+        abstention = None if abstain is None else _abstention(abstain, pupil, lesson, answers["student"])
         found = replace(found, costs=costs, abstention=abstention)
         found = write_adapted(best.folder, model, found, formats, work / "out")
         shutil.rmtree(work, ignore_errors=True)

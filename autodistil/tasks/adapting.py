@@ -11,19 +11,21 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapt import read_method
-from autodistil.tasks.adapt.method import Method
+from autodistil.tasks.adapt.method import SWAPPED
+from autodistil.tasks.adapt.objective import Objective, read_objective
+from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.finetune import (
     EvaluationSettings,
@@ -36,12 +38,13 @@ from autodistil.tasks.finetune import (
     trained_epochs,
 )
 from autodistil.tasks.heads import answers_to
-from autodistil.utils import Progress, listed, write_text
+from autodistil.utils import Progress, listed, resolve_device, write_text
 
 HELD_OUT, FEWEST, MOST = 0.1, 20, 2_000
 """Share of the training rows that choose, and how many at least and at most."""
 PATIENCE = 2
 """Epochs in a row without a better one that end a training."""
+_TOLD = "told"
 DONE = ".adapted.json"
 """What a training that is done leaves beside its weights."""
 
@@ -58,7 +61,7 @@ class Lesson:
     unlabelled: Sequence[tuple[str, str | None]] = ()
     """Further texts or pairs, which a teacher labels."""
     objective: str = "auto"
-    """As `read_method` takes it."""
+    """As `read_objective` takes it."""
     balanced: bool = False
     """Classes weigh alike, however many rows they have."""
     seed: int = 0
@@ -98,7 +101,7 @@ def adapted(
     settings: EvaluationSettings,
     keep: Path,
     progress: Progress,
-    teacher: np.ndarray | None = None,
+    teacher: Taught | None = None,
 ) -> Adapted:
     """Fine-tune a model by every learning rate, or go on where that was interrupted, and give the best one.
 
@@ -108,26 +111,27 @@ def adapted(
         settings: learning rates, epochs, rows a step, length, device.
         keep: a folder of what is done already.
         progress: told what happens.
-        teacher: a fine-tuned teacher's answers to the training rows and the unlabelled ones, (rows, outputs).
+        teacher: what a fine-tuned teacher says of the training rows and the unlabelled ones.
 
     Raises:
         DivergedError: every learning rate diverged.
         ConfigError: the objective cannot be read, or needs a teacher.
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
-    method = read_method(lesson.objective, teacher is not None)
-    rows = len(lesson.train) + len(lesson.unlabelled)
+    data, rows = lesson.data, len(lesson.train) + len(lesson.unlabelled)
+    objective = read_objective(lesson.objective, teacher is not None, len(data.classes) or 1, data.task.pairs)
     epochs, found = settings.epochs or default_epochs(rows), []
     options = settings.of("max_train", "batch_size", "max_length", "device")
     said = {**options, "objective": lesson.objective, "epochs": epochs}
     identity = _identity(model, lesson, said, teacher)
-    with progress.track(f"fine-tuning on {lesson.data.name}", len(settings.learning_rates) * epochs) as advance:
+    training = _Training(lesson, settings, objective, epochs, teacher)
+    with progress.track(f"fine-tuning on {data.name}", len(settings.learning_rates) * epochs) as advance:
+        model, told = _prepared(training, model, keep / "prepared", identity, progress)
         for rate in settings.learning_rates:
             folder = keep / f"{rate:g}"
             done = _done(folder, identity)
             if done is None:
-                trained = _trained(model, lesson, settings, method, epochs, rate, teacher, advance)
-                done = _written(trained, folder, identity)
+                done = _written(training.run(model, rate, told, advance), folder, identity)
             else:
                 advance(epochs)
             if done["epoch"]:
@@ -136,15 +140,17 @@ def adapted(
                 progress.say(f"learning rate {rate:g}: diverged")
     if not found:
         raise DivergedError(
-            f"fine-tuning on {lesson.data.name} diverged at every learning rate ({listed(settings.learning_rates)}); "
+            f"fine-tuning on {data.name} diverged at every learning rate ({listed(settings.learning_rates)}); "
             "give lower ones, or look for a cause in the model"
         )
     return max(found, key=lambda one: one.chosen)
 
 
-def taught_answers(teacher: Pupil, lesson: Lesson) -> np.ndarray:
-    """What a fine-tuned teacher answers to the training rows and the unlabelled ones, (rows, outputs)."""
-    return teacher.answers(teacher.tokenized(*_texts(lesson)))
+def taught(model: EvaluatedModel, teacher: Pupil, lesson: Lesson, order: Sequence[int]) -> Taught:
+    """What a fine-tuned teacher says of the training rows and the others; `order`: its output for each class."""
+    answers, features = teacher.read(teacher.tokenized(*_texts(lesson)))
+    head, places = teacher.head.weight.detach().cpu(), list(order)
+    return Taught(torch.from_numpy(answers[:, places]), torch.from_numpy(features), head[places], model)
 
 
 def reported(pupil: Pupil, data: TaskData, order: Sequence[int] | None = None) -> Scores:
@@ -164,52 +170,147 @@ class _Trained:
     chosen: float
 
 
-def _trained(
-    model: EvaluatedModel,
-    lesson: Lesson,
-    settings: EvaluationSettings,
-    method: Method,
-    epochs: int,
-    rate: float,
-    teacher: np.ndarray | None,
-    advance: Any,
-) -> _Trained | None:
-    """Train by one learning rate; None where that diverged."""
-    data, headline = lesson.data, lesson.data.task.headline
-    with torch.random.fork_rng():
-        torch.manual_seed(lesson.seed)
-        pupil = Pupil.of(model, len(data.classes) or 1, settings)
-        rows, (targets, mean, deviation) = pupil.tokenized(*_texts(lesson)), _targets(lesson, teacher)
-        tested = pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b)
-        best: tuple[float, int, Mapping[str, Tensor]] | None = None
-        try:
-            for epoch, _ in enumerate(trained_epochs(pupil, rows, targets, method, epochs, rate, lesson.seed), start=1):
-                value = scored(data, lesson.chosen_by.labels, pupil.answers(tested))[headline]
-                advance(1, f"learning rate {rate:g}: {headline} {value:.3f}")
-                if best is None or value > best[0]:
-                    state = pupil.network.state_dict()
-                    best = value, epoch, {name: weight.detach().cpu().clone() for name, weight in state.items()}
-                elif epoch - best[1] >= PATIENCE:
-                    advance(epochs - epoch)
-                    break
-        except DivergedError:
-            return None
-    assert best is not None, "a training has an epoch"
-    pupil.network.load_state_dict(best[2])
-    _rescale(pupil.network, mean, deviation)
-    _name_classes(pupil.network, data)
-    return _Trained(pupil, best[1], best[0])
+@dataclass(frozen=True)
+class _Training:
+    """All that decides a training but model and learning rate."""
+
+    lesson: Lesson
+    settings: EvaluationSettings
+    objective: Objective
+    epochs: int
+    teacher: Taught | None
+
+    def run(
+        self, model: EvaluatedModel, rate: float, told: Sequence[Tensor | None], advance: Any = lambda *_: None
+    ) -> _Trained | None:
+        """Train by one learning rate, and keep the classes' head alone; None where that diverged."""
+        lesson, data, objective = self.lesson, self.lesson.data, self.objective
+        with torch.random.fork_rng():
+            torch.manual_seed(lesson.seed)
+            pupil = Pupil.of(model, objective.outputs, self.settings)
+            first, second = _texts(lesson)
+            rows, (targets, mean, deviation) = pupil.tokenized(first, second), self.targets()
+            swapped = pupil.tokenized(second, first) if SWAPPED in objective.needs and second is not None else None
+            tested = pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b)
+            best: tuple[float, int, Mapping[str, Tensor]] | None = None
+            training = trained_epochs(
+                pupil, rows, replace(targets, told=told), objective, self.epochs, rate, lesson.seed, swapped
+            )
+            try:
+                for epoch, _ in enumerate(training, start=1):
+                    answers = pupil.answers(tested) @ objective.head.numpy().T
+                    value = scored(data, lesson.chosen_by.labels, answers)[data.task.headline]
+                    advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
+                    if best is None or value > best[0]:
+                        state = pupil.network.state_dict()
+                        best = value, epoch, {name: weight.detach().cpu().clone() for name, weight in state.items()}
+                    elif epoch - best[1] >= PATIENCE:
+                        advance(self.epochs - epoch)
+                        break
+            except DivergedError:
+                return None
+        assert best is not None, "a training has an epoch"
+        pupil.network.load_state_dict(best[2])
+        _finish_head(pupil, objective.head, mean, deviation)
+        _name_classes(pupil.network, data)
+        return _Trained(pupil, best[1], best[0])
+
+    def targets(self) -> tuple[Targets, float, float]:
+        """What the rows are taught, and mean and deviation of scores, by which they were standardised."""
+        lesson, labels, more = self.lesson, self.lesson.train.labels, len(self.lesson.unlabelled)
+        answers = None if self.teacher is None else self.teacher.answers
+        mean, deviation, weights = 0.0, 1.0, None
+        if lesson.data.task.regression:
+            known = standardised(labels)
+            labels, mean, deviation = known.labels, known.mean, known.deviation
+            answers = None if answers is None else (answers - mean) / deviation
+        elif lesson.balanced:
+            counts = np.bincount(labels, minlength=len(lesson.data.classes)).clip(min=1)
+            weights = torch.tensor(len(labels) / (counts * (counts > 0).sum()), dtype=torch.float32)
+        targets = Targets.of(np.concatenate([labels, np.zeros(more, labels.dtype)]))
+        targets.known[len(labels) :] = False
+        return replace(targets, teacher=answers, class_weights=weights), mean, deviation
+
+    def preparation(self, model: EvaluatedModel, name: str, home: Path) -> Preparation:
+        """What a method may work with before labels are trained on."""
+        lesson, rates = self.lesson, sorted(self.settings.learning_rates)
+        targets, mean, deviation = self.targets()
+        first, second = _texts(lesson)
+        chosen = torch.from_numpy(lesson.chosen_by.labels)
+        rate = rates[len(rates) // 2]
+        alone = replace(self, objective=Objective(((1.0, name),), self.objective.classes))
+
+        def fitted(student: EvaluatedModel, told: Tensor | None) -> Fitted:
+            done = alone.run(student, rate, [told])
+            if done is None:
+                raise DivergedError(f"learning rate {rate:g}: diverged; give lower ones")
+            answers, features = done.pupil.read(done.pupil.tokenized(first, second))
+            of_chosen = done.pupil.read(done.pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b))[1]
+            answers = (answers - mean) / deviation
+            return Fitted(*(torch.from_numpy(part) for part in (answers, features, of_chosen)))
+
+        return Preparation(
+            model=model,
+            text_a=first,
+            text_b=second,
+            labels=targets.labels,
+            known=targets.known,
+            classes=self.objective.classes,
+            chosen=(chosen - mean) / deviation if lesson.data.task.regression else chosen,
+            teacher=self.teacher,
+            length=self.settings.max_length,
+            batch_size=self.settings.batch_size,
+            rate=rate,
+            seed=lesson.seed,
+            device=resolve_device(self.settings.device),
+            home=home,
+            fitted=fitted,
+        )
+
+
+def _prepared(
+    training: _Training, model: EvaluatedModel, keep: Path, identity: str, progress: Progress
+) -> tuple[EvaluatedModel, list[Tensor | None]]:
+    """The model that is trained on labels and what each method tells of the rows, found anew or found before."""
+    told: list[Tensor | None] = []
+    for (_, name), method in zip(training.objective.terms, training.objective.methods, strict=True):
+        folder = keep / name
+        if method.prepare is not None and _done(folder, identity) is None:
+            progress.say(f"{name}: preparing")
+            building = _building(folder)
+            with torch.random.fork_rng():
+                torch.manual_seed(training.lesson.seed)
+                found = method.prepare(training.preparation(model, name, building))
+            if found is not None:
+                save_file({_TOLD: found.contiguous()}, building / f"{_TOLD}.safetensors")
+            _put(building, folder, {"identity": identity})
+        kept = folder / f"{_TOLD}.safetensors"
+        told.append(load_file(kept)[_TOLD] if method.prepare is not None and kept.is_file() else None)
+        if method.prepare is not None and (folder / "config.json").is_file():
+            model = EvaluatedModel.open(str(folder))
+    return model, told
 
 
 def _written(trained: _Trained | None, folder: Path, identity: str) -> dict[str, Any]:
     """Write a training and what came of it, whole or not at all."""
-    done = {"identity": identity, "epoch": trained and trained.epoch, "chosen": trained and trained.chosen}
-    building = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
+    building = _building(folder)
     if trained is not None:
         trained.pupil.network.eval().save_pretrained(building)
         trained.pupil.tokenizer.save_pretrained(building)
+    done = {"identity": identity, "epoch": trained and trained.epoch, "chosen": trained and trained.chosen}
+    return _put(building, folder, done)
+
+
+def _building(folder: Path) -> Path:
+    """An empty folder beside one that is not there yet."""
+    building = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    return building
+
+
+def _put(building: Path, folder: Path, done: dict[str, Any]) -> dict[str, Any]:
+    """Say of a folder what was done, and put it in its place."""
     write_text(building / DONE, json.dumps(done))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(building, folder)
@@ -225,31 +326,13 @@ def _texts(lesson: Lesson) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     return first, (*train.text_b, *(other or "" for _, other in lesson.unlabelled))
 
 
-def _targets(lesson: Lesson, teacher: np.ndarray | None) -> tuple[Targets, float, float]:
-    """What the rows are taught, and mean and deviation of scores, by which they were standardised."""
-    labels, more, mean, deviation = lesson.train.labels, len(lesson.unlabelled), 0.0, 1.0
-    answers = None if teacher is None else torch.from_numpy(teacher)
-    weights = None
-    if lesson.data.task.regression:
-        known = standardised(labels)
-        labels, mean, deviation = known.labels, known.mean, known.deviation
-        answers = None if answers is None else (answers - known.mean) / known.deviation
-    elif lesson.balanced:
-        counts = np.bincount(labels, minlength=len(lesson.data.classes)).clip(min=1)
-        weights = torch.from_numpy((len(labels) / (len(counts) * counts)).astype(np.float32))
-    padded = torch.from_numpy(np.concatenate([labels, np.zeros(more, dtype=labels.dtype)]))
-    known_rows = torch.arange(len(labels) + more) < len(labels)
-    return Targets(padded, known_rows, answers, weights), mean, deviation
-
-
-def _rescale(network: PreTrainedModel, mean: float, deviation: float) -> None:
-    """Let a head that learnt standardised scores answer in those of the labels."""
-    if (mean, deviation) == (0.0, 1.0):
-        return
-    *_, head = (module for module in network.modules() if isinstance(module, nn.Linear))
+def _finish_head(pupil: Pupil, made: Tensor, mean: float, deviation: float) -> None:
+    """Let the head answer classes alone, or scores as labels have them and not standardised."""
+    head = pupil.head
     with torch.no_grad():
-        head.weight.mul_(deviation)
-        head.bias.mul_(deviation).add_(mean)
+        made = made.to(head.weight.device) * deviation
+        head.weight, head.bias = nn.Parameter(made @ head.weight), nn.Parameter(made @ head.bias + mean)
+    head.out_features = len(made)
 
 
 def _name_classes(network: PreTrainedModel, data: TaskData) -> None:
@@ -263,13 +346,14 @@ def _name_classes(network: PreTrainedModel, data: TaskData) -> None:
 # ---- what is done already
 
 
-def _identity(model: EvaluatedModel, lesson: Lesson, settings: Mapping[str, Any], teacher: np.ndarray | None) -> str:
+def _identity(model: EvaluatedModel, lesson: Lesson, settings: Mapping[str, Any], teacher: Taught | None) -> str:
     """Hash of all that decides a training but its learning rate."""
     digest = hashlib.sha256(
         json.dumps([model.fingerprint, lesson.data.fingerprint, settings, lesson.balanced, lesson.seed]).encode()
     )
     digest.update(json.dumps(list(lesson.unlabelled)).encode())
-    digest.update(b"" if teacher is None else np.ascontiguousarray(teacher).tobytes())
+    for said in () if teacher is None else (teacher.answers, teacher.features):
+        digest.update(said.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -2,7 +2,7 @@
 
 The reported value is that of the best epoch, chosen on the evaluated split itself, as is usual for GLUE dev figures:
 it flatters, so the last epoch's value is reported beside it. The learning rate is the one with the best mean over the
-seeds. AdamW, linear warm-up over a tenth of the steps and linear decay to 0, as in BERT (Devlin et al. 2019).
+seeds.
 
 The options are those of every evaluation, and are recorded with its results.
 """
@@ -18,25 +18,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, DivergedError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
-from autodistil.models.weight_decay import decayed_parameters
-from autodistil.tasks.adapt.cross_entropy import CROSS_ENTROPY
-from autodistil.tasks.adapt.method import BEFORE, Answers, Method
-from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, shuffled_batches, sorted_batches
+from autodistil.tasks.adapt.method import BEFORE, COUNTS, DROPPED, MOVED, SWAPPED, Answers
+from autodistil.tasks.adapt.objective import Objective, read_objective
+from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
 from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import TaskData, score
+from autodistil.tasks.descent import descent
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 """Small students want larger learning rates than the 2e-5 to 5e-5 of BERT-base (Turc et al. 2019: up to 3e-4)."""
 
-_WARMUP = 0.1
-_WEIGHT_DECAY = 0.01
-_CLIP = 1.0
+_HIDDEN = 0.1
+"""Share of the tokens that are hidden in a view with tokens dropped."""
 _MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8}
 
 Scores = dict[str, float]
@@ -156,10 +156,11 @@ def _after_each_epoch(
     """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
     torch.manual_seed(seed)
     train, evaluated = data.train(settings.max_train), data.evaluated
-    pupil = Pupil.of(model, len(data.classes) or 1, settings)
+    objective = read_objective("cross-entropy", False, len(data.classes) or 1, data.task.pairs)
+    pupil = Pupil.of(model, objective.outputs, settings)
     rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
     targets = Targets.of(train.labels if not data.task.regression else standardised(train.labels).labels)
-    for _ in trained_epochs(pupil, rows, targets, CROSS_ENTROPY, epochs, rate, seed):
+    for _ in trained_epochs(pupil, rows, targets, objective, epochs, rate, seed):
         yield scored(data, evaluated.labels, pupil.answers(tested))
 
 
@@ -216,7 +217,13 @@ class Pupil:
     @property
     def outputs(self) -> int:
         """Numbers a row."""
-        return int(self.network.config.num_labels or 1)
+        return self.head.out_features
+
+    @property
+    def head(self) -> nn.Linear:
+        """The last linear map, which makes the answers."""
+        *_, head = (module for module in self.network.modules() if isinstance(module, nn.Linear))
+        return head
 
     def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> TokenizedRows:
         """Rows as the model reads them."""
@@ -224,14 +231,22 @@ class Pupil:
         typed = "token_type_ids" in signature(self.network.forward).parameters
         return rows if typed else replace(rows, types=None)
 
-    @torch.no_grad()
     def answers(self, rows: TokenizedRows) -> np.ndarray:
         """Logits or scores of rows, (rows, outputs)."""
+        return self.read(rows)[0]
+
+    @torch.no_grad()
+    def read(self, rows: TokenizedRows) -> tuple[np.ndarray, np.ndarray]:
+        """Logits or scores of rows, (rows, outputs), and the features that the head makes them of, (rows, width)."""
         self.network.eval()
-        found = np.empty((len(rows.ids), self.outputs), dtype=np.float32)
-        for batch in sorted_batches(rows.lengths, BATCH_SIZE):
-            found[batch] = self.network(**rows.batch(batch, self.device)).logits.cpu().numpy()
-        return found
+        answers = np.empty((len(rows.ids), self.outputs), dtype=np.float32)
+        features = np.empty((len(rows.ids), self.head.in_features), dtype=np.float32)
+        seen: list[Tensor] = []
+        with self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+            for batch in sorted_batches(rows.lengths, BATCH_SIZE):
+                answers[batch] = self.network(**rows.batch(batch, self.device)).logits.cpu().numpy()
+                features[batch] = seen.pop().cpu().numpy()
+        return answers, features
 
 
 @dataclass(frozen=True)
@@ -245,6 +260,8 @@ class Targets:
     teacher: Tensor | None = None
     """A fine-tuned teacher's answers, (rows, outputs)."""
     class_weights: Tensor | None = None
+    told: Sequence[Tensor | None] | None = None
+    """What the preparation of each method found, (rows, anything)."""
 
     @classmethod
     def of(cls, labels: np.ndarray) -> Targets:
@@ -253,7 +270,14 @@ class Targets:
 
 
 def trained_epochs(
-    pupil: Pupil, rows: TokenizedRows, targets: Targets, method: Method, epochs: int, rate: float, seed: int
+    pupil: Pupil,
+    rows: TokenizedRows,
+    targets: Targets,
+    objective: Objective,
+    epochs: int,
+    rate: float,
+    seed: int,
+    swapped: TokenizedRows | None = None,
 ) -> Iterator[None]:
     """Train a model on rows; yields after each epoch.
 
@@ -261,50 +285,89 @@ def trained_epochs(
         pupil: trained in place.
         rows: texts.
         targets: theirs.
-        method: the loss.
+        objective: whose loss falls.
         epochs: how many, over which the learning rate warms up and falls to 0.
         rate: peak learning rate.
         seed: decides the order of rows.
+        swapped: pairs in the other order, for methods that need it.
 
     Raises:
         DivergedError: the loss or its gradient is not finite.
     """
-    network, random, device = pupil.network, np.random.default_rng(seed), pupil.device
-    decayed = decayed_parameters(network)
-    groups = [
-        {"params": [p for name, p in network.named_parameters() if (name in decayed) == decays], "weight_decay": decay}
-        for decays, decay in ((True, _WEIGHT_DECAY), (False, 0.0))
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=rate)
-    steps = epochs * -(-len(rows.ids) // pupil.batch_size)
-    schedule = get_linear_schedule_with_warmup(optimizer, int(_WARMUP * steps), steps)
+    own = torch.zeros(len(rows.ids), objective.classes)
+    start = {name: p.detach().clone() for name, p in _attention(pupil.network).items() if MOVED in objective.needs}
+    state = _State(pupil, objective, targets, rows, swapped, start)
+
+    def loss(batch: np.ndarray, progress: float) -> Tensor:
+        answers, told = state.answers(batch, progress, before)
+        own[batch] = answers.logits.detach().float().cpu()
+        return objective.loss(answers, told).mean()
+
     before: Tensor | None = None
-    own = torch.zeros(len(rows.ids), pupil.outputs)
-    done = 0
-    for _ in range(epochs):
-        network.train()
-        for batch in shuffled_batches(rows.lengths, pupil.batch_size, random):
-            logits = network(**rows.batch(batch, device)).logits
-            loss = method.loss(_answers(logits, batch, targets, done / steps, before)).mean()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
-            if not (loss.isfinite() and norm.isfinite()):
-                raise DivergedError(
-                    f"learning rate {rate:g}, seed {seed}: diverged at a loss of {float(loss.detach()):g}"
-                )
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            own[batch] = logits.detach().float().cpu()
-            done += 1
-        before = own.clone() if BEFORE in method.needs else None
+    for _ in descent(pupil.network, rows.lengths, loss, pupil.batch_size, epochs, rate, seed):
+        before = own.clone() if BEFORE in objective.needs else None
         yield
 
 
-def _answers(logits: Tensor, batch: np.ndarray, targets: Targets, progress: float, before: Tensor | None) -> Answers:
-    def part(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[batch].to(logits.device)
+@dataclass(frozen=True)
+class _State:
+    """A training."""
 
-    labels, known = targets.labels[batch].to(logits.device), targets.known[batch].to(logits.device)
-    weights = None if targets.class_weights is None else targets.class_weights.to(logits.device)
-    return Answers(logits, labels, known, progress, part(targets.teacher), part(before), weights)
+    pupil: Pupil
+    objective: Objective
+    targets: Targets
+    rows: TokenizedRows
+    swapped: TokenizedRows | None
+    start: Mapping[str, Tensor]
+    """Weights of the attention before the first step, by name, where a method wants to stay near."""
+
+    def answers(
+        self, batch: np.ndarray, progress: float, before: Tensor | None
+    ) -> tuple[Answers, Sequence[Tensor | None]]:
+        """What methods look at of a batch, and what each one's preparation found of it."""
+        needs, device = self.objective.needs, self.pupil.device
+
+        def part(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[batch].to(device)
+
+        targets, inputs = self.targets, self.rows.batch(batch, device)
+        logits, further = self._outputs(inputs)
+        answers = whole = Answers(
+            logits=logits,
+            labels=targets.labels[batch].to(device),
+            known=targets.known[batch].to(device),
+            progress=progress,
+            teacher=part(targets.teacher),
+            before=part(before),
+            class_weights=None if targets.class_weights is None else targets.class_weights.to(device),
+            further=further,
+        )
+        if DROPPED in needs:
+            hidden = torch.rand(inputs["attention_mask"].shape, device=device) < _HIDDEN
+            hidden[:, 0] = False
+            kept = inputs["attention_mask"].masked_fill(hidden, 0)
+            logits, further = self._outputs({**inputs, "attention_mask": kept})
+            answers = replace(answers, dropped=replace(whole, logits=logits, further=further))
+        if SWAPPED in needs:
+            assert self.swapped is not None
+            logits, further = self._outputs(self.swapped.batch(batch, device))
+            answers = replace(answers, swapped=replace(whole, logits=logits, further=further))
+        if MOVED in needs:
+            now = _attention(self.pupil.network)
+            apart = (torch.sum((now[name] - start).square()) for name, start in self.start.items())
+            answers = replace(answers, moved=sum(apart, torch.zeros((), device=device)))
+        if COUNTS in needs:
+            counts = torch.bincount(targets.labels[targets.known].long(), minlength=self.objective.classes)
+            answers = replace(answers, counts=counts.float().to(device))
+        told = targets.told or [None] * len(self.objective.terms)
+        return answers, [part(values) for values in told]
+
+    def _outputs(self, inputs: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of classes, and further outputs."""
+        outputs = self.pupil.network(**inputs).logits
+        return outputs[:, : self.objective.classes], outputs[:, self.objective.classes :]
+
+
+def _attention(network: PreTrainedModel) -> dict[str, Tensor]:
+    """The attention's parameters by name."""
+    return {name: p for name, p in network.named_parameters() if "attention" in name or "attn" in name}

@@ -18,12 +18,16 @@ from autodistil.stages import adapting
 from autodistil.stages.adapting import adapt
 from autodistil.stages.searching import head_notes
 from autodistil.tasks import adapting as engine
+from autodistil.tasks.adapt import METHODS
+from autodistil.tasks.adapt.method import PAIRS, SCORES
+from autodistil.tasks.adapt.objective import read_objective
 from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.calibration import calibration_error, lowest_threshold, probabilities, risk_coverage
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil
 from autodistil.tasks.heads import answers_to
+from autodistil.utils import Progress
 
 SETTINGS = EvaluationSettings(learning_rates=(1e-3, 3e-3), epochs=8, batch_size=8, max_length=16)
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "broken", "poor")
@@ -178,11 +182,12 @@ def test_what_was_done_before_a_machine_died_is_not_done_again(data, tiny_bert, 
     whole = adapt(str(tiny_bert), "reviews", tmp_path / "whole", data, wider, SETTINGS)
     trained, real = [], engine.trained_epochs
 
-    def counted(pupil, rows, targets, method, epochs, rate, seed):
+    def counted(*arguments):
+        *_, rate, _, _ = arguments
         trained.append(rate)
         if len(trained) == 4:
             raise KeyboardInterrupt
-        return real(pupil, rows, targets, method, epochs, rate, seed)
+        return real(*arguments)
 
     monkeypatch.setattr(engine, "trained_epochs", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -234,10 +239,34 @@ def test_a_fine_tuned_teacher_is_taken_as_it_is_and_its_classes_by_name(data, ti
     assert not (tmp_path / "a-teacher").exists()
 
 
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.further or method.prepare])
+def test_a_method_that_does_more_than_a_loss_ends_as_an_ordinary_model(name, write_task, tiny_bert, wider, tmp_path):
+    """Whatever a method does with head and encoder: what comes out loads, has the task's outputs, and was resumed."""
+    pairs, scores = (what in METHODS[name].only for what in (PAIRS, SCORES))
+    rows = [
+        (*[text.split(" is ")[0]] * pairs, text, str(0.5 + int(label) * scores) if scores else label)
+        for text, label in texts(80)
+    ]
+    folder, settings = write_task("own", train=rows, dev=rows[:40]), replace(SETTINGS, epochs=2, learning_rates=(3e-3,))
+    data, model = load_task("own", folder), EvaluatedModel.open(str(tiny_bert))
+    head = EvaluatedModel.open(wider)
+    teacher = Pupil.of(head, len(data.classes) or 1, settings)
+    lesson = Lesson.of(data, settings, objective=name)
+    taught = engine.taught(head, teacher, lesson, range(len(data.classes) or 1))
+    found = engine.adapted(model, lesson, settings, tmp_path, Progress(), taught)
+    student = EvaluatedModel.open(str(found.folder)).fine_tuned(torch.device("cpu"))
+    assert student.config.num_labels == student.classifier.out_features == (len(data.classes) or 1)
+    assert np.isfinite(found.chosen)
+    before = (found.folder / "model.safetensors").stat().st_mtime_ns
+    assert engine.adapted(model, lesson, settings, tmp_path, Progress(), taught) == found
+    assert (found.folder / "model.safetensors").stat().st_mtime_ns == before
+
+
 def test_rare_classes_weigh_as_much_as_frequent_ones(data):
     lesson = Lesson.of(load_task("reviews", data), SETTINGS, balanced=True)
-    targets, *_ = engine._targets(replace(lesson, train=lesson.train.take(range(30))), None)
-    counts = np.bincount(lesson.train.labels[:30], minlength=2)
+    lesson = replace(lesson, train=lesson.train.take(range(30)))
+    targets, *_ = engine._Training(lesson, SETTINGS, read_objective("auto", False, 2, False), 1, None).targets()
+    counts = np.bincount(lesson.train.labels, minlength=2)
     np.testing.assert_allclose(targets.class_weights.numpy() * counts, [15, 15], rtol=1e-6)
 
 

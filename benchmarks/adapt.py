@@ -94,7 +94,7 @@ class Bench:
 
     def scored(self, answers: np.ndarray) -> float:
         """The headline metric of answers to the reported rows."""
-        return scored(self.data, self.data.evaluated.labels, answers)[self.data.task.headline]
+        return scored(self.data, self.data.evaluated, answers)[self.data.task.headline]
 
     def fits(self, name: str) -> bool:
         """Whether an objective is for this task."""

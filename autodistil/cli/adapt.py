@@ -1,4 +1,4 @@
-"""`autodistil adapt`: a classifier or scorer from a student, with its figures beside its teacher's."""
+"""`autodistil adapt`: a classifier, scorer or finder of entities from a student, beside its teacher's figures."""
 
 from __future__ import annotations
 
@@ -134,7 +134,8 @@ def _print(found: Adaptation) -> None:
     rows = [
         (_NAMES[who], *(f"{100 * scores[metric]:.1f}" for metric in metrics)) for who, scores in found.metrics.items()
     ]
-    trust = ", trust_remote_code=True" if found.own_architecture else ""
+    more = ', aggregation_strategy="first"' if found.words else ""
+    more += ", trust_remote_code=True" if found.own_architecture else ""
     error = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.standard_error.items())
     print_table(
         f"{found.task}, {found.split} ({found.rows:,} rows)",
@@ -149,7 +150,7 @@ def _print(found: Adaptation) -> None:
         *_abstention_lines(found),
         *(f"{one.format}: {one.line}" for one in found.more),
         *([f"teacher: {found.teacher}"] if found.teacher else []),
-        f'use it: pipeline("text-classification", "{found.path}"{trust})',
+        f'use it: pipeline("{found.pipeline}", "{found.path}"{more})',
     )
 
 
@@ -161,7 +162,7 @@ def _print_classes(found: Adaptation) -> None:
         most, other = max(others, key=lambda one: one[0], default=(0, number))
         shares = (f"{100 * scores[metric]:.1f}" for metric in ("precision", "recall", "f1"))
         rows.append((name, f"{scores['support']:,}", *shares, f"{found.classes[other]} ({most:,})" if most else "–"))
-    columns = ("class", "rows", "precision", "recall", "F1", "most often mistaken for")
+    columns = ("class", "words" if found.words else "rows", "precision", "recall", "F1", "most often mistaken for")
     if rows:
         print_table("by class", columns, rows, right=columns[1:5])
 

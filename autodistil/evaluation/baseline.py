@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from autodistil.tasks.catalogue import TaskData, score
+from autodistil.tasks.catalogue import TaskData
 
 
 def most_frequent_class(data: TaskData) -> dict[str, float]:
@@ -19,5 +19,4 @@ def most_frequent_class(data: TaskData) -> dict[str, float]:
         The task's metrics.
     """
     counts = np.bincount(data.splits.get("train", data.evaluated).labels)
-    answers = np.full(len(data.evaluated), counts.argmax())
-    return score(data.task.metrics, data.evaluated.labels, answers)
+    return data.scores(data.evaluated, np.full_like(data.evaluated.labels, counts.argmax()))

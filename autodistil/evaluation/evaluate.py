@@ -136,7 +136,7 @@ def _classify(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
     if data.classes:
         found = Classification.of(split.labels, answers, data.classes).to_dict()
         details = {"classes": list(data.classes), "confusion": found["confusion"], "per_class": found["per_class"]}
-    return Outcome([scored(data, split.labels, answers)], 0, settings.of("max_length"), details)
+    return Outcome([scored(data, split, answers)], 0, settings.of("max_length"), details)
 
 
 def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -316,6 +316,7 @@ def _plan(
         raise TaskError(f"task {name!r} is {what}; method {method!r} does not fit it; leave --method out")
     if isinstance(data, Collection):
         return (replace(data, candidates=None) if method == "retrieval" else data), method
+    _check_words(data, method)
     if method == "similarity":
         check_scored_pairs(data)
     elif method == "cluster":
@@ -340,6 +341,19 @@ def _check_head(model: EvaluatedModel, data: TaskData) -> None:
             "it one with autodistil adapt"
         )
     class_order(model.config, data, f"model {model.source!r}")
+
+
+def _check_words(data: TaskData, method: str) -> None:
+    """Refuse to score embeddings of texts where words have classes.
+
+    Raises:
+        TaskError: the method would.
+    """
+    if data.task.words and method not in ("finetune", "classify"):
+        raise TaskError(
+            f"task {data.name!r} is of words; method {method!r}, which scores embeddings of texts, does not fit it; use "
+            "--finetune, or classify a model that autodistil adapt made"
+        )
 
 
 def _keeps(model: EvaluatedModel, write: bool | None) -> bool:

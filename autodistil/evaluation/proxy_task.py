@@ -81,6 +81,8 @@ def load_proxy(name: str, data_dir: Path | None = None, method: str | None = Non
     """
     data = load_task(name, data_dir, ("train",))
     method = method or default_method(data)
+    if data.task.words:
+        raise TaskError(f"task {name!r} is of words, by which no students are ranked; give one whose rows have labels")
     if method == "similarity":
         check_scored_pairs(data, instead="--proxy-method probe or finetune")
     rows = data.train(PROXY_ROWS)

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCardData, RepoCard
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
 from autodistil.errors import IntegrityError, RunError, one_line_named
 from autodistil.formats.writing import Deployable, write_formats
 from autodistil.models.architectures import is_per_layer
-from autodistil.models.hf_folder import CARD, EvaluatedModel
+from autodistil.models.hf_folder import CARD, EvaluatedModel, head_class
 from autodistil.models.student_files import write_list
 from autodistil.utils import file_sum, write_text
 
@@ -57,6 +57,8 @@ class Adaptation:
     epoch: int
     teacher: str | None
     """Where the fine-tuned teacher is."""
+    words: bool = False
+    """Each word has a class, a BIO tag."""
     own_architecture: bool = False
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
@@ -69,6 +71,16 @@ class Adaptation:
     """`tasks.calibration.Abstention` as plain values, where a threshold was asked for."""
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """`student` and `teacher` -> `params`, `size_mb` (of float32), and of known families `flops` at `tokens` tokens."""
+
+    @property
+    def pipeline(self) -> str:
+        """What transformers and the Hub call what it does."""
+        return "token-classification" if self.words else "text-classification"
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """Types of named entities that it finds; none unless words have classes."""
+        return tuple(name[2:] for name in self.classes if name.startswith("B-")) if self.words else ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -126,12 +138,14 @@ def write_adapted(
     if found.threshold is not None:
         config = json.loads((building / "config.json").read_text(encoding="utf-8"))
         write_text(building / "config.json", json.dumps({**config, ABSTAIN_BELOW: found.threshold}, indent=2) + "\n")
-    network = AutoModelForSequenceClassification.from_pretrained(building).eval()
+    network = head_class(found.words).from_pretrained(building).eval()
     tokenizer = AutoTokenizer.from_pretrained(building)
     names = list(network.config.id2label.values())
+    batch = tokenizer("a text", return_tensors="pt")
     with torch.no_grad():
-        answer = network(**tokenizer("a text", return_tensors="pt")).logits
-    if names != list(found.classes or ("score",)) or answer.shape != (1, len(names)) or not answer.isfinite().all():
+        answer = network(**batch).logits
+    shape = (*batch["input_ids"].shape[: 1 + found.words], len(names))
+    if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
         raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
     more = tuple(write_formats(network, tokenizer, formats, building))
     found = replace(found, more=more, own_architecture=is_per_layer(network.config))
@@ -148,7 +162,7 @@ def write_adapted(
 def _card(found: Adaptation, student: EvaluatedModel) -> str:
     front = ModelCardData(
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=found.pipeline,
         tags=["autodistil", "knowledge-distillation", student.config.model_type],
     )
     card = RepoCard.from_template(

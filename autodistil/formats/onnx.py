@@ -1,8 +1,8 @@
 """A student as an ONNX file: one graph for all batch sizes and lengths, compared with PyTorch before it is called done.
 
 Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
-and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden), or `logits` (batch,
-outputs) of a model with a head: the names that Hugging Face uses.
+and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden), or of a model with
+a head `logits` (batch, outputs), of words (batch, sequence, outputs): the names that Hugging Face uses.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _export(model: PreTrainedModel) -> Any:
             self.encoder = model
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            """(batch, sequence) twice -> (batch, sequence, hidden) or (batch, outputs)."""
+            """(batch, sequence) twice -> (batch, sequence, hidden), (batch, outputs) or (batch, sequence, outputs)."""
             states: torch.Tensor = getattr(self.encoder(input_ids=input_ids, attention_mask=attention_mask), answer)
             return states
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
-"""`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden), or logits (batch, outputs)."""
+"""`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden), or logits (batch, outputs) or
+(batch, seq, outputs)."""
 
 TOLERANCE = 1e-4
 """Largest allowed difference in float32, as a share of the largest value (at least 1)."""
@@ -35,12 +36,19 @@ class Case:
     attention_mask: NDArray[np.int64]
     """(batch, seq), 0 at padding"""
     expected: NDArray[np.float32]
-    """(batch, seq, hidden), or (batch, outputs) of a model with a head"""
+    """(batch, seq, hidden), or of a model with a head (batch, outputs), of tokens (batch, seq, outputs)"""
+    logits: bool = False
+    """It is of a model with a head."""
 
     def real(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What of an answer counts, (..., hidden): that for tokens which are no padding, or all logits."""
+        """What of an answer counts, (..., hidden): that for tokens which are no padding, or that for rows."""
         counted: NDArray[np.float32] = states[self.attention_mask > 0] if self.expected.ndim > 2 else states
         return counted
+
+    def cosines(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosines of an answer with the expected one, (...), where it counts: of classes those of probabilities."""
+        ours, theirs = self.real(states), self.real(self.expected)
+        return cosines(shares(ours), shares(theirs)) if self.logits else cosines(ours, theirs)
 
 
 @dataclass(frozen=True)
@@ -57,9 +65,10 @@ def agreement(run: Compute, cases: Sequence[Case]) -> Parity:
     """Compare a runtime with PyTorch; padding may hold anything."""
     differences, close = [], []
     for case in cases:
-        ours, theirs = case.real(run(case.input_ids, case.attention_mask)), case.real(case.expected)
+        answer = run(case.input_ids, case.attention_mask)
+        ours, theirs = case.real(answer), case.real(case.expected)
         differences.append(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
-        close.append(cosines(*(answers if case.expected.ndim > 2 else shares(answers) for answers in (ours, theirs))))
+        close.append(case.cosines(answer))
     return Parity(float(np.max(differences)), float(np.concatenate(close).mean()))
 
 
@@ -102,9 +111,12 @@ def check_agreement(found: Parity, what: str, min_cosine: float | None = None) -
     return found
 
 
+_SAVED = ("input_ids", "attention_mask", "expected")
+
+
 def save_cases(cases: Sequence[Case], path: Path) -> Path:
-    """Write cases to an .npz file; returns `path`."""
-    arrays = {f"{name}{i}": array for i, case in enumerate(cases) for name, array in vars(case).items()}
+    """Write cases of a bare encoder to an .npz file; returns `path`."""
+    arrays = {f"{name}{i}": getattr(case, name) for i, case in enumerate(cases) for name in _SAVED}
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)
     return path
@@ -112,9 +124,8 @@ def save_cases(cases: Sequence[Case], path: Path) -> Path:
 
 def load_cases(path: Path) -> list[Case]:
     """Read what `save_cases` wrote."""
-    names = ("input_ids", "attention_mask", "expected")
     with np.load(path, allow_pickle=False) as arrays:
-        return [Case(*(arrays[f"{name}{i}"] for name in names)) for i in range(len(arrays.files) // len(names))]
+        return [Case(*(arrays[f"{name}{i}"] for name in _SAVED)) for i in range(len(arrays.files) // len(_SAVED))]
 
 
 SHAPES = ((1, 1), (2, 16), (3, 7), (1, 33))
@@ -163,6 +174,7 @@ def answer_of(model: PreTrainedModel) -> str:
 def _answered(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> Case:
     import torch
 
+    answer = answer_of(model)
     with torch.no_grad():
-        expected = getattr(model(input_ids=ids, attention_mask=mask), answer_of(model))
-    return Case(ids.numpy(), mask.numpy(), expected.float().numpy())
+        expected = getattr(model(input_ids=ids, attention_mask=mask), answer)
+    return Case(ids.numpy(), mask.numpy(), expected.float().numpy(), answer == "logits")

@@ -28,7 +28,6 @@ from autodistil.formats.parity import (
     check_agreement,
     cosines,
     parity_cases,
-    shares,
     text_cases,
 )
 
@@ -55,7 +54,8 @@ class Deployable:
     size_share: float | None = None
     """Size of the quantised file over that of the float32 ONNX file."""
     text_cosine: float | None = None
-    """Lowest cosine of a text's mean over its tokens, or of its classes' probabilities, with PyTorch's."""
+    """Lowest cosine of a text's mean over its tokens, or of the classes' probabilities of a text or token, with
+    PyTorch's."""
     classes: bool = False
     """It has a head and answers with logits."""
 
@@ -134,8 +134,7 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
     exact, config = onnx_file(origin), origin.model.config
     speed = _relative_time(run, OnnxRuntime(exact).run, config.vocab_size, config.max_position_embeddings - 2)
     share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
-    classes = origin.cases[0].expected.ndim < 3
-    return Deployable(name, entry.file, _size(path), found, speed, share, lowest, classes)
+    return Deployable(name, entry.file, _size(path), found, speed, share, lowest, origin.cases[0].logits)
 
 
 def _size(path: Path) -> float:
@@ -144,13 +143,15 @@ def _size(path: Path) -> float:
 
 
 def lowest_text_cosine(run: Compute, cases: Sequence[Case]) -> float:
-    """Lowest cosine of a text's logits, or mean over its real tokens, with PyTorch's: what a user sees."""
+    """Lowest cosine with PyTorch's of what a user sees: probabilities of classes, or a text's mean over its tokens."""
     lowest = 1.0
     for case in cases:
-        mask, answers = case.attention_mask[..., None], (run(case.input_ids, case.attention_mask), case.expected)
-        pooled = ((each * mask).sum(1) / mask.sum(1) if case.expected.ndim > 2 else shares(each) for each in answers)
-        ours, theirs = pooled
-        lowest = min(lowest, float(cosines(ours, theirs).min()))
+        mask, answer = case.attention_mask[..., None], run(case.input_ids, case.attention_mask)
+        if case.logits:
+            found = case.cosines(answer)
+        else:
+            found = cosines(*((each * mask).sum(1) / mask.sum(1) for each in (answer, case.expected)))
+        lowest = min(lowest, float(found.min()))
     return lowest
 
 

@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -206,9 +207,23 @@ def check_skeleton(kind: Any, config: PretrainedConfig, folder: Path, what: str)
 
 
 def is_classifier(config: PretrainedConfig) -> bool:
-    """Whether a model was fine-tuned to classify, or score, texts."""
+    """Whether a model was fine-tuned to classify, or score, texts, or to classify their words."""
+    return _is_for(config, "SequenceClassification") or tags_words(config)
+
+
+def tags_words(config: PretrainedConfig) -> bool:
+    """Whether a model was fine-tuned to classify words (token classification)."""
+    return _is_for(config, "TokenClassification")
+
+
+def _is_for(config: PretrainedConfig, task: str) -> bool:
     names = getattr(config, "architectures", None) or ()
-    return any(str(name).endswith("ForSequenceClassification") for name in names)
+    return any(str(name).endswith(f"For{task}") for name in names)
+
+
+def head_class(words: bool) -> Any:
+    """The `Auto` class of a model that classifies, or scores, texts, or that classifies words."""
+    return AutoModelForTokenClassification if words else AutoModelForSequenceClassification
 
 
 @contextmanager
@@ -316,22 +331,27 @@ class EvaluatedModel:
         """
         return check_skeleton(AutoModel, self.config, self.folder, self._name)
 
-    def classifier(self, outputs: int, device: torch.device) -> PreTrainedModel:
-        """The encoder under a new head of `outputs` numbers a row, drawn from torch's global generator.
+    def classifier(self, outputs: int, device: torch.device, words: bool = False) -> PreTrainedModel:
+        """The encoder under a new head of `outputs` numbers a row, or a token, drawn from torch's global generator.
 
         Raises:
             TeacherError: as `encoder`, or the family has no classification head.
         """
         config = self.config
         config.num_labels = outputs
-        model = self._load(AutoModelForSequenceClassification, config, new_head=True).to(device)
+        model = self._load(head_class(words), config, new_head=True).to(device)
         check_answers(model.base_model, self._name)
         return model
 
     @property
     def has_head(self) -> bool:
-        """Whether it was fine-tuned to classify, or score, texts."""
+        """Whether it was fine-tuned to classify, or score, texts, or to classify their words."""
         return is_classifier(self.config)
+
+    @property
+    def tags_words(self) -> bool:
+        """Whether it was fine-tuned to classify words."""
+        return tags_words(self.config)
 
     def fine_tuned(self, device: torch.device) -> PreTrainedModel:
         """The model with the head that it was fine-tuned with, in eval mode.
@@ -341,7 +361,7 @@ class EvaluatedModel:
         """
         if not self.has_head:
             raise TeacherError(f"{self._name} has no classification head; give one that was fine-tuned")
-        model: PreTrainedModel = self._load(AutoModelForSequenceClassification, self.config).eval().to(device)
+        model: PreTrainedModel = self._load(head_class(self.tags_words), self.config).eval().to(device)
         return model
 
     @property

@@ -1,6 +1,7 @@
-"""A classifier, or scorer of pairs, from a student: fine-tuned on labelled rows, taught by a fine-tuned teacher.
+"""A classifier of texts or words, or scorer of pairs, from a student: fine-tuned, and taught by a fine-tuned teacher.
 
-TO              the fine-tuned student: an ordinary `AutoModelForSequenceClassification`, with its figures on the card
+TO              the fine-tuned student: an ordinary `AutoModelForSequenceClassification`, or `...ForTokenClassification`
+                where words have classes, with its figures on the card
 TO-teacher      the teacher, where none that was fine-tuned is given and one is fine-tuned first
 .TO.work        trainings that are done, until the student is: the same command goes on from there
 """
@@ -140,15 +141,16 @@ def _opened(source: str | Path, settings: EvaluationSettings) -> Pupil:
 
 
 def _check_abstain(risk: float | None, data: TaskData) -> None:
-    """Refuse a risk that is none, or of a task that has no confidence.
+    """Refuse a risk that is none, or of a task whose answers have no one confidence.
 
     Raises:
         ConfigError: it is.
     """
     if risk is not None and not 0 <= risk < 1:
         raise ConfigError(f"abstain = {risk:g}; allowed: a share of errors, 0 or more and below 1, such as 0.05")
-    if risk is not None and data.task.regression:
-        raise ConfigError(f"task {data.name!r} is of scores, which have no confidence; abstain is for classes")
+    if risk is not None and (data.task.regression or data.task.words):
+        what = "words, of which each has a confidence" if data.task.words else "scores, which have no confidence"
+        raise ConfigError(f"task {data.name!r} is of {what}; abstain is for classes of texts")
 
 
 def _abstention(risk: float, pupil: Pupil, lesson: Lesson, reported: np.ndarray) -> dict[str, Any]:
@@ -178,7 +180,7 @@ def _found(
     objective: str,
 ) -> Adaptation:
     rows, labels = len(data.evaluated), data.evaluated.labels
-    figures = {who: scored(data, labels, answers) for who, answers in given.items()}
+    figures = {who: scored(data, data.evaluated, answers) for who, answers in given.items()}
     by_class = given if data.classes else {}
     errors = standard_errors({name: (value,) for name, value in figures["student"].items()}, rows)
     said = ("soft-targets" if teacher else _PLAIN) if objective == "auto" else objective
@@ -186,6 +188,7 @@ def _found(
         path=to,
         task=data.name,
         pairs=data.task.pairs,
+        words=data.task.words,
         classes=data.classes,
         origin=data.origin,
         split=data.evaluated_name,

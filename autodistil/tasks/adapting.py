@@ -38,6 +38,7 @@ from autodistil.tasks.finetune import (
     trained_epochs,
 )
 from autodistil.tasks.heads import answers_to
+from autodistil.tasks.words import words
 from autodistil.utils import Progress, listed, resolve_device, write_text
 
 HELD_OUT, FEWEST, MOST = 0.1, 20, 2_000
@@ -148,14 +149,15 @@ def adapted(
 
 def taught(model: EvaluatedModel, teacher: Pupil, lesson: Lesson, order: Sequence[int]) -> Taught:
     """What a fine-tuned teacher says of the training rows and the others; `order`: its output for each class."""
-    answers, features = teacher.read(teacher.tokenized(*_texts(lesson)))
+    rows = teacher.tokenized(*_texts(lesson))
+    answers, features = teacher.read(rows)
     head, places = teacher.head.weight.detach().cpu(), list(order)
-    return Taught(torch.from_numpy(answers[:, places]), torch.from_numpy(features), head[places], model)
+    return Taught(torch.from_numpy(answers[:, places]), torch.from_numpy(features), head[places], model, rows.seen)
 
 
 def reported(pupil: Pupil, data: TaskData, order: Sequence[int] | None = None) -> Scores:
     """The metrics of a fine-tuned model on the split that is reported; `order`: its output for each class."""
-    return scored(data, data.evaluated.labels, answers_to(pupil, data.evaluated, order))
+    return scored(data, data.evaluated, answers_to(pupil, data.evaluated, order))
 
 
 # ---- one learning rate
@@ -187,9 +189,10 @@ class _Training:
         lesson, data, objective = self.lesson, self.lesson.data, self.objective
         with torch.random.fork_rng():
             torch.manual_seed(lesson.seed)
-            pupil = Pupil.of(model, objective.outputs, self.settings)
+            pupil = Pupil.of(model, objective.outputs, self.settings, data.task.words)
             first, second = _texts(lesson)
             rows, (targets, mean, deviation) = pupil.tokenized(first, second), self.targets()
+            rows = rows if self.teacher is None else rows.only(self.teacher.seen)
             swapped = pupil.tokenized(second, first) if SWAPPED in objective.needs and second is not None else None
             tested = pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b)
             best: tuple[float, int, Mapping[str, Tensor]] | None = None
@@ -199,7 +202,7 @@ class _Training:
             try:
                 for epoch, _ in enumerate(training, start=1):
                     answers = pupil.answers(tested) @ objective.head.numpy().T
-                    value = scored(data, lesson.chosen_by.labels, answers)[data.task.headline]
+                    value = scored(data, lesson.chosen_by, answers)[data.task.headline]
                     advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
                     if best is None or value > best[0]:
                         state = pupil.network.state_dict()
@@ -217,7 +220,8 @@ class _Training:
 
     def targets(self) -> tuple[Targets, float, float]:
         """What the rows are taught, and mean and deviation of scores, by which they were standardised."""
-        lesson, labels, more = self.lesson, self.lesson.train.labels, len(self.lesson.unlabelled)
+        lesson, labels = self.lesson, self.lesson.train.labels
+        more = sum(len(words(text)) if lesson.data.task.words else 1 for text, _ in lesson.unlabelled)
         answers = None if self.teacher is None else self.teacher.answers
         mean, deviation, weights = 0.0, 1.0, None
         if lesson.data.task.regression:
@@ -340,7 +344,8 @@ def _name_classes(network: PreTrainedModel, data: TaskData) -> None:
     names = data.classes or ("score",)
     network.config.id2label = dict(enumerate(names))
     network.config.label2id = {name: i for i, name in enumerate(names)}
-    network.config.problem_type = "regression" if data.task.regression else "single_label_classification"
+    if not data.task.words:
+        network.config.problem_type = "regression" if data.task.regression else "single_label_classification"
 
 
 # ---- what is done already

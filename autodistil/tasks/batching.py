@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch
+from autodistil.errors import TeacherError
+from autodistil.tasks.words import UNSEEN, WordPlaces
 
 BATCH_SIZE = 64
 """Texts that encoders run together."""
@@ -27,6 +29,8 @@ class TokenizedRows:
     types: Sequence[Sequence[int]] | None
     """Which text of a pair each token belongs to, for models that are told."""
     padding: int
+    places: WordPlaces | None = None
+    """Of the words, where each has an answer of its own; None: each row has one."""
 
     @classmethod
     def of(
@@ -35,17 +39,52 @@ class TokenizedRows:
         text_a: Sequence[str],
         text_b: Sequence[str] | None,
         max_length: int,
+        words: bool = False,
     ) -> TokenizedRows:
-        """Tokenise; of a row that is too long the longer text is cut first."""
-        pairs = None if text_b is None else list(text_b)
-        encoded = tokenizer(list(text_a), pairs, truncation=True, max_length=max_length, padding=False)
+        """Tokenise; of a row that is too long the longer text is cut first. `words`: each has an answer of its own.
+
+        Raises:
+            TeacherError: words are wanted, and the tokenizer does not say where its tokens stand.
+        """
+        if words and not tokenizer.is_fast:
+            raise TeacherError(
+                f"tokenizer {type(tokenizer).__name__} does not tell which characters a token is, which tasks of words "
+                "need; give a model with a tokenizer.json"
+            )
+        pairs, options = None if text_b is None else list(text_b), {"return_offsets_mapping": True} if words else {}
+        encoded = tokenizer(list(text_a), pairs, truncation=True, max_length=max_length, padding=False, **options)
         types = encoded.get("token_type_ids") if text_b is not None else None
-        return cls(encoded["input_ids"], types, tokenizer.pad_token_id or 0)
+        places = WordPlaces.of(text_a, encoded["offset_mapping"]) if words else None
+        return cls(encoded["input_ids"], types, tokenizer.pad_token_id or 0, places)
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, (rows,)."""
         return np.array([len(row) for row in self.ids])
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Of each unit, a row or a word, whether it has an answer, (units,): words do that have a token."""
+        return np.ones(len(self.ids), dtype=bool) if self.places is None else self.places.tokens != UNSEEN
+
+    def only(self, seen: np.ndarray) -> TokenizedRows:
+        """The same without answers of words that are not in a mask (units,); all rows have one."""
+        return self if self.places is None else replace(self, places=self.places.only(seen))
+
+    def units(self, rows: np.ndarray) -> np.ndarray:
+        """Which of all units have an answer in the rows at some indices, (answers,)."""
+        return rows if self.places is None else self.places.words(rows)
+
+    def by_unit(self, values: Tensor, rows: np.ndarray) -> Tensor:
+        """What a head reads or says of the rows at some indices, (indices, width), of words (indices, tokens, width).
+
+        Returns:
+            The same of each of `units(rows)`, (answers, width).
+        """
+        if self.places is None:
+            return values
+        of_row, tokens = self.places.tokens_of(rows)
+        return values[torch.from_numpy(of_row).to(values.device), torch.from_numpy(tokens).to(values.device)]
 
     def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
         """The inputs of the rows at some indices, each (indices, longest)."""

@@ -4,7 +4,8 @@ A task's data come from a local folder where it holds the task (`DIR/<task>`, `D
 with `train.tsv`, `dev.tsv`, `test.tsv`), else from the Hugging Face Hub. The evaluated split is `dev`, as is usual for
 GLUE, whose test labels are secret; `test` only where there is no `dev`.
 
-Metrics are those of GLUE and STS, from scikit-learn and SciPy. All are fractions: 1 is perfect, 0 chance or worst.
+Metrics are those of GLUE and STS, from scikit-learn and SciPy, and of words those of named entities
+(`tasks.entities`). All are fractions: 1 is perfect, 0 chance or worst.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,7 +24,9 @@ from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from autodistil.errors import TaskError, suggest
+from autodistil.tasks.entities import ENTITY_METRICS, entity_scores, is_tag, tag_classes
 from autodistil.tasks.labelled_rows import HubTable, LabelledRows, hub_rows, read_rows
+from autodistil.tasks.words import words
 
 SPLITS = ("train", "dev", "test")
 
@@ -85,8 +89,10 @@ class Task:
     regression: bool = False
     """The label is a score; otherwise a class."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Keys of `METRICS`; the first is the headline."""
+    """Keys of `METRICS`, of words `ENTITY_METRICS`; the first is the headline."""
     hub: HubTable | None = None
+    words: bool = False
+    """Each word has a class, its BIO tag (token classification)."""
 
     @property
     def headline(self) -> str:
@@ -101,10 +107,12 @@ class Split:
     text_a: tuple[str, ...]
     text_b: tuple[str, ...] | None
     labels: np.ndarray
-    """Class indices (rows,) of int64, or scores (rows,) of float64."""
+    """Class indices (rows,) of int64, or scores (rows,) of float64; of words class indices (words,), row by row."""
+    words: np.ndarray | None = None
+    """How many words each row has, (rows,), where each word has a label."""
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.text_a)
 
     @property
     def fingerprint(self) -> str:
@@ -115,8 +123,17 @@ class Split:
     def take(self, indices: Iterable[int]) -> Split:
         """The rows at `indices`, in that order."""
         chosen = list(indices)
+        text_a = tuple(self.text_a[i] for i in chosen)
         text_b = None if self.text_b is None else tuple(self.text_b[i] for i in chosen)
-        return Split(tuple(self.text_a[i] for i in chosen), text_b, self.labels[chosen])
+        if self.words is None:
+            return Split(text_a, text_b, self.labels[chosen])
+        labels = self.by_row(self.labels)
+        return Split(text_a, text_b, np.concatenate([labels[i] for i in chosen]), self.words[chosen])
+
+    def by_row(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values of all words, (words,), as one array a row."""
+        assert self.words is not None
+        return np.split(values, np.cumsum(self.words)[:-1])
 
 
 @dataclass(frozen=True)
@@ -147,6 +164,19 @@ class TaskData:
     def evaluated(self) -> Split:
         """The split that is scored."""
         return self.splits[self.evaluated_name]
+
+    def scores(self, split: Split, predictions: np.ndarray) -> dict[str, float]:
+        """Value of each metric of the task.
+
+        Args:
+            split: labelled rows of the task.
+            predictions: a class or score of each row, (rows,), or a class of each word, (words,).
+        """
+        if not self.task.words:
+            return score(self.task.metrics, split.labels, predictions)
+        names = np.array(self.classes)
+        tags, predicted = ([names[row].tolist() for row in split.by_row(of)] for of in (split.labels, predictions))
+        return entity_scores(tags, predicted)
 
     def train(self, max_rows: int | None = None, seed: int = 0) -> Split:
         """The training rows in their order, or a random choice of `max_rows` of them.
@@ -212,8 +242,9 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     """Load a task's data.
 
     Args:
-        name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of pairs
-            where it has `text_b`, of scores where labels are numbers and not all whole, else of classes.
+        name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of words
+            where it has `tokens`, of pairs where it has `text_b`, of scores where labels are numbers and not all whole,
+            else of classes.
         data_dir: folder to look in first.
         splits: those to read; of others nothing is seen.
 
@@ -252,6 +283,8 @@ def task_folders(name: str, data_dir: Path | None) -> list[Path]:
 
 
 def _guess_task(name: str, rows: Mapping[str, LabelledRows]) -> Task:
+    if any(part.words for part in rows.values()):
+        return Task(name, metrics=ENTITY_METRICS, words=True)
     labels = {label for part in rows.values() for label in part.labels}
     scores = all(map(_is_number, labels)) and not all(float(label).is_integer() for label in labels)
     pairs = all(part.text_b is not None for part in rows.values())
@@ -275,15 +308,24 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted
             f"task {task.name!r} ({origin}) has no {' or '.join(wanted)} split; add it, or choose another task"
         )
     for split, part in rows.items():
+        if task.words != part.words:
+            found, allowed = ("tokens, tags", "text_a, label")[:: 1 if part.words else -1]
+            raise TaskError(
+                f"{split} of task {task.name!r} ({origin}) has the columns {found}, but the task is one of {allowed}; "
+                "give it those"
+            )
         if task.pairs and part.text_b is None:
             raise TaskError(f"task {task.name!r} is one of pairs, but {split} ({origin}) has no column text_b; add it")
     if not task.pairs:
         rows = {split: replace(part, text_b=None) for split, part in rows.items()}
+    counts = {split: _count_words(task, split, part) for split, part in rows.items() if part.words}
     classes = () if task.regression else _classes(task, rows)
     splits = {
-        split: Split(part.text_a, part.text_b, _labels(task, classes, split, part)) for split, part in rows.items()
+        split: Split(part.text_a, part.text_b, _labels(task, classes, split, part), counts.get(split))
+        for split, part in rows.items()
     }
-    text = "".join(json.dumps([split, *astuple(part)]) for split, part in sorted(rows.items()))
+    told = ([split, part.text_a, part.text_b, part.labels] for split, part in sorted(rows.items()))
+    text = "".join(map(json.dumps, told))
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     data = TaskData(task, MappingProxyType(splits), classes, origin, fingerprint)
     if evaluated and len(np.unique(data.evaluated.labels)) < 2:
@@ -291,9 +333,24 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted
     return data
 
 
+def _count_words(task: Task, split: str, part: LabelledRows) -> np.ndarray:
+    """How many words each row has, (rows,): as many as tags, which are BIO."""
+    counts = np.array([len(words(text)) for text in part.text_a])
+    for row, (count, label) in enumerate(zip(counts, part.labels, strict=True), 1):
+        tags, where = words(label), f"row {row} of {split} of task {task.name!r} has"
+        if len(tags) != count:
+            raise TaskError(f"{where} {count} tokens and {len(tags)} tags, separated by blanks; give each token a tag")
+        odd = next((tag for tag in tags if not is_tag(tag)), None)
+        if odd is not None:
+            raise TaskError(f"{where} the tag {odd!r}; allowed: O, B-TYPE and I-TYPE; write the tags as BIO")
+    return counts
+
+
 def _classes(task: Task, rows: Mapping[str, LabelledRows]) -> tuple[str, ...]:
     """The labels of the training split, or of the evaluated one where there is no other, in their natural order."""
     part = next(rows[split] for split in SPLITS if split in rows)
+    if task.words:
+        return tag_classes(chain.from_iterable(map(words, part.labels)))
     labels = set(part.labels)
     classes = tuple(sorted(labels, key=float) if all(map(_is_number, labels)) else sorted(labels))
     if "f1" in task.metrics and classes != ("0", "1"):
@@ -304,12 +361,14 @@ def _classes(task: Task, rows: Mapping[str, LabelledRows]) -> tuple[str, ...]:
 
 def _labels(task: Task, classes: tuple[str, ...], split: str, part: LabelledRows) -> np.ndarray:
     numbers = {label: i for i, label in enumerate(classes)}
-    for row, label in enumerate(part.labels, 1):
+    rows = [words(label) if task.words else [label] for label in part.labels]
+    for row, label in ((row, label) for row, labels in enumerate(rows, 1) for label in labels):
         if not (_is_number(label) if task.regression else label in numbers):
             allowed = "a finite number" if task.regression else "those of the first split: " + ", ".join(classes[:10])
             raise TaskError(
                 f"row {row} of {split} of task {task.name!r} has the label {label!r}; allowed: {allowed}; correct it"
             )
+    flat = chain.from_iterable(rows)
     if task.regression:
-        return np.array([float(label) for label in part.labels])
-    return np.array([numbers[label] for label in part.labels], dtype=np.int64)
+        return np.array([float(label) for label in flat])
+    return np.array([numbers[label] for label in flat], dtype=np.int64)

@@ -28,7 +28,7 @@ from autodistil.tasks.adapt.method import BEFORE, COUNTS, DROPPED, MOVED, SWAPPE
 from autodistil.tasks.adapt.objective import Objective, read_objective
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
 from autodistil.tasks.calibration import calibration_error, probabilities
-from autodistil.tasks.catalogue import TaskData, score
+from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import descent
 from autodistil.utils import Progress, listed, resolve_device
 
@@ -157,19 +157,19 @@ def _after_each_epoch(
     torch.manual_seed(seed)
     train, evaluated = data.train(settings.max_train), data.evaluated
     objective = read_objective("cross-entropy", False, len(data.classes) or 1, data.task.pairs)
-    pupil = Pupil.of(model, objective.outputs, settings)
+    pupil = Pupil.of(model, objective.outputs, settings, data.task.words)
     rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
     targets = Targets.of(train.labels if not data.task.regression else standardised(train.labels).labels)
     for _ in trained_epochs(pupil, rows, targets, objective, epochs, rate, seed):
-        yield scored(data, evaluated.labels, pupil.answers(tested))
+        yield scored(data, evaluated, pupil.answers(tested))
 
 
-def scored(data: TaskData, labels: np.ndarray, answers: np.ndarray) -> Scores:
-    """The metrics of a task by logits (rows, classes), and their calibration error; or by scores (rows, 1)."""
+def scored(data: TaskData, split: Split, answers: np.ndarray) -> Scores:
+    """The metrics of a task by logits (units, classes), and their calibration error; or by scores (rows, 1)."""
     if data.task.regression:
-        return score(data.task.metrics, labels, answers[:, 0])
-    found = score(data.task.metrics, labels, answers.argmax(1))
-    return {**found, "ece": calibration_error(labels, probabilities(answers))}
+        return data.scores(split, answers[:, 0])
+    found = data.scores(split, answers.argmax(1))
+    return {**found, "ece": calibration_error(split.labels, probabilities(answers))}
 
 
 # ---- one training
@@ -192,7 +192,7 @@ def standardised(labels: np.ndarray) -> Standardised:
 
 @dataclass(frozen=True)
 class Pupil:
-    """A model under a head, and how it reads rows."""
+    """A model under a head, and how it reads rows. It answers by unit: a row, or a word where words have classes."""
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -201,22 +201,27 @@ class Pupil:
     device: torch.device
     batch_size: int
     """Rows a step."""
+    words: bool
+    """Words have classes."""
 
     @classmethod
-    def of(cls, model: EvaluatedModel, outputs: int | None, settings: EvaluationSettings) -> Pupil:
-        """A model under a new head of so many numbers a row, drawn from torch's global generator; None: its own head.
+    def of(cls, model: EvaluatedModel, outputs: int | None, settings: EvaluationSettings, words: bool = False) -> Pupil:
+        """A model under a new head of so many numbers a unit, drawn from torch's global generator; None: its own head.
 
         Raises:
             TeacherError: the model cannot be loaded, or its family has no classification head.
         """
         device, tokenizer = resolve_device(settings.device), model.tokenizer()
-        network = model.fine_tuned(device) if outputs is None else model.classifier(outputs, device)
+        if outputs is None:
+            network, words = model.fine_tuned(device), model.tags_words
+        else:
+            network = model.classifier(outputs, device, words)
         length = usable_length(network, tokenizer, settings.max_length)
-        return cls(network, tokenizer, length, device, settings.batch_size)
+        return cls(network, tokenizer, length, device, settings.batch_size, words)
 
     @property
     def outputs(self) -> int:
-        """Numbers a row."""
+        """Numbers a unit."""
         return self.head.out_features
 
     @property
@@ -227,25 +232,26 @@ class Pupil:
 
     def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> TokenizedRows:
         """Rows as the model reads them."""
-        rows = TokenizedRows.of(self.tokenizer, text_a, text_b, self.length)
+        rows = TokenizedRows.of(self.tokenizer, text_a, text_b, self.length, self.words)
         typed = "token_type_ids" in signature(self.network.forward).parameters
         return rows if typed else replace(rows, types=None)
 
     def answers(self, rows: TokenizedRows) -> np.ndarray:
-        """Logits or scores of rows, (rows, outputs)."""
+        """Logits or scores, (units, outputs); of words that were cut off zeros, whose first class is `O`."""
         return self.read(rows)[0]
 
     @torch.no_grad()
     def read(self, rows: TokenizedRows) -> tuple[np.ndarray, np.ndarray]:
-        """Logits or scores of rows, (rows, outputs), and the features that the head makes them of, (rows, width)."""
+        """The `answers`, and the features that the head makes them of, (units, width)."""
         self.network.eval()
-        answers = np.empty((len(rows.ids), self.outputs), dtype=np.float32)
-        features = np.empty((len(rows.ids), self.head.in_features), dtype=np.float32)
+        answers = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
+        features = np.zeros((len(rows.seen), self.head.in_features), dtype=np.float32)
         seen: list[Tensor] = []
         with self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
             for batch in sorted_batches(rows.lengths, BATCH_SIZE):
-                answers[batch] = self.network(**rows.batch(batch, self.device)).logits.cpu().numpy()
-                features[batch] = seen.pop().cpu().numpy()
+                logits, units = self.network(**rows.batch(batch, self.device)).logits, rows.units(batch)
+                answers[units] = rows.by_unit(logits, batch).cpu().numpy()
+                features[units] = rows.by_unit(seen.pop(), batch).cpu().numpy()
         return answers, features
 
 
@@ -254,18 +260,18 @@ class Targets:
     """What rows are taught."""
 
     labels: Tensor
-    """Classes or scores, (rows,)."""
+    """Classes or scores, (units,)."""
     known: Tensor
-    """Which rows have a label, (rows,)."""
+    """Which units have a label, (units,)."""
     teacher: Tensor | None = None
-    """A fine-tuned teacher's answers, (rows, outputs)."""
+    """A fine-tuned teacher's answers, (units, outputs)."""
     class_weights: Tensor | None = None
     told: Sequence[Tensor | None] | None = None
-    """What the preparation of each method found, (rows, anything)."""
+    """What the preparation of each method found, (units, anything)."""
 
     @classmethod
     def of(cls, labels: np.ndarray) -> Targets:
-        """Labels of all rows."""
+        """Labels of all units."""
         return cls(torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool))
 
 
@@ -294,14 +300,15 @@ def trained_epochs(
     Raises:
         DivergedError: the loss or its gradient is not finite.
     """
-    own = torch.zeros(len(rows.ids), objective.classes)
+    own = torch.zeros(len(targets.labels), objective.classes)
     start = {name: p.detach().clone() for name, p in _attention(pupil.network).items() if MOVED in objective.needs}
     state = _State(pupil, objective, targets, rows, swapped, start)
 
     def loss(batch: np.ndarray, progress: float) -> Tensor:
         answers, told = state.answers(batch, progress, before)
-        own[batch] = answers.logits.detach().float().cpu()
-        return objective.loss(answers, told).mean()
+        own[rows.units(batch)] = answers.logits.detach().float().cpu()
+        losses = objective.loss(answers, told)
+        return losses.mean() if len(losses) else losses.sum()  # no word of these rows has a token
 
     before: Tensor | None = None
     for _ in descent(pupil.network, rows.lengths, loss, pupil.batch_size, epochs, rate, seed):
@@ -327,15 +334,16 @@ class _State:
         """What methods look at of a batch, and what each one's preparation found of it."""
         needs, device = self.objective.needs, self.pupil.device
 
-        def part(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[batch].to(device)
+        targets, inputs, units = self.targets, self.rows.batch(batch, device), self.rows.units(batch)
 
-        targets, inputs = self.targets, self.rows.batch(batch, device)
-        logits, further = self._outputs(inputs)
+        def part(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[units].to(device)
+
+        logits, further = self._outputs(inputs, batch)
         answers = whole = Answers(
             logits=logits,
-            labels=targets.labels[batch].to(device),
-            known=targets.known[batch].to(device),
+            labels=targets.labels[units].to(device),
+            known=targets.known[units].to(device),
             progress=progress,
             teacher=part(targets.teacher),
             before=part(before),
@@ -346,11 +354,11 @@ class _State:
             hidden = torch.rand(inputs["attention_mask"].shape, device=device) < _HIDDEN
             hidden[:, 0] = False
             kept = inputs["attention_mask"].masked_fill(hidden, 0)
-            logits, further = self._outputs({**inputs, "attention_mask": kept})
+            logits, further = self._outputs({**inputs, "attention_mask": kept}, batch)
             answers = replace(answers, dropped=replace(whole, logits=logits, further=further))
         if SWAPPED in needs:
             assert self.swapped is not None
-            logits, further = self._outputs(self.swapped.batch(batch, device))
+            logits, further = self._outputs(self.swapped.batch(batch, device), batch)
             answers = replace(answers, swapped=replace(whole, logits=logits, further=further))
         if MOVED in needs:
             now = _attention(self.pupil.network)
@@ -362,9 +370,9 @@ class _State:
         told = targets.told or [None] * len(self.objective.terms)
         return answers, [part(values) for values in told]
 
-    def _outputs(self, inputs: Batch) -> tuple[Tensor, Tensor]:
-        """Logits of classes, and further outputs."""
-        outputs = self.pupil.network(**inputs).logits
+    def _outputs(self, inputs: Batch, batch: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Logits of classes, and further outputs, of each unit of a batch."""
+        outputs = self.rows.by_unit(self.pupil.network(**inputs).logits, batch)
         return outputs[:, : self.objective.classes], outputs[:, self.objective.classes :]
 
 

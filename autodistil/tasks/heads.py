@@ -9,6 +9,7 @@ import numpy as np
 from transformers import PretrainedConfig
 
 from autodistil.errors import AutodistilError, TaskError
+from autodistil.models.hf_folder import tags_words
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.finetune import Pupil
 
@@ -25,8 +26,15 @@ def class_order(
         error: what is raised.
 
     Raises:
-        AutodistilError: the head knows other classes; `TaskError` unless `error` is given.
+        AutodistilError: the head knows other classes, or those of words and not texts; `TaskError` unless `error` is
+            given.
     """
+    if tags_words(config) != data.task.words:
+        theirs, ours = ("texts", "words")[:: 1 if data.task.words else -1]
+        raise error(
+            f"{what} was fine-tuned on classes of {theirs}, task {data.name!r} is of {ours}; give one that was "
+            "fine-tuned on this task"
+        )
     outputs, names = len(data.classes) or 1, _names(config)
     if len(names) != outputs:
         ours = f"{outputs}: {', '.join(data.classes)[:100]}" if data.classes else "scores"
@@ -42,6 +50,8 @@ def class_order(
 def knows_classes(config: PretrainedConfig, data: TaskData) -> bool:
     """Whether a head's classes are a task's by name, or unnamed and as many; of scores, whether it gives one number."""
     names = _names(config)
+    if tags_words(config) != data.task.words:
+        return False
     if not data.classes:
         return len(names) == 1
     unnamed = all(re.fullmatch(r"LABEL_\d+", name) for name in names)
@@ -53,6 +63,6 @@ def _names(config: PretrainedConfig) -> list[str]:
 
 
 def answers_to(pupil: Pupil, split: Split, order: Sequence[int] | None = None) -> np.ndarray:
-    """A fine-tuned model's logits or scores of a split, (rows, outputs); `order`: its output for each class."""
+    """A fine-tuned model's logits or scores of a split, (units, outputs); `order`: its output for each class."""
     answers = pupil.answers(pupil.tokenized(split.text_a, split.text_b))
     return answers if order is None else answers[:, order]

@@ -1,7 +1,8 @@
 """Labelled rows of a task as they are written: from tab-separated files, or from a data set of the Hugging Face Hub.
 
-A file is UTF-8 with a header; its columns are `text_a`, `text_b` (pairs only) and `label`, in any order, others are
-left out. There is no quoting: a `"` is a plain character, and a tab always ends a field.
+A file is UTF-8 with a header; its columns are `text_a`, `text_b` (pairs only) and `label`, or `tokens` and `tags` where
+each word has a label of its own, in any order, others are left out. There is no quoting: a `"` is a plain character,
+and a tab always ends a field.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from autodistil.data.sources import dataset_errors
 from autodistil.errors import CorpusError, TaskError
 from autodistil.utils import optional_import
 
-_COLUMNS = ("text_a", "text_b", "label")
+_TEXTS, _WORDS = ("text_a", "label"), ("tokens", "tags")
+"""Columns of text and label, of rows and of words."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class LabelledRows:
     text_b: tuple[str, ...] | None
     """Second texts, None where each row is a single text."""
     labels: tuple[str, ...]
+    words: bool = False
+    """Texts are words separated by blanks, and labels a tag of each."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,14 @@ def read_rows(path: Path) -> LabelledRows:
     """
     lines = _lines(path, "task file", "tab-separated columns")
     header, *rows = [line.split("\t") for line in lines] or [[]]
-    missing = [name for name in ("text_a", "label") if name not in header]
+    words = _TEXTS[0] not in header and _WORDS[0] in header
+    text, label = _WORDS if words else _TEXTS
+    missing = [name for name in (text, label) if name not in header]
     if missing:
         found = ", ".join(header)[:100]
         raise TaskError(
             f"task file {str(path)!r} has no column {' and no column '.join(missing)}; its header is {found!r}; "
-            "allowed: text_a, text_b (pairs), label, separated by tabs"
+            "allowed: text_a, text_b (pairs), label, or tokens and tags, separated by tabs"
         )
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
@@ -64,8 +70,9 @@ def read_rows(path: Path) -> LabelledRows:
             )
     if not rows:
         raise TaskError(f"task file {str(path)!r} has a header but no rows; add rows, or remove the file")
-    columns = {name: tuple(row[header.index(name)] for row in rows) for name in _COLUMNS if name in header}
-    return LabelledRows(columns["text_a"], columns.get("text_b"), columns["label"])
+    wanted = (text, label) if words else (text, "text_b", label)
+    columns = {name: tuple(row[header.index(name)] for row in rows) for name in wanted if name in header}
+    return LabelledRows(columns[text], columns.get("text_b"), columns[label], words)
 
 
 def _lines(path: Path, what: str, of: str) -> list[str]:
@@ -79,14 +86,15 @@ def _lines(path: Path, what: str, of: str) -> list[str]:
 
 
 def read_texts(path: Path, pairs: bool) -> list[tuple[str, str | None]]:
-    """Texts without labels: lines of a file, or the columns `text_a` and, of pairs, `text_b` of a tab-separated one.
+    """Texts without labels: lines of a file, or columns of a table: `text_a` and, of pairs, `text_b`; or `tokens`.
 
     Raises:
         TaskError: it cannot be read, holds no text, or no pairs where these are wanted.
     """
     lines = _lines(path, "text file", "lines")
     header = lines[0].split("\t") if lines else []
-    columns = [name for name in ("text_a", "text_b")[: 1 + pairs] if name in header]
+    allowed = ("text_a", "text_b") if pairs else ("text_a", "tokens")
+    columns = [name for name in allowed if name in header][: 1 + pairs]
     if pairs and len(columns) < 2:
         raise TaskError(
             f"text file {str(path)!r} has no columns text_a and text_b, but the task is of pairs; allowed: a header "

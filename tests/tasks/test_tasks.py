@@ -70,6 +70,35 @@ def test_an_unknown_folder_becomes_a_task(rows, pairs, regression, metrics, writ
     assert (data.task.pairs, data.task.regression, data.task.metrics) == (pairs, regression, metrics)
 
 
+def test_a_folder_of_tagged_words_becomes_a_task_of_words(write_task):
+    header, rows = "tags\ttokens\tmore", [("O B-x I-y", "a  b c", "1"), ("B-y", "d", "2"), ("O", "e", "3")]
+    data = load_task("mine", write_task("mine", header=header, train=rows, dev=rows[:2]))
+    assert data.task.words
+    assert data.task.metrics == ("entity_f1", "precision", "recall")
+    assert data.classes == ("O", "B-x", "I-x", "B-y", "I-y"), "both tags of each type, those too that train lacks"
+    train = data.train()
+    assert (len(train), train.words.tolist(), train.labels.tolist()) == (3, [3, 1, 1], [0, 1, 4, 3, 0])
+    part = train.take([1, 0])
+    assert (part.text_a, part.words.tolist(), part.labels.tolist()) == (("d", "a  b c"), [1, 3], [3, 0, 1, 4])
+    assert [row.tolist() for row in part.by_row(part.labels)] == [[3], [0, 1, 4]]
+    assert len(data.train(2)) == 2
+    assert data.scores(part, np.array([3, 0, 1, 0])) == pytest.approx(
+        {"entity_f1": 0.8, "precision": 1.0, "recall": 2 / 3}
+    )
+
+
+def test_a_tag_of_dev_whose_type_train_lacks_is_refused(write_task):
+    splits = {"train": [("a b", "O B-x")], "dev": [("a b", "I-x O"), ("c", "B-z")]}
+    with pytest.raises(TaskError, match="row 2 of dev of task 'mine' has the label 'B-z'; allowed: those of the first"):
+        load_task("mine", write_task("mine", header="tokens\ttags", **splits))
+
+
+def test_splits_of_two_kinds_are_refused(write_task):
+    write_task("mine", header="tokens\ttags", train=[("a b", "O B-x")])
+    with pytest.raises(TaskError, match=r"dev of task 'mine' .* has the columns text_a, label, but the task is one of"):
+        load_task("mine", write_task("mine", dev=BINARY))
+
+
 def test_classes_that_are_numbers_are_in_the_order_of_numbers(write_task):
     rows = [("x", "10"), ("y", "9"), ("z", "2")]
     assert load_task("mine", write_task("mine", dev=rows)).classes == ("2", "9", "10")
@@ -92,6 +121,11 @@ def test_classes_that_are_numbers_are_in_the_order_of_numbers(write_task):
         ("stsb", "text_a\ttext_b\tlabel\nx\ty\t1\nx\ty\tmany\n", "row 2 of dev of task 'stsb' has the label 'many'"),
         ("stsb", "text_a\ttext_b\tlabel\nx\ty\t1\nx\ty\tinf\n", "allowed: a finite number"),
         ("stsb", "text_a\ttext_b\tlabel\nx\ty\t2\nx\ty\t2\n", "one label only"),
+        ("mine", "tokens\ttags\na b\tO B-x\nc d\tO\n", "row 2 of dev of task 'mine' has 2 tokens and 1 tags"),
+        ("mine", "tokens\ttags\na b\tO B-x\nc\tS-x\n", "row 2 of dev of task 'mine' has the tag 'S-x'; allowed: O"),
+        ("mine", "tokens\ttags\na b\tO O\n", "one label only"),
+        ("mine", "tokens\tlabel\na b\tO O\n", "no column tags"),
+        ("cola", "tokens\ttags\na b\tO B-x\n", "has the columns tokens, tags, but the task is one of text_a, label"),
     ],
 )
 def test_hostile_files_are_one_clear_line(task, content, expected, tmp_path):

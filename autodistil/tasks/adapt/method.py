@@ -2,7 +2,7 @@
 
 A method is a file beside this one, entered in the dict of `autodistil.tasks.adapt`; nothing else names it. Rows without
 a label are taught by their teacher alone. Where scores are predicted instead of classes, an answer is one number and
-squared errors stand for cross-entropies.
+squared errors stand for cross-entropies. Where words have classes, a row is a word.
 
 A method may ask for further outputs of the head while it trains (`further`): what is exported is one linear map of the
 classes all the same, made of the trained one by `head`. And it may do something before labels are trained on

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,8 @@ class Taught:
     head: Tensor
     """That map, (outputs, width)."""
     model: EvaluatedModel
+    seen: np.ndarray
+    """Which rows have an answer, (rows,): words that were cut off have none, and are not trained on."""
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,12 @@ from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.finetune import (
     EvaluationSettings,
     Pupil,
-    Scores,
     Targets,
     default_epochs,
     scored,
     standardised,
     trained_epochs,
 )
-from autodistil.tasks.heads import answers_to
 from autodistil.tasks.words import words
 from autodistil.utils import Progress, listed, resolve_device, write_text
 
@@ -153,11 +151,6 @@ def taught(model: EvaluatedModel, teacher: Pupil, lesson: Lesson, order: Sequenc
     answers, features = teacher.read(rows)
     head, places = teacher.head.weight.detach().cpu(), list(order)
     return Taught(torch.from_numpy(answers[:, places]), torch.from_numpy(features), head[places], model, rows.seen)
-
-
-def reported(pupil: Pupil, data: TaskData, order: Sequence[int] | None = None) -> Scores:
-    """The metrics of a fine-tuned model on the split that is reported; `order`: its output for each class."""
-    return scored(data, data.evaluated, answers_to(pupil, data.evaluated, order))
 
 
 # ---- one learning rate

@@ -28,13 +28,13 @@ from bench_common.timing import Spread
 from autodistil.errors import ConfigError
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapt import METHODS
-from autodistil.tasks.adapt.objective import read_objective
+from autodistil.tasks.adapt.objective import PLAIN, read_objective
 from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
 from autodistil.utils import Progress
 
-PLAIN, UNLABELLED, SHUFFLED = "cross-entropy", "soft-targets, unlabelled text", "shuffled"
+UNLABELLED, SHUFFLED = "soft-targets, unlabelled text", "shuffled"
 ALL = (*METHODS, UNLABELLED, SHUFFLED)
 
 

@@ -34,11 +34,16 @@ def adapt(
     ],
     to: Annotated[Path, typer.Option(help="New folder for the fine-tuned student.", metavar="DIR")],
     teacher: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="A model fine-tuned on the task; an encoder is fine-tuned first, and kept [default: that of --run].",
+            help="A model fine-tuned on the task; an encoder is fine-tuned first, and kept [default: that of --run]. "
+            "Repeatable: their logits are mixed.",
             metavar="ID|DIR",
         ),
+    ] = None,
+    teacher_weight: Annotated[
+        list[float] | None,
+        typer.Option(help="Of each teacher in turn [default: by how well each one fits the task].", metavar="W"),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="A searched run, whose student and teacher are taken.", metavar="DIR")
@@ -55,7 +60,7 @@ def adapt(
     objective: Annotated[
         str,
         typer.Option(
-            help="cross-entropy, soft-targets (default with a teacher), ps-kd, self-kd, or a weighted sum.",
+            help="How rows teach, as docs/adapting.md lists, or a sum such as soft-targets+0.5*ps-kd.",
             metavar="NAME",
         ),
     ] = "auto",
@@ -105,14 +110,15 @@ def adapt(
         from autodistil import pipeline
 
         student, own = pipeline.student_to_adapt(open_existing(run, json), pick)
-        teacher = teacher or own
+        teacher = teacher or [own]
     assert student is not None
     found = adapt_student(
         student,
         task,
         to,
         data_dir=data,
-        teacher=teacher,
+        teacher=teacher or None,
+        teacher_weights=tuple(teacher_weight or ()),
         settings=settings,
         objective=objective,
         unlabelled=tuple(unlabelled or ()),

@@ -18,21 +18,21 @@ import numpy as np
 
 from autodistil.costs.closed_form import BYTES_PER_PARAMETER
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.errors import ConfigError, ExportError, TeacherError
+from autodistil.errors import ConfigError, ExportError
 from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
 from autodistil.formats.writing import check_formats
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught
+from autodistil.tasks.adapt.objective import PLAIN, read_objective
+from autodistil.tasks.adapting import Adapted, Lesson, adapted
 from autodistil.tasks.calibration import Abstention, probabilities
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
-from autodistil.tasks.heads import answers_to, class_order
+from autodistil.tasks.heads import answers_to
 from autodistil.tasks.labelled_rows import read_texts
+from autodistil.tasks.teachers import Teachers, check_weights
 from autodistil.utils import Progress, disk_errors
-
-_PLAIN = "cross-entropy"
 
 
 def adapt(
@@ -40,9 +40,10 @@ def adapt(
     task: str,
     to: Path,
     data_dir: Path | None = None,
-    teacher: str | None = None,
+    teacher: str | Sequence[str] | None = None,
     settings: EvaluationSettings | None = None,
     objective: str = "auto",
+    teacher_weights: Sequence[float] = (),
     unlabelled: Sequence[Path] = (),
     balanced: bool = False,
     seed: int = 0,
@@ -58,9 +59,10 @@ def adapt(
         task: a name (`tasks.catalogue.load_task`), or a folder with `train.tsv` and `dev.tsv` or `test.tsv`.
         to: a folder that does not exist yet.
         data_dir: local folder of tasks.
-        teacher: a fine-tuned model of the task, or an encoder to fine-tune first; None: labels alone teach.
+        teacher: a fine-tuned model of the task, or an encoder to fine-tune first, or several; None: labels alone teach.
         settings: learning rates, epochs, rows, length, device.
         objective: as `tasks.adapt.objective.read_objective` takes it.
+        teacher_weights: of several teachers, one each; by how well each one fits the task unless given.
         unlabelled: files of further texts of the task, which the teacher labels.
         balanced: classes weigh alike.
         seed: decides new heads and the order of rows.
@@ -79,26 +81,29 @@ def adapt(
             raise ExportError(f"target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     data, model = load_labelled(task, data_dir), EvaluatedModel.open(student)
     _check_abstain(abstain, data)
-    if unlabelled and teacher is None:
+    sources = () if teacher is None else (teacher,) if isinstance(teacher, str) else tuple(teacher)
+    if unlabelled and not sources:
         raise ConfigError("unlabelled texts are for a teacher, which labels them; give --teacher too")
+    check_weights(teacher_weights, len(sources))
+    said = read_objective(objective, bool(sources), len(data.classes) or 1, data.task.pairs)
     further = [row for path in unlabelled for row in read_texts(path, data.task.pairs)]
-    lesson = Lesson.of(data, settings, unlabelled=tuple(further), objective=objective, balanced=balanced, seed=seed)
+    lesson = Lesson.of(data, settings, unlabelled=tuple(further), objective=said.name, balanced=balanced, seed=seed)
     work = to.with_name(f".{to.name}.work")
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        given = None if teacher is None else _teacher(teacher, lesson, settings, to, work, progress)
-        order = [] if given is None else class_order(given[1].network.config, data, "the teacher", TeacherError)
-        said = None if given is None else taught(EvaluatedModel.open(given[0]), given[1], lesson, order)
-        best = adapted(model, lesson, settings, work / "student", progress, said)
+        tuned = [_fine_tuned(source, number, lesson, settings, to, progress) for number, source in enumerate(sources)]
+        teachers = Teachers.of(tuned, lesson, settings, teacher_weights) if tuned else None
+        taught = None if teachers is None else teachers.taught(lesson)
+        best = adapted(model, lesson, settings, work / "student", progress, taught)
         pupil = _opened(best.folder, settings)
         answers, costs = {"student": answers_to(pupil, data.evaluated)}, {"student": _costs(pupil)}
-        if plain and objective != _PLAIN and (given is not None or objective != "auto"):
-            labels = replace(lesson, unlabelled=(), objective=_PLAIN)
-            untaught = adapted(model, labels, settings, work / _PLAIN, progress)
+        if plain and said.name != PLAIN:
+            labels = replace(lesson, unlabelled=(), objective=PLAIN)
+            untaught = adapted(model, labels, settings, work / PLAIN, progress)
             answers["plain"] = answers_to(_opened(untaught.folder, settings), data.evaluated)
-        if given is not None:
-            answers["teacher"], costs["teacher"] = answers_to(given[1], data.evaluated, order), _costs(given[1])
-        found = _found(to, data, lesson, best, answers, None if given is None else given[0], objective)
+        if teachers is not None:
+            answers["teacher"], costs["teacher"] = teachers.answers(data), _costs(teachers.pupils[0])
+        found = _found(to, data, lesson, best, answers, teachers)
         abstention = None if abstain is None else _abstention(abstain, pupil, lesson, answers["student"])
         found = replace(found, costs=costs, abstention=abstention)
         found = write_adapted(best.folder, model, found, formats, work / "out")
@@ -117,19 +122,22 @@ def load_labelled(task: str, data_dir: Path | None) -> TaskData:
 # ---- teacher
 
 
-def _teacher(
-    source: str, lesson: Lesson, settings: EvaluationSettings, to: Path, work: Path, progress: Progress
-) -> tuple[str, Pupil]:
-    """A fine-tuned teacher and where it is; one that is an encoder is fine-tuned first, and kept."""
-    model, kept = EvaluatedModel.open(source), to.with_name(f"{to.name}-teacher")
+def _fine_tuned(
+    source: str, number: int, lesson: Lesson, settings: EvaluationSettings, to: Path, progress: Progress
+) -> EvaluatedModel:
+    """A fine-tuned teacher; one that is an encoder is fine-tuned first, and kept."""
+    model, name = EvaluatedModel.open(source), f"teacher-{number + 1}" if number else "teacher"
     if model.has_head:
-        return source, _opened(source, settings)
-    if not (kept / "model.safetensors").is_file():
+        return model
+    kept = to.with_name(f"{to.name}-{name}")
+    if (kept / "model.safetensors").is_file():
+        progress.say(f"teacher {source!r} was fine-tuned before: {kept}")
+    else:
         progress.say(f"teacher {source!r} has no classification head: it is fine-tuned first, and kept at {kept}")
-        labels = replace(lesson, unlabelled=(), objective=_PLAIN)
-        best = adapted(model, labels, settings, work / "teacher", progress)
+        labels = replace(lesson.privileged, unlabelled=(), objective=PLAIN)
+        best = adapted(model, labels, settings, to.with_name(f".{to.name}.work") / name, progress)
         shutil.copytree(best.folder, kept, ignore=shutil.ignore_patterns(".*"))
-    return str(kept), _opened(kept, settings)
+    return EvaluatedModel.open(str(kept))
 
 
 def _opened(source: str | Path, settings: EvaluationSettings) -> Pupil:
@@ -176,14 +184,12 @@ def _found(
     lesson: Lesson,
     best: Adapted,
     given: Mapping[str, np.ndarray],
-    teacher: str | None,
-    objective: str,
+    teachers: Teachers | None,
 ) -> Adaptation:
     rows, labels = len(data.evaluated), data.evaluated.labels
     figures = {who: scored(data, data.evaluated, answers) for who, answers in given.items()}
     by_class = given if data.classes else {}
     errors = standard_errors({name: (value,) for name, value in figures["student"].items()}, rows)
-    said = ("soft-targets" if teacher else _PLAIN) if objective == "auto" else objective
     return Adaptation(
         path=to,
         task=data.name,
@@ -197,10 +203,10 @@ def _found(
         unlabelled=len(lesson.unlabelled),
         metrics=dict(figures),
         standard_error=errors,
-        objective=said,
+        objective=lesson.objective,
         learning_rate=best.learning_rate,
         epoch=best.epoch,
-        teacher=teacher,
+        teacher=None if teachers is None else teachers.name,
         scored_rows=data.evaluated.fingerprint,
         classification={who: Classification.of(labels, of, data.classes).to_dict() for who, of in by_class.items()},
     )

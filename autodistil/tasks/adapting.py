@@ -80,6 +80,13 @@ class Lesson:
         order = np.random.default_rng(0).permutation(len(rows))
         return cls(data, rows.take(np.sort(order[held:])), rows.take(np.sort(order[:held])), **more)
 
+    @property
+    def privileged(self) -> Lesson:
+        """The lesson as a teacher reads it."""
+        return replace(
+            self, data=self.data.privileged, train=self.train.privileged, chosen_by=self.chosen_by.privileged
+        )
+
 
 @dataclass(frozen=True)
 class Adapted:
@@ -147,7 +154,7 @@ def adapted(
 
 def taught(model: EvaluatedModel, teacher: Pupil, lesson: Lesson, order: Sequence[int]) -> Taught:
     """What a fine-tuned teacher says of the training rows and the others; `order`: its output for each class."""
-    rows = teacher.tokenized(*_texts(lesson))
+    rows = teacher.tokenized(*_texts(lesson.privileged))
     answers, features = teacher.read(rows)
     head, places = teacher.head.weight.detach().cpu(), list(order)
     return Taught(torch.from_numpy(answers[:, places]), torch.from_numpy(features), head[places], model, rows.seen)

@@ -110,6 +110,8 @@ class Split:
     """Class indices (rows,) of int64, or scores (rows,) of float64; of words class indices (words,), row by row."""
     words: np.ndarray | None = None
     """How many words each row has, (rows,), where each word has a label."""
+    teacher_text: tuple[str, ...] | None = None
+    """What a teacher may read beside, and a student may not (privileged information, Vapnik & Vashist 2009)."""
 
     def __len__(self) -> int:
         return len(self.text_a)
@@ -126,9 +128,19 @@ class Split:
         text_a = tuple(self.text_a[i] for i in chosen)
         text_b = None if self.text_b is None else tuple(self.text_b[i] for i in chosen)
         if self.words is None:
-            return Split(text_a, text_b, self.labels[chosen])
+            told = None if self.teacher_text is None else tuple(self.teacher_text[i] for i in chosen)
+            return Split(text_a, text_b, self.labels[chosen], teacher_text=told)
         labels = self.by_row(self.labels)
         return Split(text_a, text_b, np.concatenate([labels[i] for i in chosen]), self.words[chosen])
+
+    @property
+    def privileged(self) -> Split:
+        """The rows as a teacher reads them: `teacher_text` stands after the second text, or in its place."""
+        if self.teacher_text is None:
+            return self
+        if self.text_b is None:
+            return replace(self, text_b=self.teacher_text)
+        return replace(self, text_b=tuple(map(" ".join, zip(self.text_b, self.teacher_text, strict=True))))
 
     def by_row(self, values: np.ndarray) -> list[np.ndarray]:
         """Values of all words, (words,), as one array a row."""
@@ -164,6 +176,13 @@ class TaskData:
     def evaluated(self) -> Split:
         """The split that is scored."""
         return self.splits[self.evaluated_name]
+
+    @property
+    def privileged(self) -> TaskData:
+        """The task as a teacher reads it."""
+        splits = {name: split.privileged for name, split in self.splits.items()}
+        pairs = any(split.text_b is not None for split in splits.values())
+        return replace(self, splits=splits, task=replace(self.task, pairs=pairs))
 
     def scores(self, split: Split, predictions: np.ndarray) -> dict[str, float]:
         """Value of each metric of the task.
@@ -321,10 +340,15 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted
     counts = {split: _count_words(task, split, part) for split, part in rows.items() if part.words}
     classes = () if task.regression else _classes(task, rows)
     splits = {
-        split: Split(part.text_a, part.text_b, _labels(task, classes, split, part), counts.get(split))
+        split: Split(
+            part.text_a, part.text_b, _labels(task, classes, split, part), counts.get(split), part.teacher_text
+        )
         for split, part in rows.items()
     }
-    told = ([split, part.text_a, part.text_b, part.labels] for split, part in sorted(rows.items()))
+    told = (
+        [split, part.text_a, part.text_b, part.labels, *filter(None, [part.teacher_text])]
+        for split, part in sorted(rows.items())
+    )
     text = "".join(map(json.dumps, told))
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     data = TaskData(task, MappingProxyType(splits), classes, origin, fingerprint)

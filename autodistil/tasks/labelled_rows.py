@@ -1,8 +1,8 @@
 """Labelled rows of a task as they are written: from tab-separated files, or from a data set of the Hugging Face Hub.
 
 A file is UTF-8 with a header; its columns are `text_a`, `text_b` (pairs only) and `label`, or `tokens` and `tags` where
-each word has a label of its own, in any order, others are left out. There is no quoting: a `"` is a plain character,
-and a tab always ends a field.
+each word has a label of its own, in any order; what is in `teacher_text` a teacher reads beside, others are left out.
+There is no quoting: a `"` is a plain character, and a tab always ends a field.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from autodistil.utils import optional_import
 
 _TEXTS, _WORDS = ("text_a", "label"), ("tokens", "tags")
 """Columns of text and label, of rows and of words."""
+_PRIVILEGED = "teacher_text"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class LabelledRows:
     labels: tuple[str, ...]
     words: bool = False
     """Texts are words separated by blanks, and labels a tag of each."""
+    teacher_text: tuple[str, ...] | None = None
+    """What a teacher may read beside."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,9 @@ def read_rows(path: Path) -> LabelledRows:
             )
     if not rows:
         raise TaskError(f"task file {str(path)!r} has a header but no rows; add rows, or remove the file")
-    wanted = (text, label) if words else (text, "text_b", label)
+    wanted = (text, label) if words else (text, "text_b", label, _PRIVILEGED)
     columns = {name: tuple(row[header.index(name)] for row in rows) for name in wanted if name in header}
-    return LabelledRows(columns[text], columns.get("text_b"), columns[label], words)
+    return LabelledRows(columns[text], columns.get("text_b"), columns[label], words, columns.get(_PRIVILEGED))
 
 
 def _lines(path: Path, what: str, of: str) -> list[str]:

@@ -16,7 +16,9 @@ from autodistil.utils import read_weighted_sum
 
 AUTO = "auto"
 """Soft targets where there is a teacher, else cross-entropy."""
-_TAUGHT, _UNTAUGHT = "soft-targets", "cross-entropy"
+PLAIN = "cross-entropy"
+"""The labels alone."""
+_TAUGHT = "soft-targets"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def read_objective(text: str, taught: bool, classes: int, pairs: bool) -> Object
             that is for other tasks.
     """
     if text == AUTO:
-        text = _TAUGHT if taught else _UNTAUGHT
+        text = _TAUGHT if taught else PLAIN
     objective = Objective(read_weighted_sum(text, METHODS, AUTO, "soft-targets+0.5*ps-kd"), classes)
     has = {SCORES if classes == 1 else CLASSES} | ({PAIRS} if pairs else set())
     for (_, name), method in zip(objective.terms, objective.methods, strict=True):

@@ -352,7 +352,7 @@ def _check_words(data: TaskData, method: str) -> None:
     if data.task.words and method not in ("finetune", "classify"):
         raise TaskError(
             f"task {data.name!r} is of words; method {method!r}, which scores embeddings of texts, does not fit it; "
-            "use --finetune, or classify a model that autodistil adapt made"
+            "use --finetune, or give a model that autodistil adapt made of this task"
         )
 
 

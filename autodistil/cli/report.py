@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from autodistil.cli.app import app
 from autodistil.cli.opening import open_existing
-from autodistil.cli.options import ExistingRun, ReportDir, with_flags
+from autodistil.cli.options import ReportDir, with_flags
 from autodistil.cli.terminal import print_lines
 
 
@@ -16,7 +17,11 @@ from autodistil.cli.terminal import print_lines
 @with_flags("trust_remote_code")
 def report(
     *,
-    run: ExistingRun,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A student that adapt made, or the run folder of a search.", metavar="DIR"),
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run folder of a search.", metavar="DIR")] = None,
     options: dict[str, Any],
     report_dir: ReportDir = None,
     static: Annotated[
@@ -32,10 +37,32 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the report of the last search again."""
-    opened = open_existing(run, options=options)
+    """Write the report of the last search again, or that of a fine-tuned student."""
+    from autodistil.errors import ConfigError
+    from autodistil.export.adapted_folder import is_adapted
+
+    if (folder is None) == (run is None):
+        raise ConfigError("give the folder of a run or of a fine-tuned student, one of them")
+    if folder is not None and is_adapted(folder):
+        if options or static or form not in (None, ["html"]):
+            raise ConfigError(f"{str(folder)!r} is a fine-tuned student, whose report is one page; allowed: --report")
+        print_lines(*(f"report: {file}" for file in _adapted_reports(folder, report_dir)))
+        return
+    where = run or folder
+    assert where is not None
+    opened = open_existing(where, options=options)
     from autodistil import pipeline
 
     first = [pipeline.report(opened, report_dir, static)] if static or not form else []
     files = [*first, *(pipeline.report_as(opened, form, report_dir) if form else [])]
     print_lines(*(f"report: {file}" for file in files))
+
+
+def _adapted_reports(folder: Path, report_dir: Path | None) -> list[Path]:
+    from autodistil.report.adapted import adapted_page
+    from autodistil.stages.comparing_adapted import compare_adapted
+    from autodistil.utils import make_folder, write_text
+
+    page = adapted_page(compare_adapted([folder]))
+    folders = [folder, *([make_folder(report_dir)] if report_dir else [])]
+    return [write_text(one / "report.html", page) for one in folders]

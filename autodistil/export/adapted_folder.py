@@ -100,6 +100,11 @@ class Adaptation:
         return [(name, found["per_class"][name], of) for name, of in zip(self.classes, found["confusion"], strict=True)]
 
 
+def is_adapted(folder: Path) -> bool:
+    """Whether a folder is a fine-tuned student that `write_adapted` wrote."""
+    return (folder / FIGURES).is_file()
+
+
 def read_adaptation(folder: Path) -> Adaptation:
     """What `write_adapted` left in a folder, but for its further formats.
 
@@ -107,7 +112,7 @@ def read_adaptation(folder: Path) -> Adaptation:
         RunError: it is no fine-tuned student, or its figures are damaged.
     """
     path = folder / FIGURES
-    if not path.is_file():
+    if not is_adapted(folder):
         raise RunError(f"{str(folder)!r} is no fine-tuned student: it has no {FIGURES}; make one with autodistil adapt")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -79,7 +79,9 @@ def compare_runs(paths: Sequence[Path]) -> Comparison:
         ConfigError: fewer than two, or one twice.
         RunError: one is no run folder, was not searched or is damaged.
     """
-    runs = [_read(path, name) for path, name in zip(paths, _names(paths), strict=True)]
+    if len(paths) < 2:
+        raise ConfigError(f"compare got {len(paths)} run folder; give two or more: autodistil compare RUN RUN")
+    runs = [_read(path, name) for path, name in zip(paths, unique_names(paths), strict=True)]
     by_score = all(run.table.ranking == BY_SCORE for run in runs) and not _differing(runs, ["proxy", "proxy_method"])
     ranked = runs if by_score else _scored_alike(runs)
     on_devices = [name for name in runs[0].table.devices if all(name in run.table.devices for run in runs)]
@@ -108,14 +110,16 @@ def _scored_alike(runs: Sequence[_Run]) -> list[_Run]:
     return max(groups, key=len)
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Names of folders, or their paths where names are not unique."""
-    if len(paths) < 2:
-        raise ConfigError(f"compare got {len(paths)} run folder; give two or more: autodistil compare RUN RUN")
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """Names of folders, or their paths where names are not unique.
+
+    Raises:
+        ConfigError: one is given twice.
+    """
     whole = [path.resolve() for path in paths]
     twice = next((path for path in whole if whole.count(path) > 1), None)
     if twice is not None:
-        raise ConfigError(f"run folder {str(twice)!r} is given twice; give each once")
+        raise ConfigError(f"folder {str(twice)!r} is given twice; give each once")
     names = [path.name for path in whole]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 

@@ -25,19 +25,17 @@ from torch import Tensor
 
 from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
-from autodistil.formats.onnx import OnnxRuntime
-from autodistil.models.hf_folder import EvaluatedModel, loading_errors, model_errors, usable_length
+from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
 from autodistil.models.model_folder import WEIGHTS, weight_files
 from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
 from autodistil.tasks.batching import BATCH_SIZE, TextBatcher
 from autodistil.tasks.catalogue import Split, TaskData, score
+from autodistil.tasks.onnx_forward import Forward, onnx_forward
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
 """texts -> embeddings (texts, dim)."""
-Forward = Callable[[Batch], Tensor]
-"""inputs (batch, seq) -> last hidden states (batch, seq, hidden)."""
 
 DEFAULT_LENGTH = 128
 """Tokens after which a text is cut."""
@@ -87,24 +85,11 @@ def folder_encoder(
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
     return PooledEncoder(
-        forward=_onnx_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
+        forward=onnx_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
         batches=TextBatcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,
     )
-
-
-def _onnx_forward(model: EvaluatedModel) -> Forward:
-    """The forward of a model's ONNX file, on one CPU thread."""
-    assert model.file is not None
-    with loading_errors(f"file {model.file!r} of model {model.source!r} cannot be read", "; export it again"):
-        run = OnnxRuntime(model.folder / model.file).run
-
-    def forward(batch: Batch) -> Tensor:
-        ids, mask = (batch[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
-        return torch.from_numpy(run(ids, mask)).to(batch["attention_mask"].device)
-
-    return forward
 
 
 def student_encoder(

@@ -234,8 +234,7 @@ def evaluate(
     others = [_opened_beside(name) for name in dict.fromkeys(beside)]
     keep = file is None and _keeps(folder, write)
     splits = ("train", split) if split else SPLITS
-    headed = [] if file else [folder, *others]
-    planned = [_plan(name, data_dir, splits, method, settings, headed) for name in dict.fromkeys(tasks)]
+    planned = [_plan(name, data_dir, splits, method, settings, [folder, *others]) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
     path = None
     for result in _scored(folder, planned, settings, progress):
@@ -264,10 +263,9 @@ def _check_options(
         raise ConfigError("no task is given; give --task, such as --task stsb; repeatable")
     if method is not None and method not in METHODS:
         raise ConfigError(f"method {method!r} is unknown{suggest(method, METHODS)}; allowed: {', '.join(METHODS)}")
-    if file is not None and (method in ("finetune", "classify") or write):
-        refused = {"finetune": "fine-tuned", "classify": "asked for the model's head"}
-        what = refused.get(method or "", "kept in the folder, whose weights it is not")
-        raise ConfigError(f"file {file!r} cannot be {what}; allowed: similarity and probe, without --write")
+    if file is not None and (method == "finetune" or write):
+        what = "fine-tuned" if method == "finetune" else "kept in the folder, whose weights it is not"
+        raise ConfigError(f"file {file!r} cannot be {what}; allowed: other methods, without --write")
     if split not in (None, "dev", "test") or (split == "test" and method == "finetune"):
         raise ConfigError(
             f"split {split!r} cannot be scored; allowed: dev, or test but for fine-tuning, "
@@ -308,7 +306,7 @@ def _plan(
     settings: EvaluationSettings,
     models: Sequence[EvaluatedModel],
 ) -> tuple[TaskData | Collection, str]:
-    """A task and its method, checked to fit before hours of work on an earlier task; `models`: those with weights."""
+    """A task and its method, checked to fit `models` before hours of work on an earlier task."""
     data = find_collection(name, data_dir) or load_task(name, data_dir, splits)
     method = method or default_method(data, models)
     if isinstance(data, Collection) != (method in ("retrieval", "rerank")):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from huggingface_hub import ModelCardData, RepoCard
 from transformers import AutoTokenizer
 
 from autodistil.errors import IntegrityError, RunError, one_line_named
+from autodistil.formats.pairs import reads_pairs
 from autodistil.formats.writing import Deployable, write_formats
 from autodistil.models.architectures import is_per_layer
 from autodistil.models.hf_folder import CARD, EvaluatedModel, head_class
@@ -152,7 +154,8 @@ def write_adapted(
     shape = (*batch["input_ids"].shape[: 1 + found.words], len(names))
     if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
         raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
-    more = tuple(write_formats(network, tokenizer, formats, building))
+    with reads_pairs(network, tokenizer) if found.pairs else nullcontext():
+        more = tuple(write_formats(network, tokenizer, formats, building))
     found = replace(found, more=more, own_architecture=is_per_layer(network.config))
     write_text(building / FIGURES, json.dumps(found.to_dict(), indent=1) + "\n")
     write_text(building / CARD, _card(found, student))

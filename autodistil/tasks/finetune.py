@@ -30,6 +30,7 @@ from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
 from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import descent
+from autodistil.tasks.onnx_forward import Forward, onnx_forward
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
@@ -203,6 +204,8 @@ class Pupil:
     """Rows a step."""
     words: bool
     """Words have classes."""
+    forward: Forward | None = None
+    """Computes the answers in the place of the network: an ONNX file."""
 
     @classmethod
     def of(cls, model: EvaluatedModel, outputs: int | None, settings: EvaluationSettings, words: bool = False) -> Pupil:
@@ -217,7 +220,8 @@ class Pupil:
         else:
             network = model.classifier(outputs, device, words)
         length = usable_length(network, tokenizer, settings.max_length)
-        return cls(network, tokenizer, length, device, settings.batch_size, words)
+        forward = None if model.file is None else onnx_forward(model)
+        return cls(network, tokenizer, length, device, settings.batch_size, words, forward)
 
     @property
     def outputs(self) -> int:
@@ -238,7 +242,12 @@ class Pupil:
 
     def answers(self, rows: TokenizedRows) -> np.ndarray:
         """Logits or scores, (units, outputs); of words that were cut off zeros, whose first class is `O`."""
-        return self.read(rows)[0]
+        if self.forward is None:
+            return self.read(rows)[0]
+        found = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
+        for batch in sorted_batches(rows.lengths, BATCH_SIZE):
+            found[rows.units(batch)] = rows.by_unit(self.forward(rows.batch(batch, self.device)), batch).cpu().numpy()
+        return found
 
     @torch.no_grad()
     def read(self, rows: TokenizedRows) -> tuple[np.ndarray, np.ndarray]:

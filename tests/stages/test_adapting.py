@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from autodistil.cli import main
 from autodistil.errors import ConfigError, ExportError, TaskError, TeacherError
+from autodistil.evaluation.evaluate import evaluate
 from autodistil.export.adapted_folder import read_adaptation
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.teacher import load_teacher
@@ -88,6 +89,10 @@ def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_pat
     with torch.no_grad():
         expected = model(**tokenizer("the phone number 7 is lovely", return_tensors="pt")).logits.numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-4)
+    for file in ("onnx/model.onnx", "onnx/model_qint8.onnx"):
+        (by_file,) = evaluate(str(to), ["reviews"], data, file=file).results
+        assert by_file.method == "classify"
+        assert by_file.metrics["accuracy"] == pytest.approx([found.metrics["student"]["accuracy"]], abs=0.05)
     card = (to / "README.md").read_text()
     assert "| this model |" in card
     assert "| its teacher |" in card

@@ -19,7 +19,7 @@ WORDS = ("red", "green", "blue", "old", "new", "small", "large", "quick")
 
 
 def write_tasks(folder):
-    """Small tasks by the names that the pages use: pairs with scores, pairs and single texts with classes."""
+    """Small tasks by the names that the pages use: pairs with scores, pairs, texts and words with classes."""
     rows = {
         "stsb": [
             ("text_a", "text_b", "label"),
@@ -27,6 +27,7 @@ def write_tasks(folder):
         ],
         "mrpc": [("text_a", "text_b", "label"), *((f"a {a} house", f"a {b} house", int(a == b)) for a, b in _pairs())],
         "sst2": [("text_a", "label"), *((f"a {a} {b} film", int(a < b)) for a, b in _pairs())],
+        "wnut17_ner": [("tokens", "tags"), *((f"in {a} {b} town", "O B-location I-location O") for a, b in _pairs())],
     }
     for task, lines in rows.items():
         (folder / "glue" / task).mkdir(parents=True)

@@ -53,7 +53,8 @@ def adapt(
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(
-            help="More text of the task, which the teacher labels: lines, or tab-separated text_a, text_b. Repeatable.",
+            help="More text of the task, which the teacher labels: lines, or tab-separated text_a, text_b, or tokens. "
+            "Repeatable.",
             metavar="FILE",
         ),
     ] = None,

@@ -240,7 +240,7 @@ def confusion_figure(found: AdaptedComparison, of: Classification) -> Spec:
 
 def metric_name(metric: str) -> str:
     """A metric as heads of tables call it."""
-    return "ECE" if metric == "ece" else metric.capitalize()
+    return {"ece": "ECE", "entity_f1": "Entity F1"}.get(metric, metric.capitalize())
 
 
 def answered_text(model: FineTunedModel) -> str:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from run_helpers import save_random_bert
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertForSequenceClassification, BertForTokenClassification
 
 from autodistil.errors import ExportError
 from autodistil.formats import FORMATS
 from autodistil.formats.onnx import OnnxRuntime
 from autodistil.formats.parity import agreement, parity_cases
-from autodistil.formats.writing import check_formats, write_formats
+from autodistil.formats.writing import check_formats, lowest_text_cosine, write_formats
 from autodistil.models.model_folder import find_model
 from autodistil.models.packaged import DEFAULT_TEACHER
 from tests.profiling.conftest import tiny_bert
@@ -52,6 +53,32 @@ def test_all_formats_agree_with_pytorch(tmp_path):
     assert np.isfinite(rounded.speed)
     for one in (ONNX, QUANTISED, OPENVINO):
         assert stat.S_IMODE((tmp_path / one).stat().st_mode) & 0o044 == 0o044
+
+
+@pytest.mark.parametrize("head", [BertForSequenceClassification, BertForTokenClassification])
+def test_classes_are_compared_by_their_probabilities(head):
+    """Those of texts, or of every token but padding, of which the worst one counts."""
+    torch.manual_seed(0)
+    cases = parity_cases(head(tiny_bert().config).eval())
+    per_token = head is BertForTokenClassification
+    assert all(case.logits and case.expected.shape[:-1] == case.input_ids.shape[: 1 + per_token] for case in cases)
+    by_ids = {case.input_ids.tobytes(): case for case in cases}
+
+    def shifted(ids, mask):
+        answer = by_ids[ids.tobytes()].expected + 1
+        return np.where(mask[..., None] > 0, answer, np.float32(1e6)) if per_token else answer
+
+    def swapped(ids, mask):
+        answer = 9 * by_ids[ids.tobytes()].expected
+        answer[0] = answer[0, ..., ::-1]
+        return answer
+
+    assert agreement(shifted, cases).mean_cosine == pytest.approx(1)
+    assert agreement(shifted, cases).max_difference > 0.5
+    assert lowest_text_cosine(shifted, cases) == pytest.approx(1)
+    worst = min(float(case.cosines(swapped(case.input_ids, case.attention_mask)).min()) for case in cases)
+    assert lowest_text_cosine(swapped, cases) == pytest.approx(worst)
+    assert worst < agreement(swapped, cases).mean_cosine < 1
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from bench_common.timing import Spread
 from autodistil.errors import ConfigError
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapt import METHODS
-from autodistil.tasks.adapt.objective import PLAIN, read_objective
+from autodistil.tasks.adapt.method_sum import PLAIN, read_methods
 from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
@@ -100,7 +100,7 @@ class Bench:
         """Whether an objective is for this task."""
         try:
             objective = name if name in METHODS else "soft-targets"
-            read_objective(objective, True, self.outputs, self.data.task.pairs)
+            read_methods(objective, True, self.outputs, self.data.task.pairs)
         except ConfigError:
             return False
         return True

@@ -23,7 +23,7 @@ from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
 from autodistil.formats.writing import check_formats
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.tasks.adapt.objective import PLAIN, read_objective
+from autodistil.tasks.adapt.method_sum import PLAIN, read_methods
 from autodistil.tasks.adapting import Adapted, Lesson, adapted
 from autodistil.tasks.calibration import Abstention, probabilities
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
@@ -31,7 +31,7 @@ from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
 from autodistil.tasks.heads import answers_to
 from autodistil.tasks.labelled_rows import read_texts
-from autodistil.tasks.teachers import Teachers, check_weights
+from autodistil.tasks.mixed_teachers import MixedTeachers, check_weights
 from autodistil.utils import Progress, disk_errors
 
 
@@ -61,7 +61,7 @@ def adapt(
         data_dir: local folder of tasks.
         teacher: a fine-tuned model of the task, or an encoder to fine-tune first, or several; None: labels alone teach.
         settings: learning rates, epochs, rows, length, device.
-        objective: as `tasks.adapt.objective.read_objective` takes it.
+        objective: as `tasks.adapt.method_sum.read_methods` takes it.
         teacher_weights: of several teachers, one each; by how well each one fits the task unless given.
         unlabelled: files of further texts of the task, which the teacher labels.
         balanced: classes weigh alike.
@@ -85,14 +85,14 @@ def adapt(
     if unlabelled and not sources:
         raise ConfigError("unlabelled texts are for a teacher, which labels them; give --teacher too")
     check_weights(teacher_weights, len(sources))
-    said = read_objective(objective, bool(sources), len(data.classes) or 1, data.task.pairs)
+    said = read_methods(objective, bool(sources), len(data.classes) or 1, data.task.pairs)
     further = [row for path in unlabelled for row in read_texts(path, data.task.pairs)]
     lesson = Lesson.of(data, settings, unlabelled=tuple(further), objective=said.name, balanced=balanced, seed=seed)
     work = to.with_name(f".{to.name}.work")
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         tuned = [_fine_tuned(source, number, lesson, settings, to, progress) for number, source in enumerate(sources)]
-        teachers = Teachers.of(tuned, lesson, settings, teacher_weights) if tuned else None
+        teachers = MixedTeachers.of(tuned, lesson, settings, teacher_weights) if tuned else None
         taught = None if teachers is None else teachers.taught(lesson)
         best = adapted(model, lesson, settings, work / "student", progress, taught)
         pupil = _opened(best.folder, settings)
@@ -184,7 +184,7 @@ def _found(
     lesson: Lesson,
     best: Adapted,
     given: Mapping[str, np.ndarray],
-    teachers: Teachers | None,
+    teachers: MixedTeachers | None,
 ) -> Adaptation:
     rows, labels = len(data.evaluated), data.evaluated.labels
     figures = {who: scored(data, data.evaluated, answers) for who, answers in given.items()}

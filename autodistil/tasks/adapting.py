@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapt.method import SWAPPED
-from autodistil.tasks.adapt.objective import Objective, read_objective
+from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.finetune import (
@@ -60,7 +60,7 @@ class Lesson:
     unlabelled: Sequence[tuple[str, str | None]] = ()
     """Further texts or pairs, which a teacher labels."""
     objective: str = "auto"
-    """As `read_objective` takes it."""
+    """As `read_methods` takes it."""
     balanced: bool = False
     """Classes weigh alike, however many rows they have."""
     seed: int = 0
@@ -125,7 +125,7 @@ def adapted(
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
     data, rows = lesson.data, len(lesson.train) + len(lesson.unlabelled)
-    objective = read_objective(lesson.objective, teacher is not None, len(data.classes) or 1, data.task.pairs)
+    objective = read_methods(lesson.objective, teacher is not None, len(data.classes) or 1, data.task.pairs)
     epochs, found = settings.epochs or default_epochs(rows), []
     options = settings.of("max_train", "batch_size", "max_length", "device")
     said = {**options, "objective": lesson.objective, "epochs": epochs}
@@ -178,7 +178,7 @@ class _Training:
 
     lesson: Lesson
     settings: EvaluationSettings
-    objective: Objective
+    objective: MethodSum
     epochs: int
     teacher: Taught | None
 
@@ -242,7 +242,7 @@ class _Training:
         first, second = _texts(lesson)
         chosen = torch.from_numpy(lesson.chosen_by.labels)
         rate = rates[len(rates) // 2]
-        alone = replace(self, objective=Objective(((1.0, name),), self.objective.classes))
+        alone = replace(self, objective=MethodSum(((1.0, name),), self.objective.classes))
 
         def fitted(student: EvaluatedModel, told: Tensor | None) -> Fitted:
             done = alone.run(student, rate, [told])

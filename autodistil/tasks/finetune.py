@@ -25,7 +25,7 @@ from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, DivergedError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.tasks.adapt.method import BEFORE, COUNTS, DROPPED, MOVED, SWAPPED, Answers
-from autodistil.tasks.adapt.objective import PLAIN, Objective, read_objective
+from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
 from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import Split, TaskData
@@ -157,7 +157,7 @@ def _after_each_epoch(
     """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
     torch.manual_seed(seed)
     train, evaluated = data.train(settings.max_train), data.evaluated
-    objective = read_objective(PLAIN, False, len(data.classes) or 1, data.task.pairs)
+    objective = read_methods(PLAIN, False, len(data.classes) or 1, data.task.pairs)
     pupil = Pupil.of(model, objective.outputs, settings, data.task.words)
     rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
     targets = Targets.of(train.labels if not data.task.regression else standardised(train.labels).labels)
@@ -288,7 +288,7 @@ def trained_epochs(
     pupil: Pupil,
     rows: TokenizedRows,
     targets: Targets,
-    objective: Objective,
+    objective: MethodSum,
     epochs: int,
     rate: float,
     seed: int,
@@ -330,7 +330,7 @@ class _State:
     """A training."""
 
     pupil: Pupil
-    objective: Objective
+    objective: MethodSum
     targets: Targets
     rows: TokenizedRows
     swapped: TokenizedRows | None

@@ -21,7 +21,7 @@ from autodistil.stages.searching import head_notes
 from autodistil.tasks import adapting as engine
 from autodistil.tasks.adapt import METHODS
 from autodistil.tasks.adapt.method import PAIRS, SCORES
-from autodistil.tasks.adapt.objective import read_objective
+from autodistil.tasks.adapt.method_sum import read_methods
 from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.calibration import calibration_error, lowest_threshold, probabilities, risk_coverage
 from autodistil.tasks.catalogue import load_task
@@ -270,7 +270,7 @@ def test_a_method_that_does_more_than_a_loss_ends_as_an_ordinary_model(name, wri
 def test_rare_classes_weigh_as_much_as_frequent_ones(data):
     lesson = Lesson.of(load_task("reviews", data), SETTINGS, balanced=True)
     lesson = replace(lesson, train=lesson.train.take(range(30)))
-    targets, *_ = engine._Training(lesson, SETTINGS, read_objective("auto", False, 2, False), 1, None).targets()
+    targets, *_ = engine._Training(lesson, SETTINGS, read_methods("auto", False, 2, False), 1, None).targets()
     counts = np.bincount(lesson.train.labels, minlength=2)
     np.testing.assert_allclose(targets.class_weights.numpy() * counts, [15, 15], rtol=1e-6)
 

@@ -11,9 +11,10 @@ from torch.nn.functional import cross_entropy, log_softmax, one_hot, softmax
 
 from autodistil.errors import ConfigError
 from autodistil.tasks.adapt import METHODS
+from autodistil.tasks.adapt.intermediate import relation_error
 from autodistil.tasks.adapt.lelp import SUBCLASSES, subclass_probabilities
 from autodistil.tasks.adapt.method import CLASSES, SCORES, Answers, divergence, supervised
-from autodistil.tasks.adapt.objective import Objective, read_objective
+from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.self_guided import share_of_labels
 
 FURTHER = 6
@@ -102,7 +103,7 @@ def test_a_row_without_a_label_does_not_depend_on_it(name, classes):
 
 @pytest.mark.parametrize(("name", "classes"), CASES)
 def test_the_head_that_is_exported_is_one_map_of_the_classes(name, classes):
-    objective = Objective(((1.0, name),), classes)
+    objective = MethodSum(((1.0, name),), classes)
     assert objective.head.shape == (classes, objective.outputs)
     outputs = torch.eye(classes).repeat(1, -(-objective.outputs // classes))[:, : objective.outputs]
     assert torch.allclose(objective.head.sum(1), torch.ones(classes)), "logits are means of outputs"
@@ -120,7 +121,7 @@ def test_soft_targets_are_hintons():
     theirs, ours = softmax(answers.teacher / 2, -1), softmax(answers.logits / 2, -1)
     kl = (theirs * (theirs.log() - ours.log())).sum(-1)
     expected = 0.7 * 4 * kl + 0.3 * cross_entropy(answers.logits, answers.labels, reduction="none")
-    for name in ("soft-targets", "relations"):
+    for name in ("soft-targets", "intermediate"):
         assert torch.allclose(METHODS[name].loss(answers), expected)
     assert torch.allclose(divergence(answers.teacher, answers.teacher, 2.0), torch.zeros(6, dtype=torch.float64))
 
@@ -177,13 +178,27 @@ def test_experts_lean_to_rarer_classes_and_agree_with_hidden_tokens_where_they_a
         kl = (p * (p / q).log()).sum(-1) * (p.argmax(-1) == answers.labels)
         expected = expected + (cross_entropy(clean + shift, answers.labels, reduction="none") + 0.6 * kl) / 3
     assert torch.allclose(METHODS["experts"].loss(answers), expected)
-    assert torch.allclose(Objective(((1.0, "experts"),), 2).head, torch.eye(2).repeat(1, 3) / 3)
+    assert torch.allclose(MethodSum(((1.0, "experts"),), 2).head, torch.eye(2).repeat(1, 3) / 3)
 
 
 def test_experts_of_classes_that_are_alike_frequent_do_not_lean():
     answers = answers_for("experts", 3)
     level = replace(answers, counts=torch.full((3,), 7.0))
     assert torch.allclose(METHODS["experts"].loss(level), METHODS["experts"].loss(replace(level, counts=torch.ones(3))))
+
+
+def test_relations_of_a_teacher_of_any_width_are_met_by_turning_it():
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.randn(3, 5, 8, generator=generator, dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    turned = torch.cat([teacher @ torch.linalg.qr(torch.randn(8, 8, generator=generator).double()).Q, 0 * teacher], -1)
+    assert torch.allclose(relation_error(turned, teacher, mask), torch.zeros((), dtype=torch.float64))
+    other = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
+    padded = torch.where(mask[..., None] > 0, other, 7.0)
+    assert torch.allclose(relation_error(padded, teacher, mask), relation_error(other, teacher, mask))
+    tokens = [a @ a.T / (a.norm(dim=1)[:, None] * a.norm(dim=1)) for a in (other[0], teacher[0])]
+    alone = relation_error(other[:1], teacher[:1], mask[:1])
+    assert torch.allclose(alone, (tokens[0] - tokens[1]).square().mean()), "one text is like itself"
 
 
 def test_subclasses_split_their_class_by_what_the_head_does_not_see():
@@ -248,7 +263,7 @@ def test_class_weights_weigh_labels():
 
 
 def test_a_sum_gives_each_method_its_own_outputs():
-    both = read_objective("lelp + 0.5*augmented-labels", taught=True, classes=2, pairs=True)
+    both = read_methods("lelp + 0.5*augmented-labels", taught=True, classes=2, pairs=True)
     assert both.needs == {"teacher", "swapped"}
     assert both.outputs == 2 + 2 * SUBCLASSES + 4
     answers = answers_of(2, further=2 * SUBCLASSES + 4)
@@ -262,8 +277,8 @@ def test_a_sum_gives_each_method_its_own_outputs():
 
 
 def test_what_is_none():
-    assert read_objective("auto", True, 2, False).name == "soft-targets"
-    assert read_objective("auto", False, 2, False).name == "cross-entropy"
+    assert read_methods("auto", True, 2, False).name == "soft-targets"
+    assert read_methods("auto", False, 2, False).name == "cross-entropy"
     for text, classes, said in (
         ("soft-target", 2, "did you mean"),
         ("soft-targets", 2, "needs a fine-tuned teacher"),
@@ -272,4 +287,4 @@ def test_what_is_none():
         ("experts", 1, "for tasks of classes, this is one of scores"),
     ):
         with pytest.raises(ConfigError, match=said):
-            read_objective(text, taught=False, classes=classes, pairs=False)
+            read_methods(text, taught=False, classes=classes, pairs=False)

@@ -10,11 +10,11 @@ from autodistil.tasks.adapt.augmented_labels import AUGMENTED_LABELS
 from autodistil.tasks.adapt.cross_entropy import CROSS_ENTROPY
 from autodistil.tasks.adapt.experts import EXPERTS
 from autodistil.tasks.adapt.further_pretrain import FURTHER_PRETRAIN
+from autodistil.tasks.adapt.intermediate import INTERMEDIATE
 from autodistil.tasks.adapt.label_smoothing import LABEL_SMOOTHING
 from autodistil.tasks.adapt.lelp import LELP
 from autodistil.tasks.adapt.method import Method
 from autodistil.tasks.adapt.ps_kd import PS_KD
-from autodistil.tasks.adapt.relations import RELATIONS
 from autodistil.tasks.adapt.self_guided import SELF_GUIDED
 from autodistil.tasks.adapt.self_kd import SELF_KD
 from autodistil.tasks.adapt.soft_targets import SOFT_TARGETS
@@ -25,7 +25,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "cross-entropy": CROSS_ENTROPY,
         "label-smoothing": LABEL_SMOOTHING,
         "soft-targets": SOFT_TARGETS,
-        "relations": RELATIONS,
+        "intermediate": INTERMEDIATE,
         "lelp": LELP,
         "ps-kd": PS_KD,
         "self-kd": SELF_KD,

@@ -13,7 +13,7 @@ from autodistil.stages.adapting import adapt
 from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.finetune import EvaluationSettings
-from autodistil.tasks.teachers import Teachers, check_weights, task_fit
+from autodistil.tasks.mixed_teachers import MixedTeachers, check_weights, task_fit
 
 SETTINGS = EvaluationSettings(learning_rates=(3e-3,), epochs=8, batch_size=8, max_length=16)
 
@@ -65,13 +65,13 @@ def test_logits_of_several_teachers_are_mixed(data, tiny_bert, tmp_path):
     models = [EvaluatedModel.open(str(tmp_path / name)) for name in ("a", "b")]
     task = load_task("told", data)
     lesson = Lesson.of(task, SETTINGS)
-    mixed = Teachers.of(models, lesson, SETTINGS, (3.0, 1.0))
-    one, other = (Teachers.of([model], lesson, SETTINGS) for model in models)
+    mixed = MixedTeachers.of(models, lesson, SETTINGS, (3.0, 1.0))
+    one, other = (MixedTeachers.of([model], lesson, SETTINGS) for model in models)
     assert mixed.weights == (0.75, 0.25)
     np.testing.assert_allclose(mixed.answers(task), 0.75 * one.answers(task) + 0.25 * other.answers(task), atol=1e-5)
     both = 0.75 * one.taught(lesson).answers + 0.25 * other.taught(lesson).answers
     np.testing.assert_allclose(mixed.taught(lesson).answers, both, atol=1e-5)
-    by_fit = Teachers.of(models, lesson, SETTINGS)
+    by_fit = MixedTeachers.of(models, lesson, SETTINGS)
     assert sum(by_fit.weights) == pytest.approx(1)
     assert mixed.name.startswith("0.75 ")
 

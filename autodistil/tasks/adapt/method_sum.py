@@ -22,7 +22,7 @@ _TAUGHT = "soft-targets"
 
 
 @dataclass(frozen=True)
-class Objective:
+class MethodSum:
     """A sum of methods, for a task of so many classes."""
 
     terms: tuple[tuple[float, str], ...]
@@ -85,7 +85,7 @@ def _with_further(answers: Answers, start: int, count: int) -> Answers:
     return replace(answers, further=further, dropped=dropped, swapped=swapped)
 
 
-def read_objective(text: str, taught: bool, classes: int, pairs: bool) -> Objective:
+def read_methods(text: str, taught: bool, classes: int, pairs: bool) -> MethodSum:
     """Read a weighted sum of methods, or `auto`.
 
     Args:
@@ -100,7 +100,7 @@ def read_objective(text: str, taught: bool, classes: int, pairs: bool) -> Object
     """
     if text == AUTO:
         text = _TAUGHT if taught else PLAIN
-    objective = Objective(read_weighted_sum(text, METHODS, AUTO, "soft-targets+0.5*ps-kd"), classes)
+    objective = MethodSum(read_weighted_sum(text, METHODS, AUTO, "soft-targets+0.5*ps-kd"), classes)
     has = {SCORES if classes == 1 else CLASSES} | ({PAIRS} if pairs else set())
     for (_, name), method in zip(objective.terms, objective.methods, strict=True):
         if TEACHER in method.needs and not taught:

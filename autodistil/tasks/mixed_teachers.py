@@ -28,7 +28,7 @@ FIT_ROWS = 500
 
 
 @dataclass(frozen=True)
-class Teachers:
+class MixedTeachers:
     """One or several, the first one leading where a method looks into a teacher."""
 
     models: tuple[EvaluatedModel, ...]
@@ -45,7 +45,7 @@ class Teachers:
         lesson: Lesson,
         settings: EvaluationSettings,
         weights: Sequence[float] = (),
-    ) -> Teachers:
+    ) -> MixedTeachers:
         """Open fine-tuned models as teachers of a task.
 
         Args:

@@ -54,7 +54,7 @@ from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.collection import Collection, find_collection
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, fine_tune, scored
-from autodistil.tasks.heads import answers_to, class_order, knows_classes
+from autodistil.tasks.own_head import answers_to, class_order, knows_classes
 from autodistil.utils import Progress, resolve_device
 
 

@@ -29,9 +29,9 @@ from autodistil.tasks.calibration import Abstention, probabilities
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
-from autodistil.tasks.heads import answers_to
 from autodistil.tasks.labelled_rows import read_texts
 from autodistil.tasks.mixed_teachers import MixedTeachers, check_weights
+from autodistil.tasks.own_head import answers_to
 from autodistil.utils import Progress, disk_errors
 
 

@@ -20,7 +20,7 @@ from autodistil.tasks.adapt.preparation import Taught
 from autodistil.tasks.adapting import Lesson, taught
 from autodistil.tasks.catalogue import TaskData
 from autodistil.tasks.finetune import EvaluationSettings, Pupil
-from autodistil.tasks.heads import answers_to, class_order
+from autodistil.tasks.own_head import answers_to, class_order
 from autodistil.utils import listed
 
 FIT_ROWS = 500

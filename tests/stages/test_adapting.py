@@ -27,7 +27,7 @@ from autodistil.tasks.calibration import calibration_error, lowest_threshold, pr
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil
-from autodistil.tasks.heads import answers_to
+from autodistil.tasks.own_head import answers_to
 from autodistil.utils import Progress
 
 SETTINGS = EvaluationSettings(learning_rates=(1e-3, 3e-3), epochs=8, batch_size=8, max_length=16)

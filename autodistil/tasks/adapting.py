@@ -1,7 +1,7 @@
 """Fine-tuning to keep: the epoch and the learning rate are chosen on a part of the training rows, never on the others.
 
-Each learning rate is one training, ended where two epochs in a row were no better; its best epoch is written when it
-ends, so that what was done before a machine died is not done again. The best of them is the model.
+Each learning rate is one training, ended where two epochs in a row were no better. Each epoch is written when it ends,
+so that what was done before a machine died is not done again. The best epoch of the best rate is the model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from autodistil.tasks.adapt.method import SWAPPED
 from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
 from autodistil.tasks.catalogue import Split, TaskData
+from autodistil.tasks.epoch_file import BestEpoch, EpochFile
 from autodistil.tasks.finetune import (
     EvaluationSettings,
+    FineTuning,
     Pupil,
     Targets,
     default_epochs,
     scored,
     standardised,
-    trained_epochs,
 )
 from autodistil.tasks.words import words
 from autodistil.utils import Progress, listed, resolve_device, write_text
@@ -137,7 +138,9 @@ def adapted(
             folder = keep / f"{rate:g}"
             done = _done(folder, identity)
             if done is None:
-                done = _written(training.run(model, rate, told, advance), folder, identity)
+                kept = EpochFile(keep / f".{rate:g}.epoch.safetensors", identity)
+                done = _written(training.run(model, rate, told, kept, advance), folder, identity)
+                kept.remove()
             else:
                 advance(epochs)
             if done["epoch"]:
@@ -183,9 +186,22 @@ class _Training:
     teacher: Taught | None
 
     def run(
-        self, model: EvaluatedModel, rate: float, told: Sequence[Tensor | None], advance: Any = lambda *_: None
+        self,
+        model: EvaluatedModel,
+        rate: float,
+        told: Sequence[Tensor | None],
+        kept: EpochFile | None = None,
+        advance: Any = lambda *_: None,
     ) -> _Trained | None:
-        """Train by one learning rate, and keep the classes' head alone; None where that diverged."""
+        """Train by one learning rate, and keep the classes' head alone; None where that diverged.
+
+        Args:
+            model: what is trained.
+            rate: peak learning rate.
+            told: what the preparation of each method found.
+            kept: where each epoch is kept, to go on from the last one that is; None: nowhere.
+            advance: told of epochs.
+        """
         lesson, data, objective = self.lesson, self.lesson.data, self.objective
         with torch.random.fork_rng():
             torch.manual_seed(lesson.seed)
@@ -195,28 +211,28 @@ class _Training:
             rows = rows if self.teacher is None else rows.only(self.teacher.seen)
             swapped = pupil.tokenized(second, first) if SWAPPED in objective.needs and second is not None else None
             tested = pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b)
-            best: tuple[float, int, Mapping[str, Tensor]] | None = None
-            training = trained_epochs(
-                pupil, rows, replace(targets, told=told), objective, self.epochs, rate, lesson.seed, swapped
-            )
+            targets = replace(targets, told=told)
+            tuning = FineTuning(pupil, rows, targets, objective, self.epochs, rate, lesson.seed, swapped)
+            best = None if kept is None else kept.restore(tuning)
+            advance(tuning.done)
             try:
-                for epoch, _ in enumerate(training, start=1):
+                while tuning.done < self.epochs and (best is None or tuning.done - best.epoch < PATIENCE):
+                    tuning.epoch()
                     answers = pupil.answers(tested) @ objective.head.numpy().T
                     value = scored(data, lesson.chosen_by, answers)[data.task.headline]
                     advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
-                    if best is None or value > best[0]:
-                        state = pupil.network.state_dict()
-                        best = value, epoch, {name: weight.detach().cpu().clone() for name, weight in state.items()}
-                    elif epoch - best[1] >= PATIENCE:
-                        advance(self.epochs - epoch)
-                        break
+                    if best is None or value > best.value:
+                        best = BestEpoch.of(pupil.network, tuning.done, value)
+                    if kept is not None:
+                        kept.save(tuning, best)
             except DivergedError:
                 return None
+            advance(self.epochs - tuning.done)
         assert best is not None, "a training has an epoch"
-        pupil.network.load_state_dict(best[2])
+        pupil.network.load_state_dict(best.weights)
         _finish_head(pupil, objective.head, mean, deviation)
         _name_classes(pupil.network, data)
-        return _Trained(pupil, best[1], best[0])
+        return _Trained(pupil, best.epoch, best.value)
 
     def targets(self) -> tuple[Targets, float, float]:
         """What the rows are taught, and mean and deviation of scores, by which they were standardised."""

@@ -29,7 +29,7 @@ from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
 from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import Split, TaskData
-from autodistil.tasks.descent import descent
+from autodistil.tasks.descent import Descent
 from autodistil.tasks.onnx_forward import Forward, onnx_forward
 from autodistil.utils import Progress, listed, resolve_device
 
@@ -38,6 +38,8 @@ DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 
 _HIDDEN = 0.1
 """Share of the tokens that are hidden in a view with tokens dropped."""
+_BEFORE, _START = "before", "start."
+"""Names of tensors: of the answers an epoch ago, and of the weights that a training started with."""
 _MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8}
 
 Scores = dict[str, float]
@@ -161,7 +163,9 @@ def _after_each_epoch(
     pupil = Pupil.of(model, objective.outputs, settings, data.task.words)
     rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
     targets = Targets.of(train.labels if not data.task.regression else standardised(train.labels).labels)
-    for _ in trained_epochs(pupil, rows, targets, objective, epochs, rate, seed):
+    tuning = FineTuning(pupil, rows, targets, objective, epochs, rate, seed)
+    while tuning.done < epochs:
+        tuning.epoch()
         yield scored(data, evaluated, pupil.answers(tested))
 
 
@@ -284,62 +288,73 @@ class Targets:
         return cls(torch.from_numpy(labels), torch.ones(len(labels), dtype=torch.bool))
 
 
-def trained_epochs(
-    pupil: Pupil,
-    rows: TokenizedRows,
-    targets: Targets,
-    objective: MethodSum,
-    epochs: int,
-    rate: float,
-    seed: int,
-    swapped: TokenizedRows | None = None,
-) -> Iterator[None]:
-    """Train a model on rows; yields after each epoch.
+class FineTuning:
+    """A training of a model on rows, epoch by epoch."""
 
-    Args:
-        pupil: trained in place.
-        rows: texts.
-        targets: theirs.
-        objective: whose loss falls.
-        epochs: how many, over which the learning rate warms up and falls to 0.
-        rate: peak learning rate.
-        seed: decides the order of rows.
-        swapped: pairs in the other order, for methods that need it.
+    def __init__(
+        self,
+        pupil: Pupil,
+        rows: TokenizedRows,
+        targets: Targets,
+        objective: MethodSum,
+        epochs: int,
+        rate: float,
+        seed: int,
+        swapped: TokenizedRows | None = None,
+    ) -> None:
+        """Make ready.
 
-    Raises:
-        DivergedError: the loss or its gradient is not finite.
-    """
-    own = torch.zeros(len(targets.labels), objective.classes)
-    start = {name: p.detach().clone() for name, p in _attention(pupil.network).items() if MOVED in objective.needs}
-    state = _State(pupil, objective, targets, rows, swapped, start)
+        Args:
+            pupil: trained in place.
+            rows: texts.
+            targets: theirs.
+            objective: whose loss falls.
+            epochs: how many, over which the learning rate warms up and falls to 0.
+            rate: peak learning rate.
+            seed: decides the order of rows.
+            swapped: pairs in the other order, for methods that need it.
+        """
+        self.pupil, self.rows, self.targets, self.objective, self.swapped = pupil, rows, targets, objective, swapped
+        moves = MOVED in objective.needs
+        self._start = {name: p.detach().clone() for name, p in _attention(pupil.network).items() if moves}
+        self._own = torch.zeros(len(targets.labels), objective.classes)
+        self._before: Tensor | None = None
+        self._descent = Descent(pupil.network, rows.lengths, self._loss, pupil.batch_size, epochs, rate, seed)
 
-    def loss(batch: np.ndarray, progress: float) -> Tensor:
-        answers, told = state.answers(batch, progress, before)
-        own[rows.units(batch)] = answers.logits.detach().float().cpu()
-        losses = objective.loss(answers, told)
+    @property
+    def done(self) -> int:
+        """Epochs."""
+        return self._descent.done
+
+    def epoch(self) -> None:
+        """Train for another epoch.
+
+        Raises:
+            DivergedError: the loss or its gradient is not finite.
+        """
+        self._descent.epoch()
+        self._before = self._own.clone() if BEFORE in self.objective.needs else None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the next epoch depends on, by name."""
+        before = {} if self._before is None else {_BEFORE: self._before}
+        start = {f"{_START}{name}": value for name, value in self._start.items()}
+        return {**self._descent.tensors(), **start, **before}
+
+    def restore(self, tensors: Mapping[str, Tensor], done: int) -> None:
+        """Go on from what `tensors` gave after so many epochs."""
+        self._descent.restore(tensors, done)
+        self._before = tensors.get(_BEFORE)
+        device = self.pupil.device
+        self._start = {name: tensors[f"{_START}{name}"].to(device) for name in self._start}
+
+    def _loss(self, batch: np.ndarray, progress: float) -> Tensor:
+        answers, told = self._answers(batch, progress)
+        self._own[self.rows.units(batch)] = answers.logits.detach().float().cpu()
+        losses = self.objective.loss(answers, told)
         return losses.mean() if len(losses) else losses.sum()  # no word of these rows has a token
 
-    before: Tensor | None = None
-    for _ in descent(pupil.network, rows.lengths, loss, pupil.batch_size, epochs, rate, seed):
-        before = own.clone() if BEFORE in objective.needs else None
-        yield
-
-
-@dataclass(frozen=True)
-class _State:
-    """A training."""
-
-    pupil: Pupil
-    objective: MethodSum
-    targets: Targets
-    rows: TokenizedRows
-    swapped: TokenizedRows | None
-    start: Mapping[str, Tensor]
-    """Weights of the attention before the first step, by name, where a method wants to stay near."""
-
-    def answers(
-        self, batch: np.ndarray, progress: float, before: Tensor | None
-    ) -> tuple[Answers, Sequence[Tensor | None]]:
+    def _answers(self, batch: np.ndarray, progress: float) -> tuple[Answers, Sequence[Tensor | None]]:
         """What methods look at of a batch, and what each one's preparation found of it."""
         needs, device = self.objective.needs, self.pupil.device
 
@@ -355,7 +370,7 @@ class _State:
             known=targets.known[units].to(device),
             progress=progress,
             teacher=part(targets.teacher),
-            before=part(before),
+            before=part(self._before),
             class_weights=None if targets.class_weights is None else targets.class_weights.to(device),
             further=further,
         )
@@ -371,7 +386,7 @@ class _State:
             answers = replace(answers, swapped=replace(whole, logits=logits, further=further))
         if MOVED in needs:
             now = _attention(self.pupil.network)
-            apart = (torch.sum((now[name] - start).square()) for name, start in self.start.items())
+            apart = (torch.sum((now[name] - start).square()) for name, start in self._start.items())
             answers = replace(answers, moved=sum(apart, torch.zeros((), device=device)))
         if COUNTS in needs:
             counts = torch.bincount(targets.labels[targets.known].long(), minlength=self.objective.classes)

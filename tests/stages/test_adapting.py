@@ -26,7 +26,8 @@ from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.calibration import calibration_error, lowest_threshold, probabilities, risk_coverage
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.classification import Classification
-from autodistil.tasks.finetune import EvaluationSettings, Pupil
+from autodistil.tasks.epoch_file import BestEpoch, EpochFile
+from autodistil.tasks.finetune import EvaluationSettings, FineTuning, Pupil, Targets
 from autodistil.tasks.own_head import answers_to
 from autodistil.utils import Progress
 
@@ -184,25 +185,46 @@ def test_what_is_reported_chooses_nothing(data, tiny_bert, tmp_path, monkeypatch
 
 
 def test_what_was_done_before_a_machine_died_is_not_done_again(data, tiny_bert, wider, tmp_path, monkeypatch):
-    whole = adapt(str(tiny_bert), "reviews", tmp_path / "whole", data, wider, SETTINGS)
-    trained, real = [], engine.trained_epochs
+    settings = replace(SETTINGS, epochs=3)
+    options = {"objective": "soft-targets+ps-kd+anchor", "plain": False}
+    whole = adapt(str(tiny_bert), "reviews", tmp_path / "whole", data, wider, settings, **options)
+    trained, real = [], FineTuning.epoch
 
-    def counted(*arguments):
-        *_, rate, _, _ = arguments
-        trained.append(rate)
-        if len(trained) == 4:
+    def counted(tuning):
+        trained.append(tuning.done)
+        if len(trained) == 12:
             raise KeyboardInterrupt
-        return real(*arguments)
+        real(tuning)
 
-    monkeypatch.setattr(engine, "trained_epochs", counted)
+    monkeypatch.setattr(FineTuning, "epoch", counted)
     with pytest.raises(KeyboardInterrupt):
-        adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, SETTINGS)
-    assert trained == [1e-3, 3e-3, 1e-3, 3e-3], "the teacher's two, the student's first, and what was cut"
+        adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, settings, **options)
+    assert trained == [0, 1, 2] * 4, "two rates of the teacher, two of the student, whose last epoch is cut"
     assert not (tmp_path / "cut").exists()
-    trained[:] = [0.0] * 4
-    resumed = adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, SETTINGS)
-    assert trained[4:] == [3e-3, 1e-3, 3e-3], "what was cut, and the comparison with labels alone"
+    resumed = adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, settings, **options)
+    assert trained[12:] == [2], "what was cut"
     assert resumed.metrics == whole.metrics
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+def test_a_damaged_file_of_an_epoch_is_none(data, tiny_bert, tmp_path):
+    lesson = Lesson.of(load_task("reviews", data), SETTINGS)
+    pupil = Pupil.of(EvaluatedModel.open(str(tiny_bert)), 2, SETTINGS)
+    train = lesson.train
+    rows, targets = pupil.tokenized(train.text_a, None), Targets.of(train.labels)
+    tuning = FineTuning(pupil, rows, targets, read_methods("auto", False, 2, False), 2, 1e-3, 0)
+    kept = EpochFile(tmp_path / "epoch.safetensors", "it")
+    assert kept.restore(tuning) is None
+    tuning.epoch()
+    kept.save(tuning, BestEpoch.of(pupil.network, 1, 0.5))
+    assert replace(kept, identity="another").restore(tuning) is None
+    whole = kept.path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", whole[:8] + b"{" * 40):
+        kept.path.write_bytes(damaged)
+        assert kept.restore(tuning) is None
+    kept.path.write_bytes(whole)
+    assert (kept.restore(tuning).epoch, tuning.done) == (1, 1)
 
 
 def test_scores_come_out_as_labels_have_them(write_task, tiny_bert, tmp_path):

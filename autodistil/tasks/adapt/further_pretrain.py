@@ -19,7 +19,7 @@ from autodistil.errors import TeacherError
 from autodistil.tasks.adapt.method import Method, supervised
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.batching import TokenizedRows
-from autodistil.tasks.descent import descent
+from autodistil.tasks.descent import Descent
 
 EPOCHS = 3
 """Of each of the two trainings."""
@@ -87,8 +87,7 @@ def _trained(
         real = inputs["attention_mask"].bool()
         return words + mse_loss(hidden[real], theirs[real])
 
-    for _ in descent(both, rows.lengths, loss, preparation.batch_size, EPOCHS, preparation.rate, preparation.seed):
-        pass
+    Descent(both, rows.lengths, loss, preparation.batch_size, EPOCHS, preparation.rate, preparation.seed).run()
     return network
 
 

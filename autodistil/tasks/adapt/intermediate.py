@@ -19,7 +19,7 @@ from autodistil.tasks.adapt.method import TEACHER, Method
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.adapt.soft_targets import loss
 from autodistil.tasks.batching import TokenizedRows
-from autodistil.tasks.descent import descent
+from autodistil.tasks.descent import Descent
 
 EPOCHS = 3
 
@@ -48,8 +48,7 @@ def prepare(preparation: Preparation) -> None:
         return relation_error(student(**inputs).last_hidden_state, theirs, inputs["attention_mask"])
 
     size, rate, seed = preparation.batch_size, preparation.rate, preparation.seed
-    for _ in descent(student, rows.lengths, loss_of, size, EPOCHS, rate, seed):
-        pass
+    Descent(student, rows.lengths, loss_of, size, EPOCHS, rate, seed).run()
     student.save_pretrained(preparation.home)
     tokenizer.save_pretrained(preparation.home)
 

@@ -18,7 +18,7 @@ from autodistil.models.pooling import POOLINGS, read_pooling
 from autodistil.tasks.adapt.method import PAIRS, SCORES, Answers, Method, supervised
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.batching import TokenizedRows, sorted_batches
-from autodistil.tasks.descent import descent
+from autodistil.tasks.descent import Descent
 
 CYCLES = 3
 EPOCHS = 2
@@ -83,8 +83,7 @@ class _Pairs:
             return mse_loss(self.cosine(network, batch), scores[batch].to(self.preparation.device))
 
         size, rate, seed = self.preparation.batch_size, self.preparation.rate, self.preparation.seed
-        for _ in descent(network, self.lengths, loss_of, size, EPOCHS, rate, seed):
-            pass
+        Descent(network, self.lengths, loss_of, size, EPOCHS, rate, seed).run()
 
 
 TRANS_ENCODER = Method(loss, only=frozenset({SCORES, PAIRS}), prepare=prepare)

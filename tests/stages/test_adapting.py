@@ -31,7 +31,7 @@ from autodistil.tasks.finetune import EvaluationSettings, FineTuning, Pupil, Tar
 from autodistil.tasks.own_head import answers_to
 from autodistil.utils import Progress
 
-SETTINGS = EvaluationSettings(learning_rates=(1e-3, 3e-3), epochs=8, batch_size=8, max_length=16)
+SETTINGS = EvaluationSettings(learning_rates=(3e-3,), epochs=5, batch_size=8, max_length=16)
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "broken", "poor")
 
 
@@ -185,7 +185,7 @@ def test_what_is_reported_chooses_nothing(data, tiny_bert, tmp_path, monkeypatch
 
 
 def test_what_was_done_before_a_machine_died_is_not_done_again(data, tiny_bert, wider, tmp_path, monkeypatch):
-    settings = replace(SETTINGS, epochs=3)
+    settings = replace(SETTINGS, learning_rates=(1e-3, 3e-3), epochs=3)
     options = {"objective": "soft-targets+ps-kd+anchor", "plain": False}
     whole = adapt(str(tiny_bert), "reviews", tmp_path / "whole", data, wider, settings, **options)
     trained, real = [], FineTuning.epoch

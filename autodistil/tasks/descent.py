@@ -56,7 +56,8 @@ class Descent:
             {"params": [p for name, p in named if (name in decayed) == decays], "weight_decay": decay}
             for decays, decay in ((True, _WEIGHT_DECAY), (False, 0.0))
         ]
-        self._optimizer = torch.optim.AdamW(groups, lr=rate)
+        fused = named[0][1].device.type in ("cpu", "cuda")  # where words are many, steps are most of the time without
+        self._optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
         self._steps = -(-len(lengths) // batch_size)
         self._schedule = self._scheduled()
 

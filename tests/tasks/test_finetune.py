@@ -35,7 +35,8 @@ def task_data(write_task, rows=160):
 
 def test_it_learns_a_trivial_task(tiny_bert, write_task):
     state = torch.random.get_rng_state()
-    tuned = fine_tune(EvaluatedModel.open(str(tiny_bert)), task_data(write_task), settings(epochs=5), [0, 1], Progress())
+    model, data = EvaluatedModel.open(str(tiny_bert)), task_data(write_task)
+    tuned = fine_tune(model, data, settings(epochs=5), [0, 1], Progress())
     assert all(scores["accuracy"] > 0.95 for scores in tuned.best)
     assert torch.equal(torch.random.get_rng_state(), state)
 
@@ -84,8 +85,8 @@ def diverging(monkeypatch):
     """Fine-tuning whose gradients are NaN at the rate 0.5."""
     original = torch.optim.AdamW.__init__
 
-    def spoil(self, groups, lr):
-        original(self, groups, lr=lr)
+    def spoil(self, groups, lr, **options):
+        original(self, groups, lr=lr, **options)
         if lr == 0.5:
             for group in self.param_groups:
                 for parameter in group["params"]:

@@ -234,8 +234,10 @@ class Pupil:
 
     @property
     def head(self) -> nn.Linear:
-        """The last linear map, which makes the answers."""
-        *_, head = (module for module in self.network.modules() if isinstance(module, nn.Linear))
+        """The last linear map above the encoder, which makes the answers."""
+        encoder = set(self.network.base_model.modules())  # some families register it behind the head
+        own = (module for module in self.network.modules() if module not in encoder)
+        *_, head = (module for module in own if isinstance(module, nn.Linear))
         return head
 
     def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> TokenizedRows:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from autodistil_helpers import FAMILY_CONFIGS
 from tokenizers_helpers import byte_level_bpe
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer, RobertaConfig, pipeline
 
@@ -156,6 +157,23 @@ def test_every_method_for_classes_teaches_words(name, data, tiny_bert, tmp_path)
     assert found.train_rows == 40
     assert np.isfinite(found.metrics["student"]["ece"])
     assert AutoModelForTokenClassification.from_pretrained(to).classifier.out_features == 5
+
+
+@pytest.mark.parametrize("words", [False, True])
+@pytest.mark.parametrize("family", FAMILY_CONFIGS)
+def test_the_head_of_every_family_is_found(family, words, tmp_path):
+    AutoModel.from_config(FAMILY_CONFIGS[family]()).save_pretrained(tmp_path)
+    network = EvaluatedModel.open(str(tmp_path)).classifier(7, torch.device("cpu"), words)
+    pupil = Pupil(network, None, 16, torch.device("cpu"), 8, words)
+    assert pupil.outputs == 7
+    ids = torch.ones(2, 9, dtype=torch.long)
+    with torch.no_grad():
+        assert network(input_ids=ids, attention_mask=ids).logits.shape == ((2, 9, 7) if words else (2, 7))
+    assert not EvaluatedModel.open(str(tmp_path)).has_head
+    network.save_pretrained(tmp_path)
+    found = EvaluatedModel.open(str(tmp_path))
+    assert found.has_head
+    assert found.tags_words == words
 
 
 def test_rows_without_a_token_do_no_harm(write_task, tiny_bert, tmp_path):

@@ -86,6 +86,8 @@ def test_a_finder_of_entities_comes_out_with_its_figures(data, tiny_bert, robert
         np.testing.assert_allclose(logits, model(**inputs).logits.numpy(), atol=1e-4)
     assert [one.format for one in found.more] == formats
     assert "cosine of classes' probabilities" in found.more[1].line
+    by_file = evaluate(str(to), ["names"], data, settings=settings, file="onnx/model.onnx").results[0]
+    assert by_file.metrics["entity_f1"] == (found.metrics["student"]["entity_f1"],)
     card = (to / "README.md").read_text()
     assert "pipeline_tag: token-classification" in card
     assert "finds named entities in texts (person, place)" in card

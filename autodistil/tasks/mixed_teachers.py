@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -69,10 +70,11 @@ class MixedTeachers:
 
     @property
     def name(self) -> str:
-        """Where they are, such as `a`, or `0.6 a + 0.4 b`."""
+        """Where it is, or the names of several with their shares, such as `0.6 a + 0.4 b`."""
         if len(self.models) == 1:
             return self.models[0].source
-        return " + ".join(f"{w:.2g} {model.source}" for w, model in zip(self.weights, self.models, strict=True))
+        names = (Path(model.source).name for model in self.models)
+        return " + ".join(f"{share:.2g} {name}" for share, name in zip(self.weights, names, strict=True))
 
     def taught(self, lesson: Lesson) -> Taught:
         """What they say together of the training rows and the unlabelled ones; features and head of the first."""

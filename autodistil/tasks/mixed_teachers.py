@@ -114,10 +114,18 @@ def task_fit(features: np.ndarray, labels: np.ndarray) -> float:
         labels: one-hot classes (rows, classes), or scores (rows, 1), whose distance is that of two scores.
     """
     upper = np.triu_indices(len(features), 1)
-    ours = (1 - np.corrcoef(features))[upper]
-    theirs = (np.abs(labels - labels.T) if labels.shape[1] == 1 else 1 - np.corrcoef(labels))[upper]
-    found = float(spearmanr(ours, theirs).statistic)
-    return found if np.isfinite(found) else 0.0
+    ours = _distances(features)[upper]
+    theirs = (np.abs(labels - labels.T) if labels.shape[1] == 1 else _distances(labels))[upper]
+    return 0.0 if np.ptp(ours) == 0 or np.ptp(theirs) == 0 else float(spearmanr(ours, theirs).statistic)
+
+
+def _distances(rows: np.ndarray) -> np.ndarray:
+    """1 - correlation of each two rows, (rows, rows); with a row that is constant it is 1."""
+    centred = rows - rows.mean(1, keepdims=True)
+    norms = np.linalg.norm(centred, axis=1, keepdims=True)
+    scaled = centred / np.where(norms > 0, norms, 1)
+    found: np.ndarray = 1 - scaled @ scaled.T
+    return found
 
 
 def _fit_of(pupil: Pupil, lesson: Lesson) -> float:

@@ -13,7 +13,7 @@ from autodistil.stages.adapting import adapt
 from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.finetune import EvaluationSettings
-from autodistil.tasks.mixed_teachers import MixedTeachers, check_weights, task_fit
+from autodistil.tasks.mixed_teachers import MixedTeachers, _distances, check_weights, task_fit
 
 SETTINGS = EvaluationSettings(learning_rates=(3e-3,), epochs=8, batch_size=8, max_length=16)
 
@@ -34,6 +34,12 @@ def test_features_that_are_the_labels_fit_best(seed, classes):
     far = task_fit(labels + 100 * noise, labels)
     assert -1 <= far <= 1
     assert task_fit(labels + 1e-9 * noise, labels) >= max(0.7, far)
+
+
+def test_distances_are_those_of_numpy():
+    rows = np.random.default_rng(0).normal(size=(7, 5))
+    np.testing.assert_allclose(_distances(rows), 1 - np.corrcoef(rows), atol=1e-12)
+    assert (_distances(np.ones((2, 3)))[0] == 1).all()
 
 
 def test_features_fit_scores_that_change_with_them():

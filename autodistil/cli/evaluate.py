@@ -35,7 +35,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder of tasks: [glue/|extra/]NAME/{train,dev,test}.tsv with the columns text_a, text_b (pairs) "
-            "and label, or tokens and tags (BIO), or collections as BEIR has them: "
+            "and label or score, or tokens and tags (BIO), or collections as BEIR has them: "
             "[retrieval/]NAME/{corpus,queries}.jsonl and qrels/test.tsv [default: the Hugging Face Hub].",
             metavar="DIR",
         ),

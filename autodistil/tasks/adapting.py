@@ -362,6 +362,8 @@ def _name_classes(network: PreTrainedModel, data: TaskData) -> None:
     network.config.label2id = {name: i for i, name in enumerate(names)}
     if not data.task.words:
         network.config.problem_type = "regression" if data.task.regression else "single_label_classification"
+    if data.task.regression and data.task.pairs:  # a CrossEncoder would take the sigmoid of them
+        network.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
 # ---- what is done already

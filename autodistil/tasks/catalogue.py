@@ -35,6 +35,10 @@ _FOLDERS = ("", "glue", "extra", "retrieval")
 
 _SIMILARITY = ("spearman", "pearson")
 
+_NO_LABEL = frozenset({"", "nan", "NaN"})
+"""What tables are written with where a label is not known; a class may be called so only where others are no numbers,
+and never by nothing."""
+
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """(labels (rows,), predictions (rows,)) -> value."""
 
@@ -262,8 +266,8 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
 
     Args:
         name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of words
-            where it has `tokens`, of pairs where it has `text_b`, of scores where labels are numbers and not all whole,
-            else of classes.
+            where it has `tokens`, of pairs where it has `text_b`, of scores where it has `score` or labels are numbers
+            and not all whole, else of classes.
         data_dir: folder to look in first.
         splits: those to read; of others nothing is seen.
 
@@ -276,6 +280,11 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     if folder is not None and data_dir is not None:
         rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
         return _interpret(task or _guess_task(name, rows), rows, f"{folder.relative_to(data_dir)} (local)", splits)
+    if any(any(folder.glob("corpus.jsonl*")) for folder in folders):
+        raise TaskError(
+            f"task {name!r} is a collection to search (corpus.jsonl), here labelled rows are needed: train.tsv and "
+            "dev.tsv; for a reranker write pairs of it"
+        )
     if task is None or task.hub is None:
         what = "is not on the Hub" if task else f"is unknown{suggest(name, TASKS)}; allowed: {', '.join(TASKS)}"
         place = f"no folder of --data {str(data_dir)!r} holds it" if data_dir else "give --data a folder that holds it"
@@ -305,7 +314,9 @@ def _guess_task(name: str, rows: Mapping[str, LabelledRows]) -> Task:
     if any(part.words for part in rows.values()):
         return Task(name, metrics=ENTITY_METRICS, words=True)
     labels = {label for part in rows.values() for label in part.labels}
-    scores = all(map(_is_number, labels)) and not all(float(label).is_integer() for label in labels)
+    numbers = [float(label) for label in labels if _is_number(label)]
+    scores = len(numbers) == len(labels - _NO_LABEL) and not all(map(float.is_integer, numbers))
+    scores = scores or any(part.scores for part in rows.values())
     pairs = all(part.text_b is not None for part in rows.values())
     return Task(name, pairs, scores, _SIMILARITY if scores else ("accuracy",))
 
@@ -346,7 +357,7 @@ def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted
         for split, part in rows.items()
     }
     told = (
-        [split, part.text_a, part.text_b, part.labels, *filter(None, [part.teacher_text])]
+        [split, part.text_a, part.text_b, part.labels, *filter(None, [part.teacher_text, part.scores])]
         for split, part in sorted(rows.items())
     )
     text = "".join(map(json.dumps, told))
@@ -375,7 +386,12 @@ def _classes(task: Task, rows: Mapping[str, LabelledRows]) -> tuple[str, ...]:
     part = next(rows[split] for split in SPLITS if split in rows)
     if task.words:
         return tag_classes(chain.from_iterable(map(words, part.labels)))
-    labels = set(part.labels)
+    labels = set(part.labels) - {""}
+    labels = labels - _NO_LABEL if all(map(_is_number, labels - _NO_LABEL)) else labels
+    if len(labels) < 2:
+        split = next(split for split in SPLITS if split in rows)
+        one = ", ".join(labels)[:40]
+        raise TaskError(f"{split} of task {task.name!r} has one label only, {one!r}; give others too")
     classes = tuple(sorted(labels, key=float) if all(map(_is_number, labels)) else sorted(labels))
     if "f1" in task.metrics and classes != ("0", "1"):
         shown = ", ".join(map(repr, classes[:5]))

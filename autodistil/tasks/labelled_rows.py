@@ -1,7 +1,8 @@
 """Labelled rows of a task as they are written: from tab-separated files, or from a data set of the Hugging Face Hub.
 
-A file is UTF-8 with a header; its columns are `text_a`, `text_b` (pairs only) and `label`, or `tokens` and `tags` where
-each word has a label of its own, in any order; what is in `teacher_text` a teacher reads beside, others are left out.
+A file is UTF-8 with a header; its columns are `text_a`, `text_b` (pairs only) and `label`, in its place `score` where
+numbers are scores even if all are whole, or `tokens` and `tags` where each word has a label of its own, in any order;
+what is in `teacher_text` a teacher reads beside, others are left out.
 There is no quoting: a `"` is a plain character, and a tab always ends a field.
 """
 
@@ -17,7 +18,7 @@ from autodistil.utils import optional_import
 
 _TEXTS, _WORDS = ("text_a", "label"), ("tokens", "tags")
 """Columns of text and label, of rows and of words."""
-_PRIVILEGED = "teacher_text"
+_PRIVILEGED, _SCORE = "teacher_text", "score"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class LabelledRows:
     """Texts are words separated by blanks, and labels a tag of each."""
     teacher_text: tuple[str, ...] | None = None
     """What a teacher may read beside."""
+    scores: bool = False
+    """Labels are called scores, and are numbers."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,14 @@ def read_rows(path: Path) -> LabelledRows:
     header, *rows = [line.split("\t") for line in lines] or [[]]
     words = _TEXTS[0] not in header and _WORDS[0] in header
     text, label = _WORDS if words else _TEXTS
+    scores = not words and label not in header and _SCORE in header
+    label = _SCORE if scores else label
     missing = [name for name in (text, label) if name not in header]
     if missing:
         found = ", ".join(header)[:100]
         raise TaskError(
             f"task file {str(path)!r} has no column {' and no column '.join(missing)}; its header is {found!r}; "
-            "allowed: text_a, text_b (pairs), label, or tokens and tags, separated by tabs"
+            "allowed: text_a, text_b (pairs), label or score, or tokens and tags, separated by tabs"
         )
     for number, row in enumerate(rows, 2):
         if len(row) != len(header):
@@ -75,7 +80,7 @@ def read_rows(path: Path) -> LabelledRows:
         raise TaskError(f"task file {str(path)!r} has a header but no rows; add rows, or remove the file")
     wanted = (text, label) if words else (text, "text_b", label, _PRIVILEGED)
     columns = {name: tuple(row[header.index(name)] for row in rows) for name in wanted if name in header}
-    return LabelledRows(columns[text], columns.get("text_b"), columns[label], words, columns.get(_PRIVILEGED))
+    return LabelledRows(columns[text], columns.get("text_b"), columns[label], words, columns.get(_PRIVILEGED), scores)
 
 
 def _lines(path: Path, what: str, of: str) -> list[str]:

@@ -224,6 +224,7 @@ def test_what_cannot_be_compared_or_reported_is_one_line(two, tmp_path, capsys):
         (("report", two[0], "--run", tmp_path / "run"), "one of them"),
         (("report",), "one of them"),
         (("report", tmp_path / "run"), "run.yaml"),
+        (("report", tmp_path), "no run folder (no run.yaml) and no fine-tuned student"),
     ):
         assert run(*arguments) == 2
         assert said in one_line(capsys)

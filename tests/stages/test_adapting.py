@@ -245,6 +245,44 @@ def test_scores_come_out_as_labels_have_them(write_task, tiny_bert, tmp_path):
             for word in ("few", "many")
         )
     assert 2.5 < low < high < 5.5  # labels are near 3 and 5; standardised they would be near -1 and 1
+    ranker = pytest.importorskip("sentence_transformers").CrossEncoder(str(tmp_path / "mine"), device="cpu")
+    ranked = ranker.rank("number 1", ["few words", "many words"])
+    assert [(one["corpus_id"], one["score"]) for one in ranked] == [(1, pytest.approx(high)), (0, pytest.approx(low))]
+
+
+def test_zeros_and_ones_that_are_called_scores_make_a_reranker(write_task, tiny_bert, tmp_path):
+    rows = [(f"number {i}", f"{('few', 'many')[i % 2]} words", str(i % 2)) for i in range(120)]
+    folder = write_task("found", header="text_a\ttext_b\tscore", train=rows[:80], dev=rows[80:])
+    found = adapt(str(tiny_bert), "found", tmp_path / "mine", folder, None, SETTINGS)
+    assert found.classes == ()
+    assert found.metrics["student"]["spearman"] > 0.8
+    assert "CrossEncoder" in (tmp_path / "mine" / "README.md").read_text()
+    (again,) = evaluate(str(tmp_path / "mine"), ["found"], folder).results
+    assert again.metrics["spearman"] == pytest.approx([found.metrics["student"]["spearman"]])
+
+
+def test_a_fine_tuned_model_learns_another_task(data, write_task, tiny_bert, tmp_path):
+    """Its head for two classes is left, whatever the next task is of."""
+    adapt(str(tiny_bert), "reviews", tmp_path / "two", data, None, replace(SETTINGS, epochs=1))
+    folder = write_task("three", train=[(f"text {i}", str(i % 3)) for i in range(60)], dev=[("a", "0"), ("b", "1")])
+    found = adapt(str(tmp_path / "two"), "three", tmp_path / "mine", folder, None, replace(SETTINGS, epochs=1))
+    assert found.classes == ("0", "1", "2")
+    assert AutoConfig.from_pretrained(tmp_path / "mine").num_labels == 3
+
+
+def test_rows_without_text_are_told_and_refused_where_no_row_has_any(data, write_task, tiny_bert, tmp_path):
+    class Told(Progress):
+        def say(self, message):
+            lines.append(message)
+
+    lines, rows = [], texts(60)
+    folder = write_task("holes", train=[("", "0"), (" ", "1"), *rows], dev=rows[:10])
+    once = replace(SETTINGS, epochs=1, learning_rates=(1e-3,))
+    adapt(str(tiny_bert), "holes", tmp_path / "mine", folder, None, once, progress=Told())
+    assert "2 of 62 rows of train have no text" in lines
+    folder = write_task("holes", dev=[("", "0"), ("", "1")])
+    with pytest.raises(TaskError, match="no row of dev of task 'holes' has a text"):
+        adapt(str(tiny_bert), "holes", tmp_path / "other", folder, None, once)
 
 
 def test_a_fine_tuned_teacher_is_taken_as_it_is_and_its_classes_by_name(data, tiny_bert, wider, tmp_path):

@@ -62,12 +62,32 @@ def test_sts_is_scored_on_test(write_task):
         (SCORED, True, True, ("spearman", "pearson")),
         ([("x", "10"), ("y", "9"), ("z", "2")], False, False, ("accuracy",)),
         ([("x", "y", "0.5"), ("x", "z", "low")], True, False, ("accuracy",)),
-        ([("x", "0.5"), ("z", "nan")], False, False, ("accuracy",)),
     ],
 )
 def test_an_unknown_folder_becomes_a_task(rows, pairs, regression, metrics, write_task):
     data = load_task("mine", write_task("mine", train=rows, dev=rows))
     assert (data.task.pairs, data.task.regression, data.task.metrics) == (pairs, regression, metrics)
+
+
+def test_a_column_score_makes_whole_numbers_scores(write_task):
+    rows = [("a question", "an answer", "1"), ("a question", "another", "0"), ("a", "b", "3")]
+    classes = load_task("mine", write_task("mine", dev=rows))
+    scores = load_task("mine", write_task("mine", header="text_a\ttext_b\tscore", dev=rows))
+    assert scores.task.regression
+    assert (scores.evaluated.labels.tolist(), scores.classes) == ([1.0, 0.0, 3.0], ())
+    assert classes.classes == ("0", "1", "3")
+    assert classes.fingerprint != scores.fingerprint
+
+
+def test_classes_may_be_called_nan_where_others_are_words(write_task):
+    assert load_task("bread", write_task("bread", dev=[("x", "nan"), ("y", "roti")])).classes == ("nan", "roti")
+
+
+def test_a_collection_is_no_task_of_rows(tmp_path):
+    (tmp_path / "faq").mkdir()
+    (tmp_path / "faq" / "corpus.jsonl").touch()
+    with pytest.raises(TaskError, match="task 'faq' is a collection to search"):
+        load_task("faq", tmp_path)
 
 
 def test_a_folder_of_tagged_words_becomes_a_task_of_words(write_task):
@@ -123,6 +143,19 @@ def test_classes_that_are_numbers_are_in_the_order_of_numbers(write_task):
         ("stsb", "text_a\ttext_b\tlabel\nx\ty\t2\nx\ty\t2\n", "one label only"),
         ("mine", "tokens\ttags\na b\tO B-x\nc d\tO\n", "row 2 of dev of task 'mine' has 2 tokens and 1 tags"),
         ("mine", "tokens\ttags\na b\tO B-x\nc\tS-x\n", "row 2 of dev of task 'mine' has the tag 'S-x'; allowed: O"),
+        (
+            "mine",
+            "text_a\tlabel\nx\t0.5\nz\tnan\n",
+            "has the label 'nan'; allowed: a finite number",
+        ),
+        ("mine", "text_a\tscore\nx\t1\nz\tnan\n", "has the label 'nan'; allowed: a finite number"),
+        (
+            "mine",
+            "text_a\tlabel\nx\t1\ny\t0\nz\tnan\n",
+            "row 3 of dev of task 'mine' has the label 'nan'",
+        ),
+        ("mine", "text_a\tlabel\nx\tyes\ny\tno\nz\t\n", "row 3 of dev of task 'mine' has the label ''; allowed: those"),
+        ("mine", "text_a\tlabel\nx\t\ny\t\n", "dev of task 'mine' has one label only"),
         ("mine", "tokens\ttags\na b\tO O\n", "one label only"),
         ("mine", "tokens\tlabel\na b\tO O\n", "no column tags"),
         ("cola", "tokens\ttags\na b\tO B-x\n", "has the columns tokens, tags, but the task is one of text_a, label"),

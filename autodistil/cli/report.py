@@ -39,7 +39,8 @@ def report(
 ) -> None:
     """Write the report of the last search again, or that of a fine-tuned student."""
     from autodistil.errors import ConfigError
-    from autodistil.export.adapted_folder import is_adapted
+    from autodistil.export.adapted_folder import FIGURES, is_adapted
+    from autodistil.run.folder import RunFolder
 
     if (folder is None) == (run is None):
         raise ConfigError("give the folder of a run or of a fine-tuned student, one of them")
@@ -48,6 +49,11 @@ def report(
             raise ConfigError(f"{str(folder)!r} is a fine-tuned student, whose report is one page; allowed: --report")
         print_lines(*(f"report: {file}" for file in _adapted_reports(folder, report_dir)))
         return
+    if folder is not None and folder.is_dir() and not RunFolder(folder).record_path.is_file():
+        raise ConfigError(
+            f"{str(folder)!r} is no run folder (no run.yaml) and no fine-tuned student (no {FIGURES}); give one that "
+            "search or adapt made"
+        )
     where = run or folder
     assert where is not None
     opened = open_existing(where, options=options)

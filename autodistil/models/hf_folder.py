@@ -99,7 +99,7 @@ def load_weights(
         config: what `load_config` gave.
         what: how to call it in messages.
         trust_remote_code: whether code of the folder may run.
-        new_head: what stands on the encoder may be missing.
+        new_head: what stands on the encoder may be missing, or be of other sizes.
 
     Raises:
         TeacherError: the config describes no model or does not fit the weights, or these are damaged, lack others, or
@@ -107,7 +107,7 @@ def load_weights(
     """
     weight_files(folder)
     if not trust_remote_code:
-        check_skeleton(kind, config, folder, what)
+        check_skeleton(kind, config, folder, what, new_head)
     with loading_errors(f"weights of {what} cannot be read", _WEIGHTS_ADVICE):
         model, info = kind.from_pretrained(
             folder,
@@ -115,6 +115,7 @@ def load_weights(
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
+            ignore_mismatched_sizes=new_head,  # of the head: what the encoder's are was checked
             dtype=torch.float32,
         )
         for name, parameter in model.named_parameters():
@@ -194,7 +195,9 @@ def check_answers(model: PreTrainedModel, what: str, batch: Batch | None = None)
         return states
 
 
-def check_skeleton(kind: Any, config: PretrainedConfig, folder: Path, what: str) -> PreTrainedModel:
+def check_skeleton(
+    kind: Any, config: PretrainedConfig, folder: Path, what: str, new_head: bool = False
+) -> PreTrainedModel:
     """The model of a config without weights, on the meta device, which fits the weights of its folder.
 
     Raises:
@@ -203,7 +206,7 @@ def check_skeleton(kind: Any, config: PretrainedConfig, folder: Path, what: str)
     with loading_errors(f"weights of {what} cannot be read", _WEIGHTS_ADVICE):
         header = read_header(folder)
     with loading_errors(f"config.json of {what} does not fit", "; give a config.json and weights that belong together"):
-        return skeleton(kind, config, header)
+        return skeleton(kind, config, header, new_head)
 
 
 def is_classifier(config: PretrainedConfig) -> bool:

@@ -67,7 +67,9 @@ def _check_counts(config: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} = {count}; allowed: {allowed.start} to {allowed.stop - 1:,}")
 
 
-def skeleton(kind: Any, config: PretrainedConfig, header: Mapping[str, Header]) -> PreTrainedModel:
+def skeleton(
+    kind: Any, config: PretrainedConfig, header: Mapping[str, Header], new_head: bool = False
+) -> PreTrainedModel:
     """The model of a config on the meta device, which has no memory; its parameters fit the weights.
 
     Names that only one side has are not looked at: checkpoints have more, or older ones, than their models.
@@ -76,6 +78,7 @@ def skeleton(kind: Any, config: PretrainedConfig, header: Mapping[str, Header]) 
         kind: an `Auto` class of transformers.
         config: as it was read.
         header: of the weights; empty where there are none.
+        new_head: what stands on the encoder may have other sizes.
 
     Raises:
         ValueError: a size is not that of the weights or beyond reason, or weights are whole numbers.
@@ -90,7 +93,7 @@ def skeleton(kind: Any, config: PretrainedConfig, header: Mapping[str, Header]) 
     prefix = f"{model.base_model_prefix}."
     for name, parameter in model.named_parameters():
         there = next((header[one] for one in (name, prefix + name, name.removeprefix(prefix)) if one in header), None)
-        if there is None:
+        if there is None or (new_head and not name.startswith(prefix)):
             continue
         if there.shape != tuple(parameter.shape):
             ours, theirs = (" x ".join(map(str, shape)) or "one number" for shape in (parameter.shape, there.shape))

@@ -18,7 +18,7 @@ import numpy as np
 
 from autodistil.costs.closed_form import BYTES_PER_PARAMETER
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.errors import ConfigError, ExportError
+from autodistil.errors import ConfigError, ExportError, TaskError
 from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
 from autodistil.formats.writing import check_formats
@@ -81,7 +81,9 @@ def adapt(
             raise ExportError(f"target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     data, model = load_labelled(task, data_dir), EvaluatedModel.open(student)
     _check_abstain(abstain, data)
-    sources = () if teacher is None else (teacher,) if isinstance(teacher, str) else tuple(teacher)
+    _check_texts(data, progress)
+    names = () if teacher is None else (teacher,) if isinstance(teacher, str) else tuple(teacher)
+    sources = [EvaluatedModel.open(name) for name in names]
     if unlabelled and not sources:
         raise ConfigError("unlabelled texts are for a teacher, which labels them; give --teacher too")
     check_weights(teacher_weights, len(sources))
@@ -123,10 +125,10 @@ def load_labelled(task: str, data_dir: Path | None) -> TaskData:
 
 
 def _fine_tuned(
-    source: str, number: int, lesson: Lesson, settings: EvaluationSettings, to: Path, progress: Progress
+    model: EvaluatedModel, number: int, lesson: Lesson, settings: EvaluationSettings, to: Path, progress: Progress
 ) -> EvaluatedModel:
     """A fine-tuned teacher; one that is an encoder is fine-tuned first, and kept."""
-    model, name = EvaluatedModel.open(source), f"teacher-{number + 1}" if number else "teacher"
+    source, name = model.source, f"teacher-{number + 1}" if number else "teacher"
     if model.has_head:
         return model
     kept = to.with_name(f"{to.name}-{name}")
@@ -159,6 +161,21 @@ def _check_abstain(risk: float | None, data: TaskData) -> None:
     if risk is not None and (data.task.regression or data.task.words):
         what = "words, of which each has a confidence" if data.task.words else "scores, which have no confidence"
         raise ConfigError(f"task {data.name!r} is of {what}; abstain is for classes of texts")
+
+
+def _check_texts(data: TaskData, progress: Progress) -> None:
+    """Say how many rows have no text, which are kept: a model in use may be asked such.
+
+    Raises:
+        TaskError: none of a split has any.
+    """
+    for name, split in data.splits.items():
+        texts = zip(split.text_a, split.text_b or split.text_a, strict=True)
+        empty = sum(not (one + other).strip() for one, other in texts)
+        if empty == len(split):
+            raise TaskError(f"no row of {name} of task {data.name!r} has a text; correct its files")
+        if empty:
+            progress.say(f"{empty:,} of {len(split):,} rows of {name} have no text")
 
 
 def _abstention(risk: float, pupil: Pupil, lesson: Lesson, reported: np.ndarray) -> dict[str, Any]:

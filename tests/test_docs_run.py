@@ -35,6 +35,8 @@ def write_tasks(folder):
         for split in ("train", "dev", "test"):
             (folder / "glue" / task / f"{split}.tsv").write_text(text)
     write_collection(folder / "scifact")
+    asked = [(f"where is the {a} {b} house?", f"the {a} {b} house is near") for a, b in _pairs()]
+    (folder / "questions.tsv").write_text("".join(f"{question}\t{passage}\n" for question, passage in asked))
 
 
 def write_collection(folder):

@@ -141,7 +141,7 @@ def _print(found: Adaptation) -> None:
     rows = [
         (_NAMES[who], *(f"{100 * scores[metric]:.1f}" for metric in metrics)) for who, scores in found.metrics.items()
     ]
-    more = ', aggregation_strategy="first"' if found.words else ""
+    more = ', aggregation_strategy="first"' if found.words else ", truncation=True"
     more += ", trust_remote_code=True" if found.own_architecture else ""
     error = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.standard_error.items())
     print_table(

@@ -96,12 +96,12 @@ def adapt(
         tuned = [_fine_tuned(source, number, lesson, settings, to, progress) for number, source in enumerate(sources)]
         teachers = MixedTeachers.of(tuned, lesson, settings, teacher_weights) if tuned else None
         taught = None if teachers is None else teachers.taught(lesson)
-        best = adapted(model, lesson, settings, work / "student", progress, taught)
+        best = adapted(model, lesson, settings, work / "student", progress, taught, "student")
         pupil = _opened(best.folder, settings)
         answers, costs = {"student": answers_to(pupil, data.evaluated)}, {"student": _costs(pupil)}
         if plain and said.name != PLAIN:
             labels = replace(lesson, unlabelled=(), objective=PLAIN)
-            untaught = adapted(model, labels, settings, work / PLAIN, progress)
+            untaught = adapted(model, labels, settings, work / PLAIN, progress, what="student on labels alone")
             answers["plain"] = answers_to(_opened(untaught.folder, settings), data.evaluated)
         if teachers is not None:
             answers["teacher"], costs["teacher"] = teachers.answers(data), _costs(teachers.pupils[0])
@@ -137,7 +137,7 @@ def _fine_tuned(
     else:
         progress.say(f"teacher {source!r} has no classification head: it is fine-tuned first, and kept at {kept}")
         labels = replace(lesson.privileged, unlabelled=(), objective=PLAIN)
-        best = adapted(model, labels, settings, to.with_name(f".{to.name}.work") / name, progress)
+        best = adapted(model, labels, settings, to.with_name(f".{to.name}.work") / name, progress, what=name)
         shutil.copytree(best.folder, kept, ignore=shutil.ignore_patterns(".*"))
     return EvaluatedModel.open(str(kept))
 

@@ -109,6 +109,7 @@ def adapted(
     keep: Path,
     progress: Progress,
     teacher: Taught | None = None,
+    what: str = "model",
 ) -> Adapted:
     """Fine-tune a model by every learning rate, or go on where that was interrupted, and give the best one.
 
@@ -119,6 +120,7 @@ def adapted(
         keep: a folder of what is done already.
         progress: told what happens.
         teacher: what a fine-tuned teacher says of the training rows and the unlabelled ones.
+        what: how to call the model to who is told.
 
     Raises:
         DivergedError: every learning rate diverged.
@@ -132,7 +134,7 @@ def adapted(
     said = {**options, "objective": lesson.objective, "epochs": epochs}
     identity = _identity(model, lesson, said, teacher)
     training = _Training(lesson, settings, objective, epochs, teacher)
-    with progress.track(f"fine-tuning on {data.name}", len(settings.learning_rates) * epochs) as advance:
+    with progress.track(f"{data.name}: fine-tuning the {what}", len(settings.learning_rates) * epochs) as advance:
         model, told = _prepared(training, model, keep / "prepared", identity, progress)
         for rate in settings.learning_rates:
             folder = keep / f"{rate:g}"

@@ -13,7 +13,7 @@ from run_helpers import save_random_bert, write_corpus
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
-TEACHERS = ("my-model", "my-bert", "google-bert/bert-base-uncased")
+TEACHERS = ("my-model", "my-bert", "my-bert-sst2", "google-bert/bert-base-uncased")
 """Folders that pages name as teachers, or ids that a folder stands in for."""
 WORDS = ("red", "green", "blue", "old", "new", "small", "large", "quick")
 

@@ -318,6 +318,7 @@ def _written(trained: _Trained | None, folder: Path, identity: str) -> dict[str,
     building = _building(folder)
     if trained is not None:
         trained.pupil.network.eval().save_pretrained(building)
+        (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
         trained.pupil.tokenizer.save_pretrained(building)
     done = {"identity": identity, "epoch": trained and trained.epoch, "chosen": trained and trained.chosen}
     return _put(building, folder, done)

@@ -72,6 +72,8 @@ def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_pat
     assert found.objective == "soft-targets"
     assert found.teacher == str(tmp_path / "mine-teacher")
     assert not (tmp_path / ".mine.work").exists()
+    for folder in (to, tmp_path / "mine-teacher"):
+        assert (folder / "model.safetensors").stat().st_mode & 0o077 == 0o044, "whoever serves it can read it"
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(to), AutoTokenizer.from_pretrained(to)
     assert model.config.id2label == {0: "0", 1: "1"}
     answer = pipeline("text-classification", model=model, tokenizer=tokenizer)("the phone number 7 is lovely")

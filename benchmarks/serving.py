@@ -33,7 +33,7 @@ Answer = Callable[[str, str | None], np.ndarray]
 def answering(source: Path, length: int) -> tuple[Answer, float]:
     """How a folder, or an ONNX file in one, answers a text, and its MB."""
     folder, file = (source.parents[1], source) if source.suffix == ".onnx" else (source, source / "model.safetensors")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     read = partial(tokenizer, truncation=True, max_length=length)
     if source.suffix == ".onnx":
         run = OnnxRuntime(source).run

@@ -146,6 +146,8 @@ class RunConfig:
     assistant: str | None = None
     """What teaches the smaller students (`assistant.py`): a sub-space, whose largest student teaches those before it,
     or the folder of an encoder with the teacher's tokenizer."""
+    output_teacher: str | None = None
+    """An encoder whose embeddings students learn through a linear head, and so its space: any tokenizer and width."""
     layer_map: Literal["spread", "stride", "first", "influence"] = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     least_squares: Literal["none", "alone", "all"] = "alone"

@@ -86,6 +86,13 @@ def evaluate(
             metavar="MODEL",
         ),
     ] = None,
+    index_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Embed the documents of collections by this model, queries by DIR: does its index serve DIR?",
+            metavar="MODEL",
+        ),
+    ] = None,
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -102,7 +109,9 @@ def evaluate(
 
     set_threads(options.pop("threads", None))
     options |= given(seeds=seeds, max_train=max_train, epochs=epochs, batch_size=batch_size, max_length=max_length)
-    settings = EvaluationSettings(**{"device": "auto", **options, **given(learning_rates=learning_rate)})
+    settings = EvaluationSettings(
+        **{"device": "auto", **options, **given(learning_rates=learning_rate, index_by=index_by)}
+    )
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
     results, path, others = evaluate_model(

@@ -13,6 +13,9 @@ Batch = Mapping[str, Tensor]
 """`input_ids` (batch, seq) and, where the batch is padded, `attention_mask` (batch, seq); or `pixel_values`
 (batch, channels, height, width)."""
 
+TARGETS = "output_targets"
+"""Key of what an output teacher makes of the samples of a batch, (batch, dim), which no model reads."""
+
 PADDING = -1
 """Fills up the shorter of several texts in an array."""
 
@@ -57,12 +60,13 @@ def lengths(samples: np.ndarray) -> np.ndarray:
 
 def take_rows(batch: Batch, rows: slice) -> Batch:
     """Some samples of a batch, texts cut to the longest of them; with a mask only where there is padding."""
+    targets = {TARGETS: batch[TARGETS][rows]} if TARGETS in batch else {}
     if "pixel_values" in batch:
-        return {"pixel_values": batch["pixel_values"][rows]}
+        return {"pixel_values": batch["pixel_values"][rows], **targets}
     ids = batch["input_ids"][rows]
     if "attention_mask" not in batch:
-        return {"input_ids": ids}
-    return _cut(ids, batch["attention_mask"][rows])
+        return {"input_ids": ids, **targets}
+    return {**_cut(ids, batch["attention_mask"][rows]), **targets}
 
 
 def _cut(ids: Tensor, mask: Tensor) -> Batch:

@@ -7,7 +7,7 @@ shorter texts, or pixels. `RunText` is the run of a teacher that reads text, `im
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from autodistil.config import RunConfig
-from autodistil.data.batch import Batch, Inputs
+from autodistil.data.batch import TARGETS, Batch, Inputs
 from autodistil.data.images import ImageCorpus, ImageSubset
 from autodistil.data.sequences import (
     PackedSequences,
@@ -59,6 +59,8 @@ class RunSamples(ABC):
     inputs: Inputs
     device: torch.device
     progress: Progress
+    targets_of: Callable[[np.ndarray], torch.Tensor] | None = field(default=None, kw_only=True)
+    """Numbers of training samples -> their embeddings (samples, dim) by an output teacher; None where there is none."""
     unit: str = field(init=False)
     """What a sample is called: `sequences`, `sentences` or `images`."""
     heldout_limit: tuple[str, str] = field(init=False)
@@ -135,12 +137,20 @@ class RunSamples(ABC):
 
     def micro_batches(self, step: int) -> Iterator[Batch]:
         """The samples of a training step as the micro-batches that it is cut into."""
-        for part in np.split(self.step_samples(step), self.config.accumulate):
-            yield self.inputs.batch(part, self.device)
+        numbers, samples = (
+            np.split(of, self.config.accumulate) for of in (self.step_indices(step), self.step_samples(step))
+        )
+        for own, part in zip(numbers, samples, strict=True):
+            batch = self.inputs.batch(part, self.device)
+            yield batch if self.targets_of is None else {**batch, TARGETS: self.targets_of(own).to(self.device)}
 
     def sample(self, count: int) -> np.ndarray:
         """Some training samples (at most `count`), the same each time."""
         return self._draw(self.train, count)
+
+    def sample_numbers(self, count: int) -> np.ndarray:
+        """The numbers of these samples, (at most `count`,)."""
+        return batch_indices(len(self.train), count, 0, _DRAW_SEED)
 
     def _draw(self, samples: Samples, count: int) -> np.ndarray:
         """At most `count` of the samples, whatever the seed: runs that differ in it are scored on the same."""

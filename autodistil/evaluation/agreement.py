@@ -125,7 +125,7 @@ def _cosines(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @torch.no_grad()
 def rsa_of(heldout: HeldOut, forward: Callable[[Batch], ModelStates]) -> Rsa:
-    """RSA of a model with the teacher.
+    """RSA of a model with the teacher, or with the output teacher, in whose space the model's embeddings then are.
 
     Args:
         heldout: texts with the teacher's outputs.
@@ -140,13 +140,15 @@ def rsa_of(heldout: HeldOut, forward: Callable[[Batch], ModelStates]) -> Rsa:
 
 
 def teacher_embeddings(heldout: HeldOut) -> NDArray[np.float32]:
-    """Of the texts in the order of the batches, (texts, dim)."""
-    return _embeddings(heldout, heldout.teacher_states)
+    """Of the texts in the order of the batches, (texts, dim), by the output teacher where there is one."""
+    targets = [states.targets for states in heldout.teacher_states if states.targets is not None]
+    return torch.cat(targets).cpu().numpy() if targets else _embeddings(heldout, heldout.teacher_states)
 
 
 def _embeddings(heldout: HeldOut, states: Sequence[ModelStates]) -> NDArray[np.float32]:
     options = heldout.objective.options
-    parts = [
-        embeddings_of(one, real_tokens(batch), options) for one, batch in zip(states, heldout.batches, strict=True)
-    ]
+    parts = []
+    for one, batch in zip(states, heldout.batches, strict=True):
+        embeddings = embeddings_of(one, real_tokens(batch), options)
+        parts.append(embeddings if one.output_head is None else embeddings @ one.output_head.T)
     return torch.cat(parts).float().cpu().numpy()

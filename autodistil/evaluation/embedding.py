@@ -27,7 +27,14 @@ from autodistil.data.batch import Batch
 from autodistil.errors import TaskError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
 from autodistil.models.model_folder import WEIGHTS, weight_files
-from autodistil.models.pooling import PLAIN_MODULES, POOLINGS, module_kinds, read_modules, read_pooling
+from autodistil.models.pooling import (
+    PLAIN_MODULES,
+    POOLINGS,
+    linear_head,
+    module_kinds,
+    read_modules,
+    read_pooling,
+)
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
 from autodistil.tasks.batching import BATCH_SIZE, TextBatcher
@@ -58,6 +65,8 @@ class PooledEncoder:
     """A key of `POOLINGS`."""
     normalize: bool = False
     """Scale embeddings to length 1."""
+    head: Tensor | None = None
+    """Map (dim, hidden) into the space of an output teacher, applied before they are scaled."""
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -66,6 +75,7 @@ class PooledEncoder:
         parts = []
         for batch in batches:
             pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
+            pooled = pooled if self.head is None else pooled @ self.head.to(pooled).T
             pooled = torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
             parts.append(pooled.float().cpu().numpy())
         return np.concatenate(parts)[places]
@@ -79,8 +89,8 @@ def folder_encoder(
     Raises:
         TeacherError: it cannot be loaded.
     """
-    kinds = module_kinds(model.folder)
-    if not PLAIN_MODULES.issuperset(kinds):
+    kinds, head = module_kinds(model.folder), linear_head(model.folder)
+    if not PLAIN_MODULES.issuperset(kinds) and head is None:
         return _library_encoder(model, device, max_length)
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
@@ -89,6 +99,7 @@ def folder_encoder(
         batches=TextBatcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,
+        head=head,
     )
 
 
@@ -119,7 +130,7 @@ def student_encoder(
         assert output is not None
         return output
 
-    return PooledEncoder(forward, batches, pooling, normalize)
+    return PooledEncoder(forward, batches, pooling, normalize, superlm.output_head(student))
 
 
 def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_length: int) -> Encoder:

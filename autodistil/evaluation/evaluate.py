@@ -140,18 +140,38 @@ def _classify(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
 
 
 def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    encode = model.encoder()
+    encode = index = model.encoder()
     with model.exported() as folder:
         prompts = read_prompts(folder.folder)
+    if settings.index_by is not None:
+        other = EvaluatedModel.open(settings.index_by)
+        index = folder_encoder(other, settings.device, settings.max_length)
+        prompts = {**prompts, "document": read_prompts(other.folder)["document"]}
+        _check_one_space(encode, index, settings.index_by)
     queries = retrieval_scores(
         data,
         lambda texts: encode([prompts["query"] + text for text in texts]),
-        lambda texts: encode([prompts["document"] + text for text in texts]),
+        lambda texts: index([prompts["document"] + text for text in texts]),
         progress,
     )
     scores = {metric: float(np.mean(values)) if values else 0.0 for metric, values in queries.items()}
     details = {"prompts": prompts} if any(prompts.values()) else {}
-    return Outcome([scores], 0, settings.of("max_length"), details, queries=queries)
+    used = settings.of("max_length", *(["index_by"] if settings.index_by else []))
+    return Outcome([scores], 0, used, details, queries=queries)
+
+
+def _check_one_space(queries: Encoder, documents: Encoder, index_by: str) -> None:
+    """Refuse embeddings that cannot be compared.
+
+    Raises:
+        TaskError: they have different widths.
+    """
+    ours, theirs = (int(encode(["a text"]).shape[1]) for encode in (queries, documents))
+    if ours != theirs:
+        raise TaskError(
+            f"queries have {ours} dimensions, documents by {index_by!r} {theirs}; allowed: models of one space, such "
+            "as a student and its output teacher (search --output-teacher)"
+        )
 
 
 def _cluster(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from autodistil.data.batch import Batch, lengths, real_tokens
 from autodistil.models.attention import ModelStates
@@ -60,6 +61,7 @@ class HeldOut:
         objective: Objective,
         layer: int | None = None,
         spellings: Spellings | None = None,
+        outputs: tuple[Tensor, Tensor] | None = None,
     ) -> HeldOut:
         """Run the teacher once.
 
@@ -70,6 +72,8 @@ class HeldOut:
             layer: teacher layer to distil, the last unless given.
             spellings: of the tokens that the students do not know; None where they know all. Texts that this makes
                 longer than the model allows are cut, for the teacher too.
+            outputs: embeddings of the texts by an output teacher, (texts, dim), and the map (dim, hidden) of the
+                teacher into its space.
         """
         if spellings is not None:
             texts = texts[:, : fitting_length(texts, spellings, teacher.max_length)]
@@ -79,6 +83,9 @@ class HeldOut:
         batches = [teacher.inputs.batch(texts[part], teacher.model.device) for part in rows]
         output, hidden = objective.needs_output, objective.needs_hidden
         states = [teacher.states(batch, layer, output, hidden).for_many() for batch in batches]
+        if outputs is not None:
+            targets, head = outputs
+            states = [replace(s, targets=targets[part], output_head=head) for s, part in zip(states, rows, strict=True)]
         readings = [] if spellings is None else [read(batch, spellings, teacher.padding_id) for batch in batches]
         return cls(batches, states, objective, rows, readings)
 
@@ -149,7 +156,7 @@ class HeldOutScorer:
 
     @cached_property
     def teacher_loss(self) -> float:
-        """The mean loss of the teacher against itself: 0 but for what looks at the next token."""
+        """The mean loss of the teacher against itself: 0 but for what looks at the next token or an output teacher."""
         heldout = self.heldout()
         states = dict(zip(map(id, heldout.batches), heldout.teacher_states, strict=True))
         return heldout.mean_of(lambda batch: states[id(batch)])

@@ -95,7 +95,8 @@ def export_student(
         is_what = "is the current folder" if here else "exists and is not an empty folder"
         raise ExportError(f"export target {str(to)!r} {is_what}; give --to a new folder")
     teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
-    _check_formats(formats, teacher)
+    head = superlm.output_head(candidate.config)
+    _check_formats(formats, teacher, is_plain_pipeline(teacher.folder) or head is not None)
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):
         try:
@@ -103,7 +104,7 @@ def export_student(
             superlm.extract(candidate.config).save_pretrained(building)
             tokenizer = student_tokenizer(superlm, candidate, teacher)
             reader_of(superlm, candidate, teacher).save_pretrained(building)
-            pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building)
+            pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building, head)
             kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
@@ -168,7 +169,7 @@ def _keep_aside(path: Path) -> tuple[Path, str]:
     return path, copy_file(path, next(other for other in free if not other.exists())).name
 
 
-def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
+def _check_formats(formats: Sequence[str], teacher: Teacher, has_pipeline: bool) -> None:
     """Refuse formats that the students of a teacher do not have."""
     others = [name for name in check_formats(formats) if name != "hf"]
     if others and teacher.family.causal:
@@ -176,7 +177,7 @@ def _check_formats(formats: Sequence[str], teacher: Teacher) -> None:
             f"format {others[0]!r} holds hidden states, which is not for decoders; allowed: hf, which other tools "
             "convert (such as llama.cpp's convert_hf_to_gguf.py)"
         )
-    if "sentence-transformers" in formats and not is_plain_pipeline(teacher.folder):
+    if "sentence-transformers" in formats and not has_pipeline:
         raise ExportError(
             f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "
             f"so its students have none; allowed: {', '.join(('hf', *format_files()))}"

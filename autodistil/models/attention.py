@@ -20,7 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from autodistil.data.batch import Batch
+from autodistil.data.batch import TARGETS, Batch
 
 TAPPED_SDPA = "autodistil_sdpa"
 
@@ -67,13 +67,18 @@ class ModelStates:
     """Where terms of an objective keep what they form of these states, for all students that are compared with them."""
     gather: Gather | None = None
     """Where these texts are a part of a training step's batch."""
+    output_head: Tensor | None = None
+    """Linear map (dim, hidden) of embeddings into the space of an output teacher; of students."""
+    targets: Tensor | None = None
+    """Embeddings (batch, dim) of these texts by the output teacher; of what students are compared with."""
 
     def detach(self) -> ModelStates:
         """The same numbers, as targets."""
         attention = AttentionStates(*(part.detach() for part in self.attention))
         output, pooled, head = (None if x is None else x.detach() for x in (self.output, self.pooled, self.head))
         hidden = tuple(layer.detach() for layer in self.hidden)
-        return ModelStates(attention, output, hidden, self.depths, head, self.tokens, pooled, gather=self.gather)
+        states = ModelStates(attention, output, hidden, self.depths, head, self.tokens, pooled, gather=self.gather)
+        return replace(states, targets=self.targets)
 
     def for_many(self) -> ModelStates:
         """These states as targets of several students of one batch, which then share what is formed of them."""
@@ -90,6 +95,8 @@ class ModelStates:
             self.head,
             None if self.tokens is None else self.tokens[row, :size],
             None if self.pooled is None else self.pooled[row],
+            output_head=self.output_head,
+            targets=None if self.targets is None else self.targets[row],
         )
 
 
@@ -151,7 +158,8 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     result: Any = None
     with ExitStack() as stack, suppress(_Finished):
         stack.callback(_active_tap.reset, _active_tap.set(tap))
-        result = forward(**batch, **({"output_hidden_states": True} if hidden else {}))
+        inputs = {name: value for name, value in batch.items() if name != TARGETS}
+        result = forward(**inputs, **({"output_hidden_states": True} if hidden else {}))
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     if not output:
         return ModelStates(tap.captured[0])

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from autodistil.errors import TeacherError, one_line_named
@@ -39,7 +41,7 @@ def max_pooling(hidden: Tensor, mask: Tensor | None) -> Tensor:
 POOLINGS: Mapping[str, Pooling] = {"mean": mean_pooling, "cls": cls_pooling, "max": max_pooling}
 POOLER = "pooler"
 """The model's own pooled output: a dense layer on the class token, which vision encoders are trained to use."""
-_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
+POOLING_FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
 """Flag of a sentence-transformers pooling module -> our name."""
 
 
@@ -126,7 +128,11 @@ def read_pooling(folder: Path | None) -> str | None:
     try:
         path = next(module.path for module in modules if module.kind == "Pooling")
         options = json.loads((folder / path / "config.json").read_text(encoding="utf-8"))
-        modes = [options["pooling_mode"]] if "pooling_mode" in options else [n for f, n in _FLAGS.items() if options[f]]
+        modes = (
+            [options["pooling_mode"]]
+            if "pooling_mode" in options
+            else [n for f, n in POOLING_FLAGS.items() if options[f]]
+        )
     except (OSError, ValueError, KeyError, TypeError, StopIteration, RecursionError) as error:
         raise TeacherError(
             f"sentence-transformers folder {str(folder)!r} has no readable pooling ({one_line_named(error, 100)}); "
@@ -135,6 +141,31 @@ def read_pooling(folder: Path | None) -> str | None:
     if len(modes) != 1 or str(modes[0]) not in POOLINGS:
         raise TeacherError(f"{str(folder)!r} pools by {modes}; allowed: one of {', '.join(POOLINGS)}")
     return modes[0]
+
+
+def linear_head(folder: Path | None) -> Tensor | None:
+    """The map (dim, hidden) of a folder whose modules are a model, a pooling, a linear layer and a scaling, no more.
+
+    Raises:
+        TeacherError: its files are damaged.
+    """
+    modules = read_modules(folder)
+    dense = [module for module in modules if module.kind == "Dense"]
+    known = PLAIN_MODULES | {"Dense"}
+    if folder is None or len(dense) != 1 or not known.issuperset(module.kind for module in modules):
+        return None
+    path = folder / dense[0].path
+    try:
+        options = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if options.get("bias", True) or not str(options.get("activation_function", "")).endswith("Identity"):
+            return None
+        weights: Tensor = load_file(path / "model.safetensors")["linear.weight"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        reason = one_line_named(error, 100)
+        raise TeacherError(f"the Dense module of {str(folder)!r} cannot be read ({reason}); restore it") from error
+    return weights
 
 
 def read_prompts(folder: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from autodistil.data.batch import Batch
 from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.models.factorised import electra_config, factorise
 from autodistil.models.families.bert import ELECTRA
-from autodistil.models.families.family import LM_HEAD, Family, leading, split_dimensions
+from autodistil.models.families.family import LM_HEAD, OUTPUT_HEAD, Family, leading, split_dimensions
 from autodistil.models.layer_maps import LayerMap, depths_of, spread_layers
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
@@ -103,6 +103,7 @@ class SuperLM:
         layer_map: LayerMap = spread_layers,
         vocabulary: Vocabulary | None = None,
         tokens: Tensor | None = None,
+        output_head: Tensor | None = None,
     ) -> SuperLM:
         """Initialise from the teacher: leading slices of its parameters, layers by `layer_map`.
 
@@ -112,6 +113,7 @@ class SuperLM:
             layer_map: which of the teacher's layers a student has.
             vocabulary: see the class.
             tokens: ids (sequences, seq) of the text that factorised embeddings are fitted to.
+            output_head: from the teacher's embeddings to those of an output teacher, (dim, hidden).
         """
         family, config = teacher.family, teacher.model.config
         layers = used_layers(sub_space, teacher.dims.num_layers, layer_map)
@@ -125,10 +127,11 @@ class SuperLM:
             split = split_dimensions(value.detach().float(), layout, teacher.dims)
             envelope = sub_space.envelope if layer is None else sub_space.envelope_at(layers.index(layer))
             parameters[own_name] = split[leading(layout, envelope)]
+        head = {} if output_head is None else {OUTPUT_HEAD: output_head[:, : sub_space.envelope.hidden_size]}
         if not sub_space.has_axis_of("embedding_size"):
-            return cls(family, config, sub_space, parameters, layer_map, teacher.has_pooler, vocabulary)
+            return cls(family, config, sub_space, {**parameters, **head}, layer_map, teacher.has_pooler, vocabulary)
         sizes = sorted({student.embedding_size or 0 for student in sub_space.architectures})
-        factorised = factorise(parameters, config.layer_norm_eps, sizes, tokens)
+        factorised = {**factorise(parameters, config.layer_norm_eps, sizes, tokens), **head}
         return cls(ELECTRA, electra_config(config, sizes[-1]), sub_space, factorised, layer_map, False, vocabulary)
 
     def alone(self, student: StudentConfig, name: str | None = None) -> SuperLM:
@@ -153,7 +156,7 @@ class SuperLM:
     def decayed(self) -> frozenset[str]:
         """Names of the parameters that weight decay is for."""
         family = self.family
-        first = decayed_parameters(self._skeleton(self.sub_space.largest)) | {LM_HEAD}
+        first = decayed_parameters(self._skeleton(self.sub_space.largest)) | {LM_HEAD, OUTPUT_HEAD}
         known = {
             name: name if family.layer_of(name) is None else family.rename_layer(name, 0) for name in self.parameters
         }
@@ -238,16 +241,17 @@ class SuperLM:
         model = self._skeleton(student)
         # What is tied is given by both names; looking for ties takes longer than a small forward.
         given = dict(weights or self.weights(student))
-        head = given.pop(LM_HEAD, None)
+        head, output_head = given.pop(LM_HEAD, None), given.pop(OUTPUT_HEAD, None)
         run = partial(functional_call, model, given, (), tie_weights=False)
         states = run_tapped(lambda **inputs: run(kwargs=inputs), batch, student.totals[0] - 1, output, hidden)
         depths = depths_of(self.layers_of(student), self._teacher_depth)
-        return replace(states, depths=depths, head=head)
+        return replace(states, depths=depths, head=head, output_head=output_head)
 
     def extract(self, student: StudentConfig) -> PreTrainedModel:
         """The student as an ordinary Hugging Face model on the CPU, with parameters of its own."""
         model = self._new_model(student, torch.device("cpu"), whole=True)
         state = {name: value.detach().cpu().clone() for name, value in self.weights(student).items()}
+        state.pop(OUTPUT_HEAD, None)
         kept = self.kept_tokens(student)
         if kept is not None:
             state[self.family.word_embeddings] = state[self.family.word_embeddings][kept]
@@ -257,6 +261,11 @@ class SuperLM:
         model.load_state_dict(state, strict=True, assign=True)
         model.tie_weights()
         return model.eval()
+
+    def output_head(self, student: StudentConfig) -> Tensor | None:
+        """The student's map from embeddings to those of the output teacher, (dim, hidden); None where there is none."""
+        head = self.weights(student).get(OUTPUT_HEAD)
+        return None if head is None else head.detach().cpu().clone()
 
     def meta_model(self, student: StudentConfig) -> PreTrainedModel:
         """The student's Hugging Face model without memory for its parameters, for tracing."""
@@ -321,12 +330,16 @@ class SuperLM:
         if self.family.causal:
             words = self.family.word_embeddings
             parameters[LM_HEAD] = (words if self._tied_head else LM_HEAD, parameters[words][1])
+        if OUTPUT_HEAD in self.parameters:
+            shape = torch.Size((len(self.parameters[OUTPUT_HEAD]), student.hidden_size))
+            parameters[OUTPUT_HEAD] = (OUTPUT_HEAD, shape)
         plan = self._plans.setdefault(student, [])
         for name, (own, shape) in parameters.items():
             layer = self.family.layer_of(name)
             own = own if layer is None else self.family.rename_layer(name, slots[layer])
             dims = student if layer is None else student.at(layer)
-            index = leading(self.family.layout(name, len(shape), self.base_config), dims)
+            layout = None if name == OUTPUT_HEAD else self.family.layout(name, len(shape), self.base_config)
+            index = (slice(None), slice(shape[1])) if layout is None else leading(layout, dims)
             plan.append((name, own, index, shape))
         return plan
 

@@ -27,6 +27,8 @@ DEFAULT_FOR_EMBEDDINGS = "relation-kl+20*embedding-cosine"
 """Objective for encoders of sentences and images, whose output is used as it is. Twice the cosine term is the squared
 error of embeddings, which sentence-transformers distils by. Of the objectives tried it was ahead where compression is
 mild, and ahead on retrieval but behind on STS-B for the smallest student trained alone (reports/LOG.md)."""
+DEFAULT_FOR_OUTPUTS = "relation-kl+20*output-cosine"
+"""Objective where there is an output teacher."""
 DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
 
 
@@ -167,6 +169,7 @@ def resolve_objective(
     widths: Iterable[int],
     pooling: str | None = None,
     causal: bool = False,
+    output_teacher: bool = False,
 ) -> Objective:
     """Read an objective and choose what is left open.
 
@@ -177,17 +180,23 @@ def resolve_objective(
         widths: those of all students.
         pooling: how the teacher makes sentence embeddings, None where it does not.
         causal: teacher and students are decoders.
+        output_teacher: there is one.
 
     Raises:
-        ConfigError: unknown term, bad weight, a term for decoders alone, or relation heads that do not divide every
-            width.
+        ConfigError: unknown term, bad weight, a term for decoders alone, one that compares with an output teacher where
+            there is none or none where there is, or relation heads that do not divide every width.
     """
     if text == AUTO:
-        text = DEFAULT_FOR_DECODERS if causal else DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
+        of_embeddings = DEFAULT_FOR_OUTPUTS if output_teacher else DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
+        text = DEFAULT_FOR_DECODERS if causal else of_embeddings
     terms = parse_objective(text)
     stray = [name for _, name in terms if TERMS[name].decoders_only and not causal]
     if stray:
         raise ConfigError(f"objective {stray[0]!r} is for decoders, which predict the next token; leave it out")
+    asking = [name for _, name in terms if TERMS[name].output_teacher]
+    if bool(asking) != output_teacher:
+        what = f"objective {asking[0]!r} compares with one" if asking else f"objective {text!r} has no term of it"
+        raise ConfigError(f"output_teacher: {what}; give both --output-teacher and a term such as output-cosine")
     common = math.gcd(teacher_width, *widths)
     if relation_heads is None:
         relation_heads = choose_relation_heads(teacher_width, common)

@@ -49,6 +49,8 @@ class Term:
     """Q, K, V of the distilled layer; the last hidden states; or those of every layer."""
     by_dimension: bool = False
     """The student's dimensions are taken for the teacher's leading ones (in its importance order): no projection."""
+    output_teacher: bool = False
+    """It compares with the embeddings of an output teacher."""
     decoders_only: bool = False
     """It looks at what comes next, so both models need a language-model head."""
 

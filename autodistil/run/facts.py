@@ -122,6 +122,9 @@ def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         facts["assistant"] = (
             f"{shown(config.assistant)} teaches {', '.join(taught)}; held-out losses are against the teacher"
         )
+    if inputs.output_teacher is not None:
+        name, dim = shown(config.output_teacher), inputs.output_teacher.dim
+        facts["output teacher"] = f"{name}: embeddings of {dim} dimensions in its space, by a linear head"
     if config.teacher_layer is not None:
         depth = inputs.teacher.dims.num_layers
         facts["teacher layer"] = f"attention of layer {config.teacher_layer} of {depth} (from 0)"

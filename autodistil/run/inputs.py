@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig
 
 from autodistil.config import RunConfig
@@ -23,7 +24,7 @@ from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
-from autodistil.models.hf_folder import load_config, loading_errors
+from autodistil.models.hf_folder import EvaluatedModel, load_config, loading_errors
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap, ending_in
 from autodistil.models.model_folder import find_model
 from autodistil.models.ordering import ORDERS, ImportanceOrder, apply_order, cut_after
@@ -40,6 +41,7 @@ from autodistil.models.vocabulary import (
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.objectives.objective import Objective, resolve_objective
 from autodistil.run.folder import RunFolder
+from autodistil.run.output_teacher import HEAD_TEXTS, OutputTargets, OutputTeacher, fitted_head
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
@@ -58,6 +60,8 @@ SPACE_OF_TEACHER = {
 TRAINED_ON = "trained_on"
 """Key of what `run.yaml` says about the machines that trained each SuperLM and each refined student."""
 
+OUTPUT_LENGTH = 512
+"""Tokens, of its own, after which an output teacher cuts a text, less where it takes no more."""
 SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
 """Training texts on which the teacher's dimensions are ranked, less for large decoders, and how many at a time."""
 
@@ -133,6 +137,7 @@ class RunInputs:
             "objective": self.objective.name,
             "relation_heads": self.objective.options.relation_heads,
             **({"assistant_fingerprint": assistant.fingerprint} if assistant else {}),
+            **({"output_teacher_fingerprint": self.output_teacher.fingerprint} if self.output_teacher else {}),
             **{f"{role}_commit": model.commit for role, model in models.items() if model and model.commit},
         }
         self.folder.write_record(self.config, {**known, **resolved})
@@ -208,6 +213,53 @@ class RunInputs:
         self.folder.check_unchanged("assistant_fingerprint", assistant.fingerprint, "assistant")
         return assistant
 
+    # ---- output teacher
+
+    @cached_property
+    def output_teacher(self) -> OutputTeacher | None:
+        """The output teacher, the same as when the run was begun; None where there is none.
+
+        Raises:
+            ConfigError: the teacher reads images, or is a decoder.
+            TeacherError: it cannot be loaded.
+        """
+        name = self.config.output_teacher
+        if name is None:
+            return None
+        teacher = self.teacher
+        if teacher.images is not None or teacher.family.causal:
+            what = "reads images" if teacher.images is not None else "is a decoder"
+            raise ConfigError(f"output_teacher = {name!r} is for encoders of text, the teacher {what}; leave it out")
+        model = EvaluatedModel.open(name)
+        found = OutputTeacher(model, teacher.tokenizer, self.device, OUTPUT_LENGTH)
+        self.folder.check_unchanged("output_teacher_fingerprint", found.fingerprint, "output teacher")
+        return found
+
+    @cached_property
+    def output_targets(self) -> OutputTargets | None:
+        """Its embeddings of the training samples."""
+        teacher, text = self.output_teacher, self.text
+        if teacher is None:
+            return None
+        decided = [text.corpus.content_hash, text.unit, str(self.seq_len), str(len(text.train))]
+        return OutputTargets(teacher, text.train.take, len(text.train), decided)
+
+    def _targets_of(self, numbers: np.ndarray) -> Tensor:
+        assert self.output_targets is not None
+        return self.output_targets(numbers)
+
+    @cached_property
+    def output_head(self) -> Tensor | None:
+        """What SuperLMs start from as the map into its space, (dim, hidden)."""
+        targets, path = self.output_targets, self.folder.output_head_path
+        if targets is None:
+            return None
+        numbers = self.training_text.sample_numbers(HEAD_TEXTS)
+        parts = np.split(numbers, range(SAMPLE_BATCH, len(numbers), SAMPLE_BATCH))
+        with self.progress.track("fitting the head of outputs", 0):
+            batches = [self.teacher.inputs.batch(self.text.train.take(part), self.device) for part in parts]
+            return fitted_head(self.ordered_teacher, batches, [targets(part) for part in parts], path)
+
     # ---- objective and measure
 
     @cached_property
@@ -221,6 +273,7 @@ class RunInputs:
             [*self.relation_widths, *([assistant.kv_width(assistant.dims)] if assistant else [])],
             self.teacher.pooling,
             self.teacher.family.causal,
+            self.config.output_teacher is not None,
         )
         what = "objective: its teacher pools otherwise, or the default is another now"
         self.folder.check_unchanged("objective", objective.name, what)
@@ -323,8 +376,11 @@ class RunInputs:
         shared = (config, teacher.inputs, self.device, self.progress)
         if teacher.images is not None:
             return RunImages(*shared, teacher.images, teacher.max_length)
-        sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and teacher.pooling is not None)
-        return RunText(*shared, teacher.tokenizer, sentences)
+        embeds = teacher.pooling is not None or config.output_teacher is not None
+        sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and embeds)
+        text = RunText(*shared, teacher.tokenizer, sentences)
+        text.targets_of = self._targets_of if config.output_teacher is not None else None
+        return text
 
     @cached_property
     def training_text(self) -> RunSamples:
@@ -357,6 +413,7 @@ class RunInputs:
         order = "none" if self.config.order == "none" else self.importance_order.fingerprint
         return {
             "teacher": self.teacher.fingerprint,
+            **({"output teacher": self.output_teacher.fingerprint} if self.output_teacher else {}),
             "teacher layer": "last" if layer is None else str(layer),
             "importance order": "any" if self.ranks_by_perplexity else order,
             "measure": measure.name + heads,
@@ -366,11 +423,20 @@ class RunInputs:
 
     def read_heldout(self, vocab_size: int | None = None) -> HeldOut:
         """Held-out text as students with such a vocabulary read it, with the teacher's states."""
-        spelled = None if vocab_size is None else self.spellings(vocab_size)
-        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, self.config.teacher_layer, spelled)
+        spelled, layer = None if vocab_size is None else self.spellings(vocab_size), self.config.teacher_layer
+        outputs = self._outputs_of(self.heldout_texts)
+        return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, layer, spelled, outputs)
+
+    def _outputs_of(self, texts: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        """Embeddings of texts by the output teacher, and the map of the teacher into its space."""
+        head = self.output_head
+        if self.output_teacher is None or head is None:
+            return None
+        return torch.from_numpy(self.output_teacher.embed(texts)).to(self.device), head.to(self.device)
 
     def read_embedded(self, vocab_size: int | None, most: int) -> HeldOut:
-        """The first held-out texts with the teacher's last hidden states, whatever students are measured by."""
+        """The first held-out texts with the teacher's embeddings, or the output teacher's, whatever the measure."""
         spelled = None if vocab_size is None else self.spellings(vocab_size)
-        with_output = replace(self.measure, terms=((1.0, "last-hidden"),))
-        return HeldOut.build(self.ordered_teacher, self.heldout_texts[:most], with_output, spellings=spelled)
+        with_output, texts = replace(self.measure, terms=((1.0, "last-hidden"),)), self.heldout_texts[:most]
+        outputs = self._outputs_of(texts)
+        return HeldOut.build(self.ordered_teacher, texts, with_output, spellings=spelled, outputs=outputs)

@@ -31,7 +31,8 @@ class SuperLMs:
         inputs = self.inputs
         fit = students.has_axis_of("embedding_size") and not self.is_trained(students)
         tokens = torch.from_numpy(inputs.training_tokens.sample_sequences(64)) if fit else None
-        return SuperLM.from_teacher(inputs.ordered_teacher, students, inputs.layer_map, vocabulary, tokens)
+        head = inputs.output_head
+        return SuperLM.from_teacher(inputs.ordered_teacher, students, inputs.layer_map, vocabulary, tokens, head)
 
     def is_trained(self, students: StudentSet) -> bool:
         """Whether the SuperLM of a sub-space has finished its training."""

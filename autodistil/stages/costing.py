@@ -23,6 +23,7 @@ from autodistil.errors import RunError
 from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
+from autodistil.objectives import TERMS
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.profiling.device_costs import (
     DeviceCost,
@@ -90,7 +91,8 @@ def _teacher_row(inputs: RunInputs, budgets: Sequence[Budget], targets: Sequence
         measured = measured_values(entries, target.budget.cost, upper=True).get(dims)
         costs |= {target.budget.column: measured} if measured is not None else {}
     axes = {size: axis_of(size).of(dims, shape) for size in SIZES}
-    loss = math.nan if any(term == NEXT_TOKEN for _, term in inputs.measure.terms) else 0.0
+    own = any(term == NEXT_TOKEN or TERMS[term].output_teacher for _, term in inputs.measure.terms)
+    loss = math.nan if own else 0.0
     return TeacherRow(inputs.teacher_name, dims, axes, {**teacher_costs(inputs), **costs}, loss)
 
 

@@ -67,12 +67,15 @@ def export_candidate(
     weights = str(refinement) if refined else f"no, this is the slice of its SuperLM (refined {refinement})"
     agreement = agreement_of(run, candidate, lambda: superlm, loss)
     teacher = teacher_of(run, problem)
+    by = "" if inputs.output_teacher is None else " with those of the output teacher"
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
         f"beside {teacher.name}": f"{beside_teacher(teacher, row, agreement)}{'. ' if agreement.warning else ''}"
         f"{agreement.warning or ''}",
         **(
-            {"RSA": f"Spearman correlation of cosines, all pairs of {agreement.texts} texts"} if agreement.texts else {}
+            {"RSA": f"Spearman correlation of cosines{by}, all pairs of {agreement.texts} texts"}
+            if agreement.texts
+            else {}
         ),
         **perplexity_facts(inputs, run.scorer, loss),
         **({"refined": weights} if refinement else {}),

@@ -405,6 +405,7 @@ def _portable(config: RunConfig) -> RunConfig:
         teacher=whole(config.teacher),
         corpus=tuple(whole(source) for source in config.corpus),
         assistant=whole(config.assistant) if config.assistant and "/" in config.assistant else config.assistant,
+        output_teacher=config.output_teacher and whole(config.output_teacher),
     )
 
 
@@ -415,6 +416,8 @@ def _files(inputs: RunInputs) -> dict[str, bytes]:
     if config.order != "none" or config.layer_map == "influence":
         _ = inputs.importance_order
         paths[folder.importance_path.name] = folder.importance_path
+    if inputs.output_head is not None:
+        paths[folder.output_head_path.name] = folder.output_head_path
     if config.space is not None and config.space not in ("auto", *shipped_spaces()):
         paths[_SPACE] = Path(config.space).expanduser()
     return {name: path.read_bytes() for name, path in paths.items()}

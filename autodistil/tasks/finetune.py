@@ -64,6 +64,8 @@ class EvaluationSettings:
     """Tokens after which a text or pair is cut."""
     device: str = "cpu"
     """A torch device."""
+    index_by: str | None = None
+    """A model that embeds the documents of a collection in the place of the one that is scored."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():

@@ -16,7 +16,7 @@ from itertools import chain, zip_longest
 import torch
 from torch import Tensor
 
-from autodistil.data.batch import Batch, count_tokens, real_tokens
+from autodistil.data.batch import TARGETS, Batch, count_tokens, real_tokens
 from autodistil.errors import DivergedError
 from autodistil.models.attention import Gather, ModelStates
 from autodistil.models.retokenised import Reading
@@ -122,7 +122,8 @@ class SuperLMTrainer:
             states = replace(states, gather=gather)
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
-                teacher_states = replace(states.detach(), tokens=teacher_states.tokens).for_many()
+                tokens, targets = teacher_states.tokens, teacher_states.targets
+                teacher_states = replace(states.detach(), tokens=tokens, targets=targets).for_many()
             (loss / len(students)).backward()
             self.superlm.accumulate(student, leaves, rows)
             losses.append(loss.detach())
@@ -313,7 +314,8 @@ def _target_states(
     layers = {id(source): (source, layer if source is teacher else None) for source in sources}
     with autocast(teacher.model.device, trainers[0].recipe.precision):
         states = {key: source.states(batch, own, output, hidden).for_many() for key, (source, own) in layers.items()}
-    return [states[id(source)] for source in sources]
+    targets = batch.get(TARGETS)
+    return [replace(states[id(source)], targets=targets) for source in sources]
 
 
 DTYPES: Mapping[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -108,7 +108,7 @@ def test_a_student_of_a_superlm_is_compared_by_its_pooled_outputs_whatever_its_w
     assert ours.shape[1] < theirs.shape[1]
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", [name for name, term in TERMS.items() if not term.output_teacher])
 def test_the_teachers_loss_against_itself_is_0_but_for_what_comes_next(name):
     objective = objective_of(name)
     teacher = random_teacher("llama" if objective.needs_head else "bert")

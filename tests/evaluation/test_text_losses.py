@@ -1,9 +1,11 @@
 """Held-out text in blocks and batches by length: the mean of the texts' losses is the loss of the block."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from autodistil_helpers import objective_of, random_teacher, small_space
 
 from autodistil.data.batch import PADDING, TokenInputs, real_tokens
@@ -24,11 +26,14 @@ def test_a_block_in_batches_by_length_is_the_block_as_one_batch(name, monkeypatc
     monkeypatch.setattr("autodistil.evaluation.heldout.BATCH_SIZE", 2)
     objective = objective_of(name)
     teacher = random_teacher("llama" if objective.needs_head else "bert")
-    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
+    head = torch.randn(6, teacher.dims.hidden_size, generator=torch.Generator().manual_seed(0))
+    targets = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    superlm = SuperLM.from_teacher(teacher, small_space(teacher), output_head=head)
     student, batch = superlm.sub_space.students[3], TokenInputs(0).batch(texts())
-    heldout = HeldOut.build(teacher, texts(), objective)
+    heldout = HeldOut.build(teacher, texts(), objective, outputs=(targets, head))
     assert [len(rows) for rows in heldout.rows] == [2, 2, 1]
     ours, theirs = (run(batch, output=True, hidden=True) for run in (partial(superlm.forward, student), teacher.states))
+    theirs = replace(theirs, targets=targets)
     assert heldout.loss(superlm, student) == pytest.approx(
         float(objective(ours, theirs, real_tokens(batch)).detach()), rel=1e-4
     )

@@ -7,26 +7,36 @@ import torch
 from autodistil_helpers import DECODER_CONFIGS, RECIPE, inputs_of, objective_of, random_teacher, small_space
 from workers_helpers import gradients_of
 
-from autodistil.data.batch import take_rows
+from autodistil.data.batch import TARGETS, take_rows
 from autodistil.models.superlm import SuperLM
 from autodistil.objectives import TERMS, embedding_similarity
-from autodistil.objectives.objective import DEFAULT, DEFAULT_FOR_DECODERS, DEFAULT_FOR_EMBEDDINGS, resolve_objective
+from autodistil.objectives.objective import (
+    DEFAULT,
+    DEFAULT_FOR_DECODERS,
+    DEFAULT_FOR_EMBEDDINGS,
+    DEFAULT_FOR_OUTPUTS,
+    resolve_objective,
+)
 from autodistil.training.trainer import SuperLMTrainer
 
 COMPARING = "relation-kl+embedding-similarity+10*last-hidden"
-DEFAULTS = (DEFAULT, DEFAULT_FOR_EMBEDDINGS, DEFAULT_FOR_DECODERS)
+DEFAULTS = (DEFAULT, DEFAULT_FOR_EMBEDDINGS, DEFAULT_FOR_DECODERS, DEFAULT_FOR_OUTPUTS)
 
 
 def step(objective, count, padded=True, teacher=None, texts=8, **recipe):
     """Gradients and losses of one step in `count` micro-batches, cut to their longest texts."""
     teacher = teacher or random_teacher("llama" if "logits" in objective or "next-token" in objective else "bert")
-    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
+    generator = torch.Generator().manual_seed(0)
+    head = torch.randn(5, teacher.dims.hidden_size, generator=generator) if "output-cosine" in objective else None
+    superlm = SuperLM.from_teacher(teacher, small_space(teacher), output_head=head)
     trainer = SuperLMTrainer(superlm, replace(RECIPE, accumulate=count, **recipe), objective_of(objective))
     batch = dict(inputs_of(teacher, texts))
     if padded:
         lengths = torch.tensor([12, 3, 7, 12, 5, 2, 9, 4])
         mask = (torch.arange(12) < lengths[:, None]).long()
         batch = {"input_ids": batch["input_ids"].where(mask.bool(), 0), "attention_mask": mask}
+    if head is not None:
+        batch[TARGETS] = torch.randn(texts, 5, generator=generator)
     size = texts // count
     return gradients_of(trainer, [take_rows(batch, slice(i, i + size)) for i in range(0, texts, size)], teacher)
 
@@ -42,7 +52,7 @@ def assert_alike(ours, theirs):
 
 
 def test_the_defaults_are_those_of_runs():
-    asked = [("auto", 4, 64, [64], *more) for more in ((), ("mean",), (None, True))]
+    asked = [("auto", 4, 64, [64], *more) for more in ((), ("mean",), (None, True), ("mean", False, True))]
     assert tuple(resolve_objective(*arguments).name for arguments in asked) == DEFAULTS
 
 
@@ -60,8 +70,9 @@ def test_similarities_at_any_temperature(temperature, monkeypatch):
     assert_alike(step("embedding-similarity", 4), step("embedding-similarity", 1))
 
 
-def test_in_place_students_are_compared_with_all_texts_of_the_largest():
-    assert_alike(*(step(COMPARING, count, in_place=True) for count in (4, 1)))
+@pytest.mark.parametrize("objective", [COMPARING, DEFAULT_FOR_OUTPUTS])
+def test_in_place_students_are_compared_with_all_texts_of_the_largest(objective):
+    assert_alike(*(step(objective, count, in_place=True) for count in (4, 1)))
 
 
 def test_images():

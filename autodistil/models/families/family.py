@@ -59,6 +59,8 @@ GROUPED_CONTEXT: Atoms = (KV_HEADS, QUERIES, "head_size")
 """Outputs of the projections of queries, keys and values, and the input of the one behind attention."""
 FFN: Atoms = ("intermediate_size",)
 LM_HEAD = "lm_head.weight"
+OUTPUT_HEAD = "output_head.weight"
+"""Of the map (dim, hidden) from embeddings to those of an output teacher, beside the parameters of the model."""
 """Name of a decoder's head, (vocabulary, hidden), beside the parameters of the model without it."""
 WHOLE: Atoms = (None,)
 

@@ -1,0 +1,149 @@
+"""The output teacher: an encoder of any family and tokenizer whose embeddings students learn, through a linear head.
+
+Its embeddings of training texts are made when a step first needs them and kept on disk in half precision, a row a
+sample, so that no text is read twice, whoever trains on it. It reads what the run's tokenizer reads: its ids as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from autodistil.data.batch import PADDING, Batch, real_tokens
+from autodistil.data.cache import default_cache_dir, key_of
+from autodistil.errors import CorpusError
+from autodistil.evaluation.embedding import Encoder, folder_encoder
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.pooling import pool, read_prompts
+from autodistil.models.teacher import Teacher
+from autodistil.utils import atomic_path
+
+HEAD_TEXTS = 1024
+"""Training texts to which the head is fitted before training."""
+_RIDGE = 1e-3
+"""Of the mean square of a dimension."""
+_HEAD = "output_head"
+
+
+@dataclass(frozen=True)
+class OutputTeacher:
+    """An encoder of texts that come as ids of the run's tokenizer."""
+
+    model: EvaluatedModel
+    tokenizer: PreTrainedTokenizerBase
+    """The run's."""
+    device: torch.device
+    length: int
+    """Tokens after which it cuts a text."""
+
+    @cached_property
+    def _encode(self) -> Encoder:
+        return folder_encoder(self.model, self.device, self.length)
+
+    @cached_property
+    def prompt(self) -> str:
+        """What it puts before documents."""
+        return read_prompts(self.model.folder)["document"]
+
+    @cached_property
+    def dim(self) -> int:
+        """Width of its embeddings."""
+        return int(self._encode([self.prompt + "a text"]).shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what decides its embeddings of given texts."""
+        return key_of([self.model.fingerprint, self.prompt, self.length])[:16]
+
+    def embed(self, samples: np.ndarray) -> np.ndarray:
+        """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
+        rows = [row[row != PADDING].tolist() for row in samples]
+        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        found = self._encode([self.prompt + text for text in texts]).astype(np.float32)
+        scaled: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+        return scaled
+
+
+@dataclass
+class OutputTargets:
+    """Embeddings of the training samples, kept beside the cache of tokens."""
+
+    teacher: OutputTeacher
+    take: Callable[[np.ndarray], np.ndarray]
+    """Numbers of samples -> the samples."""
+    count: int
+    """Samples there are."""
+    key: Sequence[str]
+    """What decides which sample has which number."""
+    _rows: np.memmap | None = field(default=None, init=False, repr=False)
+    _done: np.memmap | None = field(default=None, init=False, repr=False)
+
+    def __call__(self, numbers: np.ndarray) -> Tensor:
+        """Embeddings of samples by number, (samples, dim) of float32.
+
+        Raises:
+            CorpusError: the disk refuses.
+        """
+        rows, done = self._files()
+        missing = numbers[done[numbers] == 0]
+        if len(missing):
+            rows[missing] = self.teacher.embed(self.take(missing)).astype(np.float16)
+            rows.flush()
+            done[missing] = 1  # only what lies on disk counts
+        return torch.from_numpy(np.asarray(rows[numbers], dtype=np.float32))
+
+    def _files(self) -> tuple[np.memmap, np.memmap]:
+        if self._rows is None or self._done is None:
+            folder = default_cache_dir() / "outputs" / key_of([self.teacher.fingerprint, *self.key])
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._rows = _mapped(folder / "embeddings.f16", np.dtype(np.float16), (self.count, self.teacher.dim))
+                self._done = _mapped(folder / "done.u8", np.dtype(np.uint8), (self.count,))
+            except OSError as error:
+                raise CorpusError(
+                    f"embeddings of the output teacher cannot be kept in {str(folder)!r} ({error.strerror or error}); "
+                    "free space there, or set AUTODISTIL_CACHE to another folder"
+                ) from error
+        return self._rows, self._done
+
+
+def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """A file of zeros, or what another process has written of it; sparse where the disk can."""
+    with open(path, "ab") as file:
+        file.truncate(dtype.itemsize * int(np.prod(shape)))
+    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
+
+
+def fitted_head(teacher: Teacher, batches: Sequence[Batch], targets: Sequence[Tensor], path: Path) -> Tensor:
+    """The map (dim, hidden) from a teacher's embeddings to those of an output teacher, by ridge regression.
+
+    Args:
+        teacher: in the order that students are slices of.
+        batches: texts.
+        targets: their embeddings by the output teacher, (texts, dim) a batch.
+        path: where it is kept, so that it never changes.
+    """
+    if not path.is_file():
+        ours, theirs = torch.cat([embeddings(teacher, batch) for batch in batches]).double(), torch.cat(list(targets))
+        gram = ours.T @ ours
+        gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
+        head = torch.linalg.solve(gram, ours.T @ theirs.to(ours)).T
+        with atomic_path(path, summed=True) as temporary:
+            save_file({_HEAD: head.float().cpu().contiguous()}, temporary)
+    return load_file(path)[_HEAD]
+
+
+@torch.no_grad()
+def embeddings(teacher: Teacher, batch: Batch) -> Tensor:
+    """What a teacher pools of texts, (texts, hidden); the mean where it does not say."""
+    states = teacher.states(batch, output=True)
+    assert states.output is not None
+    return pool(teacher.pooling, states.output, states.pooled, real_tokens(batch))

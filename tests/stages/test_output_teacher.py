@@ -1,0 +1,146 @@
+"""Students in an output teacher's space: a whole run, what is kept of its embeddings, what comes out, wrong input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hub_helpers import save_sentence_encoder
+from run_helpers import run_options, stop_after
+
+from autodistil import pipeline
+from autodistil.errors import ConfigError, RunError, TaskError
+from autodistil.evaluation.embedding import folder_encoder
+from autodistil.evaluation.evaluate import evaluate
+from autodistil.models.families.family import OUTPUT_HEAD
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.run.output_teacher import OutputTargets, OutputTeacher, embeddings
+from autodistil.run.run import Run
+from autodistil.tasks.finetune import EvaluationSettings
+
+SPACE = """
+sub_spaces:
+  tiny: {num_layers: [2], hidden_size: [16, 32], head_size: 16, mlp_ratio: [2.0]}
+  base: {num_layers: [3], hidden_size: [48], head_size: 16, mlp_ratio: [2.0]}
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory, quickstart_teacher_dir):
+    """A random encoder of sentences, 32 wide, that pools otherwise than the run's teacher, which is 64 wide."""
+    return save_sentence_encoder(tmp_path_factory.mktemp("models") / "outputs", quickstart_teacher_dir)
+
+
+@pytest.fixture
+def options(tmp_path, quickstart_teacher_dir, outputs):
+    more = {"output_teacher": str(outputs), "train_steps": 4, "checkpoint_seconds": 0.0, "learning_rate": 3e-3}
+    return run_options(tmp_path, quickstart_teacher_dir, SPACE, **more)
+
+
+def test_students_land_in_its_space(options, outputs, tmp_path):
+    run = Run.open(tmp_path / "run", {**options, "train_steps": 40, "batch_size": 8})
+    assert run.inputs.objective.name == "relation-kl+20*output-cosine"
+    pipeline.train(run)
+    pipeline.search(run, ["1GFLOPs"])
+    student = pipeline.export(run, "best", tmp_path / "student")[1].path
+    texts = [f"the river {i} runs along the wall of town {3 * i}" for i in range(20)]
+    theirs = folder_encoder(EvaluatedModel.open(str(outputs)))(texts)
+    encoder = EvaluatedModel.open(str(student))
+    ours = folder_encoder(encoder)(texts)
+    assert ours.shape == (20, 32)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    unit = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+    assert (ours * unit).sum(1).mean() > 0.9
+    from sentence_transformers import SentenceTransformer
+
+    np.testing.assert_allclose(SentenceTransformer(str(student), device="cpu").encode(texts), ours, atol=1e-5)
+    assert run.folder.resolved()["output_teacher_fingerprint"] == run.inputs.output_teacher.fingerprint
+    assert "output teacher" in (student / "README.md").read_text()
+
+
+def test_a_resumed_training_ends_with_the_same_weights(options, tmp_path, monkeypatch):
+    whole = Run.open(tmp_path / "whole", options)
+    pipeline.train(whole)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(Run.open(tmp_path / "run", options))
+    run = Run.open(tmp_path / "run", options)
+    pipeline.train(run, resume=True)
+    for name in ("tiny", "base"):
+        ours, theirs = (one.superlms.trained(name).state_dict() for one in (run, whole))
+        assert OUTPUT_HEAD in ours
+        for key, value in ours.items():
+            torch.testing.assert_close(value, theirs[key], msg=key)
+
+
+def test_no_text_is_read_twice(options, tmp_path, monkeypatch):
+    inputs = Run.open(tmp_path / "run", options).inputs
+    read = []
+    real = OutputTeacher.embed
+    monkeypatch.setattr(OutputTeacher, "embed", lambda self, samples: read.append(len(samples)) or real(self, samples))
+    numbers = np.array([5, 2, 9])
+    monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "cache"))
+    first = inputs.output_targets(numbers)
+    again = Run.open(tmp_path / "other", options).inputs.output_targets
+    assert torch.equal(again(np.array([9, 5])), first[[2, 0]])
+    again(np.array([9, 4]))
+    assert read == [3, 1], "the first three, and one that was not read yet"
+    samples = inputs.text.train.take(numbers)
+    np.testing.assert_allclose(first.numpy(), real(inputs.output_teacher, samples), atol=2e-3)
+    targets = OutputTargets(inputs.output_teacher, inputs.text.train.take, len(inputs.text.train), ["another corpus"])
+    targets(numbers)
+    assert read == [3, 1, 3]
+
+
+def test_the_head_is_the_best_linear_map_of_the_teachers_own_embeddings(options, tmp_path):
+    inputs = Run.open(tmp_path / "run", options).inputs
+    inputs.write_record()
+    head = inputs.output_head
+    assert head.shape == (32, 64)
+    numbers = inputs.text.sample_numbers(1024)
+    targets = inputs.output_targets(numbers)
+    batch = inputs.teacher.inputs.batch(inputs.text.train.take(numbers))
+    ours = embeddings(inputs.ordered_teacher, batch)
+    error = (ours @ head.T - targets).square().mean()
+    solution = torch.linalg.lstsq(ours.double(), targets.double()).solution.T
+    best = (ours.double() @ solution.T - targets).square().mean()
+    assert error <= 1.2 * best + 1e-4
+    assert torch.equal(Run.open(tmp_path / "run", options).inputs.output_head, head), "it is kept"
+
+
+def test_another_output_teacher_is_another_run(options, tmp_path):
+    run = Run.open(tmp_path / "run", options)
+    pipeline.train(run)
+    with pytest.raises((RunError, ConfigError), match="another"):
+        pipeline.train(Run.open(tmp_path / "run", {**options, "output_teacher": options["teacher"]}))
+    assert run.inputs.scored_by["output teacher"] == run.inputs.output_teacher.fingerprint
+
+
+def test_wrong_input_is_one_line(options, tmp_path):
+    for changed, said in (
+        ({"objective": "relation-kl"}, "has no term of it"),
+        ({"output_teacher": None, "objective": "output-cosine"}, "compares with one"),
+        ({"output_teacher": str(tmp_path / "none")}, "none"),
+    ):
+        with pytest.raises(Exception, match=said) as error:
+            pipeline.train(Run.open(tmp_path / "run", {**options, **changed}))
+        assert "\n" not in str(error.value)
+
+
+def test_an_index_by_another_model_answers_only_in_its_space(outputs, tmp_path, quickstart_teacher_dir):
+    folder = tmp_path / "tasks" / "retrieval" / "pets"
+    (folder / "qrels").mkdir(parents=True)
+    for name in ("corpus", "queries"):
+        rows = [{"_id": str(i), "text": f"the {word} house"} for i, word in enumerate(("red", "blue", "old", "new"))]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "qrels" / "test.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"{i}\t{i}\t1\n" for i in range(4))
+    )
+    same = EvaluationSettings(index_by=str(outputs))
+    by_it, alone = (evaluate(str(outputs), ["pets"], tmp_path / "tasks", settings=s).results[0] for s in (same, None))
+    assert by_it.metrics == alone.metrics
+    assert by_it.settings["index_by"] == str(outputs)
+    other = EvaluationSettings(index_by="all-MiniLM-L6-v2")
+    with pytest.raises(TaskError, match="32 dimensions, documents by 'all-MiniLM-L6-v2' 384"):
+        evaluate(str(outputs), ["pets"], tmp_path / "tasks", settings=other)

@@ -36,15 +36,26 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+_SHORT = {
+    "autodistil.stages.fitting": {"SHARED_TOKENS": 2_000, "ALONE_TOKENS": 4_000},
+    "autodistil.profiling.forward_time": {"ROUNDS": 3},
+}
+"""Constants that decide how long a fit or a timing takes, and nothing that a test asks for."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Undo `torch.set_num_threads` of earlier tests, before fixtures of any scope are built, without importing torch.
 
-    Tests marked `gpu` are skipped where there is no CUDA device; torch is imported for those only.
+    What takes long is made short, likewise. Tests marked `gpu` are skipped where there is no CUDA device; torch is
+    imported for those only.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
+    for name, values in _SHORT.items():
+        if (module := sys.modules.get(name)) is not None:
+            vars(module).update(values)
     if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
         pytest.skip("needs a CUDA device")
 

@@ -32,6 +32,7 @@ from autodistil.tasks.adapt.method_sum import PLAIN, read_methods
 from autodistil.tasks.adapting import Adapted, Lesson, adapted, taught
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
+from autodistil.tasks.own_head import answers_to
 from autodistil.utils import Progress
 
 UNLABELLED, SHUFFLED = "soft-targets, unlabelled text", "shuffled"
@@ -112,8 +113,7 @@ class Bench:
         return Pupil.of(EvaluatedModel.open(str(found.folder)), None, self.settings)
 
     def _answers(self, pupil: Pupil) -> np.ndarray:
-        split = self.data.evaluated
-        return pupil.answers(pupil.tokenized(split.text_a, split.text_b))
+        return answers_to(pupil, self.data.evaluated)
 
 
 def compared(bench: Bench, students: Sequence[str], options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -1,10 +1,13 @@
 """Reports that several tests draw: a search of a shipped space with made-up losses, and one with hostile names."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from autodistil import cli
 from autodistil.costs.budget import Budget
 from autodistil.costs.closed_form import cost_table
 from autodistil.report.rows import ReportData
@@ -19,6 +22,20 @@ SHAPE = EncoderShape(30522, 514, None, pooler=True)
 SIZES = {"num_layers": 6, "hidden_size": 384, "num_heads": 12, "head_size": 32, "intermediate_size": 1536}
 TEACHER = TeacherRow("all-MiniLM-L6-v2", axes=SIZES, costs={"flops": 1.4378e9, "params": 22.7e6, "size_mb": 90.9})
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> %{x} $a$ ${title} var(--ink) 'q' \"q\" &amp;"
+
+
+def exit_status(*arguments):
+    """The status with which a command ends."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(argument) for argument in arguments])
+    return caught.value.code
+
+
+def assert_only_text(html):
+    """A page of ours without plotly's code: nothing that a name smuggled in runs or is fetched."""
+    assert html.count("<script") == html.count("</script") == 3
+    assert "<img" not in html
+    assert not re.search(r"""(src|href)\s*=\s*["']|@import|url\(|https?:""", html)
 
 
 def with_candidates(data, candidates):

@@ -137,24 +137,21 @@ class RunSamples(ABC):
 
     def micro_batches(self, step: int) -> Iterator[Batch]:
         """The samples of a training step as the micro-batches that it is cut into."""
-        numbers, samples = (
-            np.split(of, self.config.accumulate) for of in (self.step_indices(step), self.step_samples(step))
-        )
-        for own, part in zip(numbers, samples, strict=True):
-            batch = self.inputs.batch(part, self.device)
-            yield batch if self.targets_of is None else {**batch, TARGETS: self.targets_of(own).to(self.device)}
+        for numbers in np.split(self.step_indices(step), self.config.accumulate):
+            batch = self.inputs.batch(self.train.take(numbers), self.device)
+            yield batch if self.targets_of is None else {**batch, TARGETS: self.targets_of(numbers).to(self.device)}
 
     def sample(self, count: int) -> np.ndarray:
         """Some training samples (at most `count`), the same each time."""
-        return self._draw(self.train, count)
+        return self.train.take(self.sample_numbers(count))
 
     def sample_numbers(self, count: int) -> np.ndarray:
         """The numbers of these samples, (at most `count`,)."""
-        return batch_indices(len(self.train), count, 0, _DRAW_SEED)
+        return _drawn(self.train, count)
 
     def _draw(self, samples: Samples, count: int) -> np.ndarray:
         """At most `count` of the samples, whatever the seed: runs that differ in it are scored on the same."""
-        return samples.take(batch_indices(len(samples), count, 0, _DRAW_SEED))
+        return samples.take(_drawn(samples, count))
 
     def draw_heldout(self, path: Path) -> np.ndarray:
         """The samples to score students on, drawn once and kept at `path`, so that scores never change.
@@ -185,6 +182,11 @@ class RunSamples(ABC):
                 f"(heldout_sequences = {self.config.heldout_sequences}); give {remedy}"
             )
         return self._draw(self.heldout, wanted)
+
+
+def _drawn(samples: Samples, count: int) -> np.ndarray:
+    """Numbers of at most `count` of the samples, whatever the seed."""
+    return batch_indices(len(samples), count, 0, _DRAW_SEED)
 
 
 @dataclass

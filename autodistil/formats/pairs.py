@@ -13,6 +13,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 TYPES = "token_type_ids"
 
 
+def takes_types(model: PreTrainedModel) -> bool:
+    """Whether a model is told which text of a pair each token belongs to."""
+    return TYPES in signature(model.forward).parameters
+
+
 @contextmanager
 def reads_pairs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
     """While it lasts a model that is given no token types takes what stands behind the first separator as the second.
@@ -21,8 +26,7 @@ def reads_pairs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> I
     by itself. Models and tokenizers without types are left as they are.
     """
     separator = tokenizer.sep_token_id
-    typed = TYPES in signature(model.forward).parameters and TYPES in tokenizer.model_input_names
-    if separator is None or not typed:
+    if separator is None or not takes_types(model) or TYPES not in tokenizer.model_input_names:
         yield
         return
 

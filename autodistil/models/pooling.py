@@ -67,6 +67,8 @@ PIPELINE_FILES = ("config_sentence_transformers.json", "sentence_bert_config.jso
 PLAIN_MODULES = frozenset({"Transformer", "Pooling", "Normalize"})
 """Modules of a sentence-transformers pipeline that are a model, a pooling and a scaling to length 1, no more."""
 _LIBRARY = "sentence_transformers."
+_HEADED = (("Transformer", "Pooling", "Dense"), ("Transformer", "Pooling", "Dense", "Normalize"))
+"""Kinds of the modules of a pipeline with a linear layer, in their order."""
 
 
 class Module(NamedTuple):
@@ -144,17 +146,15 @@ def read_pooling(folder: Path | None) -> str | None:
 
 
 def linear_head(folder: Path | None) -> Tensor | None:
-    """The map (dim, hidden) of a folder whose modules are a model, a pooling, a linear layer and a scaling, no more.
+    """The map (dim, hidden) of a folder whose modules are a model, a pooling, a linear layer and, if any, a scaling.
 
     Raises:
         TeacherError: its files are damaged.
     """
     modules = read_modules(folder)
-    dense = [module for module in modules if module.kind == "Dense"]
-    known = PLAIN_MODULES | {"Dense"}
-    if folder is None or len(dense) != 1 or not known.issuperset(module.kind for module in modules):
+    if folder is None or tuple(module.kind for module in modules) not in _HEADED:
         return None
-    path = folder / dense[0].path
+    path = folder / modules[2].path
     try:
         options = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if options.get("bias", True) or not str(options.get("activation_function", "")).endswith("Identity"):

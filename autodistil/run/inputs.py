@@ -41,7 +41,7 @@ from autodistil.models.vocabulary import (
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.objectives.objective import Objective, resolve_objective
 from autodistil.run.folder import RunFolder
-from autodistil.run.output_teacher import HEAD_TEXTS, OutputTargets, OutputTeacher, fitted_head
+from autodistil.run.output_teacher import HEAD_TEXTS, OutputTargets, OutputTeacher, fitted_head, load_head, save_head
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
@@ -254,11 +254,13 @@ class RunInputs:
         targets, path = self.output_targets, self.folder.output_head_path
         if targets is None:
             return None
-        numbers = self.training_text.sample_numbers(HEAD_TEXTS)
-        parts = np.split(numbers, range(SAMPLE_BATCH, len(numbers), SAMPLE_BATCH))
-        with self.progress.track("fitting the head of outputs", 0):
-            batches = [self.teacher.inputs.batch(self.text.train.take(part), self.device) for part in parts]
-            return fitted_head(self.ordered_teacher, batches, [targets(part) for part in parts], path)
+        if not path.is_file():
+            numbers = self.training_text.sample_numbers(HEAD_TEXTS)
+            parts = np.split(numbers, range(SAMPLE_BATCH, len(numbers), SAMPLE_BATCH))
+            with self.progress.track("fitting the head of outputs", 0):
+                batches = [self.teacher.inputs.batch(self.text.train.take(part), self.device) for part in parts]
+                save_head(fitted_head(self.ordered_teacher, batches, [targets(part) for part in parts]), path)
+        return load_head(path)
 
     # ---- objective and measure
 

@@ -13,18 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import PADDING, Batch, real_tokens
 from autodistil.data.cache import default_cache_dir, key_of
-from autodistil.errors import CorpusError
+from autodistil.errors import CorpusError, RunError, one_line
 from autodistil.evaluation.embedding import Encoder, folder_encoder
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import pool, read_prompts
 from autodistil.models.teacher import Teacher
-from autodistil.utils import atomic_path
+from autodistil.utils import atomic_path, check_sum
 
 HEAD_TEXTS = 1024
 """Training texts to which the head is fitted before training."""
@@ -122,23 +123,38 @@ def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 
-def fitted_head(teacher: Teacher, batches: Sequence[Batch], targets: Sequence[Tensor], path: Path) -> Tensor:
+def fitted_head(teacher: Teacher, batches: Sequence[Batch], targets: Sequence[Tensor]) -> Tensor:
     """The map (dim, hidden) from a teacher's embeddings to those of an output teacher, by ridge regression.
 
     Args:
         teacher: in the order that students are slices of.
         batches: texts.
         targets: their embeddings by the output teacher, (texts, dim) a batch.
-        path: where it is kept, so that it never changes.
     """
-    if not path.is_file():
-        ours, theirs = torch.cat([embeddings(teacher, batch) for batch in batches]).double(), torch.cat(list(targets))
-        gram = ours.T @ ours
-        gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
-        head = torch.linalg.solve(gram, ours.T @ theirs.to(ours)).T
-        with atomic_path(path, summed=True) as temporary:
-            save_file({_HEAD: head.float().cpu().contiguous()}, temporary)
-    return load_file(path)[_HEAD]
+    ours, theirs = torch.cat([embeddings(teacher, batch) for batch in batches]).double(), torch.cat(list(targets))
+    gram = ours.T @ ours
+    gram.diagonal().add_(_RIDGE * gram.diagonal().mean())
+    return torch.linalg.solve(gram, ours.T @ theirs.to(ours)).T.float()
+
+
+def save_head(head: Tensor, path: Path) -> None:
+    """Keep a head, whole or not at all, so that it never changes."""
+    with atomic_path(path, summed=True) as temporary:
+        save_file({_HEAD: head.cpu().contiguous()}, temporary)
+
+
+def load_head(path: Path) -> Tensor:
+    """Read what `save_head` wrote.
+
+    Raises:
+        RunError: damaged.
+    """
+    try:
+        check_sum(path)
+        return load_file(path)[_HEAD]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        reason = f"is damaged ({one_line(error, 100)}); restore it, or give another --run folder"
+        raise RunError(f"head of outputs {str(path)!r} {reason}") from error
 
 
 @torch.no_grad()

@@ -93,7 +93,8 @@ def adapt(
     work = to.with_name(f".{to.name}.work")
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        tuned = [_fine_tuned(source, number, lesson, settings, to, progress) for number, source in enumerate(sources)]
+        named = {f"teacher-{number}" if number > 1 else "teacher": one for number, one in enumerate(sources, start=1)}
+        tuned = [_fine_tuned(name, one, lesson, settings, to, work, progress) for name, one in named.items()]
         teachers = MixedTeachers.of(tuned, lesson, settings, teacher_weights) if tuned else None
         taught = None if teachers is None else teachers.taught(lesson)
         best = adapted(model, lesson, settings, work / "student", progress, taught, "student")
@@ -125,19 +126,24 @@ def load_labelled(task: str, data_dir: Path | None) -> TaskData:
 
 
 def _fine_tuned(
-    model: EvaluatedModel, number: int, lesson: Lesson, settings: EvaluationSettings, to: Path, progress: Progress
+    name: str,
+    model: EvaluatedModel,
+    lesson: Lesson,
+    settings: EvaluationSettings,
+    to: Path,
+    work: Path,
+    progress: Progress,
 ) -> EvaluatedModel:
     """A fine-tuned teacher; one that is an encoder is fine-tuned first, and kept."""
-    source, name = model.source, f"teacher-{number + 1}" if number else "teacher"
     if model.has_head:
         return model
-    kept = to.with_name(f"{to.name}-{name}")
+    source, kept = model.source, to.with_name(f"{to.name}-{name}")
     if (kept / "model.safetensors").is_file():
         progress.say(f"teacher {source!r} was fine-tuned before: {kept}")
     else:
         progress.say(f"teacher {source!r} has no classification head: it is fine-tuned first, and kept at {kept}")
         labels = replace(lesson.privileged, unlabelled=(), objective=PLAIN)
-        best = adapted(model, labels, settings, to.with_name(f".{to.name}.work") / name, progress, what=name)
+        best = adapted(model, labels, settings, work / name, progress, what=name)
         shutil.copytree(best.folder, kept, ignore=shutil.ignore_patterns(".*"))
     return EvaluatedModel.open(str(kept))
 

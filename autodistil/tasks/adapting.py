@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autodistil.errors import DivergedError, TaskError
-from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.tasks.adapt.method import SWAPPED
 from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
@@ -280,7 +280,7 @@ class _Training:
             classes=self.objective.classes,
             chosen=(chosen - mean) / deviation if lesson.data.task.regression else chosen,
             teacher=self.teacher,
-            length=self.settings.max_length,
+            length=usable_length(model.skeleton(), model.tokenizer(), self.settings.max_length),
             batch_size=self.settings.batch_size,
             rate=rate,
             seed=lesson.seed,
@@ -296,8 +296,11 @@ def _prepared(
     """The model that is trained on labels and what each method tells of the rows, found anew or found before."""
     told: list[Tensor | None] = []
     for (_, name), method in zip(training.objective.terms, training.objective.methods, strict=True):
+        if method.prepare is None:
+            told.append(None)
+            continue
         folder = keep / name
-        if method.prepare is not None and _done(folder, identity) is None:
+        if _done(folder, identity) is None:
             progress.say(f"{name}: preparing")
             building = _building(folder)
             with torch.random.fork_rng():
@@ -307,8 +310,8 @@ def _prepared(
                 save_file({_TOLD: found.contiguous()}, building / f"{_TOLD}.safetensors")
             _put(building, folder, {"identity": identity})
         kept = folder / f"{_TOLD}.safetensors"
-        told.append(load_file(kept)[_TOLD] if method.prepare is not None and kept.is_file() else None)
-        if method.prepare is not None and (folder / "config.json").is_file():
+        told.append(load_file(kept)[_TOLD] if kept.is_file() else None)
+        if (folder / "config.json").is_file():
             model = EvaluatedModel.open(str(folder))
     return model, told
 

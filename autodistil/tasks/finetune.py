@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -23,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, DivergedError
+from autodistil.formats.pairs import takes_types
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.tasks.adapt.method import BEFORE, COUNTS, DROPPED, MOVED, SWAPPED, Answers
 from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
@@ -245,31 +245,35 @@ class Pupil:
     def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> TokenizedRows:
         """Rows as the model reads them."""
         rows = TokenizedRows.of(self.tokenizer, text_a, text_b, self.length, self.words)
-        typed = "token_type_ids" in signature(self.network.forward).parameters
-        return rows if typed else replace(rows, types=None)
+        return rows if takes_types(self.network) else replace(rows, types=None)
 
     def answers(self, rows: TokenizedRows) -> np.ndarray:
         """Logits or scores, (units, outputs); of words that were cut off zeros, whose first class is `O`."""
-        if self.forward is None:
-            return self.read(rows)[0]
-        found = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
-        for batch in sorted_batches(rows.lengths, BATCH_SIZE):
-            found[rows.units(batch)] = rows.by_unit(self.forward(rows.batch(batch, self.device)), batch).cpu().numpy()
-        return found
+        answers = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
+        for batch, logits in self._logits(rows):
+            answers[rows.units(batch)] = rows.by_unit(logits, batch).cpu().numpy()
+        return answers
 
-    @torch.no_grad()
     def read(self, rows: TokenizedRows) -> tuple[np.ndarray, np.ndarray]:
         """The `answers`, and the features that the head makes them of, (units, width)."""
-        self.network.eval()
         answers = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
         features = np.zeros((len(rows.seen), self.head.in_features), dtype=np.float32)
         seen: list[Tensor] = []
         with self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
-            for batch in sorted_batches(rows.lengths, BATCH_SIZE):
-                logits, units = self.network(**rows.batch(batch, self.device)).logits, rows.units(batch)
+            for batch, logits in self._logits(rows):
+                units = rows.units(batch)
                 answers[units] = rows.by_unit(logits, batch).cpu().numpy()
                 features[units] = rows.by_unit(seen.pop(), batch).cpu().numpy()
         return answers, features
+
+    def _logits(self, rows: TokenizedRows) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """What it answers batch by batch: indices of rows, and logits of them or of their tokens."""
+        self.network.eval()
+        forward = self.forward or (lambda inputs: self.network(**inputs).logits)
+        for batch in sorted_batches(rows.lengths, BATCH_SIZE):
+            with torch.no_grad():
+                logits = forward(rows.batch(batch, self.device))
+            yield batch, logits
 
 
 @dataclass(frozen=True)
@@ -321,7 +325,11 @@ class FineTuning:
         self.pupil, self.rows, self.targets, self.objective, self.swapped = pupil, rows, targets, objective, swapped
         moves = MOVED in objective.needs
         self._start = {name: p.detach().clone() for name, p in _attention(pupil.network).items() if moves}
-        self._own = torch.zeros(len(targets.labels), objective.classes)
+        self._own = torch.zeros(len(targets.labels), objective.classes) if BEFORE in objective.needs else None
+        labels = targets.labels[targets.known].long()
+        self._counts = (
+            torch.bincount(labels, minlength=objective.classes).float() if COUNTS in objective.needs else None
+        )
         self._before: Tensor | None = None
         self._descent = Descent(pupil.network, rows.lengths, self._loss, pupil.batch_size, epochs, rate, seed)
 
@@ -337,7 +345,7 @@ class FineTuning:
             DivergedError: the loss or its gradient is not finite.
         """
         self._descent.epoch()
-        self._before = self._own.clone() if BEFORE in self.objective.needs else None
+        self._before = None if self._own is None else self._own.clone()
 
     def tensors(self) -> dict[str, Tensor]:
         """All that the next epoch depends on, by name."""
@@ -354,7 +362,8 @@ class FineTuning:
 
     def _loss(self, batch: np.ndarray, progress: float) -> Tensor:
         answers, told = self._answers(batch, progress)
-        self._own[self.rows.units(batch)] = answers.logits.detach().float().cpu()
+        if self._own is not None:
+            self._own[self.rows.units(batch)] = answers.logits.detach().float().cpu()
         losses = self.objective.loss(answers, told)
         return losses.mean() if len(losses) else losses.sum()  # no word of these rows has a token
 
@@ -377,6 +386,7 @@ class FineTuning:
             before=part(self._before),
             class_weights=None if targets.class_weights is None else targets.class_weights.to(device),
             further=further,
+            counts=None if self._counts is None else self._counts.to(device),
         )
         if DROPPED in needs:
             hidden = torch.rand(inputs["attention_mask"].shape, device=device) < _HIDDEN
@@ -392,9 +402,6 @@ class FineTuning:
             now = _attention(self.pupil.network)
             apart = (torch.sum((now[name] - start).square()) for name, start in self._start.items())
             answers = replace(answers, moved=sum(apart, torch.zeros((), device=device)))
-        if COUNTS in needs:
-            counts = torch.bincount(targets.labels[targets.known].long(), minlength=self.objective.classes)
-            answers = replace(answers, counts=counts.float().to(device))
         told = targets.told or [None] * len(self.objective.terms)
         return answers, [part(values) for values in told]
 

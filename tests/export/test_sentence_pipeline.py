@@ -4,10 +4,11 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from autodistil.errors import TeacherError
 from autodistil.export.sentence_pipeline import is_plain_pipeline, write_sentence_pipeline
-from autodistil.models.pooling import read_pooling
+from autodistil.models.pooling import linear_head, read_pooling
 
 LIBRARY = "sentence_transformers.models."
 
@@ -53,3 +54,14 @@ def test_modules_of_other_origin_are_not_carried_over(tmp_path):
     )
     assert not is_plain_pipeline(teacher)
     assert read_pooling(teacher) == "mean"
+
+
+def test_a_linear_layer_is_a_head_only_where_it_stands_behind_the_pooling(tmp_path):
+    """Behind a scaling it would map other vectors: such a pipeline is the library's to run."""
+    head = torch.randn(3, 4)
+    (tmp_path / "student").mkdir()
+    write_sentence_pipeline(SimpleNamespace(folder=None, pooling="mean"), 4, tmp_path / "student", head)
+    assert torch.equal(linear_head(tmp_path / "student"), head)
+    entries = json.loads((tmp_path / "student" / "modules.json").read_text())
+    (tmp_path / "student" / "modules.json").write_text(json.dumps([*entries[:2], entries[3], entries[2]]))
+    assert linear_head(tmp_path / "student") is None

@@ -329,6 +329,12 @@ def test_a_method_that_does_more_than_a_loss_ends_as_an_ordinary_model(name, wri
     assert (found.folder / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_preparation_reads_no_more_tokens_than_the_model_takes(data, wider, tmp_path):
+    lesson, settings = Lesson.of(load_task("reviews", data), SETTINGS), replace(SETTINGS, max_length=500)
+    training = engine._Training(lesson, settings, read_methods("further-pretrain", False, 2, False), 1, None)
+    assert training.preparation(EvaluatedModel.open(wider), "further-pretrain", tmp_path).length == 32
+
+
 def test_rare_classes_weigh_as_much_as_frequent_ones(data):
     lesson = Lesson.of(load_task("reviews", data), SETTINGS, balanced=True)
     lesson = replace(lesson, train=lesson.train.take(range(30)))

@@ -93,7 +93,7 @@ def test_no_text_is_read_twice(options, tmp_path, monkeypatch):
     assert read == [3, 1, 3]
 
 
-def test_the_head_is_the_best_linear_map_of_the_teachers_own_embeddings(options, tmp_path):
+def test_the_head_is_the_best_linear_map_of_the_teachers_own_embeddings(options, tmp_path, monkeypatch):
     inputs = Run.open(tmp_path / "run", options).inputs
     inputs.write_record()
     head = inputs.output_head
@@ -106,7 +106,12 @@ def test_the_head_is_the_best_linear_map_of_the_teachers_own_embeddings(options,
     solution = torch.linalg.lstsq(ours.double(), targets.double()).solution.T
     best = (ours.double() @ solution.T - targets).square().mean()
     assert error <= 1.2 * best + 1e-4
-    assert torch.equal(Run.open(tmp_path / "run", options).inputs.output_head, head), "it is kept"
+    again = Run.open(tmp_path / "run", options).inputs
+    monkeypatch.setattr(OutputTeacher, "embed", lambda *_: pytest.fail("read again"))
+    assert torch.equal(again.output_head, head), "it is kept"
+    inputs.folder.output_head_path.write_bytes(inputs.folder.output_head_path.read_bytes()[:-9])
+    with pytest.raises(RunError, match=r"head of outputs .* is damaged"):
+        _ = Run.open(tmp_path / "run", options).inputs.output_head
 
 
 def test_another_output_teacher_is_another_run(options, tmp_path):

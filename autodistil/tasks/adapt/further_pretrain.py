@@ -19,7 +19,6 @@ from autodistil.errors import TeacherError
 from autodistil.tasks.adapt.method import Method, supervised
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.batching import TokenizedRows
-from autodistil.tasks.descent import Descent
 
 EPOCHS = 3
 """Of each of the two trainings."""
@@ -52,9 +51,7 @@ def prepare(preparation: Preparation) -> None:
         raise TeacherError("objective 'further-pretrain' needs a tokenizer with a mask token; give another --objective")
     start = preparation.model.encoder(preparation.device)
     teacher = _trained(copy.deepcopy(start), tokenizer, preparation, None)
-    student = _trained(start, tokenizer, preparation, teacher.eval())
-    student.save_pretrained(preparation.home)
-    tokenizer.save_pretrained(preparation.home)
+    preparation.leave(_trained(start, tokenizer, preparation, teacher.eval()))
 
 
 def _trained(
@@ -87,7 +84,7 @@ def _trained(
         real = inputs["attention_mask"].bool()
         return words + mse_loss(hidden[real], theirs[real])
 
-    Descent(both, rows.lengths, loss, preparation.batch_size, EPOCHS, preparation.rate, preparation.seed).run()
+    preparation.train(both, rows.lengths, loss, EPOCHS)
     return network
 
 

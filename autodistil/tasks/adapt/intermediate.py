@@ -19,7 +19,6 @@ from autodistil.tasks.adapt.method import TEACHER, Method
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.adapt.soft_targets import loss
 from autodistil.tasks.batching import TokenizedRows
-from autodistil.tasks.descent import Descent
 
 EPOCHS = 3
 
@@ -47,10 +46,8 @@ def prepare(preparation: Preparation) -> None:
             theirs = teacher(**inputs).last_hidden_state
         return relation_error(student(**inputs).last_hidden_state, theirs, inputs["attention_mask"])
 
-    size, rate, seed = preparation.batch_size, preparation.rate, preparation.seed
-    Descent(student, rows.lengths, loss_of, size, EPOCHS, rate, seed).run()
-    student.save_pretrained(preparation.home)
-    tokenizer.save_pretrained(preparation.home)
+    preparation.train(student, rows.lengths, loss_of, EPOCHS)
+    preparation.leave(student)
 
 
 def relation_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.tasks.descent import Descent
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,21 @@ class Preparation:
     seed: int
     device: torch.device
     home: Path
-    """An empty folder. A model that is saved here, with its tokenizer, takes the student's place."""
+    """An empty folder; see `leave`."""
     fitted: Callable[[EvaluatedModel, Tensor | None], Fitted]
     """Trains a model on rows that are told something by the method's own loss, and forgets it."""
+
+    def train(
+        self, network: nn.Module, lengths: np.ndarray, loss: Callable[[np.ndarray, float], Tensor], epochs: int
+    ) -> None:
+        """Train a network in place; arguments as of `Descent`.
+
+        Raises:
+            DivergedError: the loss or its gradient is not finite.
+        """
+        Descent(network, lengths, loss, self.batch_size, epochs, self.rate, self.seed).run()
+
+    def leave(self, network: PreTrainedModel) -> None:
+        """Let a network take the student's place."""
+        network.save_pretrained(self.home)
+        self.model.tokenizer().save_pretrained(self.home)

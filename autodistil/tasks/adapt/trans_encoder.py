@@ -18,7 +18,6 @@ from autodistil.models.pooling import POOLINGS, read_pooling
 from autodistil.tasks.adapt.method import PAIRS, SCORES, Answers, Method, supervised
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.batching import TokenizedRows, sorted_batches
-from autodistil.tasks.descent import Descent
 
 CYCLES = 3
 EPOCHS = 2
@@ -38,13 +37,12 @@ def prepare(preparation: Preparation) -> Tensor:
     texts = [*preparation.text_a, *preparation.text_b]
     pairs = _Pairs(TokenizedRows.of(tokenizer, texts, None, preparation.length), pooling, preparation)
     for _ in range(CYCLES - 1):
-        said = pairs.cosines(model.encoder(preparation.device))
+        network = model.encoder(preparation.device)
+        said = pairs.cosines(network)
         taught = preparation.fitted(model, _standardised(said)).answers[:, 0]
         taught = taught * said.std() + said.mean()  # as cosines again
-        network = model.encoder(preparation.device)
         pairs.learn(network, taught)
-        network.save_pretrained(preparation.home)
-        tokenizer.save_pretrained(preparation.home)
+        preparation.leave(network)
         model = EvaluatedModel.open(str(preparation.home))
     return _standardised(pairs.cosines(model.encoder(preparation.device)))
 
@@ -82,8 +80,7 @@ class _Pairs:
         def loss_of(batch: np.ndarray, progress: float) -> Tensor:
             return mse_loss(self.cosine(network, batch), scores[batch].to(self.preparation.device))
 
-        size, rate, seed = self.preparation.batch_size, self.preparation.rate, self.preparation.seed
-        Descent(network, self.lengths, loss_of, size, EPOCHS, rate, seed).run()
+        self.preparation.train(network, self.lengths, loss_of, EPOCHS)
 
 
 TRANS_ENCODER = Method(loss, only=frozenset({SCORES, PAIRS}), prepare=prepare)

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +87,8 @@ class Option(NamedTuple):
             return _strings(name, value)
         if self.kind is float and type(value) is int:
             value = float(value) if abs(value) < 1e300 else math.inf
+        if self.kind is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
+            value = float(value)
         if not isinstance(value, self.kind) or isinstance(value, bool) != (self.kind is bool):
             got = type(value).__name__
             raise ConfigError(f"option {name} = {value!r} is of type {got}; expected {self.kind.__name__}")
@@ -109,6 +112,10 @@ class Option(NamedTuple):
             if wrong:
                 got = value if abs(value) < 1e15 else f"{min(value, 1e300):.4g}"  # Python prints no huge integers
                 raise ConfigError(f"option {name} = {got} is too {allowed}")
+
+
+_SCIENTIFIC = re.compile(r"[0-9]+e[+-]?[0-9]+")
+"""Such as `5e-4`, which YAML 1.1 takes for text, as it has no point."""
 
 
 def _strings(name: str, value: Any) -> tuple[str, ...]:
@@ -146,8 +153,11 @@ class RunConfig:
     assistant: str | None = None
     """What teaches the smaller students (`assistant.py`): a sub-space, whose largest student teaches those before it,
     or the folder of an encoder with the teacher's tokenizer."""
-    output_teacher: str | None = None
-    """An encoder whose embeddings students learn through a linear head, and so its space: any tokenizer and width."""
+    output_teacher: tuple[str, ...] | None = None
+    """Encoders whose embeddings students learn through a linear head, and so their space: any tokenizer and width.
+    Several such as `2*mpnet-base` are joined by weights."""
+    matryoshka: str | None = None
+    """Dimensions to which embeddings may be cut, such as `256,128,64`: they are trained to be useful then too."""
     layer_map: Literal["spread", "stride", "first", "influence"] = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     least_squares: Literal["none", "alone", "all"] = "alone"

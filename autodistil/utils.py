@@ -390,6 +390,12 @@ def short(value: object) -> str:
         return "a number too long to print"
 
 
+def positive_number(text: str) -> float | None:
+    """A number above zero such as `2`, `.5` or `1e-3`; None where the text is none."""
+    plain = re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", text)
+    return float(text) if plain and 0 < float(text) < math.inf else None
+
+
 def read_weighted_sum(text: str, known: Collection[str], auto: str, example: str) -> tuple[tuple[float, str], ...]:
     """Read a weighted sum of names such as `relation-kl + 2*embedding-cosine`.
 
@@ -411,9 +417,10 @@ def read_weighted_sum(text: str, known: Collection[str], auto: str, example: str
                 f"objective {name!r}{suggest(name, known)} is unknown; allowed: {auto}, {', '.join(known)}, "
                 f"or a weighted sum such as {example}"
             )
-        if not re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", weight) or not 0 < float(weight) < math.inf:
+        number = positive_number(weight)
+        if number is None:
             raise ConfigError(f"weight {weight!r} of objective {name!r} is no number above 0; give such as 2*{name}")
-        terms.append((float(weight), name))
+        terms.append((number, name))
     names = [name for _, name in terms]
     if len(set(names)) < len(names):
         raise ConfigError(f"objective {text!r} has a term twice; give each once, with a weight such as 2*{names[0]}")

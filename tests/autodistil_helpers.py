@@ -135,9 +135,9 @@ def uneven_students(teacher):
     return [StudentConfig.of_layers(sizes, hidden_size=32, head_size=16) for sizes in (layers, few) if known]
 
 
-def objective_of(text, relation_heads=4, pooling="mean"):
-    """An objective with options given."""
-    return Objective(parse_objective(text), TermOptions(relation_heads, pooling))
+def objective_of(text, relation_heads=4, pooling="mean", cuts=(64,)):
+    """An objective with options given; cuts that cut nothing off."""
+    return Objective(parse_objective(text), TermOptions(relation_heads, pooling, cuts=cuts))
 
 
 def states_of(tensors):

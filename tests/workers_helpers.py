@@ -17,6 +17,7 @@ from autodistil.training.workers import ALONE, DistributedWorkers
 
 EVERY_TERM = (
     "relation-kl+2*relation-mse+scores-mse+minilm+embedding-similarity+3*embedding-cosine+10*last-hidden+hidden"
+    "+matryoshka"
 )
 TEXTS = 5
 
@@ -69,7 +70,7 @@ def trained(workers=ALONE):
 def new_trainer(objective, name="small", **recipe):
     teacher = random_teacher()
     superlm = SuperLM.from_teacher(teacher, small_space(teacher, name))
-    return SuperLMTrainer(superlm, replace(RECIPE, steps=3, **recipe), objective_of(objective))
+    return SuperLMTrainer(superlm, replace(RECIPE, steps=3, **recipe), objective_of(objective, cuts=(40, 3)))
 
 
 def in_processes(function, size=2):

@@ -93,6 +93,10 @@ def evaluate(
             metavar="MODEL",
         ),
     ] = None,
+    truncate_dim: Annotated[
+        int | None,
+        typer.Option(help="Score the leading N dimensions of embeddings [default: all; not kept].", metavar="N"),
+    ] = None,
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -110,7 +114,11 @@ def evaluate(
     set_threads(options.pop("threads", None))
     options |= given(seeds=seeds, max_train=max_train, epochs=epochs, batch_size=batch_size, max_length=max_length)
     settings = EvaluationSettings(
-        **{"device": "auto", **options, **given(learning_rates=learning_rate, index_by=index_by)}
+        **{
+            "device": "auto",
+            **options,
+            **given(learning_rates=learning_rate, index_by=index_by, truncate_dim=truncate_dim),
+        }
     )
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)

@@ -49,8 +49,10 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         "assistant": ("NAME|DIR", "Sub-space whose largest student teaches those before it, or an encoder's folder."),
         "output_teacher": (
             "ID|DIR",
-            "Encoder whose embeddings students learn, through a linear head; any tokenizer and width.",
+            "Encoder whose embeddings students learn, through a linear head; any tokenizer and width. Repeatable, "
+            "with weights: 2*ID.",
         ),
+        "matryoshka": ("DIMS", "Dimensions to which embeddings may be cut, such as 256,128,64: trained to bear it."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),
         "batch_size": ("N", "Sequences a step [default: 16]."),
         "seq_len": (None, "Tokens a sequence, and the length costs are stated at [default: 128]."),

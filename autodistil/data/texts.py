@@ -61,6 +61,8 @@ class RunSamples(ABC):
     progress: Progress
     targets_of: Callable[[np.ndarray], torch.Tensor] | None = field(default=None, kw_only=True)
     """Numbers of training samples -> their embeddings (samples, dim) by an output teacher; None where there is none."""
+    own_rows: Callable[[int], slice] = field(default=slice, kw_only=True)
+    """Samples of a micro-batch -> which of them this process computes on, and so embeds by an output teacher; all."""
     unit: str = field(init=False)
     """What a sample is called: `sequences`, `sentences` or `images`."""
     heldout_limit: tuple[str, str] = field(init=False)
@@ -139,7 +141,16 @@ class RunSamples(ABC):
         """The samples of a training step as the micro-batches that it is cut into."""
         for numbers in np.split(self.step_indices(step), self.config.accumulate):
             batch = self.inputs.batch(self.train.take(numbers), self.device)
-            yield batch if self.targets_of is None else {**batch, TARGETS: self.targets_of(numbers).to(self.device)}
+            yield batch if self.targets_of is None else {**batch, TARGETS: self._targets(numbers)}
+
+    def _targets(self, numbers: np.ndarray) -> torch.Tensor:
+        """Embeddings of samples by an output teacher, (samples, dim), with zeros for those that others compute on."""
+        assert self.targets_of is not None
+        rows = self.own_rows(len(numbers))
+        own = self.targets_of(numbers[rows]).to(self.device)
+        targets = own.new_zeros((len(numbers), own.shape[1]))
+        targets[rows] = own
+        return targets
 
     def sample(self, count: int) -> np.ndarray:
         """Some training samples (at most `count`), the same each time."""

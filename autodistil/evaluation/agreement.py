@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from autodistil.data.batch import Batch, real_tokens
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import embeddings_of
+from autodistil.objectives.term import outputs_of
 
 TEXTS = 256
 """Held-out texts whose pairs are compared, at most: 32,640 pairs, in seconds."""
@@ -141,14 +141,10 @@ def rsa_of(heldout: HeldOut, forward: Callable[[Batch], ModelStates]) -> Rsa:
 
 def teacher_embeddings(heldout: HeldOut) -> NDArray[np.float32]:
     """Of the texts in the order of the batches, (texts, dim), by the output teacher where there is one."""
-    targets = [states.targets for states in heldout.teacher_states if states.targets is not None]
-    return torch.cat(targets).cpu().numpy() if targets else _embeddings(heldout, heldout.teacher_states)
+    return _embeddings(heldout, heldout.teacher_states)
 
 
 def _embeddings(heldout: HeldOut, states: Sequence[ModelStates]) -> NDArray[np.float32]:
     options = heldout.objective.options
-    parts = []
-    for one, batch in zip(states, heldout.batches, strict=True):
-        embeddings = embeddings_of(one, real_tokens(batch), options)
-        parts.append(embeddings if one.output_head is None else embeddings @ one.output_head.T)
+    parts = [outputs_of(one, real_tokens(batch), options) for one, batch in zip(states, heldout.batches, strict=True)]
     return torch.cat(parts).float().cpu().numpy()

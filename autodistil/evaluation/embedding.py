@@ -34,6 +34,7 @@ from autodistil.models.pooling import (
     module_kinds,
     read_modules,
     read_pooling,
+    read_truncate_dim,
 )
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
@@ -67,6 +68,8 @@ class PooledEncoder:
     """Scale embeddings to length 1."""
     head: Tensor | None = None
     """Map (dim, hidden) into the space of an output teacher, applied before they are scaled."""
+    truncate_dim: int | None = None
+    """Leading dimensions to keep, all unless given; they are not scaled again, as in sentence-transformers."""
 
     @torch.no_grad()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -77,21 +80,33 @@ class PooledEncoder:
             pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
             pooled = pooled if self.head is None else pooled @ self.head.to(pooled).T
             pooled = torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
-            parts.append(pooled.float().cpu().numpy())
+            if self.truncate_dim is not None and self.truncate_dim > pooled.shape[1]:
+                raise TaskError(f"truncate_dim = {self.truncate_dim}: embeddings have {pooled.shape[1]} dimensions")
+            parts.append(pooled[:, : self.truncate_dim].float().cpu().numpy())
         return np.concatenate(parts)[places]
 
 
 def folder_encoder(
-    model: EvaluatedModel, device: torch.device | str = "cpu", max_length: int = DEFAULT_LENGTH
+    model: EvaluatedModel,
+    device: torch.device | str = "cpu",
+    max_length: int = DEFAULT_LENGTH,
+    truncate_dim: int | None = None,
 ) -> Encoder:
     """The encoder of a Hugging Face folder: pooled as its sentence-transformers pipeline says, else by the mean.
+
+    Args:
+        model: the folder.
+        device: where to compute.
+        max_length: tokens after which a text is cut.
+        truncate_dim: leading dimensions to keep; as the pipeline says, or all, unless given.
 
     Raises:
         TeacherError: it cannot be loaded.
     """
     kinds, head = module_kinds(model.folder), linear_head(model.folder)
+    truncate_dim = truncate_dim or read_truncate_dim(model.folder)
     if not PLAIN_MODULES.issuperset(kinds) and head is None:
-        return _library_encoder(model, device, max_length)
+        return _library_encoder(model, device, max_length, truncate_dim)
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
     return PooledEncoder(
@@ -100,6 +115,7 @@ def folder_encoder(
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,
         head=head,
+        truncate_dim=truncate_dim,
     )
 
 
@@ -133,7 +149,9 @@ def student_encoder(
     return PooledEncoder(forward, batches, pooling, normalize, superlm.output_head(student))
 
 
-def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_length: int) -> Encoder:
+def _library_encoder(
+    model: EvaluatedModel, device: torch.device | str, max_length: int, truncate_dim: int | None
+) -> Encoder:
     """A pipeline with further modules (a dense layer, say), run by sentence-transformers itself.
 
     Raises:
@@ -164,7 +182,11 @@ def _library_encoder(model: EvaluatedModel, device: torch.device | str, max_leng
         ) from error
     with model_errors(model.source):
         pipeline = SentenceTransformer(
-            str(model.folder), device=str(device), trust_remote_code=False, model_kwargs={"use_safetensors": True}
+            str(model.folder),
+            device=str(device),
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+            truncate_dim=truncate_dim,
         )
         pipeline.encode(["one text"], show_progress_bar=False)
     pipeline.max_seq_length = min(max_length, pipeline.max_seq_length or max_length)

@@ -103,13 +103,13 @@ class Outcome:
 
 def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
     """Score without training and without chance: one value, whatever the number of seeds."""
-    return Outcome([embedding_similarity(data, model.encoder())], 0, settings.of("max_length"))
+    return Outcome([embedding_similarity(data, model.encoder())], 0, settings.of_embeddings())
 
 
 def _probe(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
     rows, encode = settings.max_train or DEFAULT_PROBE_ROWS, model.encoder()
     scores = [linear_probe(data, encode, seed, rows) for seed in range(settings.seeds or 1)]
-    return Outcome(scores, len(data.train(rows)), {**settings.of("max_length"), "max_train": rows})
+    return Outcome(scores, len(data.train(rows)), {**settings.of_embeddings(), "max_train": rows})
 
 
 def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -145,7 +145,7 @@ def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings,
         prompts = read_prompts(folder.folder)
     if settings.index_by is not None:
         other = EvaluatedModel.open(settings.index_by)
-        index = folder_encoder(other, settings.device, settings.max_length)
+        index = folder_encoder(other, settings.device, settings.max_length, settings.truncate_dim)
         prompts = {**prompts, "document": read_prompts(other.folder)["document"]}
         _check_one_space(encode, index, settings.index_by)
     queries = retrieval_scores(
@@ -156,7 +156,7 @@ def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings,
     )
     scores = {metric: float(np.mean(values)) if values else 0.0 for metric, values in queries.items()}
     details = {"prompts": prompts} if any(prompts.values()) else {}
-    used = settings.of("max_length", *(["index_by"] if settings.index_by else []))
+    used = settings.of_embeddings(*(["index_by"] if settings.index_by else []))
     return Outcome([scores], 0, used, details, queries=queries)
 
 
@@ -175,7 +175,7 @@ def _check_one_space(queries: Encoder, documents: Encoder, index_by: str) -> Non
 
 
 def _cluster(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    return Outcome(cluster_scores(data, model.encoder(), settings.seeds or 3), 0, settings.of("max_length"))
+    return Outcome(cluster_scores(data, model.encoder(), settings.seeds or 3), 0, settings.of_embeddings())
 
 
 METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress], Outcome]] = MappingProxyType(
@@ -234,7 +234,8 @@ def evaluate(
         data_dir: local folder of tasks; the Hub for what it does not hold.
         method: a key of `METHODS`; `default_method` of each task unless given.
         settings: the options.
-        write: keep results in the model's folder; unless given, only in one that autodistil exported.
+        write: keep results in the model's folder; unless given, only in one that autodistil exported. Never those of
+            another index or of fewer dimensions.
         progress: told what happens.
         file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
         split: the labelled split to score, `dev` or `test`; dev where there is one, unless given.
@@ -250,9 +251,11 @@ def evaluate(
     progress = progress or Progress()
     settings = settings or EvaluationSettings()
     settings = replace(settings, device=str(resolve_device(settings.device)))
+    if write and settings.asks_otherwise:
+        raise ConfigError("figures by another index or fewer dimensions are not the model's own; leave out --write")
     folder = EvaluatedModel.open(source, file)
     others = [_opened_beside(name) for name in dict.fromkeys(beside)]
-    keep = file is None and _keeps(folder, write)
+    keep = file is None and not settings.asks_otherwise and _keeps(folder, write)
     splits = ("train", split) if split else SPLITS
     planned = [_plan(name, data_dir, splits, method, settings, [folder, *others]) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
@@ -311,7 +314,7 @@ def _scored(
     progress: Progress,
 ) -> Iterator[TaskResult]:
     """The result of each task, by its method, as soon as there is one."""
-    encoder = cache(partial(folder_encoder, folder, settings.device, settings.max_length))
+    encoder = cache(partial(folder_encoder, folder, settings.device, settings.max_length, settings.truncate_dim))
     model = FolderModel(folder, settings.device, encoder)
     for data, method in planned:
         progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")

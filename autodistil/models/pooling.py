@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -174,10 +174,30 @@ def read_prompts(folder: Path) -> dict[str, str]:
     Raises:
         TeacherError: its configuration is damaged.
     """
+    prompts = _pipeline_options(folder).get("prompts") or {}
+    if not isinstance(prompts, dict):
+        raise TeacherError(f"prompts of {str(folder / PIPELINE_FILES[0])!r} are no mapping; restore it")
+    names = {"query": ("query",), "document": ("document", "passage", "corpus")}
+    return {kind: next((str(prompts[n]) for n in spelt if prompts.get(n)), "") for kind, spelt in names.items()}
+
+
+def read_truncate_dim(folder: Path) -> int | None:
+    """To how many leading dimensions a sentence-transformers folder cuts its embeddings; None where to none.
+
+    Raises:
+        TeacherError: its configuration is damaged.
+    """
+    dim = _pipeline_options(folder).get("truncate_dim")
+    if dim is not None and (not isinstance(dim, int) or dim < 1):
+        raise TeacherError(f"truncate_dim = {dim!r} of {str(folder / PIPELINE_FILES[0])!r} is no number above 0")
+    return dim
+
+
+def _pipeline_options(folder: Path) -> dict[str, Any]:
+    """Those of a sentence-transformers folder as a whole; none where it has no such file."""
     path = folder / PIPELINE_FILES[0]
     try:
-        prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {} if path.is_file() else {}
-        names = {"query": ("query",), "document": ("document", "passage", "corpus")}
-        return {kind: next((str(prompts[n]) for n in spelt if prompts.get(n)), "") for kind, spelt in names.items()}
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        options: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return dict(options)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise TeacherError(f"{str(path)!r} cannot be read ({one_line_named(error, 100)}); restore it") from error

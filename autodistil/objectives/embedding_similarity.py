@@ -20,18 +20,18 @@ TEMPERATURE = 0.05
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """The mean over the texts of the step's batch, those of other micro-batches and workers included."""
     ours, theirs = (batch_embeddings_of(states, mask, options) for states in (student, teacher))
-    return _divergences(ours, theirs).mean()
+    return divergences(ours, theirs).mean()
 
 
 def texts(block: Block, options: TermOptions) -> Tensor:
     """The row of each text of a block."""
     ours = torch.cat([embeddings_of(student, mask, options) for student, _, mask in block])
     theirs = torch.cat([embeddings_of(teacher, mask, options) for _, teacher, mask in block])
-    return _divergences(ours, theirs)
+    return divergences(ours, theirs)
 
 
-def _divergences(ours: Tensor, theirs: Tensor) -> Tensor:
-    """KL of each text's distribution over the others, (texts,), of embeddings (texts, hidden) of either width."""
+def divergences(ours: Tensor, theirs: Tensor) -> Tensor:
+    """KL of each text's distribution over the others, (texts,), of vectors (texts, dim) of either width."""
     log_ours, log_theirs = _log_similarities(ours), _log_similarities(theirs)
     return (log_theirs.exp() * (log_theirs - log_ours)).sum(-1)
 

@@ -9,7 +9,7 @@ harmless before fine-tuning and not without it. So for encoders whose output is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,11 @@ from torch import Tensor
 from autodistil.errors import ConfigError
 from autodistil.models.attention import ModelStates
 from autodistil.objectives import TERMS
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, embeddings_of, tokens_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, compared, outputs_of, tokens_of
 from autodistil.utils import read_weighted_sum
 
+MOST_DIMENSIONS = 65_536
+"""Of an embedding; more is a slip of the finger."""
 AUTO = "auto"
 DEFAULT = "relation-kl"
 DEFAULT_FOR_EMBEDDINGS = "relation-kl+20*embedding-cosine"
@@ -30,6 +32,8 @@ mild, and ahead on retrieval but behind on STS-B for the smallest student traine
 DEFAULT_FOR_OUTPUTS = "relation-kl+20*output-cosine"
 """Objective where there is an output teacher."""
 DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
+FOR_CUTS = "+matryoshka"
+"""What joins them where embeddings are to be useful when cut."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,13 @@ class Objective:
         """Whether some term compares the texts of a batch with each other, so that it has to see all of them."""
         return any(TERMS[name].mean_over == "batch" for _, name in self.terms)
 
-    def embeddings(self, states: ModelStates, mask: Mask) -> Tensor:
-        """What such terms compare texts by, (texts, hidden)."""
-        return embeddings_of(states, mask, self.options)
+    def outputs(self, states: ModelStates, mask: Mask) -> Tensor:
+        """What users get of texts, (texts, dim)."""
+        return outputs_of(states, mask, self.options)
+
+    def compared(self, states: ModelStates, mask: Mask) -> Tensor:
+        """What such terms compare texts by, (texts, hidden + dim)."""
+        return compared(states, mask, self.options)
 
     def __call__(self, student: ModelStates, teacher: ModelStates, mask: Mask = None, share: Share = WHOLE) -> Tensor:
         """The scalar loss; `mask` (batch, seq) is True at real tokens, None where the batch has no padding."""
@@ -170,6 +178,7 @@ def resolve_objective(
     pooling: str | None = None,
     causal: bool = False,
     output_teacher: bool = False,
+    cuts: Sequence[int] = (),
 ) -> Objective:
     """Read an objective and choose what is left open.
 
@@ -181,14 +190,16 @@ def resolve_objective(
         pooling: how the teacher makes sentence embeddings, None where it does not.
         causal: teacher and students are decoders.
         output_teacher: there is one.
+        cuts: dimensions to which users may cut embeddings.
 
     Raises:
         ConfigError: unknown term, bad weight, a term for decoders alone, one that compares with an output teacher where
-            there is none or none where there is, or relation heads that do not divide every width.
+            there is none or none where there is, likewise one of cut embeddings, or relation heads that do not divide
+            every width.
     """
     if text == AUTO:
         of_embeddings = DEFAULT_FOR_OUTPUTS if output_teacher else DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
-        text = DEFAULT_FOR_DECODERS if causal else of_embeddings
+        text = DEFAULT_FOR_DECODERS if causal else of_embeddings + FOR_CUTS * bool(cuts)
     terms = parse_objective(text)
     stray = [name for _, name in terms if TERMS[name].decoders_only and not causal]
     if stray:
@@ -197,6 +208,10 @@ def resolve_objective(
     if bool(asking) != output_teacher:
         what = f"objective {asking[0]!r} compares with one" if asking else f"objective {text!r} has no term of it"
         raise ConfigError(f"output_teacher: {what}; give both --output-teacher and a term such as output-cosine")
+    cutting = [name for _, name in terms if TERMS[name].cuts]
+    if bool(cutting) != bool(cuts):
+        what = f"objective {cutting[0]!r} needs dimensions" if cutting else f"objective {text!r} has no term of cuts"
+        raise ConfigError(f"matryoshka: {what}; give both, such as --matryoshka 256,128,64 and a term matryoshka")
     common = math.gcd(teacher_width, *widths)
     if relation_heads is None:
         relation_heads = choose_relation_heads(teacher_width, common)
@@ -206,7 +221,21 @@ def resolve_objective(
             f"{relation_heads} relation heads do not divide all attention widths of teacher and students; "
             f"allowed here: {allowed}"
         )
-    return Objective(terms, TermOptions(relation_heads, pooling or "mean", causal))
+    return Objective(terms, TermOptions(relation_heads, pooling or "mean", causal, tuple(cuts)))
+
+
+def read_cuts(text: str) -> tuple[int, ...]:
+    """Read dimensions such as `256,128,64`, in falling order.
+
+    Raises:
+        ConfigError: they are no numbers above zero, or one comes twice.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    cuts = {int(part) for part in parts if part.isdecimal()}
+    if len(cuts) < len(parts) or not all(0 < cut <= MOST_DIMENSIONS for cut in cuts):
+        allowed = f"dimensions are whole numbers from 1 to {MOST_DIMENSIONS:,}, each once"
+        raise ConfigError(f"matryoshka = {text!r}: {allowed}; give such as 256,128,64")
+    return tuple(sorted(cuts, reverse=True))
 
 
 def choose_relation_heads(teacher_width: int, common: int) -> int:

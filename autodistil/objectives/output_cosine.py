@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, embeddings_of, precise
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, outputs_of
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
@@ -25,10 +25,7 @@ def texts(block: Block, options: TermOptions) -> Tensor:
 
 
 def _distances(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
-    assert student.output_head is not None, "the SuperLM has no head for an output teacher"
-    assert teacher.targets is not None, "the texts have no embeddings of an output teacher"
-    mapped = embeddings_of(student, mask, options) @ precise(student.output_head).T
-    return 1 - cosine_similarity(mapped, teacher.targets, dim=-1)
+    return 1 - cosine_similarity(outputs_of(student, mask, options), outputs_of(teacher, mask, options), dim=-1)
 
 
 TERM = Term(loss, texts, mean_over="texts", needs="output", output_teacher=True)

@@ -32,6 +32,8 @@ class TermOptions:
     pooling: str = "mean"
     causal: bool = False
     """Relations are those of a decoder: a token's to itself and those before it."""
+    cuts: tuple[int, ...] = ()
+    """Dimensions to which users may cut an embedding, its leading ones."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,15 @@ class Term:
     """Losses of the texts of a block, (texts,); None: each text is a batch of its own."""
     mean_over: Literal["tokens", "pairs", "texts", "predictions", "batch"] = "tokens"
     """What the loss is a mean over, a field of `Share`. `batch`: it compares the texts of a batch with each other, by
-    `batch_embeddings_of`, so it has to see the embeddings of all of them."""
+    `batch_embeddings_of` or `batch_outputs_of`, so it has to see those of all of them."""
     needs: Literal["attention", "output", "hidden"] = "attention"
     """Q, K, V of the distilled layer; the last hidden states; or those of every layer."""
     by_dimension: bool = False
     """The student's dimensions are taken for the teacher's leading ones (in its importance order): no projection."""
     output_teacher: bool = False
     """It compares with the embeddings of an output teacher."""
+    cuts: bool = False
+    """It compares embeddings cut to their leading dimensions, `TermOptions.cuts`."""
     decoders_only: bool = False
     """It looks at what comes next, so both models need a language-model head."""
 
@@ -100,7 +104,35 @@ def embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tens
     return pool(options.pooling, precise(states.output), pooled, mask)
 
 
-def batch_embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
-    """Those of all texts of the step's batch, (texts, hidden), in whatever parts it goes through the model."""
+def outputs_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """What users get of texts, (batch, dim) in fp32: embeddings, in the space of an output teacher where there is one.
+
+    Targets are there already; a student's head maps into it.
+    """
+    if states.targets is not None:
+        return states.targets
     embeddings = embeddings_of(states, mask, options)
-    return embeddings if states.gather is None else states.gather(embeddings)
+    return embeddings if states.output_head is None else embeddings @ precise(states.output_head).T
+
+
+def compared(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """What terms compare the texts of a batch by, (batch, hidden + dim): embeddings, then outputs."""
+    return torch.cat([embeddings_of(states, mask, options), outputs_of(states, mask, options)], dim=1)
+
+
+def batch_embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """Embeddings of all texts of the step's batch, (texts, hidden), in whatever parts it goes through the model."""
+    return _of_batch(states, mask, options)[0]
+
+
+def batch_outputs_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+    """Outputs of all texts of the step's batch, (texts, dim), likewise."""
+    return _of_batch(states, mask, options)[1]
+
+
+def _of_batch(states: ModelStates, mask: Mask, options: TermOptions) -> tuple[Tensor, Tensor]:
+    rows = compared(states, mask, options)
+    rows = rows if states.gather is None else states.gather(rows)
+    assert states.output is not None
+    hidden = states.output.shape[-1]
+    return rows[:, :hidden], rows[:, hidden:]

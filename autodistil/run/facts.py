@@ -123,8 +123,11 @@ def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
             f"{shown(config.assistant)} teaches {', '.join(taught)}; held-out losses are against the teacher"
         )
     if inputs.output_teacher is not None:
-        name, dim = shown(config.output_teacher), inputs.output_teacher.dim
-        facts["output teacher"] = f"{name}: embeddings of {dim} dimensions in its space, by a linear head"
+        names, dim = " and ".join(map(shown, config.output_teacher or ())), inputs.output_teacher.dim
+        facts["output teacher"] = f"{names}: embeddings of {dim} dimensions in its space, by a linear head"
+    if cuts := inputs.objective.options.cuts:
+        dims = ", ".join(map(str, cuts))
+        facts["embeddings may be cut"] = f"to {dims} dimensions: SentenceTransformer(..., truncate_dim={cuts[-1]})"
     if config.teacher_layer is not None:
         depth = inputs.teacher.dims.num_layers
         facts["teacher layer"] = f"attention of layer {config.teacher_layer} of {depth} (from 0)"

@@ -39,9 +39,18 @@ from autodistil.models.vocabulary import (
     token_counts,
 )
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
-from autodistil.objectives.objective import Objective, resolve_objective
+from autodistil.objectives.objective import Objective, read_cuts, resolve_objective
 from autodistil.run.folder import RunFolder
-from autodistil.run.output_teacher import HEAD_TEXTS, OutputTargets, OutputTeacher, fitted_head, load_head, save_head
+from autodistil.run.output_teacher import (
+    HEAD_TEXTS,
+    OutputTargets,
+    OutputTeacher,
+    OutputTeachers,
+    fitted_head,
+    load_head,
+    read_output_teacher,
+    save_head,
+)
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
@@ -216,43 +225,49 @@ class RunInputs:
     # ---- output teacher
 
     @cached_property
-    def output_teacher(self) -> OutputTeacher | None:
-        """The output teacher, the same as when the run was begun; None where there is none.
+    def output_teacher(self) -> OutputTeachers | None:
+        """The output teachers, the same as when the run was begun; None where there are none.
 
         Raises:
-            ConfigError: the teacher reads images, or is a decoder.
-            TeacherError: it cannot be loaded.
+            ConfigError: the teacher reads images, or is a decoder; or a weight is none.
+            TeacherError: one cannot be loaded.
         """
-        name = self.config.output_teacher
-        if name is None:
+        if not self.config.output_teacher:
             return None
-        teacher = self.teacher
+        teacher, precision = self.teacher, self.config.precision
+        parts = [read_output_teacher(text) for text in self.config.output_teacher]
         if teacher.images is not None or teacher.family.causal:
             what = "reads images" if teacher.images is not None else "is a decoder"
+            name = parts[0][1]
             raise ConfigError(f"output_teacher = {name!r} is for encoders of text, the teacher {what}; leave it out")
-        model = EvaluatedModel.open(name)
-        found = OutputTeacher(model, teacher.tokenizer, self.device, OUTPUT_LENGTH)
+        found = OutputTeachers(
+            [
+                OutputTeacher(
+                    EvaluatedModel.open(name), teacher.tokenizer, self.device, OUTPUT_LENGTH, precision, weight
+                )
+                for weight, name in parts
+            ]
+        )
         self.folder.check_unchanged("output_teacher_fingerprint", found.fingerprint, "output teacher")
         return found
 
     @cached_property
-    def output_targets(self) -> OutputTargets | None:
-        """Its embeddings of the training samples."""
-        teacher, text = self.output_teacher, self.text
-        if teacher is None:
-            return None
+    def _output_targets(self) -> list[OutputTargets]:
+        text = self.text
         decided = [text.corpus.content_hash, text.unit, str(self.seq_len), str(len(text.train))]
-        return OutputTargets(teacher, text.train.take, len(text.train), decided)
+        teachers = self.output_teacher.teachers if self.output_teacher else ()
+        return [OutputTargets(teacher, text.train.take, len(text.train), decided) for teacher in teachers]
 
-    def _targets_of(self, numbers: np.ndarray) -> Tensor:
-        assert self.output_targets is not None
-        return self.output_targets(numbers)
+    def output_targets(self, numbers: np.ndarray) -> Tensor:
+        """Their joined embeddings of training samples by number, (samples, dim)."""
+        assert self.output_teacher is not None
+        return self.output_teacher.joined([targets(numbers) for targets in self._output_targets])
 
     @cached_property
     def output_head(self) -> Tensor | None:
         """What SuperLMs start from as the map into its space, (dim, hidden)."""
-        targets, path = self.output_targets, self.folder.output_head_path
-        if targets is None:
+        path, targets = self.folder.output_head_path, self.output_targets
+        if self.output_teacher is None:
             return None
         if not path.is_file():
             numbers = self.training_text.sample_numbers(HEAD_TEXTS)
@@ -275,7 +290,8 @@ class RunInputs:
             [*self.relation_widths, *([assistant.kv_width(assistant.dims)] if assistant else [])],
             self.teacher.pooling,
             self.teacher.family.causal,
-            self.config.output_teacher is not None,
+            bool(self.config.output_teacher),
+            () if self.config.matryoshka is None else read_cuts(self.config.matryoshka),
         )
         what = "objective: its teacher pools otherwise, or the default is another now"
         self.folder.check_unchanged("objective", objective.name, what)
@@ -378,10 +394,10 @@ class RunInputs:
         shared = (config, teacher.inputs, self.device, self.progress)
         if teacher.images is not None:
             return RunImages(*shared, teacher.images, teacher.max_length)
-        embeds = teacher.pooling is not None or config.output_teacher is not None
+        embeds = teacher.pooling is not None or bool(config.output_teacher)
         sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and embeds)
         text = RunText(*shared, teacher.tokenizer, sentences)
-        text.targets_of = self._targets_of if config.output_teacher is not None else None
+        text.targets_of = self.output_targets if config.output_teacher else None
         return text
 
     @cached_property
@@ -434,7 +450,7 @@ class RunInputs:
         head = self.output_head
         if self.output_teacher is None or head is None:
             return None
-        return torch.from_numpy(self.output_teacher.embed(texts)).to(self.device), head.to(self.device)
+        return self.output_teacher.embed(texts).to(self.device), head.to(self.device)
 
     def read_embedded(self, vocab_size: int | None, most: int) -> HeldOut:
         """The first held-out texts with the teacher's embeddings, or the output teacher's, whatever the measure."""

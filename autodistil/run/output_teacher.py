@@ -1,4 +1,4 @@
-"""The output teacher: an encoder of any family and tokenizer whose embeddings students learn, through a linear head.
+"""Output teachers: encoders of any family and tokenizer whose embeddings students learn, through a linear head.
 
 Its embeddings of training texts are made when a step first needs them and kept on disk in half precision, a row a
 sample, so that no text is read twice, whoever trains on it. It reads what the run's tokenizer reads: its ids as text.
@@ -6,6 +6,8 @@ sample, so that no text is read twice, whoever trains on it. It reads what the r
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,12 +22,13 @@ from transformers import PreTrainedTokenizerBase
 
 from autodistil.data.batch import PADDING, Batch, real_tokens
 from autodistil.data.cache import default_cache_dir, key_of
-from autodistil.errors import CorpusError, RunError, one_line
+from autodistil.errors import ConfigError, CorpusError, RunError, one_line
 from autodistil.evaluation.embedding import Encoder, folder_encoder
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import pool, read_prompts
 from autodistil.models.teacher import Teacher
-from autodistil.utils import atomic_path, check_sum
+from autodistil.training.trainer import autocast
+from autodistil.utils import atomic_path, check_sum, positive_number
 
 HEAD_TEXTS = 1024
 """Training texts to which the head is fitted before training."""
@@ -44,6 +47,10 @@ class OutputTeacher:
     device: torch.device
     length: int
     """Tokens after which it cuts a text."""
+    precision: str = "fp32"
+    """What it computes under, a key of `trainer.DTYPES`."""
+    weight: float = 1.0
+    """Beside other output teachers."""
 
     @cached_property
     def _encode(self) -> Encoder:
@@ -62,20 +69,68 @@ class OutputTeacher:
     @property
     def fingerprint(self) -> str:
         """Of what decides its embeddings of given texts."""
-        return key_of([self.model.fingerprint, self.prompt, self.length])[:16]
+        precision = [] if self.precision == "fp32" else [self.precision]
+        return key_of([self.model.fingerprint, self.prompt, self.length, *precision])[:16]
 
     def embed(self, samples: np.ndarray) -> np.ndarray:
         """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
         rows = [row[row != PADDING].tolist() for row in samples]
         texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
-        found = self._encode([self.prompt + text for text in texts]).astype(np.float32)
+        with autocast(self.device, self.precision):
+            found = self._encode([self.prompt + text for text in texts]).astype(np.float32)
         scaled: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
         return scaled
 
 
+@dataclass(frozen=True)
+class OutputTeachers:
+    """One output teacher, or several side by side: the space of all is theirs joined.
+
+    With w_i adding up to 1, an embedding is that of each teacher times sqrt(w_i), one behind the other. So cosines
+    there are the weighted means of the teachers' cosines.
+    """
+
+    teachers: Sequence[OutputTeacher]
+
+    @property
+    def dim(self) -> int:
+        """Width of the joined embeddings."""
+        return sum(teacher.dim for teacher in self.teachers)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what decides the joined embeddings of given texts."""
+        if len(self.teachers) == 1:
+            return self.teachers[0].fingerprint
+        return key_of([f"{teacher.weight:g}*{teacher.fingerprint}" for teacher in self.teachers])[:16]
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Embeddings by each teacher, (texts, dim_i) of length 1, as one (texts, dim) of length 1."""
+        total = sum(teacher.weight for teacher in self.teachers)
+        scaled = [math.sqrt(one.weight / total) * part for one, part in zip(self.teachers, parts, strict=True)]
+        return torch.cat(scaled, dim=1)
+
+    def embed(self, samples: np.ndarray) -> Tensor:
+        """Joined embeddings of samples (texts, tokens), (texts, dim) of float32."""
+        return self.joined([torch.from_numpy(teacher.embed(samples)) for teacher in self.teachers])
+
+
+def read_output_teacher(text: str) -> tuple[float, str]:
+    """Read a weight and a model such as `mpnet-base` or `0.5*mpnet-base`.
+
+    Raises:
+        ConfigError: the weight is not above zero.
+    """
+    match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\*(.+)", text)
+    weight, name = (1.0, text) if match is None else (positive_number(match[1]), match[2])
+    if weight is None:
+        raise ConfigError(f"output_teacher = {text!r}: its weight is no number above 0; give such as 2*{name}")
+    return weight, name
+
+
 @dataclass
 class OutputTargets:
-    """Embeddings of the training samples, kept beside the cache of tokens."""
+    """Embeddings of the training samples by an output teacher, kept beside the cache of tokens."""
 
     teacher: OutputTeacher
     take: Callable[[np.ndarray], np.ndarray]

@@ -26,6 +26,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
+from autodistil.run.output_teacher import read_output_teacher
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.run.tracking import GuardedTracker
@@ -39,7 +40,7 @@ from autodistil.training.metrics import MetricsLog
 from autodistil.training.recipe import Recipe, steps_alone
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
 from autodistil.training.trainer import train as train_superlms
-from autodistil.training.workers import check_batch
+from autodistil.training.workers import check_batch, current_workers
 from autodistil.utils import atomic_path, discard, stop_on_interrupt
 
 DEFAULT_STEPS = 24
@@ -400,12 +401,16 @@ def _portable(config: RunConfig) -> RunConfig:
         path = Path(source).expanduser()
         return str(path.resolve()) if path.exists() else source
 
+    def whole_output_teacher(text: str) -> str:
+        name = read_output_teacher(text)[1]
+        return text.removesuffix(name) + whole(name)
+
     return replace(
         config,
         teacher=whole(config.teacher),
         corpus=tuple(whole(source) for source in config.corpus),
         assistant=whole(config.assistant) if config.assistant and "/" in config.assistant else config.assistant,
-        output_teacher=config.output_teacher and whole(config.output_teacher),
+        output_teacher=config.output_teacher and tuple(map(whole_output_teacher, config.output_teacher)),
     )
 
 
@@ -443,6 +448,7 @@ def open_on_worker(
     sub_spaces = [run.inputs.space.sub_space(name) for name in names]
     inputs, superlms = run.inputs, run.superlms
     trainers = [trainer_of(inputs, superlms.new(sub), recipe, superlms.targets_for(sub.name)) for sub in sub_spaces]
+    inputs.text.own_rows = current_workers().rows
     return trainers, inputs.ordered_teacher, inputs.text.micro_batches, config.teacher_layer, inputs.device
 
 

@@ -40,7 +40,7 @@ _HIDDEN = 0.1
 """Share of the tokens that are hidden in a view with tokens dropped."""
 _BEFORE, _START = "before", "start."
 """Names of tensors: of the answers an epoch ago, and of the weights that a training started with."""
-_MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8}
+_MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8, "truncate_dim": 1}
 
 Scores = dict[str, float]
 """metric -> value."""
@@ -66,6 +66,8 @@ class EvaluationSettings:
     """A torch device."""
     index_by: str | None = None
     """A model that embeds the documents of a collection in the place of the one that is scored."""
+    truncate_dim: int | None = None
+    """Leading dimensions of embeddings to score; as the model's folder says, or all, unless given."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():
@@ -77,6 +79,15 @@ class EvaluationSettings:
                 raise ConfigError(f"learning rate {rate} is out of range; allowed: above 0 and below 1")
         if not self.learning_rates:
             raise ConfigError("no learning rate is given; give one or more, such as 1e-4")
+
+    @property
+    def asks_otherwise(self) -> bool:
+        """Whether what is scored is not what the folder makes by itself."""
+        return self.index_by is not None or self.truncate_dim is not None
+
+    def of_embeddings(self, *names: str) -> Mapping[str, Any]:
+        """Options that decide embeddings, and further ones."""
+        return self.of("max_length", *(["truncate_dim"] if self.truncate_dim else []), *names)
 
     def of(self, *names: str) -> Mapping[str, Any]:
         """Some of the options, as plain values."""

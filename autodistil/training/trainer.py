@@ -122,19 +122,19 @@ class SuperLMTrainer:
             states = replace(states, gather=gather)
             loss = self.objective(states, teacher_states, mask, share)
             if self.recipe.in_place and student is students[0]:
-                tokens, targets = teacher_states.tokens, teacher_states.targets
-                teacher_states = replace(states.detach(), tokens=tokens, targets=targets).for_many()
+                outputs = None if teacher_states.targets is None else self.objective.outputs(states, mask).detach()
+                teacher_states = replace(states.detach(), tokens=teacher_states.tokens, targets=outputs).for_many()
             (loss / len(students)).backward()
             self.superlm.accumulate(student, leaves, rows)
             losses.append(loss.detach())
         return torch.stack(losses)
 
     @torch.no_grad()
-    def embeddings(self, batch: Batch, teacher_states: ModelStates) -> list[Tensor]:
-        """What terms compare texts by, (texts, hidden): of the targets, then of each student of this step."""
+    def compared(self, batch: Batch, teacher_states: ModelStates) -> list[Tensor]:
+        """What terms compare texts by, (texts, hidden + dim): of the targets, then of each student of this step."""
         mask = real_tokens(batch)
         students = (self._forward(student, batch)[0] for student in self.students())
-        return [self.objective.embeddings(states, mask) for states in chain([teacher_states], students)]
+        return [self.objective.compared(states, mask) for states in chain([teacher_states], students)]
 
     def _forward(self, student: StudentConfig, batch: Batch) -> tuple[ModelStates, dict[str, Tensor], TokenRows | None]:
         """States of a student at the teacher's tokens, the leaves that its gradients go to, and their rows."""
@@ -255,7 +255,7 @@ class _Step:
     trainer: SuperLMTrainer
     workers: TrainingWorkers
     known: list[Tensor] = field(default_factory=list)
-    """Embeddings (texts, hidden) of the step's texts, where they were looked at ahead: of the targets, the students."""
+    """What the step's texts are compared by, where they were looked at ahead: of the targets, then the students."""
     losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
     wait: Callable[[], Tensor] = field(init=False)
@@ -263,7 +263,7 @@ class _Step:
     def look_ahead(self, part: Part, states: ModelStates) -> None:
         """Form the embeddings of a part's texts."""
         start = time.perf_counter()
-        placed = [part.placed(ours) for ours in self.trainer.embeddings(part.batch, states)]
+        placed = [part.placed(ours) for ours in self.trainer.compared(part.batch, states)]
         self.known = [a + b for a, b in zip(self.known, placed, strict=True)] if self.known else placed
         self.seconds += time.perf_counter() - start
 

@@ -63,12 +63,20 @@ class TrainingWorkers:
         parts, first = [], 0
         whole = torch.stack([_counts(batch) for batch in batches]).sum(0).clamp(min=1)
         for batch, count in zip(batches, texts, strict=True):
-            rows = shard(count, self.rank, self.size)
+            rows = self.rows(count)
             own = take_rows(batch, rows)
             share = replace(Share(*(_counts(own) / whole).tolist()), batch=1 / (self.size * len(batches)))
             parts.append(Part(own, share, slice(first + rows.start, first + rows.stop), sum(texts)))
             first += count
         return parts
+
+    def rows(self, count: int) -> slice:
+        """This worker's of a micro-batch of `count` texts.
+
+        Raises:
+            ConfigError: there are more workers than texts.
+        """
+        return shard(count, self.rank, self.size)
 
     def gather(self, part: Part, known: Tensor | None) -> Gather:
         """What gives the rows of all texts of a step.
@@ -136,6 +144,11 @@ class DistributedWorkers(TrainingWorkers):
         raised = torch.tensor([float(flag) for flag in flags], device=device)
         dist.all_reduce(raised, op=dist.ReduceOp.MAX)
         return [flag > 0 for flag in raised.tolist()]
+
+
+def current_workers() -> TrainingWorkers:
+    """Those of the open process group, or this process alone where there is none."""
+    return DistributedWorkers.current() if dist.is_initialized() else ALONE
 
 
 def shard(total: int, rank: int, size: int) -> slice:

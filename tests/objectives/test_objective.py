@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.errors import ConfigError
-from autodistil.objectives.objective import choose_relation_heads, resolve_objective
+from autodistil.objectives.objective import choose_relation_heads, read_cuts, resolve_objective
 
 
 @given(st.integers(1, 12), st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 64))
@@ -67,3 +67,18 @@ def test_auto_adds_the_output_for_sentence_encoders():
 def test_wrong_sums_are_refused(text, expected):
     with pytest.raises(ConfigError, match=expected):
         resolve_objective(text, None, 64, [32])
+
+
+def test_cuts_and_their_term_go_together():
+    assert resolve_objective("auto", None, 64, [32], "mean", cuts=(32, 8)).name.endswith("+matryoshka")
+    assert resolve_objective("matryoshka", None, 64, [32], cuts=(32, 8)).options.cuts == (32, 8)
+    for text, cuts, said in (("matryoshka", (), "needs dimensions"), ("relation-kl", (8,), "no term of cuts")):
+        with pytest.raises(ConfigError, match=said):
+            resolve_objective(text, None, 64, [32], cuts=cuts)
+
+
+@pytest.mark.parametrize("text", ["", "64,", "64,64", "0", "-3", "1e3", "99999999", "64;32"])
+def test_wrong_cuts_are_refused(text):
+    with pytest.raises(ConfigError, match="whole numbers from 1 to 65,536, each once"):
+        read_cuts(text)
+    assert read_cuts("64, 256,128") == (256, 128, 64)

@@ -1,5 +1,7 @@
 """The contract of terms: equal states cost nothing, padding is not read, gradients arrive, texts make up the batch."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from autodistil_helpers import objective_of, random_teacher, small_space, states_of
@@ -42,7 +44,7 @@ def test_padding_does_not_change_a_term(name):
     torch.testing.assert_close(alone, padded, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"embedding-similarity"}))  # which compares texts of a batch
+@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"embedding-similarity", "matryoshka"}))  # of texts of a batch
 def test_a_batch_costs_the_mean_of_its_sequences(name):
     student, teacher = random_parts(), random_parts(seed=1)
     objective = objective_of(name, 8)
@@ -118,18 +120,50 @@ def test_minilm_is_version_one_where_heads_agree():
     torch.testing.assert_close(objective_of("minilm", 2)(states_of(student), states_of(teacher)), expected)
 
 
-def test_embedding_similarity_by_hand():
-    """Equal to the KL of softmaxed cosines, texts one by one; the student's width does not matter."""
-    generator = torch.Generator().manual_seed(0)
-    student = torch.randn(4, 2, 3, 5, generator=generator)
-    teacher = torch.randn(4, 2, 3, 8, generator=generator)
-    ours, theirs = (states_of([x, x, x]).output.mean(1) for x in (student, teacher))
+def similarity_by_hand(ours, theirs):
+    """The KL of softmaxed cosines, texts one by one."""
     total = 0.0
-    for i in range(4):
+    for i in range(len(ours)):
         p, q = (
-            torch.softmax(torch.stack([torch.cosine_similarity(e[i], e[j], 0) for j in range(4) if j != i]) / 0.05, -1)
-            for e in (theirs, ours)
+            torch.softmax(
+                torch.stack([torch.cosine_similarity(e[i], e[j], 0) for j in range(len(e)) if j != i]) / 0.05, -1
+            )
+            for e in (theirs.double(), ours.double())
         )
-        total += float((p * (p / q).log()).sum()) / 4
-    loss = objective_of("embedding-similarity")(states_of([student] * 3), states_of([teacher] * 3))
-    assert float(loss) == pytest.approx(total, rel=1e-4)
+        total += float((p * (p / q).log()).sum()) / len(ours)
+    return total
+
+
+def pair_of(seed=0):
+    """A student's states, 10 wide, and a teacher's, 16 wide, of four texts; and their embeddings."""
+    generator = torch.Generator().manual_seed(seed)
+    states = [states_of([torch.randn(4, 2, 3, size, generator=generator)] * 3) for size in (5, 8)]
+    return *states, *(one.output.mean(1) for one in states)
+
+
+def test_embedding_similarity_by_hand():
+    student, teacher, ours, theirs = pair_of()
+    assert float(objective_of("embedding-similarity")(student, teacher)) == pytest.approx(
+        similarity_by_hand(ours, theirs), rel=1e-4
+    )
+
+
+def test_matryoshka_by_hand():
+    """The teacher's whole embeddings beside the student's leading dimensions; of a narrower student all it has."""
+    student, teacher, ours, theirs = pair_of()
+    objective = objective_of("matryoshka", cuts=(64, 7, 2))
+    expected = [similarity_by_hand(ours[:, :cut], theirs) for cut in (10, 7, 2)]
+    assert float(objective(student, teacher)) == pytest.approx(sum(expected) / 3, rel=1e-4)
+
+
+def test_terms_of_outputs_are_in_the_space_of_the_output_teacher():
+    student, teacher, ours, _ = pair_of()
+    generator = torch.Generator().manual_seed(3)
+    head, targets = torch.randn(6, 10, generator=generator), torch.randn(4, 6, generator=generator)
+    student, teacher = replace(student, output_head=head), replace(teacher, targets=targets)
+    mapped = ours @ head.T
+    found = objective_of("output-similarity")(student, teacher)
+    assert float(found) == pytest.approx(similarity_by_hand(mapped, targets), rel=1e-4)
+    found = objective_of("matryoshka", cuts=(5, 3))(student, teacher)
+    expected = [similarity_by_hand(mapped[:, :cut], targets) for cut in (5, 3)]
+    assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-4)

@@ -9,7 +9,8 @@ from hub_helpers import save_sentence_encoder
 from run_helpers import run_options, stop_after
 
 from autodistil import pipeline
-from autodistil.errors import ConfigError, RunError, TaskError
+from autodistil.data.batch import TARGETS
+from autodistil.errors import ConfigError, RunError, TaskError, TeacherError
 from autodistil.evaluation.embedding import folder_encoder
 from autodistil.evaluation.evaluate import evaluate
 from autodistil.models.families.family import OUTPUT_HEAD
@@ -17,6 +18,7 @@ from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.run.output_teacher import OutputTargets, OutputTeacher, embeddings
 from autodistil.run.run import Run
 from autodistil.tasks.finetune import EvaluationSettings
+from autodistil.training.workers import TrainingWorkers
 
 SPACE = """
 sub_spaces:
@@ -87,10 +89,51 @@ def test_no_text_is_read_twice(options, tmp_path, monkeypatch):
     again(np.array([9, 4]))
     assert read == [3, 1], "the first three, and one that was not read yet"
     samples = inputs.text.train.take(numbers)
-    np.testing.assert_allclose(first.numpy(), real(inputs.output_teacher, samples), atol=2e-3)
-    targets = OutputTargets(inputs.output_teacher, inputs.text.train.take, len(inputs.text.train), ["another corpus"])
+    (teacher,) = inputs.output_teacher.teachers
+    np.testing.assert_allclose(first.numpy(), real(teacher, samples), atol=2e-3)
+    targets = OutputTargets(teacher, inputs.text.train.take, len(inputs.text.train), ["another corpus"])
     targets(numbers)
     assert read == [3, 1, 3]
+
+
+def test_a_worker_reads_its_own_part_alone(options, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "cache"))
+    text = Run.open(tmp_path / "run", {**options, "accumulate": 2}).inputs.text
+    whole = [batch[TARGETS] for batch in text.micro_batches(0)]
+    monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "another"))
+    real = OutputTeacher.embed
+    for rank in range(3):
+        text = Run.open(tmp_path / "run", {**options, "accumulate": 2}).inputs.text
+        text.own_rows = workers = TrainingWorkers(rank, 3).rows
+        read = []
+        with monkeypatch.context() as patch:
+            patch.setattr(OutputTeacher, "embed", lambda self, x, read=read: read.append(len(x)) or real(self, x))
+            for batch, expected in zip(text.micro_batches(0), whole, strict=True):
+                rows = workers(len(expected))
+                assert torch.equal(batch[TARGETS][rows], expected[rows])
+        assert sum(read) < sum(map(len, whole))
+
+
+def test_several_are_joined_by_weights(options, outputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "cache"))
+    both = {"output_teacher": [f"3*{outputs}", options["teacher"]], "precision": "bf16"}
+    run = Run.open(tmp_path / "run", {**options, **both})
+    numbers = np.arange(5)
+    one, other = (teacher.embed(run.inputs.text.train.take(numbers)) for teacher in run.inputs.output_teacher.teachers)
+    joined = run.inputs.output_targets(numbers).double().numpy()
+    assert joined.shape == (5, 32 + 64)
+    np.testing.assert_allclose(joined @ joined.T, 0.75 * one @ one.T + 0.25 * other @ other.T, atol=5e-3)
+    pipeline.train(run)
+    pipeline.search(run, ["1GFLOPs"])
+    student = pipeline.export(run, "best", tmp_path / "student")[1].path
+    assert folder_encoder(EvaluatedModel.open(str(student)))(["a text"]).shape == (1, 96)
+    alone, weighed = ({**options, "output_teacher": names} for names in (str(outputs), f"2*{outputs}"))
+    fingerprints = [
+        Run.open(tmp_path / f"run-{i}", {**options, **more}).inputs.output_teacher.fingerprint
+        for i, more in enumerate((alone, weighed, both, {**both, "precision": "fp32"}))
+    ]
+    assert fingerprints[0] == fingerprints[1], "the weight of one alone means nothing"
+    assert len(set(fingerprints)) == 3
 
 
 def test_the_head_is_the_best_linear_map_of_the_teachers_own_embeddings(options, tmp_path, monkeypatch):
@@ -127,6 +170,8 @@ def test_wrong_input_is_one_line(options, tmp_path):
         ({"objective": "relation-kl"}, "has no term of it"),
         ({"output_teacher": None, "objective": "output-cosine"}, "compares with one"),
         ({"output_teacher": str(tmp_path / "none")}, "none"),
+        ({"output_teacher": f"0*{options['output_teacher']}"}, "weight is no number above 0; give such as 2*"),
+        ({"output_teacher": [], "objective": "output-cosine"}, "compares with one"),
     ):
         with pytest.raises(Exception, match=said) as error:
             pipeline.train(Run.open(tmp_path / "run", {**options, **changed}))
@@ -149,3 +194,50 @@ def test_an_index_by_another_model_answers_only_in_its_space(outputs, tmp_path, 
     other = EvaluationSettings(index_by="all-MiniLM-L6-v2")
     with pytest.raises(TaskError, match="32 dimensions, documents by 'all-MiniLM-L6-v2' 384"):
         evaluate(str(outputs), ["pets"], tmp_path / "tasks", settings=other)
+
+
+def test_embeddings_to_be_cut(options, outputs, tmp_path):
+    """The term is in the objective, the card says so, and all who read the student cut alike."""
+    (tmp_path / "tiny.yaml").write_text("\n".join(SPACE.strip().splitlines()[:2]) + "\n")
+    options |= {"output_teacher": None, "teacher": str(outputs), "space": str(tmp_path / "tiny.yaml")}
+    run = Run.open(tmp_path / "run", {**options, "matryoshka": "8,16"})
+    assert run.inputs.objective.name == "relation-kl+20*embedding-cosine+matryoshka"
+    assert run.inputs.objective.options.cuts == (16, 8)
+    pipeline.train(run)
+    pipeline.search(run, ["1GFLOPs"])
+    student = pipeline.export(run, "best", tmp_path / "student")[1].path
+    assert "to 16, 8 dimensions" in (student / "README.md").read_text()
+    texts = [f"the river {i} runs" for i in range(6)]
+    from sentence_transformers import SentenceTransformer
+
+    folder = EvaluatedModel.open(str(student))
+    library = SentenceTransformer(str(student), device="cpu", truncate_dim=8).encode(texts)
+    np.testing.assert_allclose(folder_encoder(folder, truncate_dim=8)(texts), library, atol=1e-5)
+    np.testing.assert_allclose(folder_encoder(folder)(texts)[:, :8], library, atol=1e-5)
+    config = student / "config_sentence_transformers.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "truncate_dim": 8}))
+    again = EvaluatedModel.open(str(student))
+    np.testing.assert_allclose(folder_encoder(again)(texts), library, atol=1e-5)
+    np.testing.assert_allclose(SentenceTransformer(str(student), device="cpu").encode(texts), library, atol=1e-5)
+    with pytest.raises(TaskError, match="truncate_dim = 99999: embeddings have"):
+        folder_encoder(again, truncate_dim=99_999)(texts)
+    config.write_text(json.dumps({"truncate_dim": "many"}))
+    with pytest.raises(TeacherError, match="is no number above 0"):
+        folder_encoder(EvaluatedModel.open(str(student)))
+    with pytest.raises(ConfigError, match="each once"):
+        _ = Run.open(tmp_path / "wrong", {**options, "matryoshka": "8,8"}).inputs.objective
+
+
+def test_figures_of_cut_embeddings_are_not_kept(outputs, tmp_path):
+    folder = tmp_path / "glue" / "stsb"
+    folder.mkdir(parents=True)
+    rows = [f"a {a} house\tthe {a * 2} house\t{(7 * i) % 5}" for i, a in enumerate("redbluesky")]
+    for split in ("train", "dev"):
+        (folder / f"{split}.tsv").write_text("text_a\ttext_b\tlabel\n" + "\n".join(rows) + "\n")
+    settings = EvaluationSettings(truncate_dim=4)
+    found = evaluate(str(outputs), ["stsb"], tmp_path, settings=settings)
+    assert found.path is None
+    assert found.results[0].settings["truncate_dim"] == 4
+    assert found.results[0].metrics != evaluate(str(outputs), ["stsb"], tmp_path).results[0].metrics
+    with pytest.raises(ConfigError, match="leave out --write"):
+        evaluate(str(outputs), ["stsb"], tmp_path, settings=settings, write=True)

@@ -20,6 +20,7 @@ from autodistil.objectives.objective import (
 from autodistil.training.trainer import SuperLMTrainer
 
 COMPARING = "relation-kl+embedding-similarity+10*last-hidden"
+OF_OUTPUTS = "embedding-similarity+output-similarity+matryoshka+output-cosine"
 DEFAULTS = (DEFAULT, DEFAULT_FOR_EMBEDDINGS, DEFAULT_FOR_DECODERS, DEFAULT_FOR_OUTPUTS)
 
 
@@ -27,9 +28,11 @@ def step(objective, count, padded=True, teacher=None, texts=8, **recipe):
     """Gradients and losses of one step in `count` micro-batches, cut to their longest texts."""
     teacher = teacher or random_teacher("llama" if "logits" in objective or "next-token" in objective else "bert")
     generator = torch.Generator().manual_seed(0)
-    head = torch.randn(5, teacher.dims.hidden_size, generator=generator) if "output-cosine" in objective else None
+    head = torch.randn(5, teacher.dims.hidden_size, generator=generator) if "output-" in objective else None
     superlm = SuperLM.from_teacher(teacher, small_space(teacher), output_head=head)
-    trainer = SuperLMTrainer(superlm, replace(RECIPE, accumulate=count, **recipe), objective_of(objective))
+    trainer = SuperLMTrainer(
+        superlm, replace(RECIPE, accumulate=count, **recipe), objective_of(objective, cuts=(40, 3))
+    )
     batch = dict(inputs_of(teacher, texts))
     if padded:
         lengths = torch.tensor([12, 3, 7, 12, 5, 2, 9, 4])
@@ -57,7 +60,7 @@ def test_the_defaults_are_those_of_runs():
 
 
 @pytest.mark.parametrize("padded", [True, False], ids=["padded", "whole"])
-@pytest.mark.parametrize("objective", dict.fromkeys([*DEFAULTS, COMPARING, *TERMS]))
+@pytest.mark.parametrize("objective", dict.fromkeys([*DEFAULTS, COMPARING, OF_OUTPUTS, *TERMS]))
 def test_every_objective_has_the_gradient_of_the_whole_batch(objective, padded):
     whole = step(objective, 1, padded)
     for count in (2, 8):
@@ -70,7 +73,7 @@ def test_similarities_at_any_temperature(temperature, monkeypatch):
     assert_alike(step("embedding-similarity", 4), step("embedding-similarity", 1))
 
 
-@pytest.mark.parametrize("objective", [COMPARING, DEFAULT_FOR_OUTPUTS])
+@pytest.mark.parametrize("objective", [COMPARING, OF_OUTPUTS, DEFAULT_FOR_OUTPUTS])
 def test_in_place_students_are_compared_with_all_texts_of_the_largest(objective):
     assert_alike(*(step(objective, count, in_place=True) for count in (4, 1)))
 

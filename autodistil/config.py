@@ -158,6 +158,8 @@ class RunConfig:
     Several such as `2*mpnet-base` are joined by weights."""
     matryoshka: str | None = None
     """Dimensions to which embeddings may be cut, such as `256,128,64`: they are trained to be useful then too."""
+    exits: bool = False
+    """Every layer is trained to end in a usable embedding, so that a student can be left after any of them."""
     layer_map: Literal["spread", "stride", "first", "influence"] = "spread"
     """Which teacher layers a shallower student starts from (`layer_maps.LAYER_MAPS`, or `influence`)."""
     least_squares: Literal["none", "alone", "all"] = "alone"

@@ -97,6 +97,10 @@ def evaluate(
         int | None,
         typer.Option(help="Score the leading N dimensions of embeddings [default: all; not kept].", metavar="N"),
     ] = None,
+    exit_layer: Annotated[
+        int | None,
+        typer.Option(help="Run its first N layers alone, of a student trained with --exits [not kept].", metavar="N"),
+    ] = None,
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -117,7 +121,7 @@ def evaluate(
         **{
             "device": "auto",
             **options,
-            **given(learning_rates=learning_rate, index_by=index_by, truncate_dim=truncate_dim),
+            **given(learning_rates=learning_rate, index_by=index_by, truncate_dim=truncate_dim, exit_layer=exit_layer),
         }
     )
     chosen = "finetune" if finetune else method

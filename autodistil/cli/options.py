@@ -53,6 +53,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "with weights: 2*ID.",
         ),
         "matryoshka": ("DIMS", "Dimensions to which embeddings may be cut, such as 256,128,64: trained to bear it."),
+        "exits": (None, "Train every layer to end in a usable embedding: a student may be left after any."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),
         "batch_size": ("N", "Sequences a step [default: 16]."),
         "seq_len": (None, "Tokens a sequence, and the length costs are stated at [default: 128]."),

@@ -91,6 +91,7 @@ def folder_encoder(
     device: torch.device | str = "cpu",
     max_length: int = DEFAULT_LENGTH,
     truncate_dim: int | None = None,
+    exit_layer: int | None = None,
 ) -> Encoder:
     """The encoder of a Hugging Face folder: pooled as its sentence-transformers pipeline says, else by the mean.
 
@@ -99,6 +100,7 @@ def folder_encoder(
         device: where to compute.
         max_length: tokens after which a text is cut.
         truncate_dim: leading dimensions to keep; as the pipeline says, or all, unless given.
+        exit_layer: how many of its first layers to run; all unless given.
 
     Raises:
         TeacherError: it cannot be loaded.
@@ -108,7 +110,7 @@ def folder_encoder(
     if not PLAIN_MODULES.issuperset(kinds) and head is None:
         return _library_encoder(model, device, max_length, truncate_dim)
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
-    encoder = model.skeleton() if model.file else model.encoder(torch.device(device))
+    encoder = model.skeleton() if model.file else model.encoder(torch.device(device), exit_layer)
     return PooledEncoder(
         forward=onnx_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
         batches=TextBatcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),

@@ -235,7 +235,7 @@ def evaluate(
         method: a key of `METHODS`; `default_method` of each task unless given.
         settings: the options.
         write: keep results in the model's folder; unless given, only in one that autodistil exported. Never those of
-            another index or of fewer dimensions.
+            another index or of fewer dimensions or layers.
         progress: told what happens.
         file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
         split: the labelled split to score, `dev` or `test`; dev where there is one, unless given.
@@ -252,7 +252,7 @@ def evaluate(
     settings = settings or EvaluationSettings()
     settings = replace(settings, device=str(resolve_device(settings.device)))
     if write and settings.asks_otherwise:
-        raise ConfigError("figures by another index or fewer dimensions are not the model's own; leave out --write")
+        raise ConfigError("figures by another index, fewer dimensions or layers are not its own; leave out --write")
     folder = EvaluatedModel.open(source, file)
     others = [_opened_beside(name) for name in dict.fromkeys(beside)]
     keep = file is None and not settings.asks_otherwise and _keeps(folder, write)
@@ -270,7 +270,7 @@ def evaluate(
     found = {}
     for other in others:
         progress.say(f"beside it: {other.source}")
-        found[other.source] = list(_scored(other, planned, settings, progress))
+        found[other.source] = list(_scored(other, planned, replace(settings, exit_layer=None), progress))
     return Evaluation(results, path, found)
 
 
@@ -314,7 +314,8 @@ def _scored(
     progress: Progress,
 ) -> Iterator[TaskResult]:
     """The result of each task, by its method, as soon as there is one."""
-    encoder = cache(partial(folder_encoder, folder, settings.device, settings.max_length, settings.truncate_dim))
+    how = (settings.device, settings.max_length, settings.truncate_dim, settings.exit_layer)
+    encoder = cache(partial(folder_encoder, folder, *how))
     model = FolderModel(folder, settings.device, encoder)
     for data, method in planned:
         progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
@@ -338,6 +339,8 @@ def _plan(
     if isinstance(data, Collection):
         return (replace(data, candidates=None) if method == "retrieval" else data), method
     _check_words(data, method)
+    if settings.cut and method in ("finetune", "classify"):
+        raise ConfigError(f"{settings.cut} is of embeddings, which {method} makes none of; leave it out")
     if method == "similarity":
         check_scored_pairs(data)
     elif method == "cluster":

@@ -28,7 +28,7 @@ from transformers import (
 
 import autodistil.models.architectures  # noqa: F401  our own are known without remote code
 from autodistil.data.batch import Batch
-from autodistil.errors import AutodistilError, TeacherError, one_line, one_line_named
+from autodistil.errors import AutodistilError, ConfigError, TeacherError, one_line, one_line_named
 from autodistil.models.families import known_families
 from autodistil.models.model_folder import find_model, weight_files
 from autodistil.models.packaged import PACKAGED
@@ -316,13 +316,21 @@ class EvaluatedModel:
             )
         return load_tokenizer(self.folder, config, self._name)
 
-    def encoder(self, device: torch.device) -> PreTrainedModel:
-        """The bare encoder, in eval mode.
+    def encoder(self, device: torch.device, layers: int | None = None) -> PreTrainedModel:
+        """The bare encoder, in eval mode; its first `layers`, all unless given.
 
         Raises:
+            ConfigError: it has fewer layers.
             TeacherError: its weights are missing, damaged or not safetensors.
         """
-        model: PreTrainedModel = self._load(AutoModel, self.config).eval().to(device)
+        config = self.config
+        if layers is not None:
+            if not 1 <= layers <= config.num_hidden_layers:
+                raise ConfigError(
+                    f"exit_layer = {layers} of {self._name} is not there; allowed: 1 to {config.num_hidden_layers}"
+                )
+            config.num_hidden_layers = layers
+        model: PreTrainedModel = self._load(AutoModel, config).eval().to(device)
         check_answers(model, self._name)
         return model
 

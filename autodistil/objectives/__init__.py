@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from autodistil.objectives import (
     embedding_cosine,
     embedding_similarity,
+    exits,
     hidden,
     last_hidden,
     logits_kl,
@@ -29,6 +30,7 @@ TERMS: Mapping[str, Term] = {
     "output-cosine": output_cosine.TERM,
     "output-similarity": output_similarity.TERM,
     "matryoshka": matryoshka.TERM,
+    "exits": exits.TERM,
     "last-hidden": last_hidden.TERM,
     "hidden": hidden.TERM,
     "logits-kl": logits_kl.TERM,

@@ -34,6 +34,8 @@ DEFAULT_FOR_OUTPUTS = "relation-kl+20*output-cosine"
 DEFAULT_FOR_DECODERS = "relation-kl+logits-kl"
 FOR_CUTS = "+matryoshka"
 """What joins them where embeddings are to be useful when cut."""
+FOR_EXITS = "+20*exits"
+"""And where students are to be useful when they are left before the last layer."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ def resolve_objective(
     causal: bool = False,
     output_teacher: bool = False,
     cuts: Sequence[int] = (),
+    exits: bool = False,
 ) -> Objective:
     """Read an objective and choose what is left open.
 
@@ -191,6 +194,7 @@ def resolve_objective(
         causal: teacher and students are decoders.
         output_teacher: there is one.
         cuts: dimensions to which users may cut embeddings.
+        exits: students may be left after any layer; `auto` then has the term of it.
 
     Raises:
         ConfigError: unknown term, bad weight, a term for decoders alone, one that compares with an output teacher where
@@ -199,7 +203,7 @@ def resolve_objective(
     """
     if text == AUTO:
         of_embeddings = DEFAULT_FOR_OUTPUTS if output_teacher else DEFAULT_FOR_EMBEDDINGS if pooling else DEFAULT
-        text = DEFAULT_FOR_DECODERS if causal else of_embeddings + FOR_CUTS * bool(cuts)
+        text = DEFAULT_FOR_DECODERS if causal else of_embeddings + FOR_CUTS * bool(cuts) + FOR_EXITS * exits
     terms = parse_objective(text)
     stray = [name for _, name in terms if TERMS[name].decoders_only and not causal]
     if stray:

@@ -55,6 +55,8 @@ class Term:
     """It compares with the embeddings of an output teacher."""
     cuts: bool = False
     """It compares embeddings cut to their leading dimensions, `TermOptions.cuts`."""
+    exits: bool = False
+    """It takes a layer's states for the output of the model cut after it, which they are where norms come last."""
     decoders_only: bool = False
     """It looks at what comes next, so both models need a language-model head."""
 

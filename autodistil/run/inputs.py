@@ -38,6 +38,7 @@ from autodistil.models.vocabulary import (
     spellings,
     token_counts,
 )
+from autodistil.objectives import TERMS
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.objectives.objective import Objective, read_cuts, resolve_objective
 from autodistil.run.folder import RunFolder
@@ -292,7 +293,14 @@ class RunInputs:
             self.teacher.family.causal,
             bool(self.config.output_teacher),
             () if self.config.matryoshka is None else read_cuts(self.config.matryoshka),
+            self.config.exits,
         )
+        if self.teacher.family.norms_first and (asking := [n for _, n in objective.terms if TERMS[n].exits]):
+            kind = self.teacher.model.config.model_type
+            raise ConfigError(
+                f"objective {asking[0]!r} needs layers that end in a norm, as in BERT; those of {kind} teachers begin "
+                "with it; leave it out"
+            )
         what = "objective: its teacher pools otherwise, or the default is another now"
         self.folder.check_unchanged("objective", objective.name, what)
         return objective

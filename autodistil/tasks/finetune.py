@@ -40,7 +40,15 @@ _HIDDEN = 0.1
 """Share of the tokens that are hidden in a view with tokens dropped."""
 _BEFORE, _START = "before", "start."
 """Names of tensors: of the answers an epoch ago, and of the weights that a training started with."""
-_MINIMUM = {"seeds": 1, "max_train": 1, "epochs": 1, "batch_size": 1, "max_length": 8, "truncate_dim": 1}
+_MINIMUM = {
+    "seeds": 1,
+    "max_train": 1,
+    "epochs": 1,
+    "batch_size": 1,
+    "max_length": 8,
+    "truncate_dim": 1,
+    "exit_layer": 1,
+}
 
 Scores = dict[str, float]
 """metric -> value."""
@@ -68,6 +76,8 @@ class EvaluationSettings:
     """A model that embeds the documents of a collection in the place of the one that is scored."""
     truncate_dim: int | None = None
     """Leading dimensions of embeddings to score; as the model's folder says, or all, unless given."""
+    exit_layer: int | None = None
+    """How many of the model's first layers to run; all unless given."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():
@@ -83,11 +93,17 @@ class EvaluationSettings:
     @property
     def asks_otherwise(self) -> bool:
         """Whether what is scored is not what the folder makes by itself."""
-        return self.index_by is not None or self.truncate_dim is not None
+        return self.index_by is not None or self.cut is not None
+
+    @property
+    def cut(self) -> str | None:
+        """The option by which not all of the model is scored; None where all is."""
+        return next((name for name in ("truncate_dim", "exit_layer") if getattr(self, name) is not None), None)
 
     def of_embeddings(self, *names: str) -> Mapping[str, Any]:
         """Options that decide embeddings, and further ones."""
-        return self.of("max_length", *(["truncate_dim"] if self.truncate_dim else []), *names)
+        asked = [name for name in ("truncate_dim", "exit_layer") if getattr(self, name)]
+        return self.of("max_length", *asked, *names)
 
     def of(self, *names: str) -> Mapping[str, Any]:
         """Some of the options, as plain values."""

@@ -20,7 +20,7 @@ def random_parts(size=6, batch=3, seq=9, seed=0):
     return list(torch.randn(3, batch, 4, seq, size, generator=torch.Generator().manual_seed(seed)))
 
 
-@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"next-token"}))  # which is about the text
+@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"next-token", "exits"}))  # of the text, and of each layer
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
 def test_a_term_vanishes_on_identical_states_and_not_on_others(name, mask):
     parts, noise = random_parts(), random_parts(seed=1)
@@ -154,6 +154,21 @@ def test_matryoshka_by_hand():
     objective = objective_of("matryoshka", cuts=(64, 7, 2))
     expected = [similarity_by_hand(ours[:, :cut], theirs) for cut in (10, 7, 2)]
     assert float(objective(student, teacher)) == pytest.approx(sum(expected) / 3, rel=1e-4)
+
+
+def test_exits_by_hand():
+    """Weights 1/3 and 2/3 of two layers; of an output teacher the head maps every layer."""
+    student, teacher, _, theirs = pair_of()
+    means = [layer.mean(1) for layer in student.hidden]
+    expected = [float(1 - torch.cosine_similarity(mean, theirs[:, :10], dim=-1).mean()) for mean in means]
+    found = objective_of("exits")(student, teacher)
+    assert float(found) == pytest.approx((expected[0] + 2 * expected[1]) / 3, rel=1e-4)
+    generator = torch.Generator().manual_seed(3)
+    head, targets = torch.randn(6, 10, generator=generator), torch.randn(4, 6, generator=generator)
+    student, teacher = replace(student, output_head=head), replace(teacher, targets=targets)
+    expected = [float(1 - torch.cosine_similarity(mean @ head.T, targets, dim=-1).mean()) for mean in means]
+    found = objective_of("exits")(student, teacher)
+    assert float(found) == pytest.approx((expected[0] + 2 * expected[1]) / 3, rel=1e-4)
 
 
 def test_terms_of_outputs_are_in_the_space_of_the_output_teacher():

@@ -1,12 +1,15 @@
 """Students in an output teacher's space: a whole run, what is kept of its embeddings, what comes out, wrong input."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hub_helpers import save_sentence_encoder
 from run_helpers import run_options, stop_after
+from transformers import AutoModel
 
 from autodistil import pipeline
 from autodistil.data.batch import TARGETS
@@ -228,6 +231,32 @@ def test_embeddings_to_be_cut(options, outputs, tmp_path):
         _ = Run.open(tmp_path / "wrong", {**options, "matryoshka": "8,8"}).inputs.objective
 
 
+def test_a_student_to_leave_after_any_layer(options, outputs, tmp_path):
+    options |= {"output_teacher": None, "teacher": str(outputs), "space": str(tmp_path / "tiny.yaml"), "exits": True}
+    (tmp_path / "tiny.yaml").write_text("\n".join(SPACE.strip().splitlines()[:2]) + "\n")
+    run = Run.open(tmp_path / "run", options)
+    assert run.inputs.objective.name == "relation-kl+20*embedding-cosine+20*exits"
+    pipeline.train(run)
+    pipeline.search(run, ["1GFLOPs"])
+    student = pipeline.export(run, "best", tmp_path / "student")[1].path
+    folder, texts = EvaluatedModel.open(str(student)), ["one", "two words"]
+    early = folder_encoder(folder, exit_layer=1)(texts)
+    cut = tmp_path / "cut"
+    shutil.copytree(student, cut)
+    AutoModel.from_pretrained(student, num_hidden_layers=1).save_pretrained(cut)
+    np.testing.assert_allclose(folder_encoder(EvaluatedModel.open(str(cut)))(texts), early, atol=1e-5)
+    whole = folder_encoder(folder)
+    np.testing.assert_allclose(folder_encoder(folder, exit_layer=2)(texts), whole(texts), atol=1e-6)
+    assert np.abs(early - whole(texts)).max() > 1e-3
+    with pytest.raises(ConfigError, match=r"exit_layer = 3 of model .* is not there; allowed: 1 to 2"):
+        folder_encoder(folder, exit_layer=3)
+    inputs = Run.open(tmp_path / "other", options).inputs
+    teacher = inputs.teacher
+    inputs.__dict__["teacher"] = replace(teacher, family=replace(teacher.family, norms_first=True))
+    with pytest.raises(ConfigError, match=r"'exits' needs layers that end in a norm, .* those of bert teachers begin"):
+        _ = inputs.objective
+
+
 def test_figures_of_cut_embeddings_are_not_kept(outputs, tmp_path):
     folder = tmp_path / "glue" / "stsb"
     folder.mkdir(parents=True)
@@ -241,3 +270,5 @@ def test_figures_of_cut_embeddings_are_not_kept(outputs, tmp_path):
     assert found.results[0].metrics != evaluate(str(outputs), ["stsb"], tmp_path).results[0].metrics
     with pytest.raises(ConfigError, match="leave out --write"):
         evaluate(str(outputs), ["stsb"], tmp_path, settings=settings, write=True)
+    with pytest.raises(ConfigError, match="truncate_dim is of embeddings, which finetune makes none of"):
+        evaluate(str(outputs), ["stsb"], tmp_path, method="finetune", settings=settings)

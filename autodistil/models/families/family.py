@@ -111,6 +111,8 @@ class Family:
     causal: bool = False
     """Decoders: a token sees none behind it, and a language-model head, which may be the word embeddings, predicts the
     next one."""
+    norms_first: bool = False
+    """Layers begin with a norm and the last states have one of their own, so a layer's states are no output."""
     kv_heads: str | None = None
     """Field of the config with the number of heads of keys and values; None: as many as of queries."""
 

@@ -33,6 +33,7 @@ def _terms(config: PretrainedConfig) -> LayerTerms:
 
 LLAMA = Family(
     model_types=("llama",),
+    norms_first=True,
     layers="layers",
     linears={
         "self_attn.q_proj": (GROUPED_QUERIES, HIDDEN),

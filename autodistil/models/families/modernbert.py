@@ -24,6 +24,7 @@ def _terms(config: PretrainedConfig) -> LayerTerms:
 
 MODERNBERT = Family(
     model_types=("modernbert",),
+    norms_first=True,
     layers="layers",
     linears={
         "attn.Wqkv": ((3, *ROTARY_HEADS), HIDDEN),

@@ -32,6 +32,7 @@ class VisionFamily(Family):
     """One table per family of vision encoders."""
 
     modality: str = "image"
+    norms_first: bool = True
     special_tokens: int = 1
     """Learnt tokens before the patches: the class token, and DeiT's distillation token."""
     whole_mlp_ratios: bool = False

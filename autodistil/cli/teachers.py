@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +27,12 @@ def teachers(
         str | None,
         typer.Option(help="Check the family table of a model on random weights of its config.", metavar="ID|DIR"),
     ] = None,
+    rank: Annotated[
+        list[str] | None,
+        typer.Option(help="Rank encoders by how well they fit --task, untrained. Repeatable.", metavar="ID|DIR"),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Of --rank: a task as evaluate has it.", metavar="NAME")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of tasks, as of evaluate.", metavar="DIR")] = None,
 ) -> None:
     """List the families of teachers with what each was tried on, and the teachers that install by name."""
     if convert is not None:
@@ -38,8 +46,26 @@ def teachers(
         quiet_libraries()
         config = load_config(check)
         print_lines(f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config)))
-    if convert is None and check is None:
+    if rank or task:
+        _print_ranks(rank or [], task, data)
+    if convert is None and check is None and not (rank or task):
         _print_teachers()
+
+
+def _print_ranks(sources: Sequence[str], task: str | None, data: Path | None) -> None:
+    from autodistil.cli.progress import TerminalProgress
+    from autodistil.errors import ConfigError
+    from autodistil.evaluation.teacher_fit import rank_teachers
+    from autodistil.tasks.finetune import EvaluationSettings
+
+    if task is None or not sources:
+        raise ConfigError("--rank MODEL and --task NAME go together: models are ranked by a task; give both")
+    quiet_libraries()
+    found = rank_teachers(sources, task, data, EvaluationSettings(), TerminalProgress())
+    rows = [(one.source, f"{one.fit:.3f}", str(one.dim), f"{one.millions:.1f} M") for one in found]
+    caption = "fit: Spearman correlation of distances by embedding and by label (PARC); of scored pairs by cosine"
+    columns = ("model", "fit", "dimensions", "parameters")
+    print_table(f"Teachers for {task}", columns, rows, caption=caption, right=columns[1:])
 
 
 def _print_teachers() -> None:

@@ -209,10 +209,15 @@ def embedding_similarity(data: TaskData, encode: Encoder) -> dict[str, float]:
         TaskError: the task is not one of scored pairs.
     """
     check_scored_pairs(data)
-    first, second = _embed_texts(data.evaluated, encode)
+    first, second = embed_texts(data.evaluated, encode)
+    return score(data.task.metrics, data.evaluated.labels, cosines(first, second))
+
+
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Of two embeddings each, (rows,); 0 with one of zeros."""
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    cosine = (first * second).sum(1) / np.maximum(norms, 1e-12)
-    return score(data.task.metrics, data.evaluated.labels, cosine)
+    found: np.ndarray = (first * second).sum(1) / np.maximum(norms, 1e-12)
+    return found
 
 
 def check_scored_pairs(data: TaskData, instead: str = "--method probe or --finetune") -> None:
@@ -225,7 +230,7 @@ def check_scored_pairs(data: TaskData, instead: str = "--method probe or --finet
         raise TaskError(f"task {data.task.name!r} has no scored pairs, which similarity needs; use {instead}")
 
 
-def _embed_texts(split: Split, encode: Encoder) -> tuple[np.ndarray, ...]:
+def embed_texts(split: Split, encode: Encoder) -> tuple[np.ndarray, ...]:
     """Embeddings (rows, dim) of the first and, in a task of pairs, of the second texts."""
     if split.text_b is None:
         return (encode(split.text_a),)
@@ -263,7 +268,7 @@ def linear_probe(
 
 def _features(split: Split, encode: Encoder) -> np.ndarray:
     """Inputs of the linear model: (rows, dim), of pairs (rows, 4 * dim)."""
-    first, *second = _embed_texts(split, encode)
+    first, *second = embed_texts(split, encode)
     return np.concatenate([first, *(part for v in second for part in (v, np.abs(first - v), first * v))], axis=1)
 
 

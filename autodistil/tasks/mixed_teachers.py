@@ -119,6 +119,12 @@ def task_fit(features: np.ndarray, labels: np.ndarray) -> float:
     return 0.0 if np.ptp(ours) == 0 or np.ptp(theirs) == 0 else float(spearmanr(ours, theirs).statistic)
 
 
+def one_hot(data: TaskData, labels: np.ndarray) -> np.ndarray:
+    """Labels as `task_fit` takes them: one-hot classes (rows, classes), or scores (rows, 1)."""
+    found: np.ndarray = np.eye(len(data.classes))[labels] if data.classes else labels[:, None]
+    return found
+
+
 def _distances(rows: np.ndarray) -> np.ndarray:
     """1 - correlation of each two rows, (rows, rows); with a row that is constant it is 1."""
     centred = rows - rows.mean(1, keepdims=True)
@@ -133,6 +139,4 @@ def _fit_of(pupil: Pupil, lesson: Lesson) -> float:
     split = split.take(range(min(FIT_ROWS, len(split))))
     rows = pupil.tokenized(split.text_a, split.text_b)
     seen = np.flatnonzero(rows.seen)[:FIT_ROWS]
-    labels = split.labels[seen]
-    targets = np.eye(len(lesson.data.classes))[labels] if lesson.data.classes else labels[:, None]
-    return max(0.0, task_fit(pupil.read(rows)[1][seen], targets))
+    return max(0.0, task_fit(pupil.read(rows)[1][seen], one_hot(lesson.data, split.labels[seen])))

@@ -18,11 +18,6 @@ from autodistil.utils import Progress
 
 WORDS = (("red", "old", "new", "far"), ("house", "town", "river", "dog"), ("runs", "is"))
 TEXTS = [" ".join(words) for words in itertools.product(*WORDS)]
-    f"{a} {b} {c}"
-    for a in ["red", "old", "new", "far"]
-    for b in ["house", "town", "river", "dog"]
-    for c in ["runs", "is"]
-]
 
 
 @pytest.fixture

@@ -171,6 +171,10 @@ class RunConfig:
     """Time for training, that of the best student alone included, turned into steps by timing some."""
     text_unit: Literal["auto", "sequences", "sentences"] = "auto"
     """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""
+    select: Literal["random", "frequent", "diverse", "hard"] | None = None
+    """Which sentences to train on where not all are (`data.selection`); goes with `tokens`."""
+    tokens: Annotated[int | None, AtLeast(1)] = None
+    """Tokens of text to choose by `select`."""
     batch_size: Annotated[int, AtLeast(1)] = 16
     """Sequences per step, or four times as many sentences or images."""
     accumulate: Annotated[int, AtLeast(1)] = 1
@@ -275,6 +279,8 @@ class RunConfig:
                 f"refine_top = {self.refine_top} ranks the finalists by loss, proxy = {self.proxy!r} by a task; "
                 "give one of them: --refine-top 1 or 0, or --proxy none"
             )
+        if (self.select is None) != (self.tokens is None):
+            raise ConfigError("select and tokens go together: which text, and how much of it; give both or neither")
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
 

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from autodistil.errors import AutodistilError, ConfigError, CorpusError, RunError, one_line, suggest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 _AGAIN = "run the same command again, with --resume if it has that"
@@ -134,6 +135,32 @@ def check_sum(path: Path) -> None:
     expected = _sums(path)
     if expected and file_sum(path) not in expected:
         raise ValueError("its checksum differs: cut short, flipped or edited since it was written")
+
+
+def kept_array(path: Path, make: Callable[[], np.ndarray], why: str) -> np.ndarray:
+    """An array that is made once and kept in a run folder, so that it never changes.
+
+    Args:
+        path: where it is kept.
+        make: gives it where it is not there yet.
+        why: it must be the same, in words that end a message.
+
+    Raises:
+        RunError: the file is damaged, or the disk refuses.
+    """
+    import numpy as np  # `--help` is quicker without
+
+    if not path.is_file():
+        made = make()
+        with atomic_path(path, summed=True) as temporary, open(temporary, "wb") as file:
+            np.save(file, made)
+    try:
+        check_sum(path)
+        kept: np.ndarray = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        reason = f"is damaged ({error}); restore it, or give another --run folder: {why}"
+        raise RunError(f"{str(path)!r} {reason}") from error
+    return kept
 
 
 def discard(path: Path) -> None:

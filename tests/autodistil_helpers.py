@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import torch
 from transformers import (
     BertConfig,
@@ -20,6 +21,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
+from autodistil.data.sequences import Sentences
+from autodistil.data.tokens import TokenStream
 from autodistil.models.attention import AttentionStates, ModelStates
 from autodistil.models.families import family_of
 from autodistil.models.teacher import as_teacher
@@ -167,3 +170,14 @@ def own_inputs(superlm, student, generator):
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
     return ids, mask, {"input_ids": ids if kept is None else kept[ids], "attention_mask": mask}
+
+
+END, FIRST, LAST = 1, 2, 3
+
+
+def sentences_of(tmp_path, tokens, seq_len=20, without=None, name="train"):
+    """Those of a stream in which `END` ends a sentence."""
+    path = tmp_path / f"{name}.bin"
+    np.array(tokens, dtype=np.uint16).tofile(path)
+    (1 + np.flatnonzero(np.array(tokens) == END)).astype(np.int64).tofile(path.with_suffix(".ends"))
+    return Sentences(TokenStream(path, "uint16", len(tokens)), seq_len, [FIRST], [LAST], without)

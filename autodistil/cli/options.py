@@ -55,6 +55,8 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         "matryoshka": ("DIMS", "Dimensions to which embeddings may be cut, such as 256,128,64: trained to bear it."),
         "exits": (None, "Train every layer to end in a usable embedding: a student may be left after any."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),
+        "select": ("NAME", "Train on a part of the sentences: random, frequent, diverse or hard; with --tokens."),
+        "tokens": ("N", "Tokens of that part."),
         "batch_size": ("N", "Sequences a step [default: 16]."),
         "seq_len": (None, "Tokens a sequence, and the length costs are stated at [default: 128]."),
         "precision": ("fp32|bf16", "fp32 or bf16."),

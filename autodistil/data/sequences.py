@@ -92,6 +92,8 @@ class Sentences(_CutStream):
 
     without: Sentences | None = None
     """Sentences that must not be among them: those that are held out."""
+    chosen: np.ndarray | None = None
+    """Which of these there are, numbers in rising order; all unless given."""
 
     def __post_init__(self) -> None:
         if self.content_length < 2 * MIN_TOKENS:  # so that no half of a sentence that is cut is a scrap
@@ -106,15 +108,29 @@ class Sentences(_CutStream):
                 f"tokens{beside}; add text, or give --text-unit sequences"
             )
 
-    @cached_property
+    @property
     def spans(self) -> np.ndarray:
         """First token and end of each sentence in the stream, (sentences, 2); 16 bytes a sentence."""
+        return self._different[0]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often the corpus has each sentence, (sentences,)."""
+        return self._different[1]
+
+    @cached_property
+    def _different(self) -> tuple[np.ndarray, np.ndarray]:
+        """Spans and counts of the different sentences, each where it comes first."""
         spans = self._all_spans()
         hashes = self._hashes_of(spans)
-        first = np.sort(np.unique(hashes, return_index=True)[1])
+        _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        first, counts = first[order], counts[order]
+        kept = np.ones(len(first), dtype=bool)
         if self.without is not None:
-            first = first[~np.isin(hashes[first], self.without.hashes)]
-        return spans[first]
+            kept = ~np.isin(hashes[first], self.without.hashes)
+        spans, counts = spans[first[kept]], counts[kept]
+        return (spans, counts) if self.chosen is None else (spans[self.chosen], counts[self.chosen])
 
     @cached_property
     def hashes(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,8 +32,8 @@ from autodistil.data.tokens import (
     special_affixes,
     tokenize_corpus,
 )
-from autodistil.errors import ConfigError, CorpusError, RunError
-from autodistil.utils import Progress, atomic_path, check_sum
+from autodistil.errors import ConfigError, CorpusError
+from autodistil.utils import Progress, kept_array
 
 SENTENCES_PER_SEQUENCE = 4
 """Sentences in the place of one packed sequence: about as many tokens, at 128 a sequence. Of images as many."""
@@ -171,18 +171,7 @@ class RunSamples(ABC):
             CorpusError: there are too few.
             RunError: the file is damaged.
         """
-        if not path.is_file():
-            drawn = self._draw_heldout()
-            with atomic_path(path, summed=True) as temporary, open(temporary, "wb") as file:
-                np.save(file, drawn)
-        try:
-            check_sum(path)
-            samples: np.ndarray = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise RunError(
-                f"{str(path)!r} is damaged ({error}); restore it, or give another --run folder: scores are of this text"
-            ) from error
-        return samples
+        return kept_array(path, self._draw_heldout, "scores are of this text")
 
     def _draw_heldout(self) -> np.ndarray:
         there, wanted = len(self.heldout), self.num_heldout
@@ -207,10 +196,12 @@ class RunText(RunSamples):
     Args:
         tokenizer: the teacher's.
         sentences: samples are sentences instead of packed sequences.
+        choose: sentences to train on -> which of them to take, numbers in rising order; all unless given.
     """
 
     tokenizer: PreTrainedTokenizerBase
     sentences: bool
+    choose: Callable[[Sentences], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         self.unit = "sentences" if self.sentences else "sequences"
@@ -235,7 +226,8 @@ class RunText(RunSamples):
         """Texts to train on; no sentence that is held out is among them."""
         if not self.sentences:
             return self._packed(self.corpus.train)
-        return self._sentences(self.corpus.train, without=self._sentences(self.corpus.heldout))
+        texts = self._sentences(self.corpus.train, without=self._sentences(self.corpus.heldout))
+        return texts if self.choose is None else replace(texts, chosen=self.choose(texts))
 
     @cached_property
     def heldout(self) -> PackedSequences | Sentences:

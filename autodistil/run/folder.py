@@ -4,6 +4,7 @@ run.yaml                        configuration, what it was resolved to, versions
 superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.safetensors until then
 importance.safetensors          order of the teacher's dimensions and layers
 output_head.safetensors         map into the output teacher's space, before training
+selection.npy                   which sentences are trained on, where not all are
 metrics.jsonl, tensorboard/     training
 heldout.npy, vocabulary.npz     what students are scored on, and which tokens they keep where that is searched
 study.db, candidates.csv        search
@@ -68,6 +69,7 @@ class RunFolder:
         self.record_path = path / "run.yaml"
         self.importance_path = path / "importance.safetensors"
         self.output_head_path = path / "output_head.safetensors"
+        self.selection_path = path / "selection.npy"
         self.vocabulary_path = path / "vocabulary.npz"
         self.heldout_path = path / "heldout.npy"
         self.superlms_path = path / "superlm"
@@ -94,7 +96,7 @@ class RunFolder:
         Who writes its record or trains in it does write to it.
         """
         folder = RunFolder(self.path)
-        for name in ("importance_path", "vocabulary_path", "heldout_path", "output_head_path"):
+        for name in ("importance_path", "vocabulary_path", "heldout_path", "output_head_path", "selection_path"):
             path: Path = getattr(folder, name)
             if not path.is_file():
                 setattr(folder, name, elsewhere / path.name)

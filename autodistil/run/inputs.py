@@ -19,6 +19,7 @@ from transformers import PretrainedConfig
 from autodistil.config import RunConfig
 from autodistil.data.batch import Batch, lengths
 from autodistil.data.image_batches import RunImages
+from autodistil.data.sequences import Sentences
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
 from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut, text_fingerprint
@@ -52,6 +53,7 @@ from autodistil.run.output_teacher import (
     read_output_teacher,
     save_head,
 )
+from autodistil.run.selected_text import selected_text
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
@@ -256,6 +258,7 @@ class RunInputs:
     def _output_targets(self) -> list[OutputTargets]:
         text = self.text
         decided = [text.corpus.content_hash, text.unit, str(self.seq_len), str(len(text.train))]
+        decided += [] if self.config.select is None else [self.config.select, str(self.config.tokens)]
         teachers = self.output_teacher.teachers if self.output_teacher else ()
         return [OutputTargets(teacher, text.train.take, len(text.train), decided) for teacher in teachers]
 
@@ -405,8 +408,20 @@ class RunInputs:
         embeds = teacher.pooling is not None or bool(config.output_teacher)
         sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and embeds)
         text = RunText(*shared, teacher.tokenizer, sentences)
+        if config.select is not None:
+            if not sentences:
+                raise ConfigError(
+                    f"select = {config.select!r} is of sentences; set text_unit = sentences, or leave it out"
+                )
+            text.choose = self._chosen
         text.targets_of = self.output_targets if config.output_teacher else None
         return text
+
+    def _chosen(self, among: Sentences) -> np.ndarray:
+        path = self.folder.selection_path
+        if not path.is_file():
+            self.write_record()  # it is a file of a run
+        return selected_text(among, self.config, self.teacher, path, self.progress)
 
     @cached_property
     def training_text(self) -> RunSamples:

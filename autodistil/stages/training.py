@@ -421,6 +421,9 @@ def _files(inputs: RunInputs) -> dict[str, bytes]:
     if config.order != "none" or config.layer_map == "influence":
         _ = inputs.importance_order
         paths[folder.importance_path.name] = folder.importance_path
+    if inputs.config.select is not None:
+        _ = inputs.training_text.train
+        paths[folder.selection_path.name] = folder.selection_path
     if inputs.output_head is not None:
         paths[folder.output_head_path.name] = folder.output_head_path
     if config.space is not None and config.space not in ("auto", *shipped_spaces()):

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from autodistil_helpers import END, FIRST, LAST, sentences_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers_helpers import byte_level_bpe, unigram
@@ -12,18 +13,8 @@ from transformers import ByT5Tokenizer
 
 from autodistil.data.batch import PADDING
 from autodistil.data.sequences import MIN_TOKENS, Sentences, length_grouped_indices
-from autodistil.data.tokens import TokenStream, ids_and_ends, token_ids, tokenize_corpus
+from autodistil.data.tokens import ids_and_ends, token_ids, tokenize_corpus
 from autodistil.errors import CorpusError
-
-END, FIRST, LAST = 1, 2, 3
-
-
-def sentences_of(tmp_path, tokens, seq_len=20, without=None, name="train"):
-    """Those of a stream in which `END` ends a sentence."""
-    path = tmp_path / f"{name}.bin"
-    np.array(tokens, dtype=np.uint16).tofile(path)
-    (1 + np.flatnonzero(np.array(tokens) == END)).astype(np.int64).tofile(path.with_suffix(".ends"))
-    return Sentences(TokenStream(path, "uint16", len(tokens)), seq_len, [FIRST], [LAST], without)
 
 
 def texts_of(sentences):

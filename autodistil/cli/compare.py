@@ -56,6 +56,8 @@ def _compare_adapted(folders: list[Path], to: Path, json: bool) -> None:
 
     adapted = [folder for folder in folders if is_adapted(folder)]
     other = next((folder for folder in folders if folder not in adapted), None)
+    if other is not None and not other.is_dir():
+        raise ConfigError(f"{str(other)!r} is not there; give folders of fine-tuned students, or of runs")
     if other is not None:
         raise ConfigError(
             f"{str(adapted[0])!r} is a fine-tuned student, {str(other)!r} is none; give runs, or fine-tuned students"

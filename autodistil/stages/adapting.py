@@ -105,7 +105,8 @@ def adapt(
             untaught = adapted(model, labels, settings, work / PLAIN, progress, what="student on labels alone")
             answers["plain"] = answers_to(_opened(untaught.folder, settings), data.evaluated)
         if teachers is not None:
-            answers["teacher"], costs["teacher"] = teachers.answers(data), _costs(teachers.pupils[0])
+            each = [_costs(one.pupil) for one in teachers.teachers]
+            answers["teacher"], costs["teacher"] = teachers.answers(data), _together(each)
         found = _found(to, data, lesson, best, answers, teachers)
         abstention = None if abstain is None else _abstention(abstain, pupil, lesson, answers["student"])
         found = replace(found, costs=costs, abstention=abstention)
@@ -199,6 +200,12 @@ def _costs(pupil: Pupil) -> dict[str, float]:
         return {**found, "flops": count_flops(config, pupil.length), "tokens": pupil.length}
     except Exception:  # whatever tracing a foreign architecture raises; a training is worth more than this figure
         return found
+
+
+def _together(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Costs of several models that all answer, where each has them."""
+    common = set.intersection(*(set(costs) for costs in each))
+    return {name: each[0][name] if name == "tokens" else sum(costs[name] for costs in each) for name in common}
 
 
 def _found(

@@ -29,15 +29,23 @@ FIT_ROWS = 500
 
 
 @dataclass(frozen=True)
+class WeightedTeacher:
+    """One fine-tuned model beside others."""
+
+    model: EvaluatedModel
+    pupil: Pupil
+    order: Sequence[int]
+    """Its output for each class of the task."""
+    share: float
+    """Of the mixed logits."""
+
+
+@dataclass(frozen=True)
 class MixedTeachers:
     """One or several, the first one leading where a method looks into a teacher."""
 
-    models: tuple[EvaluatedModel, ...]
-    pupils: tuple[Pupil, ...]
-    orders: tuple[Sequence[int], ...]
-    """Of each, its output for each class of the task."""
-    weights: tuple[float, ...]
-    """Shares of the mixed logits; they add up to 1."""
+    teachers: tuple[WeightedTeacher, ...]
+    """Their shares add up to 1."""
 
     @classmethod
     def of(
@@ -66,30 +74,28 @@ class MixedTeachers:
             weights = [1.0] if len(models) == 1 else [_fit_of(pupil, lesson) for pupil in pupils]
         total = sum(weights)
         shares = [weight / total for weight in weights] if total > 0 else [1 / len(weights)] * len(weights)
-        return cls(tuple(models), pupils, orders, tuple(shares))
+        return cls(tuple(map(WeightedTeacher, models, pupils, orders, shares)))
 
     @property
     def name(self) -> str:
         """Where it is, or the names of several with their shares, such as `0.6 a + 0.4 b`."""
-        if len(self.models) == 1:
-            return self.models[0].source
-        names = (Path(model.source).name for model in self.models)
-        return " + ".join(f"{share:.2g} {name}" for share, name in zip(self.weights, names, strict=True))
+        if len(self.teachers) == 1:
+            return self.teachers[0].model.source
+        return " + ".join(f"{one.share:.2g} {Path(one.model.source).name}" for one in self.teachers)
 
     def taught(self, lesson: Lesson) -> Taught:
         """What they say together of the training rows and the unlabelled ones; features and head of the first."""
-        each = [
-            taught(model, pupil, lesson, order)
-            for model, pupil, order in zip(self.models, self.pupils, self.orders, strict=True)
-        ]
-        answers = torch.stack([weight * one.answers for weight, one in zip(self.weights, each, strict=True)]).sum(0)
+        each = [taught(one.model, one.pupil, lesson, one.order) for one in self.teachers]
+        shares = [one.share for one in self.teachers]
+        answers = torch.stack([share * of.answers for share, of in zip(shares, each, strict=True)]).sum(0)
         return replace(each[0], answers=answers, seen=np.logical_and.reduce([one.seen for one in each]))
 
     def answers(self, data: TaskData) -> np.ndarray:
         """Their mixed logits or scores of the reported split, (units, outputs)."""
         split = data.privileged.evaluated
-        each = [answers_to(pupil, split, order) for pupil, order in zip(self.pupils, self.orders, strict=True)]
-        mixed: np.ndarray = np.tensordot(np.array(self.weights, dtype=np.float32), np.stack(each), axes=1)
+        each = [answers_to(one.pupil, split, one.order) for one in self.teachers]
+        shares = np.array([one.share for one in self.teachers], dtype=np.float32)
+        mixed: np.ndarray = np.tensordot(shares, np.stack(each), axes=1)
         return mixed
 
 

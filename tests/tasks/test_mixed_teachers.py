@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from autodistil.errors import ConfigError
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.stages.adapting import adapt
+from autodistil.stages.adapting import _together, adapt
 from autodistil.tasks.adapting import Lesson
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.finetune import EvaluationSettings
@@ -73,13 +73,20 @@ def test_logits_of_several_teachers_are_mixed(data, tiny_bert, tmp_path):
     lesson = Lesson.of(task, SETTINGS)
     mixed = MixedTeachers.of(models, lesson, SETTINGS, (3.0, 1.0))
     one, other = (MixedTeachers.of([model], lesson, SETTINGS) for model in models)
-    assert mixed.weights == (0.75, 0.25)
+    assert [one.share for one in mixed.teachers] == [0.75, 0.25]
     np.testing.assert_allclose(mixed.answers(task), 0.75 * one.answers(task) + 0.25 * other.answers(task), atol=1e-5)
     both = 0.75 * one.taught(lesson).answers + 0.25 * other.taught(lesson).answers
     np.testing.assert_allclose(mixed.taught(lesson).answers, both, atol=1e-5)
     by_fit = MixedTeachers.of(models, lesson, SETTINGS)
-    assert sum(by_fit.weights) == pytest.approx(1)
+    assert sum(one.share for one in by_fit.teachers) == pytest.approx(1)
     assert mixed.name.startswith("0.75 ")
+
+
+def test_the_costs_of_teachers_that_all_answer_add_up():
+    one, other = {"params": 5, "size_mb": 2.0, "flops": 10, "tokens": 128}, {"params": 7, "size_mb": 1.0}
+    assert _together([one, {**other, "flops": 1, "tokens": 128}])["flops"] == 11
+    assert _together([one, other]) == {"params": 12, "size_mb": 3.0}, "FLOPs are told where all have them"
+    assert _together([one]) == one
 
 
 @pytest.mark.parametrize(("weights", "teachers"), [((1.0,), 2), ((1.0, 0.0), 2), ((1.0, float("nan")), 2), ((1.0,), 0)])

@@ -27,6 +27,12 @@ def teachers(
         str | None,
         typer.Option(help="Check the family table of a model on random weights of its config.", metavar="ID|DIR"),
     ] = None,
+    retokenise: Annotated[
+        str | None,
+        typer.Option(help="Write this encoder with --tokenizer to --to, a start for students of it.", metavar="ID|DIR"),
+    ] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of the new tokenizer.", metavar="DIR")] = None,
+    to: Annotated[Path | None, typer.Option(help="New folder of --retokenise.", metavar="DIR")] = None,
     rank: Annotated[
         list[str] | None,
         typer.Option(help="Rank encoders by how well they fit --task, untrained. Repeatable.", metavar="ID|DIR"),
@@ -46,10 +52,27 @@ def teachers(
         quiet_libraries()
         config = load_config(check)
         print_lines(f"{config.model_type}: all hold", *(f"  {clause}" for clause in check_family(config)))
+    if retokenise or tokenizer or to:
+        _retokenise(retokenise, tokenizer, to)
     if rank or task:
         _print_ranks(rank or [], task, data)
-    if convert is None and check is None and not (rank or task):
+    if convert is None and check is None and not (rank or task or retokenise):
         _print_teachers()
+
+
+def _retokenise(source: str | None, tokenizer: Path | None, to: Path | None) -> None:
+    from autodistil.errors import ConfigError
+    from autodistil.models.tokenizer_swap import swap_tokenizer
+
+    if source is None or tokenizer is None or to is None:
+        raise ConfigError("--retokenise MODEL, --tokenizer DIR and --to DIR go together; give all three")
+    quiet_libraries()
+    done = swap_tokenizer(source, tokenizer, to)
+    print_lines(
+        f"{done.path}: {done.tokens:,} tokens of {done.pieces:.2f} pieces of the old tokenizer each, word embeddings "
+        f"{done.table_mb:.1f} MB",
+        f"next: autodistil search --teacher {done.path} --output-teacher {source} --corpus ...",
+    )
 
 
 def _print_ranks(sources: Sequence[str], task: str | None, data: Path | None) -> None:

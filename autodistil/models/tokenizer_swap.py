@@ -1,0 +1,148 @@
+"""An encoder that reads with another tokenizer, as a start: its word embeddings are the means of the teacher's pieces.
+
+Each token of the new tokenizer gets the mean of what the old one cuts its text into (as FVT does; Gee et al. 2022,
+EMNLP industry, arXiv 2402.09977); special tokens get those of the same role. All else of the model stays. What comes
+out answers worse until it is trained: students of it, whose outputs learn the old model's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+from autodistil.errors import TeacherError
+from autodistil.models.families import family_of
+from autodistil.models.hf_folder import CARD, EvaluatedModel, check_answers, load_tokenizer
+from autodistil.models.pooling import MODULES, PIPELINE_FILES, read_modules
+from autodistil.models.vocabulary import config_token_ids
+from autodistil.utils import disk_errors
+
+_ROLES = (("cls_token", "bos_token"), ("sep_token", "eos_token"), ("pad_token",), ("unk_token",), ("mask_token",))
+"""Special tokens by what they are for; families call some of them by one name or another."""
+_CONTINUATION = "##"
+"""What WordPiece puts before a piece that does not begin a word."""
+
+
+@dataclass(frozen=True)
+class SwappedTokenizer:
+    """What the swap did."""
+
+    path: Path
+    tokens: int
+    """Of the new tokenizer."""
+    pieces: float
+    """Of the old tokenizer in a new token, on average."""
+    table_mb: float
+    """Size of the new word embeddings in float32."""
+
+
+def swap_tokenizer(source: str, tokenizer: Path, to: Path) -> SwappedTokenizer:
+    """Write an encoder with another tokenizer to a new folder, whole or not at all.
+
+    Args:
+        source: the encoder: a folder, an id or a packaged name.
+        tokenizer: folder of a fast tokenizer.
+        to: a folder that does not exist yet.
+
+    Raises:
+        TeacherError: a model or tokenizer is not there or damaged, or their positions cannot agree.
+        RunError: the disk refuses.
+    """
+    if to.exists():
+        raise TeacherError(f"target {str(to)!r} exists; give --to a new folder")
+    if not (tokenizer / "tokenizer_config.json").is_file():
+        raise TeacherError(f"{str(tokenizer)!r} is no folder of a tokenizer (no tokenizer_config.json); give one")
+    model = EvaluatedModel.open(source)
+    old, network = model.tokenizer(), model.encoder(torch.device("cpu"))
+    config = network.config
+    new = load_tokenizer(tokenizer, PretrainedConfig(), f"the folder {str(tokenizer)!r}")
+    if family_of(config).positions_after_padding and new.pad_token_id != config.pad_token_id:
+        raise TeacherError(
+            f"padding is token {new.pad_token_id} of the new tokenizer; {config.model_type} models count positions "
+            f"from theirs, {config.pad_token_id}; give a tokenizer with the same"
+        )
+    spelled = spelling(old, new)
+    words: Any = network.get_input_embeddings()
+    with torch.no_grad():
+        rows = torch.stack([words.weight[ids].mean(0) for ids in spelled])
+        network.resize_token_embeddings(len(rows))
+        words = network.get_input_embeddings()
+        words.weight.copy_(rows)
+    for name in config_token_ids(config):
+        setattr(config, name, getattr(new, name, None))
+    new.model_max_length = min(old.model_max_length, new.model_max_length)
+    check_answers(network, f"model {source!r} with the new tokenizer")
+    building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with disk_errors(to):
+        try:
+            building.mkdir(parents=True)
+            network.save_pretrained(building)
+            new.save_pretrained(building)
+            _copy_pipeline(model.folder, building)
+            (building / CARD).write_text(
+                f"{source} with the tokenizer of {tokenizer.name}, untrained.\n", encoding="utf-8"
+            )
+            os.replace(building, to)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    sizes = [len(ids) for ids in spelled]
+    return SwappedTokenizer(to, len(rows), sum(sizes) / len(sizes), rows.numel() * 4 / 1e6)
+
+
+def spelling(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> list[list[int]]:
+    """What the old tokenizer cuts each token of the new one into, one or more ids, by number of the new token."""
+    names = list(new.convert_ids_to_tokens(list(range(len(new)))))
+    roles = _same_roles(old, new)
+    known, unknown = old.get_vocab(), [old.unk_token_id if old.unk_token_id is not None else 0]
+    cut = _cutter(old)
+    found = []
+    for number, name in enumerate(names):
+        inside = name.startswith(_CONTINUATION) and len(name) > len(_CONTINUATION)
+        text = name.removeprefix(_CONTINUATION) if inside else new.convert_tokens_to_string([name])
+        if number in roles:
+            ids = [roles[number]]
+        elif inside and name in known:
+            ids = [known[name]]
+        else:
+            ids = cut(text)
+        found.append(ids or unknown)
+    return found
+
+
+def _cutter(old: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
+    unknown = old.unk_token_id
+
+    def cut(text: str) -> list[int]:
+        ids: list[int] = old(text, add_special_tokens=False)["input_ids"]
+        return [number for number in ids if number != unknown]
+
+    return cut
+
+
+def _same_roles(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> dict[int, int]:
+    """Special token of the new tokenizer -> that of the old one which is for the same."""
+    found = {}
+    for role in _ROLES:
+        theirs = next((getattr(old, f"{name}_id") for name in role if getattr(old, name, None) is not None), None)
+        for name in role:
+            if theirs is not None and getattr(new, name, None) is not None:
+                found[getattr(new, f"{name}_id")] = theirs
+    return found
+
+
+def _copy_pipeline(source: Path, to: Path) -> None:
+    """The modules of a sentence-transformers folder, but for the model itself."""
+    for name in (MODULES, *PIPELINE_FILES):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, to / name)
+    for module in read_modules(source):
+        if module.path and (source / module.path).is_dir():
+            shutil.copytree(source / module.path, to / module.path, dirs_exist_ok=True)

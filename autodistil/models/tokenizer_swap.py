@@ -109,7 +109,7 @@ def spelling(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> list
         text = name.removeprefix(_CONTINUATION) if inside else new.convert_tokens_to_string([name])
         if number in roles:
             ids = [roles[number]]
-        elif inside and name in known:
+        elif name in known:
             ids = [known[name]]
         else:
             ids = cut(text)

@@ -71,7 +71,7 @@ def _retokenise(source: str | None, tokenizer: Path | None, to: Path | None) -> 
     print_lines(
         f"{done.path}: {done.tokens:,} tokens of {done.pieces:.2f} pieces of the old tokenizer each, word embeddings "
         f"{done.table_mb:.1f} MB",
-        f"next: autodistil search --teacher {done.path} --output-teacher {source} --corpus ...",
+        f"next: autodistil search --teacher {done.path} --output-teacher {source} --budget 300MFLOPs --corpus ...",
     )
 
 

@@ -217,6 +217,8 @@ def resolve_objective(
         what = f"objective {cutting[0]!r} needs dimensions" if cutting else f"objective {text!r} has no term of cuts"
         raise ConfigError(f"matryoshka: {what}; give both, such as --matryoshka 256,128,64 and a term matryoshka")
     common = math.gcd(teacher_width, *widths)
+    if exits and not any(TERMS[name].exits for _, name in terms):
+        raise ConfigError(f"exits: objective {text!r} has no term of it; leave one out, or add such as 20*exits")
     if relation_heads is None:
         relation_heads = choose_relation_heads(teacher_width, common)
     if relation_heads < 1 or common % relation_heads:

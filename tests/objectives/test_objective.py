@@ -72,6 +72,9 @@ def test_wrong_sums_are_refused(text, expected):
 def test_cuts_and_their_term_go_together():
     assert resolve_objective("auto", None, 64, [32], "mean", cuts=(32, 8)).name.endswith("+matryoshka")
     assert resolve_objective("matryoshka", None, 64, [32], cuts=(32, 8)).options.cuts == (32, 8)
+    assert resolve_objective("auto", None, 64, [32], "mean", exits=True).name.endswith("+20*exits")
+    with pytest.raises(ConfigError, match="exits: objective 'relation-kl' has no term of it"):
+        resolve_objective("relation-kl", None, 64, [32], exits=True)
     for text, cuts, said in (("matryoshka", (), "needs dimensions"), ("relation-kl", (8,), "no term of cuts")):
         with pytest.raises(ConfigError, match=said):
             resolve_objective(text, None, 64, [32], cuts=cuts)

@@ -403,17 +403,14 @@ class RunInputs:
         """The run's text, or images."""
         config, teacher = self.config, self.teacher
         shared = (config, teacher.inputs, self.device, self.progress)
-        if teacher.images is not None:
-            return RunImages(*shared, teacher.images, teacher.max_length)
         embeds = teacher.pooling is not None or bool(config.output_teacher)
         sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and embeds)
-        text = RunText(*shared, teacher.tokenizer, sentences)
-        if config.select is not None:
-            if not sentences:
-                raise ConfigError(
-                    f"select = {config.select!r} is of sentences; set text_unit = sentences, or leave it out"
-                )
-            text.choose = self._chosen
+        if config.select is not None and not (sentences and teacher.images is None):
+            other = "set text_unit = sentences, or " * (teacher.images is None)
+            raise ConfigError(f"select = {config.select!r} is of sentences; {other}leave it out")
+        if teacher.images is not None:
+            return RunImages(*shared, teacher.images, teacher.max_length)
+        text = RunText(*shared, teacher.tokenizer, sentences, self._chosen if config.select is not None else None)
         text.targets_of = self.output_targets if config.output_teacher else None
         return text
 

@@ -1,19 +1,16 @@
 """Students in an output teacher's space: a whole run, what is kept of its embeddings, what comes out, wrong input."""
 
 import json
-import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hub_helpers import save_sentence_encoder
 from run_helpers import run_options, stop_after
-from transformers import AutoModel
 
 from autodistil import pipeline
 from autodistil.data.batch import TARGETS
-from autodistil.errors import ConfigError, RunError, TaskError, TeacherError
+from autodistil.errors import ConfigError, RunError, TaskError
 from autodistil.evaluation.embedding import folder_encoder
 from autodistil.evaluation.evaluate import evaluate
 from autodistil.models.families.family import OUTPUT_HEAD
@@ -197,78 +194,3 @@ def test_an_index_by_another_model_answers_only_in_its_space(outputs, tmp_path, 
     other = EvaluationSettings(index_by="all-MiniLM-L6-v2")
     with pytest.raises(TaskError, match="32 dimensions, documents by 'all-MiniLM-L6-v2' 384"):
         evaluate(str(outputs), ["pets"], tmp_path / "tasks", settings=other)
-
-
-def test_embeddings_to_be_cut(options, outputs, tmp_path):
-    """The term is in the objective, the card says so, and all who read the student cut alike."""
-    (tmp_path / "tiny.yaml").write_text("\n".join(SPACE.strip().splitlines()[:2]) + "\n")
-    options |= {"output_teacher": None, "teacher": str(outputs), "space": str(tmp_path / "tiny.yaml")}
-    run = Run.open(tmp_path / "run", {**options, "matryoshka": "8,16"})
-    assert run.inputs.objective.name == "relation-kl+20*embedding-cosine+matryoshka"
-    assert run.inputs.objective.options.cuts == (16, 8)
-    pipeline.train(run)
-    pipeline.search(run, ["1GFLOPs"])
-    student = pipeline.export(run, "best", tmp_path / "student")[1].path
-    assert "to 16, 8 dimensions" in (student / "README.md").read_text()
-    texts = [f"the river {i} runs" for i in range(6)]
-    from sentence_transformers import SentenceTransformer
-
-    folder = EvaluatedModel.open(str(student))
-    library = SentenceTransformer(str(student), device="cpu", truncate_dim=8).encode(texts)
-    np.testing.assert_allclose(folder_encoder(folder, truncate_dim=8)(texts), library, atol=1e-5)
-    np.testing.assert_allclose(folder_encoder(folder)(texts)[:, :8], library, atol=1e-5)
-    config = student / "config_sentence_transformers.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "truncate_dim": 8}))
-    again = EvaluatedModel.open(str(student))
-    np.testing.assert_allclose(folder_encoder(again)(texts), library, atol=1e-5)
-    np.testing.assert_allclose(SentenceTransformer(str(student), device="cpu").encode(texts), library, atol=1e-5)
-    with pytest.raises(TaskError, match="truncate_dim = 99999: embeddings have"):
-        folder_encoder(again, truncate_dim=99_999)(texts)
-    config.write_text(json.dumps({"truncate_dim": "many"}))
-    with pytest.raises(TeacherError, match="is no number above 0"):
-        folder_encoder(EvaluatedModel.open(str(student)))
-    with pytest.raises(ConfigError, match="each once"):
-        _ = Run.open(tmp_path / "wrong", {**options, "matryoshka": "8,8"}).inputs.objective
-
-
-def test_a_student_to_leave_after_any_layer(options, outputs, tmp_path):
-    options |= {"output_teacher": None, "teacher": str(outputs), "space": str(tmp_path / "tiny.yaml"), "exits": True}
-    (tmp_path / "tiny.yaml").write_text("\n".join(SPACE.strip().splitlines()[:2]) + "\n")
-    run = Run.open(tmp_path / "run", options)
-    assert run.inputs.objective.name == "relation-kl+20*embedding-cosine+20*exits"
-    pipeline.train(run)
-    pipeline.search(run, ["1GFLOPs"])
-    student = pipeline.export(run, "best", tmp_path / "student")[1].path
-    folder, texts = EvaluatedModel.open(str(student)), ["one", "two words"]
-    early = folder_encoder(folder, exit_layer=1)(texts)
-    cut = tmp_path / "cut"
-    shutil.copytree(student, cut)
-    AutoModel.from_pretrained(student, num_hidden_layers=1).save_pretrained(cut)
-    np.testing.assert_allclose(folder_encoder(EvaluatedModel.open(str(cut)))(texts), early, atol=1e-5)
-    whole = folder_encoder(folder)
-    np.testing.assert_allclose(folder_encoder(folder, exit_layer=2)(texts), whole(texts), atol=1e-6)
-    assert np.abs(early - whole(texts)).max() > 1e-3
-    with pytest.raises(ConfigError, match=r"exit_layer = 3 of model .* is not there; allowed: 1 to 2"):
-        folder_encoder(folder, exit_layer=3)
-    inputs = Run.open(tmp_path / "other", options).inputs
-    teacher = inputs.teacher
-    inputs.__dict__["teacher"] = replace(teacher, family=replace(teacher.family, norms_first=True))
-    with pytest.raises(ConfigError, match=r"'exits' needs layers that end in a norm, .* those of bert teachers begin"):
-        _ = inputs.objective
-
-
-def test_figures_of_cut_embeddings_are_not_kept(outputs, tmp_path):
-    folder = tmp_path / "glue" / "stsb"
-    folder.mkdir(parents=True)
-    rows = [f"a {a} house\tthe {a * 2} house\t{(7 * i) % 5}" for i, a in enumerate("redbluesky")]
-    for split in ("train", "dev"):
-        (folder / f"{split}.tsv").write_text("text_a\ttext_b\tlabel\n" + "\n".join(rows) + "\n")
-    settings = EvaluationSettings(truncate_dim=4)
-    found = evaluate(str(outputs), ["stsb"], tmp_path, settings=settings)
-    assert found.path is None
-    assert found.results[0].settings["truncate_dim"] == 4
-    assert found.results[0].metrics != evaluate(str(outputs), ["stsb"], tmp_path).results[0].metrics
-    with pytest.raises(ConfigError, match="leave out --write"):
-        evaluate(str(outputs), ["stsb"], tmp_path, settings=settings, write=True)
-    with pytest.raises(ConfigError, match="truncate_dim is of embeddings, which finetune makes none of"):
-        evaluate(str(outputs), ["stsb"], tmp_path, method="finetune", settings=settings)

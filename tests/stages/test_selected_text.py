@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hub_helpers import save_sentence_encoder
 from run_helpers import run_options
 
 from autodistil import pipeline
@@ -18,9 +17,9 @@ sub_spaces:
 
 
 @pytest.fixture
-def options(tmp_path, quickstart_teacher_dir):
-    teacher = save_sentence_encoder(tmp_path / "encoder", quickstart_teacher_dir)
-    return run_options(tmp_path, teacher, SPACE, train_steps=2, text_unit="sentences", select="hard", tokens=300)
+def options(tmp_path, sentence_folder):
+    more = {"teacher": str(sentence_folder), "train_steps": 2, "select": "hard", "tokens": 300}
+    return run_options(tmp_path, sentence_folder, SPACE, **more)
 
 
 def test_a_run_is_trained_on_what_was_chosen(options, tmp_path):

@@ -397,6 +397,8 @@ def shown(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     name, equals, path = value.rpartition("=")  # such as `laptop=/home/me/table.json`
+    if weighed := re.fullmatch(r"([0-9.e+-]+\*)(.+)", value):  # such as `2*/home/me/model`
+        name, equals, path = "", *weighed.groups()
     if "://" in value:
         kind, _, rest = value.partition("://")
         return f"{kind}://.../{rest.partition('?')[0].partition('/')[2].rpartition('/')[2]}"

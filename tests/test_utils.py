@@ -36,6 +36,7 @@ def test_an_address_is_whole_or_left_out():
         ("../other/texts", "texts"),
         ("C:\\Users\\me\\corpus.txt", "corpus.txt"),
         ("laptop=/home/me/table.json", "laptop=table.json"),
+        ("2*/home/me/model", "2*model"),
         ("laptop=table.json", "laptop=table.json"),
         ("postgresql+psycopg://me:word@host:5432/studies?sslmode=require", "postgresql+psycopg://.../studies"),
         ("postgresql://me@host", "postgresql://.../"),

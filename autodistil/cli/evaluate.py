@@ -95,7 +95,7 @@ def evaluate(
     ] = None,
     truncate_dim: Annotated[
         int | None,
-        typer.Option(help="Score the leading N dimensions of embeddings [default: all; not kept].", metavar="N"),
+        typer.Option(help="Score the leading N dimensions, not kept [default: as DIR says, else all].", metavar="N"),
     ] = None,
     exit_layer: Annotated[
         int | None,

@@ -80,11 +80,13 @@ def _print_ranks(sources: Sequence[str], task: str | None, data: Path | None) ->
     from autodistil.errors import ConfigError
     from autodistil.evaluation.teacher_fit import rank_teachers
     from autodistil.tasks.finetune import EvaluationSettings
+    from autodistil.utils import resolve_device
 
     if task is None or not sources:
         raise ConfigError("--rank MODEL and --task NAME go together: models are ranked by a task; give both")
     quiet_libraries()
-    found = rank_teachers(sources, task, data, EvaluationSettings(), TerminalProgress())
+    settings = EvaluationSettings(device=str(resolve_device("auto")))
+    found = rank_teachers(sources, task, data, settings, TerminalProgress())
     rows = [(one.source, f"{one.fit:.3f}", str(one.dim), f"{one.millions:.1f} M") for one in found]
     caption = "fit: Spearman correlation of distances by embedding and by label (PARC); of scored pairs by cosine"
     columns = ("model", "fit", "dimensions", "parameters")

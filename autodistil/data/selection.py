@@ -11,7 +11,7 @@ hard      those that the teacher's upper layers change most: 1 - cosine of its e
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from autodistil.data.sequences import Sentences, batch_indices
 
 CLUSTERS = 256
 """Of `diverse`, less where there are fewer sentences than ten a cluster."""
+_CHUNK = 4096
+"""Sentences that clusters are moved by, or told of, at a time."""
 _SEED = 0
 """Of the permutation: runs that differ in their seed are trained on the same text."""
 
@@ -29,8 +31,9 @@ class Pool:
     """The sentences to choose from."""
 
     sentences: Sentences
-    embeddings: Callable[[], tuple[np.ndarray, np.ndarray]]
-    """The teacher's embeddings of all, (sentences, dim) of length 1, and those half way up; read when first asked."""
+    embedded: Callable[[], Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]]
+    """Has the teacher read all sentences: part by part their numbers, its embeddings (numbers, dim) of length 1, and
+    those half way up."""
 
     @property
     def permutation(self) -> np.ndarray:
@@ -50,11 +53,24 @@ def _frequent(pool: Pool) -> np.ndarray:
 def _diverse(pool: Pool) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans  # not needed by other runs
 
-    shuffled, (embeddings, _) = pool.permutation, pool.embeddings()
+    shuffled = pool.permutation
+    embeddings: np.ndarray | None = None
+    for numbers, whole, _ in pool.embedded():
+        if embeddings is None:
+            embeddings = np.empty((len(shuffled), whole.shape[1]), dtype=np.float16)  # of millions this is much already
+        embeddings[numbers] = whole
+    assert embeddings is not None
     clusters = max(1, min(CLUSTERS, len(shuffled) // 10))
+    labels = np.empty(len(shuffled), dtype=np.int64)
+    parts = np.split(shuffled, range(_CHUNK, len(shuffled), _CHUNK))
+    parts = parts if len(parts) == 1 or len(parts[-1]) >= clusters else [*parts[:-2], np.concatenate(parts[-2:])]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of thread counts, and of clusters that copies leave empty
-        labels = MiniBatchKMeans(clusters, random_state=_SEED, n_init=1, batch_size=4096).fit_predict(embeddings)
+        model = MiniBatchKMeans(clusters, random_state=_SEED, n_init=1)
+        for part in parts:
+            model.partial_fit(embeddings[part].astype(np.float32))
+        for part in parts:
+            labels[part] = model.predict(embeddings[part].astype(np.float32))
     labels = labels[shuffled]
     turn = np.empty(len(shuffled), dtype=np.int64)  # which of its cluster each one is
     for cluster in range(clusters):
@@ -64,8 +80,10 @@ def _diverse(pool: Pool) -> np.ndarray:
 
 
 def _hard(pool: Pool) -> np.ndarray:
-    whole, half = pool.embeddings()
-    return np.argsort((whole * half).sum(1), kind="stable")
+    likeness = np.empty(len(pool.sentences), dtype=np.float32)
+    for numbers, whole, half in pool.embedded():
+        likeness[numbers] = (whole * half).sum(1)
+    return np.argsort(likeness, kind="stable")
 
 
 SELECTIONS: Mapping[str, Callable[[Pool], np.ndarray]] = {

@@ -6,6 +6,7 @@ shorter texts, or pixels. `RunText` is the run of a teacher that reads text, `im
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -228,6 +229,12 @@ class RunText(RunSamples):
             return self._packed(self.corpus.train)
         texts = self._sentences(self.corpus.train, without=self._sentences(self.corpus.heldout))
         return texts if self.choose is None else replace(texts, chosen=self.choose(texts))
+
+    @property
+    def choice(self) -> str | None:
+        """Hash of which sentences were chosen; None where all are trained on."""
+        chosen = self.train.chosen if isinstance(self.train, Sentences) else None
+        return None if chosen is None else hashlib.sha256(chosen.astype("<i8").tobytes()).hexdigest()[:16]
 
     @cached_property
     def heldout(self) -> PackedSequences | Sentences:

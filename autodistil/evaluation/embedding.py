@@ -24,7 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from autodistil.data.batch import Batch
-from autodistil.errors import TaskError, TeacherError
+from autodistil.errors import ConfigError, TaskError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
 from autodistil.models.model_folder import WEIGHTS, weight_files
 from autodistil.models.pooling import (
@@ -107,6 +107,10 @@ def folder_encoder(
     """
     kinds, head = module_kinds(model.folder), linear_head(model.folder)
     truncate_dim = truncate_dim or read_truncate_dim(model.folder)
+    own_forward = not model.file and (PLAIN_MODULES.issuperset(kinds) or head is not None)
+    if exit_layer is not None and not own_forward:
+        what = f"file {model.file!r}" if model.file else "a pipeline that sentence-transformers runs"
+        raise ConfigError(f"exit_layer = {exit_layer} is for a model's own weights, not for {what}; leave it out")
     if not PLAIN_MODULES.issuperset(kinds) and head is None:
         return _library_encoder(model, device, max_length, truncate_dim)
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read

@@ -156,10 +156,14 @@ class HeldOutScorer:
 
     @cached_property
     def teacher_loss(self) -> float:
-        """The mean loss of the teacher against itself: 0 but for what looks at the next token or an output teacher."""
+        """The mean loss of the teacher against itself.
+
+        0 but for what looks at the next token, at an output teacher, at early layers or at a part of the dimensions.
+        """
         heldout = self.heldout()
-        states = dict(zip(map(id, heldout.batches), heldout.teacher_states, strict=True))
-        return heldout.mean_of(lambda batch: states[id(batch)])
+        own = [replace(states, targets=None) for states in heldout.teacher_states]
+        by_batch = dict(zip(map(id, heldout.batches), own, strict=True))
+        return heldout.mean_of(lambda batch: by_batch[id(batch)])
 
     @property
     def teacher_perplexity(self) -> float:

@@ -360,6 +360,11 @@ class EvaluatedModel:
         return is_classifier(self.config)
 
     @property
+    def has_pooler(self) -> bool:
+        """Whether its weights hold a pooler; AutoModel makes up a random one where they do not."""
+        return any("pooler." in name for name in read_header(self.folder))
+
+    @property
     def tags_words(self) -> bool:
         """Whether it was fine-tuned to classify words."""
         return tags_words(self.config)

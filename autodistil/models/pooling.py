@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from autodistil.errors import TeacherError, one_line_named
-from autodistil.utils import is_below, short
+from autodistil.utils import file_sum, is_below, short
 
 Pooling = Callable[[Tensor, "Tensor | None"], Tensor]
 """(hidden states (batch, seq, hidden), mask (batch, seq) or None) -> embeddings (batch, hidden)."""
@@ -191,6 +191,15 @@ def read_truncate_dim(folder: Path) -> int | None:
     if dim is not None and (not isinstance(dim, int) or dim < 1):
         raise TeacherError(f"truncate_dim = {dim!r} of {str(folder / PIPELINE_FILES[0])!r} is no number above 0")
     return dim
+
+
+def pipeline_fingerprint(folder: Path) -> str:
+    """Hash of what a sentence-transformers folder makes of its model's states; "" of a plain folder."""
+    modules = read_modules(folder)
+    names = [path for module in modules if module.path for path in sorted((folder / module.path).rglob("*"))]
+    known = [file_sum(path) for path in names if path.is_file() and path.suffix in (".json", ".safetensors")]
+    kinds = [module.kind for module in modules]
+    return "-".join([*kinds, str(read_truncate_dim(folder) or "whole"), *known]) if modules else ""
 
 
 def _pipeline_options(folder: Path) -> dict[str, Any]:

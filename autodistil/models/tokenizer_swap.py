@@ -62,7 +62,7 @@ def swap_tokenizer(source: str, tokenizer: Path, to: Path) -> SwappedTokenizer:
         raise TeacherError(f"{str(tokenizer)!r} is no folder of a tokenizer (no tokenizer_config.json); give one")
     model = EvaluatedModel.open(source)
     old, network = model.tokenizer(), model.encoder(torch.device("cpu"))
-    config = network.config
+    config: Any = network.config
     new = load_tokenizer(tokenizer, PretrainedConfig(), f"the folder {str(tokenizer)!r}")
     if family_of(config).positions_after_padding and new.pad_token_id != config.pad_token_id:
         raise TeacherError(
@@ -71,13 +71,16 @@ def swap_tokenizer(source: str, tokenizer: Path, to: Path) -> SwappedTokenizer:
         )
     spelled = spelling(old, new)
     words: Any = network.get_input_embeddings()
+    roles = list(config_token_ids(config))  # before they are beyond a smaller vocabulary
     with torch.no_grad():
         rows = torch.stack([words.weight[ids].mean(0) for ids in spelled])
         network.resize_token_embeddings(len(rows))
         words = network.get_input_embeddings()
         words.weight.copy_(rows)
-    for name in config_token_ids(config):
+    for name in roles:
         setattr(config, name, getattr(new, name, None))
+    if getattr(network, "pooler", None) is not None and not model.has_pooler:
+        network.register_module("pooler", None)  # a random one, as the weights have none
     new.model_max_length = min(old.model_max_length, new.model_max_length)
     check_answers(network, f"model {source!r} with the new tokenizer")
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -90,6 +93,7 @@ def swap_tokenizer(source: str, tokenizer: Path, to: Path) -> SwappedTokenizer:
             (building / CARD).write_text(
                 f"{source} with the tokenizer of {tokenizer.name}, untrained.\n", encoding="utf-8"
             )
+            EvaluatedModel.open(str(building)).encoder(torch.device("cpu"))  # it must load
             os.replace(building, to)
         finally:
             shutil.rmtree(building, ignore_errors=True)

@@ -258,7 +258,7 @@ class RunInputs:
     def _output_targets(self) -> list[OutputTargets]:
         text = self.text
         decided = [text.corpus.content_hash, text.unit, str(self.seq_len), str(len(text.train))]
-        decided += [] if self.config.select is None else [self.config.select, str(self.config.tokens)]
+        decided += [text.choice] if isinstance(text, RunText) and text.choice else []
         teachers = self.output_teacher.teachers if self.output_teacher else ()
         return [OutputTargets(teacher, text.train.take, len(text.train), decided) for teacher in teachers]
 
@@ -416,8 +416,8 @@ class RunInputs:
 
     def _chosen(self, among: Sentences) -> np.ndarray:
         path = self.folder.selection_path
-        if not path.is_file():
-            self.write_record()  # it is a file of a run
+        if not path.is_file() and path.parent == self.folder.path:  # not where a run is only looked at
+            self.write_record(corpus_content=self.text.corpus.content_hash)  # it is a file of a run, of this text
         return selected_text(among, self.config, self.teacher, path, self.progress)
 
     @cached_property
@@ -447,6 +447,7 @@ class RunInputs:
         """What decides the held-out loss of given weights, by names for people; all equal, and losses compare."""
         measure = self.measure
         heads = f" of {measure.options.relation_heads} aligned relation heads" if measure.needs_attention else ""
+        cut = f" at {listed(measure.options.cuts)} dimensions" if measure.options.cuts else ""
         layer = self.config.teacher_layer
         order = "none" if self.config.order == "none" else self.importance_order.fingerprint
         return {
@@ -454,7 +455,7 @@ class RunInputs:
             **({"output teacher": self.output_teacher.fingerprint} if self.output_teacher else {}),
             "teacher layer": "last" if layer is None else str(layer),
             "importance order": "any" if self.ranks_by_perplexity else order,
-            "measure": measure.name + heads,
+            "measure": measure.name + heads + cut,
             "length": str(self.seq_len),
             "held-out text": text_fingerprint(self.heldout_texts),
         }
@@ -462,10 +463,10 @@ class RunInputs:
     def read_heldout(self, vocab_size: int | None = None) -> HeldOut:
         """Held-out text as students with such a vocabulary read it, with the teacher's states."""
         spelled, layer = None if vocab_size is None else self.spellings(vocab_size), self.config.teacher_layer
-        outputs = self._outputs_of(self.heldout_texts)
+        outputs = self.outputs_of(self.heldout_texts)
         return HeldOut.build(self.ordered_teacher, self.heldout_texts, self.measure, layer, spelled, outputs)
 
-    def _outputs_of(self, texts: np.ndarray) -> tuple[Tensor, Tensor] | None:
+    def outputs_of(self, texts: np.ndarray) -> tuple[Tensor, Tensor] | None:
         """Embeddings of texts by the output teacher, and the map of the teacher into its space."""
         head = self.output_head
         if self.output_teacher is None or head is None:
@@ -476,5 +477,5 @@ class RunInputs:
         """The first held-out texts with the teacher's embeddings, or the output teacher's, whatever the measure."""
         spelled = None if vocab_size is None else self.spellings(vocab_size)
         with_output, texts = replace(self.measure, terms=((1.0, "last-hidden"),)), self.heldout_texts[:most]
-        outputs = self._outputs_of(texts)
+        outputs = self.outputs_of(texts)
         return HeldOut.build(self.ordered_teacher, texts, with_output, spellings=spelled, outputs=outputs)

@@ -25,7 +25,7 @@ from autodistil.data.cache import default_cache_dir, key_of
 from autodistil.errors import ConfigError, CorpusError, RunError, one_line
 from autodistil.evaluation.embedding import Encoder, folder_encoder
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.models.pooling import pool, read_prompts
+from autodistil.models.pooling import pipeline_fingerprint, pool, read_prompts
 from autodistil.models.teacher import Teacher
 from autodistil.training.trainer import autocast
 from autodistil.utils import atomic_path, check_sum, positive_number
@@ -69,8 +69,8 @@ class OutputTeacher:
     @property
     def fingerprint(self) -> str:
         """Of what decides its embeddings of given texts."""
-        precision = [] if self.precision == "fp32" else [self.precision]
-        return key_of([self.model.fingerprint, self.prompt, self.length, *precision])[:16]
+        pipeline = pipeline_fingerprint(self.model.folder)
+        return key_of([self.model.fingerprint, pipeline, self.prompt, self.length, self.precision])[:16]
 
     def embed(self, samples: np.ndarray) -> np.ndarray:
         """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
@@ -172,9 +172,16 @@ class OutputTargets:
 
 
 def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A file of zeros, or what another process has written of it; sparse where the disk can."""
+    """A file of zeros, or what another process has written of it; sparse where the disk can.
+
+    Raises:
+        CorpusError: it is there, and of another size.
+    """
+    size = dtype.itemsize * int(np.prod(shape))
     with open(path, "ab") as file:
-        file.truncate(dtype.itemsize * int(np.prod(shape)))
+        if file.tell() not in (0, size):
+            raise CorpusError(f"{str(path)!r} has {file.tell()} bytes, not {size}; remove it, and it is made again")
+        file.truncate(size)
     return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
 
 

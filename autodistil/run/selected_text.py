@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def selected_text(
     name, tokens = config.select, config.tokens
     assert name is not None
     assert tokens is not None
-    among = Pool(sentences, cache(lambda: _embeddings(sentences, config, teacher, progress)))
+    among = Pool(sentences, lambda: _embedded(sentences, config, teacher, progress))
     numbers = kept_array(path, lambda: select(name, among, tokens), "it says which text was trained on")
     taken, there = (int(np.diff(spans, axis=1).sum()) for spans in (sentences.spans[numbers], sentences.spans))
     progress.say(f"{name} text: {len(numbers):,} sentences with {taken:,} of {there:,} tokens")
@@ -47,20 +47,19 @@ def selected_text(
 
 
 @torch.no_grad()
-def _embeddings(
+def _embedded(
     sentences: Sentences, config: RunConfig, teacher: Teacher, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """The teacher's embeddings of sentences, and those half way up its layers, (sentences, dim) of length 1."""
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Numbers of sentences, the teacher's embeddings of them and those half way up its layers, of length 1."""
     by_length = np.argsort(np.diff(sentences.spans, axis=1)[:, 0], kind="stable")
-    parts, device = [], teacher.model.device
-    with progress.track("reading text to choose from", len(by_length)) as advance, autocast(device, config.precision):
+    device = teacher.model.device
+    with progress.track("reading text to choose from", len(by_length)) as advance:
         for rows in np.split(by_length, range(_BATCH, len(by_length), _BATCH)):
             batch = teacher.inputs.batch(sentences.take(rows), device)
-            states = teacher.states(batch, output=True, hidden=True)
+            with autocast(device, config.precision):
+                states = teacher.states(batch, output=True, hidden=True)
             ends = states.hidden[-1], states.hidden[max(0, len(states.hidden) // 2 - 1)]
-            pooled = [pool(teacher.pooling, end, states.pooled, real_tokens(batch)) for end in ends]
-            parts.append([torch.nn.functional.normalize(one.float(), dim=-1).cpu().numpy() for one in pooled])
+            pooled = (pool(teacher.pooling, end, states.pooled, real_tokens(batch)) for end in ends)
+            whole, half = (torch.nn.functional.normalize(one.float(), dim=-1).cpu().numpy() for one in pooled)
+            yield rows, whole, half
             advance(len(rows))
-    places = np.argsort(by_length, kind="stable")
-    whole, half = (np.concatenate(part)[places] for part in zip(*parts, strict=True))
-    return whole, half

@@ -204,7 +204,9 @@ def _costs(pupil: Pupil) -> dict[str, float]:
 
 def _together(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Costs of several models that all answer, where each has them."""
-    common = set.intersection(*(set(costs) for costs in each))
+    common = [name for name in each[0] if all(name in costs for costs in each)]
+    if len({costs.get("tokens") for costs in each}) > 1:  # multiply-adds of other lengths do not add up
+        common = [name for name in common if name not in ("flops", "tokens")]
     return {name: each[0][name] if name == "tokens" else sum(costs[name] for costs in each) for name in common}
 
 

@@ -73,7 +73,7 @@ def tune_recipe(run: Run, samples: int, resume: bool = False) -> Tuned:
     settings = TuneSettings(samples, config.train_steps or DEFAULT_STEPS, config.seed)
     with folder.locked():
         inputs.write_record(corpus_content=inputs.training_text.corpus.content_hash)
-        _ = inputs.importance_order, inputs.heldout_texts  # trials read them in the run folder
+        _ = inputs.importance_order, inputs.heldout_texts, inputs.output_head  # trials read them in the run folder
         trial = partial(train_trial, folder.path.resolve(), config.to_dict(), inputs.objective, settings)
         tried = choices(inputs)
         first = {option: values[0] for option, values in tried.items()} | {"learning_rate": _rate(inputs)}
@@ -134,7 +134,8 @@ def train_trial(
     torch.set_num_threads(config.cpus_per_worker)
     own, layer = recipe_of(config, settings.steps), config.teacher_layer
     trainers = [trainer_of(inputs, run.superlms.new(sub), own) for sub in inputs.space.sub_spaces]
-    heldout = HeldOut.build(inputs.ordered_teacher, inputs.heldout_texts, reference, layer)
+    outputs = inputs.outputs_of(inputs.heldout_texts)
+    heldout = HeldOut.build(inputs.ordered_teacher, inputs.heldout_texts, reference, layer, outputs=outputs)
     begun, measuring = time.perf_counter(), 0.0
 
     def on_step(rows: list[StepMetrics]) -> None:

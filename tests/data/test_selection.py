@@ -24,7 +24,7 @@ def pool(tmp_path):
     half = whole.copy()
     half[[7, 21]] *= -1
     unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (whole, half)]
-    return Pool(sentences, lambda: tuple(unit))
+    return Pool(sentences, lambda: iter([(rows, unit[0][rows], unit[1][rows]) for rows in np.split(np.arange(40), 5)]))
 
 
 @pytest.mark.parametrize("name", SELECTIONS)

@@ -1,8 +1,11 @@
 """An encoder with another tokenizer: what each new token starts from, what stays, wrong input."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers_helpers import byte_level_bpe, unigram
 from transformers import AutoModel, AutoTokenizer
 
@@ -52,6 +55,25 @@ def test_a_token_starts_from_the_mean_of_its_pieces(sentence_folder, small, tmp_
 
     ours = folder_encoder(EvaluatedModel.open(str(done.path)))(TEXTS)
     np.testing.assert_allclose(SentenceTransformer(str(done.path), device="cpu").encode(TEXTS), ours, atol=1e-5)
+
+
+def test_special_tokens_beyond_a_smaller_vocabulary_and_a_lacking_pooler(sentence_folder, small, tmp_path):
+    old = AutoTokenizer.from_pretrained(sentence_folder)
+    source = shutil.copytree(sentence_folder, tmp_path / "source")
+    model = AutoModel.from_pretrained(source, add_pooling_layer=False)
+    model.config.eos_token_id = len(old) - 1
+    model.save_pretrained(source)
+    sums = set()
+    for name in ("one", "two"):
+        done = swap_tokenizer(str(source), small, tmp_path / name)
+        again = EvaluatedModel.open(str(done.path))
+        assert not again.has_pooler
+        assert again.config.eos_token_id is None or again.config.eos_token_id < done.tokens
+        sums.add(again.fingerprint)
+    assert len(sums) == 1
+    assert EvaluatedModel.open(str(sentence_folder)).has_pooler == any(
+        "pooler" in name for name in load_file(sentence_folder / "model.safetensors")
+    )
 
 
 @pytest.mark.parametrize("make", [byte_level_bpe, unigram])

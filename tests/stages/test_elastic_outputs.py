@@ -76,6 +76,10 @@ def test_a_student_left_early_is_the_plain_model_of_that_depth(student, tmp_path
     cut = shutil.copytree(student, tmp_path / "cut")
     AutoModel.from_pretrained(student, num_hidden_layers=1).save_pretrained(cut)
     np.testing.assert_allclose(encoder(cut)(TEXTS), early, atol=1e-5)
+    modules = json.loads((cut / "modules.json").read_text())
+    (cut / "modules.json").write_text(json.dumps([*modules, {**modules[-1], "type": "elsewhere.Special"}]))
+    with pytest.raises(ConfigError, match="not for a pipeline that sentence-transformers runs"):
+        encoder(cut, exit_layer=1)
     with pytest.raises(ConfigError, match=r"exit_layer = 3 of model .* is not there; allowed: 1 to 2"):
         encoder(student, exit_layer=3)
 

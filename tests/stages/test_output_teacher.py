@@ -1,6 +1,8 @@
 """Students in an output teacher's space: a whole run, what is kept of its embeddings, what comes out, wrong input."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,14 +11,18 @@ from hub_helpers import save_sentence_encoder
 from run_helpers import run_options, stop_after
 
 from autodistil import pipeline
+from autodistil.cluster.ray_tune import TuneSettings
 from autodistil.data.batch import TARGETS
 from autodistil.errors import ConfigError, RunError, TaskError
 from autodistil.evaluation.embedding import folder_encoder
 from autodistil.evaluation.evaluate import evaluate
+from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.families.family import OUTPUT_HEAD
 from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.pooling import pipeline_fingerprint
 from autodistil.run.output_teacher import OutputTargets, OutputTeacher, embeddings
 from autodistil.run.run import Run
+from autodistil.stages.tuning import train_trial
 from autodistil.tasks.finetune import EvaluationSettings
 from autodistil.training.workers import TrainingWorkers
 
@@ -155,6 +161,50 @@ def test_the_head_is_the_best_linear_map_of_the_teachers_own_embeddings(options,
     inputs.folder.output_head_path.write_bytes(inputs.folder.output_head_path.read_bytes()[:-9])
     with pytest.raises(RunError, match=r"head of outputs .* is damaged"):
         _ = Run.open(tmp_path / "run", options).inputs.output_head
+
+
+def test_what_a_pipeline_makes_of_states_decides_too(options, outputs, tmp_path):
+    """Embeddings of the same weights, cut or pooled otherwise, are others."""
+    fingerprints = set()
+    for name, content in (("as-it-is", {}), ("cut", {"truncate_dim": 8})):
+        folder = shutil.copytree(outputs, tmp_path / name)
+        config = folder / "config_sentence_transformers.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), **content}))
+        teacher = Run.open(tmp_path / f"run-{name}", {**options, "output_teacher": str(folder)}).inputs.output_teacher
+        fingerprints.add(teacher.fingerprint)
+        assert teacher.dim == (8 if content else 32)
+    pooling = next(folder.rglob("*Pooling/config.json"))
+    pooling.write_text(pooling.read_text().replace("true", "TRUE").replace("false", "true").replace("TRUE", "false"))
+    fingerprints.add(pipeline_fingerprint(folder))
+    assert len(fingerprints) == 3
+
+
+def test_the_teachers_own_loss_is_that_of_its_mapped_embeddings(options, tmp_path):
+    run = Run.open(tmp_path / "run", options)
+    pipeline.train(run)
+    loss = run.scorer.teacher_loss
+    alone = replace(run.inputs.read_heldout().objective, terms=((1.0, "output-cosine"),))
+    assert 0 < loss <= 40, "20 times one less the cosine"
+    heldout = replace(run.inputs.read_heldout(), objective=alone)
+    own = [replace(states, targets=None) for states in heldout.teacher_states]
+    by_batch = dict(zip(map(id, heldout.batches), own, strict=True))
+    assert loss == pytest.approx(20 * heldout.mean_of(lambda batch: by_batch[id(batch)]), rel=1e-3)
+
+
+def test_tuning_judges_by_the_output_teacher(options, tmp_path, monkeypatch):
+    inputs = Run.open(tmp_path / "run", options).inputs
+    inputs.write_record()
+    _ = inputs.importance_order, inputs.heldout_texts, inputs.output_head
+    built, reports = [], []
+    real = HeldOut.build
+    monkeypatch.setattr(HeldOut, "build", lambda *a, **k: built.append(real(*a, **k)) or built[-1])
+    train_trial(
+        inputs.folder.path, inputs.config.to_dict(), inputs.objective, TuneSettings(1, 2, 0), {}, reports.append
+    )
+    expected = inputs.output_teacher.embed(inputs.heldout_texts)[built[0].rows[0]]
+    torch.testing.assert_close(built[0].teacher_states[0].targets, expected)
+    assert reports[-1]["step"] == 2
+    assert 0 < reports[-1]["loss"] < 100
 
 
 def test_another_output_teacher_is_another_run(options, tmp_path):

@@ -47,9 +47,28 @@ def test_it_is_chosen_once_and_travels_to_workers(options, tmp_path, monkeypatch
     assert np.array_equal(again.inputs.text.train.spans, spans)
     with pytest.raises((RunError, ConfigError), match="tokens"):
         Run.open(tmp_path / "run", {**options, "tokens": 200})
+    assert again.inputs.text.choice is not None
+    with again.only_read() as looked_at:
+        assert np.array_equal(looked_at.inputs.text.train.spans, spans)
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(RunError, match="says which text was trained on"):
         _ = Run.open(tmp_path / "run", options).inputs.text.train
+
+
+def test_looking_at_a_run_that_is_not_begun_leaves_no_record(options, tmp_path):
+    with Run.open(tmp_path / "run", options).only_read() as looked_at:
+        assert len(looked_at.inputs.text.train)
+    assert not (tmp_path / "run" / "run.yaml").exists()
+
+
+def test_embeddings_of_an_output_teacher_are_of_the_sentences_that_were_chosen(options, sentence_folder, tmp_path):
+    """Two choices of as many tokens share no cache: their rows are other sentences."""
+    options |= {"output_teacher": str(sentence_folder)}
+    for name in ("random", "hard"):
+        inputs = Run.open(tmp_path / name, {**options, "select": name}).inputs
+        numbers = np.arange(len(inputs.text.train))
+        found = inputs.output_targets(numbers).numpy()
+        np.testing.assert_allclose(found, inputs.output_teacher.embed(inputs.text.train.take(numbers)), atol=2e-3)
 
 
 def test_wrong_input_is_one_line(options, tmp_path):

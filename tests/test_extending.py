@@ -75,6 +75,7 @@ def test_the_files_keep_the_style(extended):
     run(extended, "-m", "ruff", "format", "--check", *paths, *(path for path, _ in DIFFS))
 
 
+@pytest.mark.slow
 def test_contracts_hold_for_what_the_page_adds(extended):
     options = ("-v", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", " or ".join(ENTRIES))
     done = run(extended, "-m", "pytest", *options, *CONTRACTS)
@@ -99,6 +100,7 @@ for line in sys.argv[1].splitlines():
 """
 
 
+@pytest.mark.slow
 def test_a_run_uses_what_the_page_adds(extended, tmp_path, quickstart_teacher_dir):
     line = re.search(r"```yaml\n(embedding_divisor: .*)\n", PAGE)[1]
     grid = {"num_layers": [1, 2], "hidden_size": [32, 64], "head_size": 16, "mlp_ratio": 2.0}

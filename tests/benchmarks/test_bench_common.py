@@ -10,6 +10,12 @@ from bench_common.record import print_table, write_record
 from bench_common.timing import Spread, ratio, take_turns
 
 
+@pytest.fixture(autouse=True)
+def _no_collection(monkeypatch):
+    """Between cases, which is slow in a process that has run many other tests."""
+    monkeypatch.setattr("bench_common.timing.gc.collect", lambda: 0)
+
+
 def test_every_round_takes_every_case_once_after_a_warm_up():
     calls = []
     seconds = take_turns({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=4, warm_up=2)

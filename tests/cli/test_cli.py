@@ -246,6 +246,7 @@ def test_minutes_become_steps_in_a_new_run(tmp_path, teacher_dir, corpus):
     assert max(row["step"] for row in rows) == steps >= 1
 
 
+@pytest.mark.slow
 def test_minutes_of_a_search_leave_time_for_the_best_student_alone(tmp_path, teacher_dir, corpus, capsys):
     command = ["search", "--budget", "4MFLOPs", "--run", tmp_path / "run", *inputs(teacher_dir, corpus)]
     assert run(*command, "--batch-size", "4", "--seq-len", "32", "--train-minutes", "0.005") == 0
@@ -330,6 +331,7 @@ def test_an_export_loads_as_an_ordinary_model(searched, tmp_path, capsys):
     assert "No licence of" in card
 
 
+@pytest.mark.slow
 def test_the_card_says_how_to_make_the_same_student_again(searched, tmp_path, monkeypatch, teacher_dir, corpus):
     assert run("export", "--run", searched, "--pick", "half", "--to", tmp_path / "student") == 0
     card = (tmp_path / "student" / "README.md").read_text()
@@ -422,6 +424,7 @@ def test_tensorboard_reads_the_training(searched):
         assert seen == [(row["step"], pytest.approx(row["loss"])) for row in rows if row["sub_space"] == name]
 
 
+@pytest.mark.slow
 def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir, corpus):
     command = [sys.executable, "-m", "autodistil.cli", "search", "--budget", "10MFLOPs", "--run", str(tmp_path / "run")]
     subprocess.run([*command, *inputs(teacher_dir, corpus), *STEPS], check=True, capture_output=True, timeout=110)
@@ -722,6 +725,7 @@ def test_an_export_of_another_family_loads_in_a_fresh_process(tmp_path, teacher_
     assert done.stdout.split() == [family, "True"]
 
 
+@pytest.mark.slow
 def test_the_example_runs(teacher_dir, corpus, tmp_path):
     example = Path(__file__).parents[2] / "examples" / "search_students.py"
     options = [

@@ -269,6 +269,7 @@ def test_a_damaged_card_is_said_before_any_work(student, data, capsys):
     assert not (student / "evaluation.json").exists()
 
 
+@pytest.mark.slow
 def test_evaluation_needs_no_search_training_or_report_library():
     others = ("optuna", "ray", "fvcore", "plotly", "datasets", "sentence_transformers")
     code = f"import sys, autodistil.evaluation.evaluate; print([m for m in {others} if m in sys.modules])"

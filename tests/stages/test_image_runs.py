@@ -44,7 +44,7 @@ def options(folder, kind="vit", **more):
 
 @pytest.fixture(
     scope="module",
-    params=["vit", "dinov2", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("vit-grey", "deit"))],
+    params=["vit", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dinov2", "vit-grey", "deit"))],
 )
 def searched(request, folder, tmp_path_factory, no_picture):
     run = Run.open(

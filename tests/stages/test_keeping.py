@@ -199,6 +199,7 @@ def test_with_a_proxy_task_it_is_a_share_of_the_teachers_score(run_folder, optio
     assert math.isfinite(theirs)
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_kept(run_folder, capsys):
     arguments = ["search", "--run", run_folder, "--keep", "1%", "--proxy", "none", "--refine-top", "0"]
     assert run(*arguments) == 0

@@ -71,6 +71,7 @@ def test_more_trials_go_on_and_nothing_is_scored_twice(found, options):
     assert {one: more[one] for one in before} == before
 
 
+@pytest.mark.slow
 def test_an_uneven_student_is_exported_for_those_who_lack_autodistil(found, tmp_path):
     run, result = found
     chosen = uneven(result)

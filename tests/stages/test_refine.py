@@ -346,6 +346,7 @@ def test_finalists_and_a_proxy_task_exclude_each_other(run_folder):
         open_run(run_folder, refine_top=2, proxy="stsb")
 
 
+@pytest.mark.slow
 def test_the_command_line_says_when_ranks_flip(run_folder, capsys):
     assert run("search", "--run", run_folder, "--budget", "100MFLOPs", "--refine-top", 2, "--refine-steps", 2) == 0
     out = capsys.readouterr().out

@@ -138,6 +138,7 @@ def test_a_search_goes_on_with_the_students_that_it_found(tmp_path):
     assert set(before.candidates) <= set(after.candidates)
 
 
+@pytest.mark.slow
 def test_evolution_finds_what_random_draws_do_not(tmp_path):
     found = {name: searched(name, tmp_path / f"{name}.db", 0, 96)[1].values() for name in ("evolution", "random")}
     assert min(found["evolution"]) < 0.97 * min(found["random"])

@@ -81,12 +81,12 @@ def wanted_learners(tokens: int) -> Tensor:
 
 
 @torch.inference_mode()
-def measured(shape: Shape, rounds: int, clock: str) -> Row:
-    """Its row: times against the whole network, beside multiply-adds against it."""
+def measured(shape: Shape, rounds: int, clock: str, work: int = 1_000_000) -> Row:
+    """Its row: times against the whole network, beside multiply-adds against it; `work` numbers a timing."""
     torch.manual_seed(0)
     states, wanted = torch.randn(shape.tokens, shape.hidden), wanted_learners(shape.tokens)
     adaptive = AdaptiveWidth(shape.hidden).eval()
-    calls = max(1, 1_000_000 // (shape.tokens * shape.hidden))
+    calls = max(1, work // (shape.tokens * shape.hidden))
 
     def many(run: partial[Tensor]) -> None:
         for _ in range(calls):

@@ -117,6 +117,7 @@ def test_the_front_is_shown_as_a_table_and_as_a_figure(run, result):
         run.plot("flop")
 
 
+@pytest.mark.slow
 def test_names_of_a_run_are_text(options, tmp_path):
     result = autodistil.search(tmp_path / "<b>run", budgets="10MFLOPs", **options)
     assert "<b>run" not in result._repr_html_()

@@ -24,5 +24,5 @@ def test_shares_and_the_row():
     wanted = wanted_learners(1000)
     assert [int((wanted == number + 1).sum()) / 1000 for number in range(LEARNERS)] == list(SHARES)
     assert len(wanted_learners(3)) == 3
-    row = measured(Shape(16, 20), 2, "cpu")
+    row = measured(Shape(16, 20), 2, "cpu", work=3_200)
     assert 0.5 < row["FLOPs, of the whole"] < 0.9, "half, and the gate, which is much of so narrow a network"

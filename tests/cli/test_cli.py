@@ -203,6 +203,7 @@ def test_a_budget_that_the_teacher_meets_is_answered_with_it(searched, capsys):
     assert run("search", "--budget", "10MFLOPs", "--run", searched) == 0
 
 
+@pytest.mark.slow
 def test_without_racing_every_student_is_scored_on_all_text(searched):
     whole = pd.read_csv(searched / "candidates.csv")
     assert set(whole[whole["feasible"]]["texts"]) == {32}
@@ -215,6 +216,7 @@ def test_without_racing_every_student_is_scored_on_all_text(searched):
     pd.testing.assert_frame_equal(whole, pd.read_csv(searched / "candidates.csv"))
 
 
+@pytest.mark.slow
 def test_a_sampler_that_draws_nobody_in_budget_is_one_line(searched, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("autodistil.student_search.study._MAX_MISSES", 2)
@@ -224,6 +226,7 @@ def test_a_sampler_that_draws_nobody_in_budget_is_one_line(searched, capsys, mon
     assert run("search", "--budget", "10MFLOPs", "--sampler", "auto", "--run", searched) == 0
 
 
+@pytest.mark.slow
 def test_an_export_says_how_many_in_budget_nobody_scored(searched, tmp_path, capsys):
     folder = shutil.copytree(searched, tmp_path / "a run")
     (folder / "study.db").unlink()
@@ -256,6 +259,7 @@ def test_minutes_of_a_search_leave_time_for_the_best_student_alone(tmp_path, tea
     assert json.loads(settings.read_text())["steps"] == alone
 
 
+@pytest.mark.slow
 def test_a_loose_budget_is_said(searched, capsys):
     assert run("search", "--budget", "5GFLOPs", "--run", searched) == 0
     assert "does not bind" in capsys.readouterr().out
@@ -348,6 +352,7 @@ def test_the_card_says_how_to_make_the_same_student_again(searched, tmp_path, mo
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_searching_again_keeps_what_lies_beside_a_student(searched, teacher_dir, corpus):
     best = pd.read_csv(searched / "candidates.csv").set_index("rank").loc[1, "id"]
     student = searched / "students" / best

@@ -50,6 +50,7 @@ def test_workers_that_fit_are_fine():
     check_resources(SESSION, RunConfig(workers=4, cpus_per_worker=2, gpus_per_worker=0.5))
 
 
+@pytest.mark.slow
 def test_one_machine_imports_no_ray():
     code = (
         "import sys, autodistil.pipeline, autodistil.cli, autodistil.stages.certifying; sys.exit('ray' in sys.modules)"

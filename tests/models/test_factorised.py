@@ -248,6 +248,7 @@ def run(*arguments):
     return caught.value.code
 
 
+@pytest.mark.slow
 def test_a_search_with_both_axes_exports_an_electra(tmp_path, quickstart_teacher_dir, capsys):
     torch.manual_seed(0)
     config = BertConfig(

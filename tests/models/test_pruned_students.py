@@ -235,6 +235,7 @@ def searched(tmp_path_factory, quickstart_teacher_dir):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_a_search_picks_pruned_students_where_the_budget_demands_it(searched, tmp_path, capsys):
     table = pd.read_csv(searched / "candidates.csv")
     assert set(table["vocab_size"]) == {30522, 4000, 2100}
@@ -255,6 +256,7 @@ def test_a_search_picks_pruned_students_where_the_budget_demands_it(searched, tm
     assert AutoConfig.from_pretrained(tmp_path / "other").vocab_size == 2100
 
 
+@pytest.mark.slow
 def test_a_looser_budget_finds_the_same_scores_and_whole_vocabularies(searched, capsys):
     before = pd.read_csv(searched / "candidates.csv").set_index("id")["loss"].dropna()
     assert run("search", "--run", searched, "--budget", "100MB", "--json") == 0

@@ -111,6 +111,7 @@ def test_a_scorer_that_was_sent_away_scores_alike_and_holds_no_more(trained):
         sent.blocks_of(base)
 
 
+@pytest.mark.slow
 def test_runs_of_other_seeds_are_scored_alike_and_those_of_other_measures_are_not(options, tmp_path):
     """Seeds decide the training; texts, blocks, measure and the order that cuts heads decide the loss."""
 

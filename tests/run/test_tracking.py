@@ -39,6 +39,7 @@ class Broken:
         raise ConnectionError("no\nroute")
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_unless_asked():
     code = "import sys, autodistil.pipeline; print({'mlflow', 'wandb'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=110)

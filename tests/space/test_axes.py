@@ -306,6 +306,7 @@ assert '["Window","window"]' in page(report_of(space.candidates)) and ">Window<"
 """
 
 
+@pytest.mark.slow
 def test_a_new_size_is_a_file_a_line_of_the_dict_and_a_field(tmp_path):
     """In a copy of the package: ids, YAML, the cost table, the report and the card follow."""
     space = Path(shutil.copytree(Path(autodistil.__file__).parent, tmp_path / "autodistil"), "space")

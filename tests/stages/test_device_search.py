@@ -35,6 +35,7 @@ def opened(tmp_path, options, *budgets, **more):
     return Run.open(tmp_path / "run", options, {"budgets": budgets, **more})
 
 
+@pytest.mark.slow
 def test_the_model_is_corrected_until_a_measured_student_holds(tmp_path, options):
     watch = FakeStopwatch()
     first = pipeline.search(opened(tmp_path, options, "9ms@cpu"), measure=watch)
@@ -58,6 +59,7 @@ def test_the_model_is_corrected_until_a_measured_student_holds(tmp_path, options
     assert on_disk.loc[result.best, "ms@cpu measured"] == row["ms@cpu measured"]
 
 
+@pytest.mark.slow
 def test_a_second_search_measures_nothing_again(tmp_path, options):
     first = pipeline.search(opened(tmp_path, options, "1ms@cpu"), measure=FakeStopwatch())
     watch = FakeStopwatch()
@@ -79,6 +81,7 @@ def test_time_memory_and_file_hold_together_and_with_closed_forms(tmp_path, opti
     assert len(list((result.run / "latency").glob("*.json"))) == 6  # two settings: design, finalists, and teacher
 
 
+@pytest.mark.slow
 def test_a_memory_budget_that_comes_later_measures_memory(tmp_path, options):
     pipeline.search(opened(tmp_path, options, "1ms@cpu"), measure=FakeStopwatch())
     watch = FakeStopwatch()
@@ -129,6 +132,7 @@ def table_elsewhere(tmp_path, options, device, batch=1):
 ELSEWHERE = DeviceFingerprint("Other CPU", 4, "Linux", "aarch64")
 
 
+@pytest.mark.slow
 def test_a_table_of_another_device_prunes_only_where_forced_and_nothing_there_is_called_met(tmp_path, options):
     table = table_elsewhere(tmp_path, options, ELSEWHERE)
     named = {"latency_tables": [f"laptop={table}"]}

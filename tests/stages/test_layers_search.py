@@ -62,6 +62,7 @@ def test_what_a_search_finds_meets_the_budget_and_is_known_afterwards(found):
     assert table[result.best].refined_loss is not None
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_and_nothing_is_scored_twice(found, options):
     run, result = found
     before = result.table.known("loss")
@@ -133,6 +134,7 @@ def test_a_plan_says_how_many_there_are(options, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_space_is_derived_from_the_teacher(tmp_path, quickstart_teacher_dir, options):
     teacher = save_random(tmp_path / "mpnet", quickstart_teacher_dir, small_mpnet())
     given = {
@@ -148,6 +150,7 @@ def test_the_space_is_derived_from_the_teacher(tmp_path, quickstart_teacher_dir,
         pipeline.plan(Run.open(tmp_path / "other", {**given, "space": "smoke", "per_layer": True}))
 
 
+@pytest.mark.slow
 def test_budgets_of_a_device_hold_for_students_that_nobody_listed(options, tmp_path):
     """Predicted from listed ones by sums over layers, then measured as they are exported."""
     watch = FakeStopwatch()

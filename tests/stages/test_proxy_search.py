@@ -197,6 +197,7 @@ def test_a_second_search_scores_nothing_again(searched, counted):
     pd.testing.assert_frame_equal(candidates(searched), before)
 
 
+@pytest.mark.slow
 def test_other_options_score_what_is_missing_and_the_best_score_wins(tmp_path, options, counted):
     folder = tmp_path / "run"
     result = pipeline.search(Run.open(folder, {**options, "proxy_top": 2}))

@@ -301,6 +301,7 @@ def test_a_student_that_no_training_made_better_is_the_slice_that_it_started_fro
     assert found.loss_after == opened.scorer.loss(untrained, candidate.config) < found.loss_before
 
 
+@pytest.mark.slow
 def test_refining_with_other_settings_takes_the_place_of_what_the_search_did_unasked(run_folder):
     result = pipeline.search(Run.open(run_folder, {"refine_top": None}))
     unasked = read_refinements(run_folder / "refined")[result.best]
@@ -310,6 +311,7 @@ def test_refining_with_other_settings_takes_the_place_of_what_the_search_did_una
         pipeline.refine(open_run(run_folder, refine_steps=STEPS + 1), "best")
 
 
+@pytest.mark.slow
 def test_a_second_search_reuses_what_is_refined(run_folder, monkeypatch):
     first = pipeline.search(open_run(run_folder, refine_top=3))
 

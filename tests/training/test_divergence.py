@@ -129,6 +129,7 @@ def test_weights_that_no_step_looked_at_again_are_found_by_the_search(options, t
     assert not list((tmp_path / "run").glob("students/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_picture")
 def test_a_refinement_ends_likewise_and_the_student_stays(options, tmp_path, capsys):
     folder = tmp_path / "run"

@@ -60,6 +60,11 @@ class Term:
     decoders_only: bool = False
     """It looks at what comes next, so both models need a language-model head."""
 
+    @property
+    def vanishes_on_the_teacher(self) -> bool:
+        """Whether the teacher itself has a loss of 0; beside the text that comes next, which has one of its own."""
+        return not (self.output_teacher or self.cuts or self.exits)
+
 
 class _ClosedForm(torch.autograd.Function):
     @staticmethod

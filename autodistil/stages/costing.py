@@ -91,7 +91,7 @@ def _teacher_row(inputs: RunInputs, budgets: Sequence[Budget], targets: Sequence
         measured = measured_values(entries, target.budget.cost, upper=True).get(dims)
         costs |= {target.budget.column: measured} if measured is not None else {}
     axes = {size: axis_of(size).of(dims, shape) for size in SIZES}
-    own = any(term == NEXT_TOKEN or TERMS[term].output_teacher for _, term in inputs.measure.terms)
+    own = any(term == NEXT_TOKEN or not TERMS[term].vanishes_on_the_teacher for _, term in inputs.measure.terms)
     loss = math.nan if own else 0.0
     return TeacherRow(inputs.teacher_name, dims, axes, {**teacher_costs(inputs), **costs}, loss)
 

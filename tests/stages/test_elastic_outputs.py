@@ -37,7 +37,8 @@ def exported(tmp_path_factory, sentence_folder):
     assert run.inputs.objective.name == "relation-kl+20*embedding-cosine+matryoshka+20*exits"
     assert run.inputs.objective.options.cuts == (16, 8)
     pipeline.train(run)
-    pipeline.search(run, ["1GFLOPs"])
+    result = pipeline.search(run, ["1GFLOPs"])
+    assert result.teacher.loss > 0, "its early layers are no embeddings of the last one's"
     return pipeline.export(run, "best", folder / "student")[1].path
 
 

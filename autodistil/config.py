@@ -171,7 +171,7 @@ class RunConfig:
     """Time for training, that of the best student alone included, turned into steps by timing some."""
     text_unit: Literal["auto", "sequences", "sentences"] = "auto"
     """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""
-    select: Literal["random", "frequent", "diverse", "hard"] | None = None
+    select: Annotated[str | None, KeyOf("autodistil.data.selection", "SELECTIONS", ("random",))] = None
     """Which sentences to train on where not all are (`data.selection`); goes with `tokens`."""
     tokens: Annotated[int | None, AtLeast(1)] = None
     """Tokens of text to choose by `select`."""

@@ -397,8 +397,9 @@ def shown(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     name, equals, path = value.rpartition("=")  # such as `laptop=/home/me/table.json`
-    if weighed := re.fullmatch(r"([0-9.e+-]+\*)(.+)", value):  # such as `2*/home/me/model`
-        name, equals, path = "", *weighed.groups()
+    weight, weighed = split_weight(value)  # such as `2*/home/me/model`
+    if weight:
+        name, equals, path = "", weight, weighed
     if "://" in value:
         kind, _, rest = value.partition("://")
         return f"{kind}://.../{rest.partition('?')[0].partition('/')[2].rpartition('/')[2]}"
@@ -417,6 +418,12 @@ def short(value: object) -> str:
         return _REPR.repr(value)
     except ValueError:  # Python refuses to print huge integers
         return "a number too long to print"
+
+
+def split_weight(text: str) -> tuple[str, str]:
+    """What is put before a name to weigh it, such as `2*`, and the name; nothing where it has no weight."""
+    match = re.fullmatch(r"([0-9.e+-]+\*)(.+)", text)
+    return ("", text) if match is None else (match[1], match[2])
 
 
 def positive_number(text: str) -> float | None:

@@ -107,11 +107,11 @@ def folder_encoder(
     """
     kinds, head = module_kinds(model.folder), linear_head(model.folder)
     truncate_dim = truncate_dim or read_truncate_dim(model.folder)
-    own_forward = not model.file and (PLAIN_MODULES.issuperset(kinds) or head is not None)
-    if exit_layer is not None and not own_forward:
+    plain = PLAIN_MODULES.issuperset(kinds) or head is not None
+    if exit_layer is not None and (model.file or not plain):
         what = f"file {model.file!r}" if model.file else "a pipeline that sentence-transformers runs"
         raise ConfigError(f"exit_layer = {exit_layer} is for a model's own weights, not for {what}; leave it out")
-    if not PLAIN_MODULES.issuperset(kinds) and head is None:
+    if not plain:
         return _library_encoder(model, device, max_length, truncate_dim)
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device), exit_layer)

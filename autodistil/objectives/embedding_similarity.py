@@ -6,12 +6,11 @@ p_student). Any student width will do. It is zero for a single text. Texts of a 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_embeddings_of, embeddings_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_embeddings_of, embeddings_of, of_block
 
 TEMPERATURE = 0.05
 """The scale at which sentence encoders are trained (SimCSE, arXiv 2104.08821)."""
@@ -25,9 +24,7 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
 
 def texts(block: Block, options: TermOptions) -> Tensor:
     """The row of each text of a block."""
-    ours = torch.cat([embeddings_of(student, mask, options) for student, _, mask in block])
-    theirs = torch.cat([embeddings_of(teacher, mask, options) for _, teacher, mask in block])
-    return divergences(ours, theirs)
+    return divergences(*of_block(embeddings_of, block, options))
 
 
 def divergences(ours: Tensor, theirs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autodistil.models.attention import ModelStates
 from autodistil.objectives.embedding_similarity import divergences
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_outputs_of, outputs_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_outputs_of, of_block, outputs_of
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
@@ -23,9 +23,7 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
 
 def texts(block: Block, options: TermOptions) -> Tensor:
     """The row of each text of a block, the mean over cuts."""
-    ours = torch.cat([outputs_of(student, mask, options) for student, _, mask in block])
-    theirs = torch.cat([outputs_of(teacher, mask, options) for _, teacher, mask in block])
-    return _cut(ours, theirs, options)
+    return _cut(*of_block(outputs_of, block, options), options)
 
 
 def _cut(ours: Tensor, theirs: Tensor, options: TermOptions) -> Tensor:

@@ -7,12 +7,11 @@ arXiv 2101.04731). It says nothing of where in the space texts lie, so an index 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
 from autodistil.objectives.embedding_similarity import divergences
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_outputs_of, outputs_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, batch_outputs_of, of_block, outputs_of
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
@@ -23,9 +22,7 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
 
 def texts(block: Block, options: TermOptions) -> Tensor:
     """The row of each text of a block."""
-    ours = torch.cat([outputs_of(student, mask, options) for student, _, mask in block])
-    theirs = torch.cat([outputs_of(teacher, mask, options) for _, teacher, mask in block])
-    return divergences(ours, theirs)
+    return divergences(*of_block(outputs_of, block, options))
 
 
 TERM = Term(loss, texts, mean_over="batch", needs="output", output_teacher=True)

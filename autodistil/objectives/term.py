@@ -116,15 +116,21 @@ def outputs_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
 
     Targets are there already; a student's head maps into it.
     """
-    if states.targets is not None:
-        return states.targets
-    embeddings = embeddings_of(states, mask, options)
+    return states.targets if states.targets is not None else _mapped(embeddings_of(states, mask, options), states)
+
+
+def _mapped(embeddings: Tensor, states: ModelStates) -> Tensor:
     return embeddings if states.output_head is None else embeddings @ precise(states.output_head).T
 
 
 def compared(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
-    """What terms compare the texts of a batch by, (batch, hidden + dim): embeddings, then outputs."""
-    return torch.cat([embeddings_of(states, mask, options), outputs_of(states, mask, options)], dim=1)
+    """What terms compare the texts of a batch by: embeddings, (batch, hidden), and behind them outputs that are others.
+
+    So (batch, hidden + dim) with an output teacher.
+    """
+    embeddings = embeddings_of(states, mask, options)
+    outputs = states.targets if states.targets is not None else _mapped(embeddings, states)
+    return embeddings if outputs is embeddings else torch.cat([embeddings, outputs], dim=1)
 
 
 def batch_embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
@@ -142,4 +148,13 @@ def _of_batch(states: ModelStates, mask: Mask, options: TermOptions) -> tuple[Te
     rows = rows if states.gather is None else states.gather(rows)
     assert states.output is not None
     hidden = states.output.shape[-1]
-    return rows[:, :hidden], rows[:, hidden:]
+    return rows[:, :hidden], rows[:, hidden:] if rows.shape[1] > hidden else rows
+
+
+def of_block(
+    vectors: Callable[[ModelStates, Mask, TermOptions], Tensor], block: Block, options: TermOptions
+) -> tuple[Tensor, Tensor]:
+    """Vectors of all texts of a block, (texts, dim), of the student and of the teacher."""
+    ours = torch.cat([vectors(student, mask, options) for student, _, mask in block])
+    theirs = torch.cat([vectors(teacher, mask, options) for _, teacher, mask in block])
+    return ours, theirs

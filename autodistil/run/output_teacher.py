@@ -7,7 +7,6 @@ sample, so that no text is read twice, whoever trains on it. It reads what the r
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +27,7 @@ from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import pipeline_fingerprint, pool, read_prompts
 from autodistil.models.teacher import Teacher
 from autodistil.training.trainer import autocast
-from autodistil.utils import atomic_path, check_sum, positive_number
+from autodistil.utils import atomic_path, check_sum, positive_number, split_weight
 
 HEAD_TEXTS = 1024
 """Training texts to which the head is fitted before training."""
@@ -121,8 +120,8 @@ def read_output_teacher(text: str) -> tuple[float, str]:
     Raises:
         ConfigError: the weight is not above zero.
     """
-    match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\*(.+)", text)
-    weight, name = (1.0, text) if match is None else (positive_number(match[1]), match[2])
+    before, name = split_weight(text)
+    weight = positive_number(before.removesuffix("*")) if before else 1.0
     if weight is None:
         raise ConfigError(f"output_teacher = {text!r}: its weight is no number above 0; give such as 2*{name}")
     return weight, name

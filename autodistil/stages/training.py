@@ -26,7 +26,6 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import RunInputs
-from autodistil.run.output_teacher import read_output_teacher
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
 from autodistil.run.tracking import GuardedTracker
@@ -41,7 +40,7 @@ from autodistil.training.recipe import Recipe, steps_alone
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer, Targets, train_step
 from autodistil.training.trainer import train as train_superlms
 from autodistil.training.workers import check_batch, current_workers
-from autodistil.utils import atomic_path, discard, stop_on_interrupt
+from autodistil.utils import atomic_path, discard, split_weight, stop_on_interrupt
 
 DEFAULT_STEPS = 24
 """A quick look: some minutes on two cores with the default teacher. Real students want hours."""
@@ -402,8 +401,8 @@ def _portable(config: RunConfig) -> RunConfig:
         return str(path.resolve()) if path.exists() else source
 
     def whole_output_teacher(text: str) -> str:
-        name = read_output_teacher(text)[1]
-        return text.removesuffix(name) + whole(name)
+        weight, name = split_weight(text)
+        return weight + whole(name)
 
     return replace(
         config,

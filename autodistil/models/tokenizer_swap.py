@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,32 +102,19 @@ def swap_tokenizer(source: str, tokenizer: Path, to: Path) -> SwappedTokenizer:
 
 def spelling(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> list[list[int]]:
     """What the old tokenizer cuts each token of the new one into, one or more ids, by number of the new token."""
-    names = list(new.convert_ids_to_tokens(list(range(len(new)))))
-    roles = _same_roles(old, new)
-    known, unknown = old.get_vocab(), [old.unk_token_id if old.unk_token_id is not None else 0]
-    cut = _cutter(old)
+    roles, known, unknown = _same_roles(old, new), old.get_vocab(), old.unk_token_id
     found = []
-    for number, name in enumerate(names):
-        inside = name.startswith(_CONTINUATION) and len(name) > len(_CONTINUATION)
-        text = name.removeprefix(_CONTINUATION) if inside else new.convert_tokens_to_string([name])
+    for number, name in enumerate(new.convert_ids_to_tokens(list(range(len(new))))):
         if number in roles:
             ids = [roles[number]]
         elif name in known:
             ids = [known[name]]
         else:
-            ids = cut(text)
-        found.append(ids or unknown)
+            inside = name.startswith(_CONTINUATION) and len(name) > len(_CONTINUATION)
+            text = name.removeprefix(_CONTINUATION) if inside else new.convert_tokens_to_string([name])
+            ids = [piece for piece in old(text, add_special_tokens=False)["input_ids"] if piece != unknown]
+        found.append(ids or [unknown or 0])
     return found
-
-
-def _cutter(old: PreTrainedTokenizerBase) -> Callable[[str], list[int]]:
-    unknown = old.unk_token_id
-
-    def cut(text: str) -> list[int]:
-        ids: list[int] = old(text, add_special_tokens=False)["input_ids"]
-        return [number for number in ids if number != unknown]
-
-    return cut
 
 
 def _same_roles(old: PreTrainedTokenizerBase, new: PreTrainedTokenizerBase) -> dict[int, int]:

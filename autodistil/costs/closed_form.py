@@ -34,8 +34,10 @@ from numpy.typing import NDArray
 
 from autodistil.costs.budget import Budget
 from autodistil.errors import BudgetError
+from autodistil.formats.quantise import EMBEDDING_BLOCK
 from autodistil.formats.setting import MAX_SEQ_LEN
 from autodistil.space.axes import axis_of
+from autodistil.space.axes.bits import EMBEDDING_BITS, FLOAT_BITS, LAYER_BITS
 from autodistil.space.axes.embedding import EMBEDDING_SIZE
 from autodistil.space.axes.vocabulary import VOCAB_SIZE
 from autodistil.space.shape import EncoderShape, LayerTerms
@@ -61,6 +63,10 @@ _HEADER_BYTES = 512
 _ENTRY_BYTES = 160
 _OTHER_TENSORS = 10
 
+# Upper bounds of the graph in an ONNX file with weights of few bits, beside the weights.
+_GRAPH_BYTES = 30_000
+_LAYER_GRAPH_BYTES = 14_000
+
 
 class SizeColumns(NamedTuple):
     """Sizes of students in the letters of the module docstring: columns of int64, one entry a student."""
@@ -81,6 +87,8 @@ class SizeColumns(NamedTuple):
     """Like all heads, of all layers together."""
     vocabulary: Ints
     embedding: Ints
+    embedding_bits: Ints
+    layer_bits: Ints
     factorised: NDArray[np.bool_]
     pooler: NDArray[np.bool_]
 
@@ -102,8 +110,9 @@ class SizeColumns(NamedTuple):
 def size_columns(students: Sequence[StudentConfig], shape: EncoderShape) -> SizeColumns:
     """The sizes of students as columns."""
     own = attrgetter(*DIMENSIONS, "attention_width")
-    rows = [(*own(s), *s.totals, VOCAB_SIZE.of(s, shape), EMBEDDING_SIZE.of(s, shape)) for s in students]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 12).T
+    axes = (VOCAB_SIZE, EMBEDDING_SIZE, EMBEDDING_BITS, LAYER_BITS)
+    rows = [(*own(s), *s.totals, *(axis.of(s, shape) for axis in axes)) for s in students]
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 14).T
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     factorised = columns[11] != columns[1]
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
@@ -169,13 +178,37 @@ def kv_bytes(students: Sequence[StudentConfig], shape: EncoderShape) -> Ints:
 
 
 def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
-    """MB (1,000,000 bytes) of the exported `model.safetensors` in float32, one number a student.
+    """MB (1,000,000 bytes) of the file that is served, one number a student.
 
-    The header's length depends on names and offsets; an upper bound of it is counted, a few kB.
+    That is the exported `model.safetensors` in float32, or the ONNX file where weights have few bits
+    (formats/onnx_bits.py). What else they hold depends on names and offsets; upper bounds are counted, a few kB and
+    some tens.
     """
-    entries = shape.layer.tensors * size_columns(students, shape).layers + _OTHER_TENSORS
-    header = _HEADER_BYTES + _ENTRY_BYTES * entries
-    size: Floats = (BYTES_PER_PARAMETER * parameters(students, shape) + header) / 1e6
+    sizes = size_columns(students, shape)
+    entries = shape.layer.tensors * sizes.layers + _OTHER_TENSORS
+    floats = BYTES_PER_PARAMETER * parameters(students, shape) + _HEADER_BYTES + _ENTRY_BYTES * entries
+    quantised = [student.quantised for student in students]
+    size: Floats = np.where(quantised, _quantised_bytes(students, sizes, shape), floats) / 1e6
+    return size
+
+
+def _quantised_bytes(students: Sequence[StudentConfig], sizes: SizeColumns, shape: EncoderShape) -> Floats:
+    """Bytes of an ONNX file whose matrices have few bits, each output, and each block of an embedding, a scale."""
+    terms = shape.layer
+    matrices = sizes.layer_weights(terms) + sizes.factorised * sizes.embedding * sizes.hidden
+    of_attention = sizes.all_width + 2 * sizes.all_kv_width(terms) + sizes.hidden * sizes.attentions
+    of_ffn = (terms.ffn_matrices - 1) * sizes.all_intermediate + sizes.hidden * sizes.ffns
+    outputs = of_attention + of_ffn + sizes.factorised * sizes.hidden
+    rows = sizes.vocabulary + shape.other_embedding_rows
+    pooler = sizes.pooler * (sizes.hidden + 1) * sizes.hidden  # no file but PyTorch's holds it
+    others = parameters(students, shape) - matrices - rows * sizes.embedding - pooler
+    blocks = -(-sizes.embedding // EMBEDDING_BLOCK)
+    scales = np.where(sizes.layer_bits < FLOAT_BITS, outputs, 0) + np.where(
+        sizes.embedding_bits < FLOAT_BITS, rows * blocks, 0
+    )
+    bits = matrices * sizes.layer_bits + rows * sizes.embedding * sizes.embedding_bits
+    graph = _GRAPH_BYTES + _LAYER_GRAPH_BYTES * sizes.layers
+    size: Floats = bits / 8 + BYTES_PER_PARAMETER * (others + scales) + graph
     return size
 
 

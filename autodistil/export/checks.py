@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from autodistil.costs.fvcore_check import count_flops
 from autodistil.data.batch import Batch, real_tokens
 from autodistil.errors import IntegrityError
+from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.models.superlm import SuperLM
 from autodistil.space.student import Candidate, StudentConfig
 
@@ -83,9 +84,14 @@ def check_costs(
     )
     if parameters != costs["params"]:
         raise IntegrityError(f"{candidate.id} has {parameters} parameters, the closed form says {costs['params']}")
-    size = (folder / "model.safetensors").stat().st_size / 1e6
+    size = served_file(candidate.config, folder).stat().st_size / 1e6
     if size > costs["size_mb"]:
         raise IntegrityError(f"{candidate.id} takes {size} MB, more than the bound {costs['size_mb']} MB")
+
+
+def served_file(student: StudentConfig, folder: Path) -> Path:
+    """The file of an export that a budget in MB limits: the weights, or the ONNX file where they have few bits."""
+    return folder / (ONNX_BITS.file or "" if student.quantised else "model.safetensors")
 
 
 def check_flops(superlm: SuperLM, candidate: Candidate, flops: int, seq_len: int) -> None:

@@ -78,7 +78,7 @@ def export_student(
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
         replace_existing: put the student in the place of an earlier export at `to`, whose other files stay.
-        formats: keys of `formats.FORMATS`, written beside.
+        formats: keys of `formats.FORMATS`, written beside; `onnx-bits` always is where weights have few bits.
         repeat: what makes the student again, for the model card.
         speed: how much faster than its teacher it is, for the model card.
 
@@ -94,6 +94,7 @@ def export_student(
     if here or (taken and not replace_existing):
         is_what = "is the current folder" if here else "exists and is not an empty folder"
         raise ExportError(f"export target {str(to)!r} {is_what}; give --to a new folder")
+    formats = (*formats, *(["onnx-bits"] if candidate.config.quantised else []))
     teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
     head = superlm.output_head(candidate.config)
     _check_formats(formats, teacher, is_plain_pipeline(teacher.folder) or head is not None)
@@ -108,9 +109,9 @@ def export_student(
             kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
-            check_costs(superlm, candidate, costs, reloaded, building)
             (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
             more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
+            check_costs(superlm, candidate, costs, reloaded, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)
             (building / CARD).write_text(card, encoding="utf-8")

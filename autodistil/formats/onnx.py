@@ -45,6 +45,8 @@ def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None
         require(library)
     program = _export(model)
     with atomic_path(path) as temporary:
+        for node in program.model.graph:
+            node.metadata_props.clear()  # where in the source each one comes from: as large as a small student
         program.save(str(temporary), external_data=False)
         found = agreement(OnnxRuntime(temporary).run, parity_cases(model) if cases is None else cases)
         return check_agreement(found, f"the ONNX export {path.name!r}")

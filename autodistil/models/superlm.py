@@ -26,6 +26,7 @@ from autodistil.models.factorised import electra_config, factorise
 from autodistil.models.families.bert import ELECTRA
 from autodistil.models.families.family import LM_HEAD, OUTPUT_HEAD, Family, leading, split_dimensions
 from autodistil.models.layer_maps import LayerMap, depths_of, spread_layers
+from autodistil.models.quantised import Quantiser, quantisers, rounded
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import Vocabulary, renumber_config
 from autodistil.models.weight_decay import decayed_parameters
@@ -179,6 +180,8 @@ class SuperLM:
         if student.vocab_size is not None:
             assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
             renumber_config(config, self.vocabulary, student.vocab_size)
+        if student.quantised:
+            config.weight_bits = {"embeddings": student.embedding_bits, "layers": student.layer_bits}
         return config
 
     def layers_of(self, student: StudentConfig) -> tuple[int, ...]:
@@ -217,9 +220,10 @@ class SuperLM:
     def weights(self, student: StudentConfig) -> dict[str, Tensor]:
         """The student's parameters as differentiable views, named and shaped as in its Hugging Face model.
 
-        The word embeddings are those of the whole vocabulary.
+        The word embeddings are those of the whole vocabulary. Weights of few bits are rounded.
         """
-        return {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
+        found = {name: self.parameters[own][index].reshape(shape) for name, own, index, shape in self._slices(student)}
+        return {**found, **{name: rounded(found[name], few) for name, few in self._quantisers(student).items()}}
 
     def forward(
         self,
@@ -278,7 +282,8 @@ class SuperLM:
 
         Backward into views would fill a gradient of the SuperLM's full size for each student; leaves get just
         theirs, and `accumulate` adds them where they belong. What is contiguous as it lies is shared, not copied:
-        leaves are for use before the next update.
+        leaves are for use before the next update. Of weights of few bits the leaves are rounded, so that the floats get
+        the gradients of these (straight through).
 
         Args:
             student: a student of the sub-space.
@@ -286,7 +291,7 @@ class SuperLM:
             dtype: what the student computes in; its gradients are added in the SuperLM's own.
             head: also take a decoder's language-model head, over the whole vocabulary.
         """
-        leaves = {}
+        leaves, quantisers = {}, self._quantisers(student)
         for name, own, index, shape in self._slices(student):
             if name == LM_HEAD and not head:
                 continue
@@ -294,7 +299,9 @@ class SuperLM:
             if rows is not None and name == self.family.word_embeddings:
                 value = value[rows.rows]
                 shape = torch.Size((len(rows.rows), *shape[1:]))
-            leaves[name] = value[index].reshape(shape).to(dtype).contiguous().requires_grad_()
+            value = value[index].reshape(shape)
+            value = rounded(value, quantisers[name]) if name in quantisers else value
+            leaves[name] = value.to(dtype).contiguous().requires_grad_()
         return leaves
 
     def accumulate(self, student: StudentConfig, leaves: Mapping[str, Tensor], rows: TokenRows | None) -> None:
@@ -342,6 +349,10 @@ class SuperLM:
             index = (slice(None), slice(shape[1])) if layout is None else leading(layout, dims)
             plan.append((name, own, index, shape))
         return plan
+
+    def _quantisers(self, student: StudentConfig) -> Mapping[str, Quantiser]:
+        """Which of the student's weights have few bits."""
+        return quantisers(self._skeleton(student), student) if student.quantised else {}
 
     @property
     def _tied_head(self) -> bool:

@@ -23,6 +23,7 @@ from autodistil.data.sequences import Sentences
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
 from autodistil.errors import ConfigError, TeacherError
 from autodistil.evaluation.heldout import HeldOut, text_fingerprint
+from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
 from autodistil.models.hf_folder import EvaluatedModel, load_config, loading_errors
@@ -54,6 +55,7 @@ from autodistil.run.output_teacher import (
     save_head,
 )
 from autodistil.run.selected_text import selected_text
+from autodistil.space.axes.bits import BITS
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
@@ -205,6 +207,8 @@ class RunInputs:
         space = space_for(config.space, hf_config, config.teacher_layer, config.per_layer)
         if space.has_axis_of("embedding_size"):
             check_factorisable(self.teacher.family, self.teacher.model.config)
+        if any(map(space.has_axis_of, BITS)):
+            ONNX_BITS.check_writing()
         if space.has_axis_of("vocab_size"):
             space = fit_vocabulary(space, len(self._required_tokens()), self.teacher.model.config.vocab_size)
         self.folder.check_unchanged("space", space_to_dict(space), "search space")

@@ -120,8 +120,10 @@ class PerLayerSubSpace(SubSpace):
         return self._ladder({axis: values for axis, values in self.axes.items() if AXES[axis].shapes_weights})
 
     def of_architecture(self, architecture: StudentConfig) -> list[StudentConfig]:
-        """The students of an architecture, which differ in the vocabulary alone."""
-        return [replace(architecture, vocab_size=size) for size in self.axes.get("vocab_size", (None,))]
+        """The students of an architecture."""
+        free = {axis: values for axis, values in self.axes.items() if not AXES[axis].shapes_weights}
+        points = (dict(zip(free, values, strict=True)) for values in product(*free.values()))
+        return [replace(architecture, **sizes_at(point)) for point in points]
 
     def _ladder(self, axes: Mapping[str, tuple[Any, ...]]) -> tuple[StudentConfig, ...]:
         """At each value of the axes that layers share, from all layers at their smallest to all at their largest."""

@@ -9,7 +9,8 @@ does); such students are of an architecture of ours (models/architectures/).
 
 A sub-space is a grid, and a union of grids is none. Comparing K SuperLMs with a single one, as AutoDistil does, takes a
 SuperLM of the union; so whatever trains or draws students asks for a `StudentSet`, not for a grid. Students that differ
-in the vocabulary alone share all weights, so training draws architectures, and then a vocabulary of each.
+in the vocabulary or in the bits of weights alone share all weights, so training draws architectures, and then a student
+of each.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class StudentSet(ABC):
         return chosen(others, generator, count)
 
     def of_architecture(self, architecture: StudentConfig) -> Sequence[StudentConfig]:
-        """The students of an architecture, which differ in the vocabulary alone."""
+        """The students of an architecture, which differ in sizes that shape no weights alone."""
         return self._by_architecture[architecture]
 
     @cached_property

@@ -50,6 +50,10 @@ class StudentConfig:
     """Tokens that it knows; None: the teacher's whole vocabulary."""
     embedding_size: int | None = None
     """Width of factorised embeddings, below the hidden size; None: not factorised."""
+    embedding_bits: int | None = None
+    """Bits of a weight in the tables of embeddings; None: they are floats."""
+    layer_bits: int | None = None
+    """Bits of a weight in linear maps; None: they are floats."""
     layers: tuple[LayerSizes, ...] = ()
     """Of each layer of the teacher, (0, 0) of one that the student lacks; empty where all of its layers are alike."""
 
@@ -86,8 +90,8 @@ class StudentConfig:
 
     @property
     def architecture(self) -> StudentConfig:
-        """The student without the sizes that shape no weights: with the whole vocabulary."""
-        none: dict[str, Any] = {size: None for size in _WITHOUT_WEIGHTS if getattr(self, size) is not None}
+        """The student without the sizes that shape no weights: with the whole vocabulary, of floats."""
+        none: dict[str, Any] = {size: None for size in WITHOUT_WEIGHTS if getattr(self, size) is not None}
         return replace(self, **none) if none else self
 
     @property
@@ -136,6 +140,11 @@ class StudentConfig:
         return not (self.free_attention or self.uneven)
 
     @property
+    def quantised(self) -> bool:
+        """Whether it has weights of few bits."""
+        return not (self.embedding_bits is None and self.layer_bits is None)
+
+    @property
     def rotary_pairs(self) -> int:
         """Pairs of a head's dimensions that rotary positions turn."""
         return self.head_size // 2
@@ -159,8 +168,8 @@ class StudentConfig:
         """Letters of axes and sizes, such as `L3-H192-A6-F576`.
 
         `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
-        factorised, `...-V8000` where the vocabulary is pruned; `L2-H192-A1_0_6x32-F96_0_768` where layers have sizes of
-        their own, of a teacher of three.
+        factorised, `...-V8000` where the vocabulary is pruned, `...-EB4-LB8` where weights have few bits;
+        `L2-H192-A1_0_6x32-F96_0_768` where layers have sizes of their own, of a teacher of three.
         """
         by_layer = ["_".join(map(str, sizes)) for sizes in zip(*self.layers, strict=True)]
         named = {**dict(zip(SIZES, _sizes(self), strict=True)), **dict(zip(LayerSizes._fields, by_layer, strict=False))}
@@ -215,7 +224,8 @@ _LABEL = re.compile(
         for size, mark in _MARKS.items()
     ).replace("-", "", 1)
 )
-_WITHOUT_WEIGHTS = tuple({axis.size for axis in AXES.values() if not axis.shapes_weights})
+WITHOUT_WEIGHTS = tuple(dict.fromkeys(axis.size for axis in AXES.values() if not axis.shapes_weights))
+"""Sizes in which students with the same weights differ: how many of them, and how exact, they are served with."""
 
 
 def layers_text(layers: Sequence[LayerSizes]) -> str:

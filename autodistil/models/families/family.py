@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PretrainedConfig
 
 from autodistil.errors import TeacherError
+from autodistil.space.axes.bits import BITS
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
@@ -49,6 +50,12 @@ KV_HEADS, QUERIES = "kv_heads", "queries"
 """Names in tables: heads of keys and values, and query heads of each."""
 HIDDEN: Atoms = ("hidden_size",)
 EMBEDDING: Atoms = ("embedding_size",)
+
+_NOT_OF_DECODERS = {
+    "vocab_size": "decoders predict every token of the teacher",
+    **dict.fromkeys(BITS, "decoders have no file of few bits yet"),
+}
+"""Sizes that encoders alone have, and why."""
 HEADS: Atoms = ("num_heads", "head_size")
 ROTARY_HEADS: Atoms = ("num_heads", 2, "rotary_pairs")
 """Heads under rotary positions, which turn dimension i together with i + half the head size: slices keep both."""
@@ -250,9 +257,9 @@ class Family:
         if split := {c.config.num_heads for c in space.candidates if c.config.num_heads % queries}:
             allowed = f"multiples of {queries}, the query heads that share keys and values in this teacher"
             raise space.refusal("num_heads", listed(sorted(split)), allowed)
-        if self.causal and space.has_axis_of("vocab_size"):
-            allowed = "encoders, as decoders predict every token of the teacher"
-            raise space.refusal("vocab_size", f"it for {self.model_types[0]}", allowed, "leave it out")
+        for size, reason in _NOT_OF_DECODERS.items():
+            if self.causal and space.has_axis_of(size):
+                raise space.refusal(size, f"it for {self.model_types[0]}", f"encoders, as {reason}", "leave it out")
         if odd := {c.config.head_size for c in space.candidates if self.rotary and c.config.head_size % 2}:
             allowed = f"even numbers, as {self.model_types[0]} turns pairs of dimensions by their position"
             raise space.refusal("head_size", listed(sorted(odd)), allowed)

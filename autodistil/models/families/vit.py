@@ -20,7 +20,7 @@ from autodistil.models.architectures import per_layer_config
 from autodistil.models.families.family import FFN, HEADS, HIDDEN, Family
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
-from autodistil.space.student import StudentConfig
+from autodistil.space.student import OPTIONAL_AXES, StudentConfig
 from autodistil.utils import listed
 
 CHANNELS = (1, 3)
@@ -91,14 +91,14 @@ class VisionFamily(Family):
         )
 
     def check_space(self, space: SearchSpace, config: PretrainedConfig | None = None) -> None:
-        """Check that students have no axis of word embeddings, and whole MLP ratios where the config knows no others.
+        """Check that students have no axis of text encoders, and whole MLP ratios where the config knows no others.
 
         Raises:
             SpaceError: one has.
         """
-        axis = next((axis for axis in ("vocab_size", "embedding_size") if space.has_axis_of(axis)), None)
+        axis = next(filter(space.has_axis_of, OPTIONAL_AXES), None)
         if axis is not None:
-            got = f"it for {self.model_types[0]}, which reads images and has no word embeddings"
+            got = f"it for {self.model_types[0]}, which reads images and has no word embeddings and no ONNX file"
             raise space.refusal(axis, got, "spaces without it", "leave it out")
         ratios = {ratio for sub in space.sub_spaces for ratio in sub.axes["mlp_ratio"]}
         broken = sorted(ratio for ratio in ratios if not self._writes(ratio))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autodistil.space.axes.axis import Axis, read_mapping
+from autodistil.space.axes.bits import EMBEDDING_BITS, LAYER_BITS
 from autodistil.space.axes.depth import NUM_LAYERS
 from autodistil.space.axes.embedding import EMBEDDING_SIZE
 from autodistil.space.axes.ffn import MLP_RATIO
@@ -26,6 +27,8 @@ AXES: dict[str, Axis] = {
         MLP_RATIO,
         VOCAB_SIZE,
         EMBEDDING_SIZE,
+        EMBEDDING_BITS,
+        LAYER_BITS,
     )
 }
 """Name -> axis. Sizes that later axes start from come before them."""

@@ -51,6 +51,8 @@ class Axis:
     """Values stay below the hidden size; combinations without that are left out."""
     number: type[float] = int
     """Whole numbers, or `float` for any."""
+    choices: tuple[int, ...] = ()
+    """The values that there are; none: all within the bounds."""
     required: bool = False
     """Every sub-space has it."""
     or_whole: bool = False
@@ -137,9 +139,10 @@ class Axis:
     def _number(self, raw: object, where: str) -> float:
         """`raw` as a value within the bounds."""
         low, high = self.bounds
-        if not self._is_number(raw) or not low <= raw <= high:
+        if not self._is_number(raw) or not low <= raw <= high or (self.choices and raw not in self.choices):
             kind = "whole numbers" if self.number is int else "numbers"
-            raise SpaceError(f"{where}: got {short(raw)}; allowed: {kind} from {low} to {high}; correct it")
+            allowed = ", ".join(map(str, self.choices)) or f"{kind} from {low} to {high}"
+            raise SpaceError(f"{where}: got {short(raw)}; allowed: {allowed}; correct it")
         return self.number(raw)
 
     def _is_number(self, raw: object) -> TypeGuard[float]:

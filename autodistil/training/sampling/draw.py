@@ -2,7 +2,8 @@
 
 A draw depends on the recipe, the step and the sub-space's name only: not on what was drawn before, on the process or on
 which other SuperLMs are trained beside. So an interrupted training goes on with the draws it would have had. Ways of
-sampling draw architectures; each then gets one of its vocabularies, as its students read other tokens of the same text.
+sampling draw architectures; each then gets one of its vocabularies, as its students read other tokens of the same text,
+and bits.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ EMBEDDING_BLOCK = 64
 """Dimensions of an embedding that share a scale."""
 MIN_ROWS = 64
 """Tables of fewer embeddings (token types, buckets of relative positions) stay floats."""
-_SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6)
-"""Scales that are tried, as shares of the one that clips nothing."""
+_SHRINKS = (0.9, 0.8, 0.7, 0.6)
+"""Scales that are tried too, as shares of the one that clips nothing."""
+_CHUNK = 1 << 16
+"""Weights at a time, which stay in the processor's cache."""
 
 
 def quantised(weight: Tensor, bits: int, block: int | None = None) -> tuple[Tensor, Tensor]:
@@ -36,21 +38,32 @@ def quantised(weight: Tensor, bits: int, block: int | None = None) -> tuple[Tens
 
     outputs, inputs = weight.shape
     size = block or inputs
-    parts = torch.nn.functional.pad(weight, (0, -inputs % size)).view(outputs, -1, size)
+    parts = torch.nn.functional.pad(weight, (0, -inputs % size)).view(-1, size)
+    some = parts.split(max(1, _CHUNK // size))
+    codes, scales = (torch.cat(found) for found in zip(*(_quantised(part, bits) for part in some), strict=True))
+    return codes.view(outputs, -1, size), scales.view(outputs, -1)
+
+
+def _quantised(parts: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Codes (parts, block) and scales (parts, 1), each part with the scale of least squared error."""
     lowest = -(2.0 ** (bits - 1))
-    extreme = parts.gather(-1, parts.abs().argmax(-1, keepdim=True))
-    whole = torch.where(extreme == 0, 1.0, extreme / lowest)
-    best, codes, least = whole, torch.empty(0), torch.empty(0)
+    high, low = parts.amax(-1, keepdim=True), parts.amin(-1, keepdim=True)
+    extreme = high.where(high > -low, low)
+    whole = (extreme / lowest).masked_fill_(extreme == 0, 1.0)
+    codes = (parts / whole).round_().clamp_(lowest, -lowest - 1)
+    scales, least = whole, _error(parts, codes, whole)
     for share in _SHRINKS:
         scale = whole * share
-        tried = (parts / scale).round().clamp(lowest, -lowest - 1)
-        error = (tried * scale - parts).square().sum(-1, keepdim=True)
-        if share == _SHRINKS[0]:
-            codes, least = tried, error
-            continue
+        tried = (parts / scale).round_().clamp_(lowest, -lowest - 1)
+        error = _error(parts, tried, scale)
         better = error < least
-        best, codes, least = torch.where(better, scale, best), torch.where(better, tried, codes), least.minimum(error)
-    return codes, best.squeeze(-1)
+        codes, scales, least = tried.where(better, codes), scale.where(better, scales), error.minimum(least)
+    return codes, scales
+
+
+def _error(parts: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+    """Sum of squares a part, (parts, 1)."""
+    return parts.addcmul(codes, scales, value=-1).square_().sum(-1, keepdim=True)
 
 
 def dequantised(codes: Tensor, scales: Tensor, inputs: int) -> Tensor:

@@ -231,7 +231,7 @@ def test_spaces_made_in_python_are_checked_too():
 
 @pytest.mark.parametrize("axis", AXES.values(), ids=AXES)
 def test_an_axis_sets_its_size_and_one_axis_speaks_for_each_size(axis):
-    sizes = axis.applied(axis.bounds[1], {"hidden_size": 64, "num_heads": 2, "head_size": 32})
+    sizes = axis.applied(axis.bounds[0], {"hidden_size": 64, "num_heads": 2, "head_size": 32})
     assert sizes[axis.size] >= 1
     speaking = [other for other in AXES.values() if other.size == axis.size and other.letter]
     assert speaking == [axis_of(axis.size)]
@@ -280,7 +280,7 @@ WINDOW = Axis("window", (1, 512), letter="W", words="window", heading="Window", 
 LINES = {
     "axes/__init__.py": {
         "AXES: dict": "from autodistil.space.axes.window import WINDOW\n",
-        "        EMBEDDING": "WINDOW,\n",
+        "        EMBEDDING_SIZE": "WINDOW,\n",
     },
     "student.py": {"    embedding_size: int": "    window: int | None = None\n"},
 }

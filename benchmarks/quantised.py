@@ -20,7 +20,7 @@ from bench_common.options import arguments, parse, record_path
 from bench_common.record import print_table, write_record
 from transformers import AutoModel, AutoTokenizer
 
-import autodistil
+from autodistil.api import search
 from autodistil.evaluation.evaluate import evaluate
 from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.formats.writing import write_formats
@@ -62,7 +62,7 @@ class Bench:
 
     def searched(self, name: str, space: str, budget: float, train_steps: int, refine_steps: int) -> Any:
         """The result of a search."""
-        return autodistil.search(
+        return search(
             self.home / name,
             budgets=[f"{budget:g}MB"],
             space=space,

@@ -156,6 +156,8 @@ class RunConfig:
     output_teacher: tuple[str, ...] | None = None
     """Encoders whose embeddings students learn through a linear head, and so their space: any tokenizer and width.
     Several such as `2*mpnet-base` are joined by weights."""
+    output_role: Literal["document", "query"] = "document"
+    """Which of an output teacher's prompts goes before a training text: as `query`, students answer its index."""
     matryoshka: str | None = None
     """Dimensions to which embeddings may be cut, such as `256,128,64`: they are trained to be useful then too."""
     exits: bool = False
@@ -281,6 +283,11 @@ class RunConfig:
             )
         if (self.select is None) != (self.tokens is None):
             raise ConfigError("select and tokens go together: which text, and how much of it; give both or neither")
+        if self.output_role != "document" and not self.output_teacher:
+            raise ConfigError(
+                f"output_role = {self.output_role!r} is of an output teacher's prompts, and there is none; "
+                "give --output-teacher, or leave it out"
+            )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")
 

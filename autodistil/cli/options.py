@@ -52,6 +52,10 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "Encoder whose embeddings students learn, through a linear head; any tokenizer and width. Repeatable, "
             "with weights: 2*ID.",
         ),
+        "output_role": (
+            "document|query",
+            "Which of its prompts goes before each training text [default: document].",
+        ),
         "matryoshka": ("DIMS", "Dimensions to which embeddings may be cut, such as 256,128,64: trained to bear it."),
         "exits": (None, "Train every layer to end in a usable embedding: a student may be left after any."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),

@@ -124,7 +124,8 @@ def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         )
     if inputs.output_teacher is not None:
         names, dim = " and ".join(map(shown, config.output_teacher or ())), inputs.output_teacher.dim
-        facts["output teacher"] = f"{names}: embeddings of {dim} dimensions in its space, by a linear head"
+        read_as = " of texts as its queries" if config.output_role == "query" else ""
+        facts["output teacher"] = f"{names}: embeddings of {dim} dimensions{read_as} in its space, by a linear head"
     if cuts := inputs.objective.options.cuts:
         dims = ", ".join(map(str, cuts))
         facts["embeddings may be cut"] = f"to {dims} dimensions: SentenceTransformer(..., truncate_dim={cuts[-1]})"

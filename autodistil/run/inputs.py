@@ -241,7 +241,7 @@ class RunInputs:
         """
         if not self.config.output_teacher:
             return None
-        teacher, precision = self.teacher, self.config.precision
+        teacher, precision, role = self.teacher, self.config.precision, self.config.output_role
         parts = [read_output_teacher(text) for text in self.config.output_teacher]
         if teacher.images is not None or teacher.family.causal:
             what = "reads images" if teacher.images is not None else "is a decoder"
@@ -250,7 +250,7 @@ class RunInputs:
         found = OutputTeachers(
             [
                 OutputTeacher(
-                    EvaluatedModel.open(name), teacher.tokenizer, self.device, OUTPUT_LENGTH, precision, weight
+                    EvaluatedModel.open(name), teacher.tokenizer, self.device, OUTPUT_LENGTH, precision, weight, role
                 )
                 for weight, name in parts
             ]

@@ -50,6 +50,8 @@ class OutputTeacher:
     """What it computes under, a key of `trainer.DTYPES`."""
     weight: float = 1.0
     """Beside other output teachers."""
+    role: str = "document"
+    """What it reads texts as, a key of `read_prompts`."""
 
     @cached_property
     def _encode(self) -> Encoder:
@@ -57,8 +59,8 @@ class OutputTeacher:
 
     @cached_property
     def prompt(self) -> str:
-        """What it puts before documents."""
-        return read_prompts(self.model.folder)["document"]
+        """What it puts before each text."""
+        return read_prompts(self.model.folder)[self.role]
 
     @cached_property
     def dim(self) -> int:

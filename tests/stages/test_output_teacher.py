@@ -14,12 +14,12 @@ from autodistil import pipeline
 from autodistil.cluster.ray_tune import TuneSettings
 from autodistil.data.batch import TARGETS
 from autodistil.errors import ConfigError, RunError, TaskError
-from autodistil.evaluation.embedding import folder_encoder
+from autodistil.evaluation.embedding import PooledEncoder, folder_encoder
 from autodistil.evaluation.evaluate import evaluate
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.models.families.family import OUTPUT_HEAD
 from autodistil.models.hf_folder import EvaluatedModel
-from autodistil.models.pooling import pipeline_fingerprint
+from autodistil.models.pooling import pipeline_fingerprint, read_prompts
 from autodistil.run.output_teacher import OutputTargets, OutputTeacher, embeddings
 from autodistil.run.run import Run
 from autodistil.stages.tuning import train_trial
@@ -222,25 +222,87 @@ def test_wrong_input_is_one_line(options, tmp_path):
         ({"output_teacher": str(tmp_path / "none")}, "none"),
         ({"output_teacher": f"0*{options['output_teacher']}"}, "weight is no number above 0; give such as 2*"),
         ({"output_teacher": [], "objective": "output-cosine"}, "compares with one"),
+        ({"output_teacher": None, "output_role": "query"}, "output_role = 'query' is of an output teacher's prompts"),
+        ({"output_role": "passage"}, "output_role = 'passage'; allowed: document, query"),
     ):
         with pytest.raises(Exception, match=said) as error:
             pipeline.train(Run.open(tmp_path / "run", {**options, **changed}))
         assert "\n" not in str(error.value)
 
 
-def test_an_index_by_another_model_answers_only_in_its_space(outputs, tmp_path, quickstart_teacher_dir):
-    folder = tmp_path / "tasks" / "retrieval" / "pets"
+@pytest.fixture
+def asymmetric(outputs, tmp_path):
+    """The output teacher, as one that puts words before queries and others before documents."""
+    folder = shutil.copytree(outputs, tmp_path / "asymmetric")
+    prompts = {"query": "search for: ", "passage": "here is a passage that says: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    return folder
+
+
+def test_students_learn_embeddings_of_one_role(options, asymmetric, tmp_path):
+    embedded, fingerprints = {}, set()
+    for role, prompt in (("query", "search for: "), ("document", "here is a passage that says: ")):
+        more = {"output_teacher": str(asymmetric), "output_role": role}
+        inputs = Run.open(tmp_path / f"run-{role}", {**options, **more}).inputs
+        samples = inputs.text.train.take(np.arange(6))
+        (teacher,) = inputs.output_teacher.teachers
+        plain = inputs.teacher.tokenizer.batch_decode(samples.clip(0), skip_special_tokens=True)
+        texts = [prompt + text for text in plain]
+        expected = folder_encoder(EvaluatedModel.open(str(asymmetric)), max_length=512)(texts)
+        embedded[role] = teacher.embed(samples)
+        np.testing.assert_allclose(
+            embedded[role], expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-5
+        )
+        fingerprints.add(teacher.fingerprint)
+    assert np.abs(embedded["query"] - embedded["document"]).max() > 5e-4
+    assert len(fingerprints) == 2
+    assert Run.open(tmp_path / "plain", options).inputs.config.output_role == "document"
+
+
+def test_a_student_asks_the_index_of_its_output_teacher_in_plain_words(options, asymmetric, tmp_path, monkeypatch):
+    """Documents are read by the other model with its own prompt, queries by the student with none."""
+    (tmp_path / "space.yaml").write_text(SPACE.split("  base:")[0])
+    more = {"output_teacher": str(asymmetric), "output_role": "query", "teacher": str(asymmetric)}
+    run = Run.open(tmp_path / "run", {**options, **more})
+    pipeline.train(run)
+    pipeline.search(run, ["1GFLOPs"])
+    student = pipeline.export(run, "best", tmp_path / "student")[1].path
+    assert "of texts as its queries" in (student / "README.md").read_text()
+    assert read_prompts(student) == {"query": "", "document": ""}, "those of its teacher are of another way to read"
+    read = []
+    real = PooledEncoder.__call__
+    monkeypatch.setattr(PooledEncoder, "__call__", lambda self, texts: read.append(list(texts)) or real(self, texts))
+    data = write_collection(tmp_path / "tasks")
+    settings = EvaluationSettings(index_by=str(asymmetric))
+    result = evaluate(str(student), ["pets"], data, settings=settings).results[0]
+    assert result.details["prompts"] == {"query": "", "document": "here is a passage that says: "}
+    assert [f"here is a passage that says: {text}" for text in PETS] in read
+    assert PETS in read
+    assert not [text for texts in read for text in texts if "search for" in text]
+
+
+PETS = [f"the {word} house" for word in ("red", "blue", "old", "new")]
+
+
+def write_collection(tasks):
+    """A collection `pets`, where each text is the document of a query; returns the data folder."""
+    folder = tasks / "retrieval" / "pets"
     (folder / "qrels").mkdir(parents=True)
     for name in ("corpus", "queries"):
-        rows = [{"_id": str(i), "text": f"the {word} house"} for i, word in enumerate(("red", "blue", "old", "new"))]
+        rows = [{"_id": str(i), "text": text} for i, text in enumerate(PETS)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "qrels" / "test.tsv").write_text(
         "query-id\tcorpus-id\tscore\n" + "".join(f"{i}\t{i}\t1\n" for i in range(4))
     )
+    return tasks
+
+
+def test_an_index_by_another_model_answers_only_in_its_space(outputs, tmp_path, quickstart_teacher_dir):
+    data = write_collection(tmp_path / "tasks")
     same = EvaluationSettings(index_by=str(outputs))
-    by_it, alone = (evaluate(str(outputs), ["pets"], tmp_path / "tasks", settings=s).results[0] for s in (same, None))
+    by_it, alone = (evaluate(str(outputs), ["pets"], data, settings=s).results[0] for s in (same, None))
     assert by_it.metrics == alone.metrics
     assert by_it.settings["index_by"] == str(outputs)
     other = EvaluationSettings(index_by="all-MiniLM-L6-v2")
     with pytest.raises(TaskError, match="32 dimensions, documents by 'all-MiniLM-L6-v2' 384"):
-        evaluate(str(outputs), ["pets"], tmp_path / "tasks", settings=other)
+        evaluate(str(outputs), ["pets"], data, settings=other)

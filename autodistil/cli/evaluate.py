@@ -94,8 +94,12 @@ def evaluate(
         ),
     ] = None,
     truncate_dim: Annotated[
-        int | None,
-        typer.Option(help="Score the leading N dimensions, not kept [default: as DIR says, else all].", metavar="N"),
+        str | None,
+        typer.Option(
+            help="Score the leading N dimensions, not kept; of several, 256,128,64, a row each [default: as DIR says, "
+            "else all].",
+            metavar="N,...",
+        ),
     ] = None,
     exit_layer: Annotated[
         int | None,
@@ -113,6 +117,7 @@ def evaluate(
     quiet_libraries()
     from autodistil.cli.progress import TerminalProgress
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
+    from autodistil.objectives.objective import read_cuts
     from autodistil.tasks.finetune import EvaluationSettings
 
     set_threads(options.pop("threads", None))
@@ -121,13 +126,14 @@ def evaluate(
         **{
             "device": "auto",
             **options,
-            **given(learning_rates=learning_rate, index_by=index_by, truncate_dim=truncate_dim, exit_layer=exit_layer),
+            **given(learning_rates=learning_rate, index_by=index_by, exit_layer=exit_layer),
         }
     )
+    cuts = read_cuts(truncate_dim, "truncate_dim") if truncate_dim is not None else ()
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
     results, path, others = evaluate_model(
-        model, tuple(task or ()), data, chosen, settings, write, progress, file, split, tuple(beside or ())
+        model, tuple(task or ()), data, chosen, settings, write, progress, file, split, tuple(beside or ()), cuts
     )
     if json:
         print_json(
@@ -161,23 +167,24 @@ def _report_again(run: Path, quiet: bool) -> str:
 
 
 def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:
-    """A row a metric, and under it those of other models; a column names them where there are some."""
-    columns = ("model", "task", "method", "split", "trained on", "metric", "value", "± error", "baseline", "seeds")
+    """A row a metric, and under it those of other models; columns name them, and cuts, where there are some."""
+    scored = ("trained on", "metric", "value", "± error", "baseline", "seeds")
+    columns = ("model", "task", "method", "split", "dimensions", "bytes a vector", *scored)
+    gone = {*(() if others else ("model",)), *(() if any(one.cut for one in results) else columns[4:6])}
     rows = [
         (name, *row)
         for of_task in zip(results, *others.values(), strict=True)
         for of_metric in zip(*map(_rows, of_task), strict=True)
         for name, row in zip((model, *others), of_metric, strict=True)
     ]
-    first = 0 if others else 1
     print_table(
         f"{model} on labelled tasks",
-        columns[first:],
-        [row[first:] for row in rows],
+        [name for name in columns if name not in gone],
+        [[cell for name, cell in zip(columns, row, strict=True) if name not in gone] for row in rows],
         caption="times 100; value: mean ± sample standard deviation over seeds; baseline: always the most frequent "
         "class\n± error: standard error that the choice of the scored rows brings; differences below twice of it say "
         "little",
-        right=("trained on", "value", "± error", "baseline", "seeds"),
+        right=("dimensions", "bytes a vector", "trained on", "value", "± error", "baseline", "seeds"),
         first_to_go=("trained on", "seeds"),
     )
 
@@ -185,9 +192,11 @@ def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[st
 def _rows(result: TaskResult) -> list[tuple[str, ...]]:
     """The cells of each metric of a result."""
     from autodistil.evaluation.results import METHOD_NAMES, figure, mean_and_spread
+    from autodistil.models.pooling import vector_bytes
 
     split = f"{result.split} ({result.rows:,})"
-    head = (result.task, METHOD_NAMES[result.method], split, f"{result.train_rows:,}")
+    cut = ("", "") if result.cut is None else (str(result.cut), f"{vector_bytes(result.cut):,}")
+    head = (result.task, METHOD_NAMES[result.method], split, *cut, f"{result.train_rows:,}")
     beside = (result.standard_error, result.baseline)
     return [
         (*head, name, mean_and_spread(of, 100, 1), *(figure(by.get(name), 100, 1) for by in beside), str(len(of)))

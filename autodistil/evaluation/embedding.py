@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,9 @@ class PooledEncoder:
             pooled = pooled if self.head is None else pooled @ self.head.to(pooled).T
             pooled = torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
             if self.truncate_dim is not None and self.truncate_dim > pooled.shape[1]:
-                raise TaskError(f"truncate_dim = {self.truncate_dim}: embeddings have {pooled.shape[1]} dimensions")
+                raise TaskError(
+                    f"truncate_dim = {self.truncate_dim}: embeddings have {pooled.shape[1]} dimensions; give fewer"
+                )
             parts.append(pooled[:, : self.truncate_dim].float().cpu().numpy())
         return np.concatenate(parts)[places]
 
@@ -123,6 +126,12 @@ def folder_encoder(
         head=head,
         truncate_dim=truncate_dim,
     )
+
+
+def remembering(encode: Encoder) -> Encoder:
+    """An encoder that embeds the same texts once, however often it is asked; it keeps all that it made."""
+    known = cache(encode)
+    return lambda texts: known(tuple(texts))
 
 
 def student_encoder(

@@ -34,6 +34,7 @@ from autodistil.evaluation.embedding import (
     embedding_similarity,
     folder_encoder,
     linear_probe,
+    remembering,
 )
 from autodistil.evaluation.ranking import check_classes, cluster_scores, retrieval_scores
 from autodistil.evaluation.results import (
@@ -71,6 +72,32 @@ class ScoredModel(Protocol):
     def exported(self) -> AbstractContextManager[EvaluatedModel]:
         """A folder that holds it for a while."""
 
+    @property
+    def index(self) -> Index | None:
+        """What embeds documents in its place; None where it does so itself."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A model that embeds the documents of collections in the place of the one that is scored."""
+
+    source: str
+    """How it was asked for."""
+    prompt: str
+    """What it puts before documents."""
+    encoder: Callable[[], Encoder]
+    """Gives its sentence embeddings, loaded once."""
+
+    @classmethod
+    def by(cls, settings: EvaluationSettings) -> Index | None:
+        """The one that settings ask for, if any."""
+        if settings.index_by is None:
+            return None
+        model = EvaluatedModel.open(settings.index_by)
+        how = (settings.device, settings.max_length, settings.truncate_dim)
+        encoder = cache(partial(folder_encoder, model, *how))
+        return cls(settings.index_by, read_prompts(model.folder)["document"], encoder)
+
 
 @dataclass(frozen=True)
 class FolderModel:
@@ -80,10 +107,29 @@ class FolderModel:
     device: str
     encoder: Callable[[], Encoder]
     """Gives its sentence embeddings, loaded once for all tasks."""
+    index: Index | None = None
 
     def exported(self) -> AbstractContextManager[EvaluatedModel]:
         """The folder itself."""
         return nullcontext(self.folder)
+
+    def cut_to(self, dims: Sequence[int]) -> list[FolderModel]:
+        """For each number the model with so many leading dimensions; texts are embedded once for all of them."""
+        encoders, index = _cuts(self.encoder, dims), self.index
+        if index is None:
+            return [replace(self, encoder=encoder) for encoder in encoders]
+        indexes = [replace(index, encoder=encoder) for encoder in _cuts(index.encoder, dims)]
+        return [replace(self, encoder=one, index=other) for one, other in zip(encoders, indexes, strict=True)]
+
+
+def _cuts(get: Callable[[], Encoder], dims: Sequence[int]) -> list[Callable[[], Encoder]]:
+    whole = cache(lambda: remembering(get()))
+    return [partial(_leading, whole, dim) for dim in dims]
+
+
+def _leading(get: Callable[[], Encoder], dim: int) -> Encoder:
+    encode = get()
+    return lambda texts: encode(texts)[:, :dim]
 
 
 @dataclass(frozen=True)
@@ -143,11 +189,10 @@ def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings,
     encode = index = model.encoder()
     with model.exported() as folder:
         prompts = read_prompts(folder.folder)
-    if settings.index_by is not None:
-        other = EvaluatedModel.open(settings.index_by)
-        index = folder_encoder(other, settings.device, settings.max_length, settings.truncate_dim)
-        prompts = {**prompts, "document": read_prompts(other.folder)["document"]}
-        _check_one_space(encode, index, settings.index_by)
+    if model.index is not None:
+        index = model.index.encoder()
+        prompts = {**prompts, "document": model.index.prompt}
+        _check_one_space(encode, index, model.index.source)
     queries = retrieval_scores(
         data,
         lambda texts: encode([prompts["query"] + text for text in texts]),
@@ -225,6 +270,7 @@ def evaluate(
     file: str | None = None,
     split: str | None = None,
     beside: Sequence[str] = (),
+    cuts: Sequence[int] = (),
 ) -> Evaluation:
     """Evaluate a model on tasks, and keep each result as soon as there is one.
 
@@ -240,9 +286,10 @@ def evaluate(
         file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
         split: the labelled split to score, `dev` or `test`; dev where there is one, unless given.
         beside: further models, as `source` names them, to score in the same way afterwards, by their weights.
+        cuts: leading dimensions of embeddings to score, a result each, in the place of `settings.truncate_dim`.
 
     Returns:
-        A result a task, the file that keeps them, and the results of the models beside.
+        A result a task (and cut), the file that keeps them, and the results of the models beside.
 
     Raises:
         AutodistilError: wrong input, in one line.
@@ -250,7 +297,8 @@ def evaluate(
     _check_options(tasks, method, write, file, split)
     progress = progress or Progress()
     settings = settings or EvaluationSettings()
-    settings = replace(settings, device=str(resolve_device(settings.device)))
+    device, widest = str(resolve_device(settings.device)), max(cuts, default=settings.truncate_dim)
+    settings = replace(settings, device=device, truncate_dim=widest)
     if write and settings.asks_otherwise:
         raise ConfigError("figures by another index, fewer dimensions or layers are not its own; leave out --write")
     folder = EvaluatedModel.open(source, file)
@@ -260,7 +308,7 @@ def evaluate(
     planned = [_plan(name, data_dir, splits, method, settings, [folder, *others]) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
     path = None
-    for result in _scored(folder, planned, settings, progress):
+    for result in _scored(folder, planned, settings, progress, cuts):
         results.append(result)
         if keep:
             merged = merge(read_results(folder.folder), results)
@@ -270,7 +318,7 @@ def evaluate(
     found = {}
     for other in others:
         progress.say(f"beside it: {other.source}")
-        found[other.source] = list(_scored(other, planned, replace(settings, exit_layer=None), progress))
+        found[other.source] = list(_scored(other, planned, replace(settings, exit_layer=None), progress, cuts))
     return Evaluation(results, path, found)
 
 
@@ -312,14 +360,17 @@ def _scored(
     planned: Sequence[tuple[TaskData | Collection, str]],
     settings: EvaluationSettings,
     progress: Progress,
+    cuts: Sequence[int],
 ) -> Iterator[TaskResult]:
-    """The result of each task, by its method, as soon as there is one."""
+    """The result of each task and cut, by its method, as soon as there is one."""
     how = (settings.device, settings.max_length, settings.truncate_dim, settings.exit_layer)
     encoder = cache(partial(folder_encoder, folder, *how))
-    model = FolderModel(folder, settings.device, encoder)
+    model = FolderModel(folder, settings.device, encoder, Index.by(settings))
     for data, method in planned:
         progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
-        yield _result(method, data, METHODS[method](model, data, settings, progress), folder.fingerprint)
+        for dim, one in zip(cuts, model.cut_to(cuts), strict=True) if cuts else [(settings.truncate_dim, model)]:
+            outcome = METHODS[method](one, data, replace(settings, truncate_dim=dim), progress)
+            yield _result(method, data, outcome, folder.fingerprint)
 
 
 def _plan(

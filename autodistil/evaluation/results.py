@@ -22,6 +22,7 @@ from yaml import YAMLError
 
 from autodistil.errors import RunError, one_line
 from autodistil.models.hf_folder import CARD
+from autodistil.models.pooling import vector_bytes
 from autodistil.tasks.catalogue import TASKS
 from autodistil.utils import installed_versions, write_text
 
@@ -70,10 +71,16 @@ class TaskResult:
         """How many there were."""
         return len(self.metrics[self.headline])
 
+    @property
+    def cut(self) -> int | None:
+        """Leading dimensions of embeddings that were scored, where it was asked for some."""
+        return self.settings.get("truncate_dim")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `std` is the sample standard deviation over seeds, null of one seed."""
         metrics = {name: summary(values) for name, values in self.metrics.items()}
-        return {**self.__dict__, "metrics": metrics, "headline": self.headline, "seeds": self.seeds}
+        stored = {} if self.cut is None else {"vector_bytes": vector_bytes(self.cut)}
+        return {**self.__dict__, "metrics": metrics, "headline": self.headline, "seeds": self.seeds, **stored}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskResult:

@@ -181,6 +181,11 @@ def read_prompts(folder: Path) -> dict[str, str]:
     return {kind: next((str(prompts[n]) for n in spelt if prompts.get(n)), "") for kind, spelt in names.items()}
 
 
+def vector_bytes(dim: int) -> int:
+    """Bytes of a stored embedding of so many dimensions in float32."""
+    return 4 * dim
+
+
 def read_truncate_dim(folder: Path) -> int | None:
     """To how many leading dimensions a sentence-transformers folder cuts its embeddings; None where to none.
 

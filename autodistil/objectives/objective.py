@@ -230,8 +230,8 @@ def resolve_objective(
     return Objective(terms, TermOptions(relation_heads, pooling or "mean", causal, tuple(cuts)))
 
 
-def read_cuts(text: str) -> tuple[int, ...]:
-    """Read dimensions such as `256,128,64`, in falling order.
+def read_cuts(text: str, option: str = "matryoshka") -> tuple[int, ...]:
+    """Read dimensions such as `256,128,64`, in falling order; `option` is what they are given to.
 
     Raises:
         ConfigError: they are no numbers above zero, or one comes twice.
@@ -240,7 +240,7 @@ def read_cuts(text: str) -> tuple[int, ...]:
     cuts = {int(part) for part in parts if part.isdecimal()}
     if len(cuts) < len(parts) or not all(0 < cut <= MOST_DIMENSIONS for cut in cuts):
         allowed = f"dimensions are whole numbers from 1 to {MOST_DIMENSIONS:,}, each once"
-        raise ConfigError(f"matryoshka = {text!r}: {allowed}; give such as 256,128,64")
+        raise ConfigError(f"{option} = {text!r}: {allowed}; give such as 256,128,64")
     return tuple(sorted(cuts, reverse=True))
 
 

@@ -13,6 +13,7 @@ from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, cost_table
 from autodistil.data.batch import PADDING
 from autodistil.data.tokens import special_affixes
 from autodistil.evaluation.heldout import HeldOutScorer
+from autodistil.models.pooling import vector_bytes
 from autodistil.run.folder import RunFolder
 from autodistil.run.inputs import TRAINED_ON, RunInputs
 from autodistil.run.superlms import SuperLMs
@@ -45,6 +46,14 @@ def vocabulary_facts(inputs: RunInputs, scorer: HeldOutScorer, student: StudentC
         "vocabulary": f"the {student.vocab_size:,} most used of {whole:,} tokens, {100 * share:.1f} % of the "
         f"held-out text; the rest is read as smaller pieces, which makes a text {stretch:.2f} times as long"
     }
+
+
+def embedding_facts(inputs: RunInputs, student: StudentConfig) -> dict[str, str]:
+    """What a stored embedding of a student takes; nothing of a teacher that makes none."""
+    if inputs.teacher.pooling is None and inputs.output_teacher is None:
+        return {}
+    dim = student.hidden_size if inputs.output_teacher is None else inputs.output_teacher.dim
+    return {"embeddings": f"{dim} dimensions, {vector_bytes(dim):,} bytes a vector of float32"}
 
 
 def perplexity_facts(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> dict[str, str]:
@@ -127,8 +136,11 @@ def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
         read_as = " of texts as its queries" if config.output_role == "query" else ""
         facts["output teacher"] = f"{names}: embeddings of {dim} dimensions{read_as} in its space, by a linear head"
     if cuts := inputs.objective.options.cuts:
-        dims = ", ".join(map(str, cuts))
-        facts["embeddings may be cut"] = f"to {dims} dimensions: SentenceTransformer(..., truncate_dim={cuts[-1]})"
+        dims, sizes = ", ".join(map(str, cuts)), ", ".join(f"{vector_bytes(cut):,}" for cut in cuts)
+        facts["embeddings may be cut"] = (
+            f"to {dims} dimensions ({sizes} bytes a vector of float32): "
+            f"SentenceTransformer(..., truncate_dim={cuts[-1]})"
+        )
     if config.teacher_layer is not None:
         depth = inputs.teacher.dims.num_layers
         facts["teacher layer"] = f"attention of layer {config.teacher_layer} of {depth} (from 0)"

@@ -17,6 +17,7 @@ from autodistil.models.hf_folder import CARD
 from autodistil.models.student_files import adding, read_list
 from autodistil.models.superlm import SuperLM
 from autodistil.run.facts import (
+    embedding_facts,
     perplexity_facts,
     provenance,
     score_name,
@@ -77,6 +78,7 @@ def export_candidate(
             if agreement.texts
             else {}
         ),
+        **embedding_facts(inputs, candidate.config),
         **perplexity_facts(inputs, run.scorer, loss),
         **({"refined": weights} if refinement else {}),
         **_task_facts(score_name(folder), table, student_id, refined),

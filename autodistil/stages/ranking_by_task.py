@@ -155,6 +155,7 @@ class _Student:
     candidate: Candidate
     batches: TextBatcher
     device: torch.device
+    index: None = None
 
     def encoder(self) -> Encoder:
         kinds = module_kinds(self.teacher.folder)

@@ -9,9 +9,9 @@ import pytest
 from run_helpers import run_options
 from transformers import AutoModel
 
-from autodistil import pipeline
+from autodistil import cli, pipeline
 from autodistil.errors import ConfigError, TaskError, TeacherError
-from autodistil.evaluation.embedding import folder_encoder
+from autodistil.evaluation.embedding import PooledEncoder, folder_encoder
 from autodistil.evaluation.evaluate import evaluate
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.run.run import Run
@@ -55,7 +55,10 @@ def encoder(folder, **options):
 def test_all_who_read_embeddings_cut_them_alike(student):
     from sentence_transformers import SentenceTransformer
 
-    assert "to 16, 8 dimensions" in (student / "README.md").read_text()
+    card = (student / "README.md").read_text()
+    assert "to 16, 8 dimensions (64, 32 bytes a vector of float32)" in card
+    dim = encoder(student)(TEXTS).shape[1]
+    assert f"embeddings: {dim} dimensions, {4 * dim} bytes a vector of float32" in card
     library = SentenceTransformer(str(student), device="cpu", truncate_dim=8).encode(TEXTS)
     np.testing.assert_allclose(encoder(student, truncate_dim=8)(TEXTS), library, atol=1e-5)
     np.testing.assert_allclose(encoder(student)(TEXTS)[:, :8], library, atol=1e-5)
@@ -96,12 +99,67 @@ def test_wrong_input_is_one_line(sentence_folder, tmp_path):
         _ = Run.open(tmp_path / "other", {**options, "matryoshka": "8,8"}).inputs.objective
 
 
-def test_figures_of_cut_embeddings_are_not_kept(sentence_folder, tmp_path):
-    folder = tmp_path / "glue" / "stsb"
+@pytest.fixture
+def tasks(tmp_path):
+    """Scored pairs, and a collection that answers each query with the document of its number."""
+    folder, pets = tmp_path / "glue" / "stsb", tmp_path / "retrieval" / "pets"
     folder.mkdir(parents=True)
     rows = [f"a {a} house\tthe {a * 2} house\t{(7 * i) % 5}" for i, a in enumerate("redbluesky")]
     for split in ("train", "dev"):
         (folder / f"{split}.tsv").write_text("text_a\ttext_b\tlabel\n" + "\n".join(rows) + "\n")
+    (pets / "qrels").mkdir(parents=True)
+    for name in ("corpus", "queries"):
+        texts = ({"_id": str(i), "text": f"{name} of {word}"} for i, word in enumerate(("cats", "dogs", "birds")))
+        (pets / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    judged = "".join(f"{i}\t{i}\t1\n" for i in range(3))
+    (pets / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    return tmp_path
+
+
+@pytest.mark.parametrize("index_by", [False, True])
+def test_several_cuts_are_the_single_ones_by_one_reading(student, sentence_folder, tasks, monkeypatch, index_by):
+    index = str(shutil.copytree(sentence_folder, tasks / "another")) if index_by else None
+    dims = encoder(student)(TEXTS).shape[1]
+    settings = EvaluationSettings(index_by=index)
+    cuts = [min(dims, 12), 8, 4]
+    single = [
+        evaluate(str(student), [task], tasks, settings=replace(settings, truncate_dim=cut)).results[0]
+        for task in ("stsb", "pets")
+        for cut in cuts
+    ]
+    read = []
+    real = PooledEncoder.__call__
+    monkeypatch.setattr(PooledEncoder, "__call__", lambda self, texts: read.append(texts) or real(self, texts))
+    found = evaluate(str(student), ["stsb", "pets"], tasks, settings=settings, cuts=cuts)
+    assert found.path is None
+    assert len(read) == 3 + 2 * index_by, "pairs, documents, queries, and of two models a text to compare their widths"
+    for one, alone, cut in zip(found.results, single, [*cuts, *cuts], strict=True):
+        for metric, values in alone.metrics.items():
+            np.testing.assert_allclose(one.metrics[metric], values, atol=1e-6)
+        assert one.settings == alone.settings
+        assert one.settings["truncate_dim"] == cut
+        assert one.to_dict()["vector_bytes"] == 4 * cut
+
+
+def run(*arguments):
+    """Exit status of a command line in this process."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*map(str, arguments)])
+    return caught.value.code
+
+
+def test_the_trade_is_a_row_a_cut(student, tasks, capsys):
+    arguments = ["evaluate", student, "--task", "stsb", "--data", tasks, "--threads", "1"]
+    assert run(*arguments, "--truncate-dim", "4,8", "--beside", student) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if "stsb" in line and "spearman" in line]
+    assert [[cell.strip() for cell in row.split("│")][5:7] for row in rows] == [["8", "32"]] * 2 + [["4", "16"]] * 2
+    assert run(*arguments, "--no-write") == 0
+    assert "bytes a vector" not in capsys.readouterr().out
+    assert run(*arguments, "--truncate-dim", "8,none") == 2
+    assert "truncate_dim = '8,none': dimensions are whole numbers from 1" in capsys.readouterr().err
+
+
+def test_figures_of_cut_embeddings_are_not_kept(sentence_folder, tasks, tmp_path):
     settings = EvaluationSettings(truncate_dim=4)
     found = evaluate(str(sentence_folder), ["stsb"], tmp_path, settings=settings)
     assert found.path is None

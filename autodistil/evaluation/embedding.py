@@ -30,7 +30,7 @@ from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_len
 from autodistil.models.model_folder import WEIGHTS, weight_files
 from autodistil.models.pooling import (
     PLAIN_MODULES,
-    POOLINGS,
+    embedded,
     linear_head,
     module_kinds,
     read_modules,
@@ -78,9 +78,8 @@ class PooledEncoder:
         batches, places = self.batches(texts)
         parts = []
         for batch in batches:
-            pooled = POOLINGS[self.pooling](self.forward(batch), batch["attention_mask"])
-            pooled = pooled if self.head is None else pooled @ self.head.to(pooled).T
-            pooled = torch.nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
+            states, mask = self.forward(batch), batch["attention_mask"]
+            pooled = embedded(states, mask, self.pooling, self.head, self.normalize)
             if self.truncate_dim is not None and self.truncate_dim > pooled.shape[1]:
                 raise TaskError(
                     f"truncate_dim = {self.truncate_dim}: embeddings have {pooled.shape[1]} dimensions; give fewer"

@@ -25,6 +25,7 @@ from autodistil.export.sentence_pipeline import (
 from autodistil.formats.writing import Deployable, check_formats, format_files, write_formats
 from autodistil.models.architectures import is_per_layer
 from autodistil.models.hf_folder import CARD
+from autodistil.models.pooling import folder_embedding
 from autodistil.models.student_files import is_as_written, read_list, write_list
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
@@ -110,7 +111,8 @@ def export_student(
             reloaded = kind.from_pretrained(building).to(superlm.device).eval()
             difference = check_parity(superlm, candidate, reloaded)
             (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
-            more = write_formats(reloaded.to("cpu"), tokenizer, formats, building)
+            embed = folder_embedding(building) if pipeline else None
+            more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed)
             check_costs(superlm, candidate, costs, reloaded, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)

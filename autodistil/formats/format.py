@@ -14,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import ProfileError
-from autodistil.formats.parity import Case
+from autodistil.formats.parity import Case, with_embeddings
 from autodistil.utils import optional_import
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 Ids = NDArray[np.int64]
+Embed = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Last hidden states (batch, seq, hidden) and mask (batch, seq) -> sentence embeddings (batch, dim)."""
 
 
 class Runtime(ABC):
@@ -34,6 +37,8 @@ class Runtime(ABC):
 
     queued: ClassVar[bool] = False
     """Whether on CUDA its work is not done when it returns, so that it must be timed by events."""
+    embeds: ClassVar[bool] = False
+    """Whether it also gives the embeddings of a file that holds them (`Origin.embed`)."""
 
     @abstractmethod
     def __init__(self, path: Path, threads: int, device: str) -> None: ...
@@ -47,6 +52,10 @@ class Runtime(ABC):
         states: NDArray[np.float32] = self.work(ids, mask)()
         return states
 
+    def embed(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+        """Sentence embeddings (batch, dim), where it `embeds`."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -58,6 +67,13 @@ class Origin:
     """What every file must answer as PyTorch does."""
     scratch: Path
     """A folder for files that several formats are made from."""
+    embed: Embed | None = None
+    """What makes embeddings of its states, of a sentence encoder: a further output of files that can hold it."""
+
+    @property
+    def embedding_cases(self) -> list[Case]:
+        """The same inputs with their embeddings by PyTorch; none of a model that makes none."""
+        return [] if self.embed is None else [with_embeddings(case, self.embed) for case in self.cases]
 
 
 def check_cuda() -> None:

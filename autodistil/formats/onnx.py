@@ -2,7 +2,9 @@
 
 Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
 and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden), or of a model with
-a head `logits` (batch, outputs), of words (batch, sequence, outputs): the names that Hugging Face uses.
+a head `logits` (batch, outputs), of words (batch, sequence, outputs): the names that Hugging Face uses. Of a sentence
+encoder a second one is `sentence_embedding` (batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline
+does it. Readers of the first output see no difference.
 """
 
 from __future__ import annotations
@@ -11,8 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autodistil.errors import ProfileError
-from autodistil.formats.format import Format, Ids, Origin, Runtime, check_cuda
+from autodistil.formats.format import Embed, Format, Ids, Origin, Runtime, check_cuda
 from autodistil.formats.parity import Case, Parity, agreement, answer_of, check_agreement, parity_cases
 from autodistil.utils import atomic_path, copy_file, optional_import, quiet
 
@@ -20,18 +25,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OPSET = 20
+EMBEDDING = "sentence_embedding"
+"""Name of the output of embeddings."""
 INSTALL = "pip install 'autodistil[onnx]'"
 WRITING = ("onnx", "onnxscript")
 """What exporting needs beside ONNX Runtime."""
 
 
-def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None = None) -> Parity:
+def export_onnx(
+    model: PreTrainedModel, path: Path, cases: Sequence[Case] | None = None, embed: Embed | None = None
+) -> Parity:
     """Write a model to an ONNX file, whole and checked or not at all.
 
     Args:
         model: an encoder, or one with a head, on the CPU, in eval mode.
         path: of the file.
         cases: what it must answer as PyTorch does; `parity_cases` unless given.
+        embed: what makes sentence embeddings of its states, a second output.
 
     Returns:
         How close ONNX Runtime comes to PyTorch.
@@ -43,7 +53,7 @@ def export_onnx(model: PreTrainedModel, path: Path, cases: Sequence[Case] | None
     """
     for library in (*WRITING, "onnxruntime"):
         require(library)
-    program = _export(model)
+    program = _export(model, embed)
     with atomic_path(path) as temporary:
         for node in program.model.graph:
             node.metadata_props.clear()  # where in the source each one comes from: as large as a small student
@@ -56,7 +66,7 @@ def onnx_file(origin: Origin) -> Path:
     """The ONNX file of a student, exported by the first format that is made from it."""
     path = origin.scratch / "model.onnx"
     if not path.is_file():
-        export_onnx(origin.model, path, origin.cases)
+        export_onnx(origin.model, path, origin.cases, origin.embed)
     return path
 
 
@@ -74,7 +84,7 @@ def require(module: str) -> Any:
     return optional_import(module, "ONNX", INSTALL, ProfileError)
 
 
-def _export(model: PreTrainedModel) -> Any:
+def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
     """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
     import torch  # the runner for phones holds this file too
 
@@ -85,10 +95,13 @@ def _export(model: PreTrainedModel) -> Any:
             super().__init__()
             self.encoder = model
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            """(batch, sequence) twice -> (batch, sequence, hidden), (batch, outputs) or (batch, sequence, outputs)."""
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """(batch, sequence) twice -> (batch, sequence, hidden), (batch, outputs) or (batch, sequence, outputs).
+
+            And embeddings (batch, dim), where there are some.
+            """
             states: torch.Tensor = getattr(self.encoder(input_ids=input_ids, attention_mask=attention_mask), answer)
-            return states
+            return (states,) if embed is None else (states, embed(states, attention_mask))
 
     ids = torch.ones(2, 8, dtype=torch.long)
     axes = {0: "batch", 1: "sequence"}
@@ -99,7 +112,7 @@ def _export(model: PreTrainedModel) -> Any:
             dynamo=True,
             opset_version=OPSET,
             input_names=["input_ids", "attention_mask"],
-            output_names=[answer],
+            output_names=[answer, *([] if embed is None else [EMBEDDING])],
             dynamic_shapes={"input_ids": axes, "attention_mask": axes},
             verbose=False,
         )
@@ -107,6 +120,8 @@ def _export(model: PreTrainedModel) -> Any:
 
 class OnnxRuntime(Runtime):
     """ONNX Runtime, all graph optimisations."""
+
+    embeds = True
 
     def __init__(self, path: Path, threads: int = 1, device: str = "cpu") -> None:
         onnxruntime = require("onnxruntime")
@@ -120,6 +135,11 @@ class OnnxRuntime(Runtime):
     def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
         """One forward, padded or not."""
         return lambda: self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+
+    def embed(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+        """Sentence embeddings (batch, dim)."""
+        found: NDArray[np.float32] = self.session.run([EMBEDDING], {"input_ids": ids, "attention_mask": mask})[0]
+        return found
 
 
 def check_provider() -> None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Format, Ids, Origin, Runtime
-from autodistil.formats.onnx import ONNX, WRITING, onnx_file
+from autodistil.formats.onnx import EMBEDDING, ONNX, WRITING, onnx_file
 from autodistil.utils import optional_import
 
 INSTALL = "pip install 'autodistil[onnx,openvino]'"
@@ -16,6 +19,8 @@ INSTALL = "pip install 'autodistil[onnx,openvino]'"
 
 class OpenVinoRuntime(Runtime):
     """An OpenVINO or ONNX file, compiled."""
+
+    embeds = True
 
     def __init__(self, path: Path, threads: int, device: str) -> None:
         import openvino
@@ -32,6 +37,11 @@ class OpenVinoRuntime(Runtime):
     def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
         """One forward, padded or not."""
         return lambda: self.model({"input_ids": ids, "attention_mask": mask})[0]
+
+    def embed(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+        """Sentence embeddings (batch, dim)."""
+        found: NDArray[np.float32] = self.model({"input_ids": ids, "attention_mask": mask})[EMBEDDING]
+        return found
 
 
 def write_openvino(origin: Origin, path: Path) -> None:

@@ -6,7 +6,7 @@ Needs NumPy alone, since the runner for phones and edge boxes holds this file to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,14 @@ def check_agreement(found: Parity, what: str, min_cosine: float | None = None) -
             "this student does not bear quantisation, use the runtime onnx"
         )
     return found
+
+
+def with_embeddings(case: Case, embed: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Case:
+    """The inputs of a case, with the embeddings (batch, dim) that `embed` makes of its states and mask."""
+    import torch
+
+    states, mask = torch.from_numpy(case.expected), torch.from_numpy(case.attention_mask)
+    return replace(case, expected=embed(states, mask).numpy())
 
 
 _SAVED = ("input_ids", "attention_mask", "expected")

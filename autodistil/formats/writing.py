@@ -18,8 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ExportError, suggest
 from autodistil.formats import FORMATS
-from autodistil.formats.format import Format, Origin
-from autodistil.formats.onnx import OnnxRuntime, onnx_file
+from autodistil.formats.format import Embed, Format, Origin
+from autodistil.formats.onnx import EMBEDDING, OnnxRuntime, onnx_file
 from autodistil.formats.parity import (
     Case,
     Compute,
@@ -49,6 +49,8 @@ class Deployable:
     """Size in 1e6 bytes, weights included."""
     agreement: Parity
     """Agreement with PyTorch."""
+    embedding: Parity | None = None
+    """That of its output of embeddings, where it has one."""
     speed: float | None = None
     """Time of a forward over that of the float32 ONNX file, median of rounds in turns; of the quantised one only."""
     size_share: float | None = None
@@ -63,6 +65,8 @@ class Deployable:
     def line(self) -> str:
         """The format in words, for the terminal and the model card."""
         exact = f"differs from PyTorch by {self.agreement.max_difference:.0e}"
+        if self.embedding is not None:
+            exact += f", its `{EMBEDDING}` by {self.embedding.max_difference:.0e}"
         if self.speed is None:
             return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
         batch, tokens = _SHAPE
@@ -97,7 +101,11 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_formats(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, formats: Sequence[str], folder: Path
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None,
+    formats: Sequence[str],
+    folder: Path,
+    embed: Embed | None = None,
 ) -> list[Deployable]:
     """Write a student's further formats into its folder.
 
@@ -106,6 +114,7 @@ def write_formats(
         tokenizer: its tokenizer; None to compare on random ids alone.
         formats: keys of `FORMATS` that have a file; those of `FOLDERS` are there already.
         folder: the student's.
+        embed: what makes embeddings of its states, of a sentence encoder; a further output of the files.
 
     Raises:
         ExportError: a format is unknown.
@@ -117,7 +126,7 @@ def write_formats(
         return []
     cases = [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
     with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
-        origin = Origin(model, cases, Path(scratch))
+        origin = Origin(model, cases, Path(scratch), embed)
         return [_write(name, FORMATS[name], origin, folder) for name in further]
 
 
@@ -127,14 +136,19 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
     path.parent.mkdir(exist_ok=True)
     entry.write(origin, path)
     path.chmod(0o644)
-    run = entry.load(path, 1, "cpu").run
+    runtime = entry.load(path, 1, "cpu")
+    run = runtime.run
     found = check_agreement(agreement(run, origin.cases), entry.file, entry.min_cosine)
+    embedding = None
+    if runtime.embeds and (cases := origin.embedding_cases):
+        what = f"{EMBEDDING} of {entry.file}"
+        embedding = check_agreement(agreement(runtime.embed, cases), what, entry.min_cosine)
     if entry.min_cosine is None:
-        return Deployable(name, entry.file, _size(path), found)
+        return Deployable(name, entry.file, _size(path), found, embedding)
     exact, config = onnx_file(origin), origin.model.config
     speed = _relative_time(run, OnnxRuntime(exact).run, config.vocab_size, config.max_position_embeddings - 2)
     share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
-    return Deployable(name, entry.file, _size(path), found, speed, share, lowest, origin.cases[0].logits)
+    return Deployable(name, entry.file, _size(path), found, embedding, speed, share, lowest, origin.cases[0].logits)
 
 
 def _size(path: Path) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import normalize as normalized
 
 from autodistil.errors import TeacherError, one_line_named
 from autodistil.utils import file_sum, is_below, short
@@ -58,6 +60,30 @@ def pool(pooling: str | None, hidden: Tensor, pooled: Tensor | None, mask: Tenso
         assert pooled is not None, "the model has no pooler"
         return pooled
     return POOLINGS[pooling or "mean"](hidden, mask)
+
+
+def embedded(
+    hidden: Tensor,
+    mask: Tensor | None,
+    pooling: str = "mean",
+    head: Tensor | None = None,
+    normalize: bool = False,
+    dim: int | None = None,
+) -> Tensor:
+    """Sentence embeddings (batch, dim) of last hidden states (batch, seq, hidden), as a pipeline makes them.
+
+    Args:
+        hidden: the states.
+        mask: (batch, seq), None where there is no padding.
+        pooling: a key of `POOLINGS`.
+        head: map (dim, hidden) of the pooled states.
+        normalize: scale them to length 1.
+        dim: leading dimensions to keep, all unless given; they are not scaled again, as in sentence-transformers.
+    """
+    pooled = POOLINGS[pooling](hidden, mask)
+    pooled = pooled if head is None else pooled @ head.to(pooled).T
+    pooled = normalized(pooled, dim=-1) if normalize else pooled
+    return pooled[:, :dim]
 
 
 MODULES = "modules.json"
@@ -166,6 +192,21 @@ def linear_head(folder: Path | None) -> Tensor | None:
         reason = one_line_named(error, 100)
         raise TeacherError(f"the Dense module of {str(folder)!r} cannot be read ({reason}); restore it") from error
     return weights
+
+
+def folder_embedding(folder: Path) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """What makes of states and mask the embeddings of a sentence-transformers folder (`embedded`).
+
+    None of a folder that is none, or has further modules.
+
+    Raises:
+        TeacherError: its files are damaged.
+    """
+    kinds, head, pooling = module_kinds(folder), linear_head(folder), read_pooling(folder)
+    if pooling is None or not (PLAIN_MODULES.issuperset(kinds) or head is not None):
+        return None
+    dim, scaled = read_truncate_dim(folder), "Normalize" in kinds
+    return partial(embedded, pooling=pooling, head=head, normalize=scaled, dim=dim)
 
 
 def read_prompts(folder: Path) -> dict[str, str]:

@@ -1,23 +1,27 @@
 """Further formats of a student lie where runtimes look for them and compute what PyTorch computes."""
 
+import json
 import re
+import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from run_helpers import save_random_bert
 from transformers import AutoModel, AutoTokenizer, BertForSequenceClassification, BertForTokenClassification
 
-from autodistil.errors import ExportError
+from autodistil.errors import ExportError, IntegrityError
+from autodistil.evaluation.embedding import folder_encoder
+from autodistil.export.sentence_pipeline import write_sentence_pipeline
 from autodistil.formats import FORMATS
 from autodistil.formats.onnx import OnnxRuntime
 from autodistil.formats.parity import agreement, parity_cases
 from autodistil.formats.writing import check_formats, lowest_text_cosine, write_formats
-from autodistil.models.model_folder import find_model
-from autodistil.models.packaged import DEFAULT_TEACHER
-from tests.profiling.conftest import tiny_bert
+from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.pooling import folder_embedding
+from tests.profiling import conftest
 
 ONNX, QUANTISED, OPENVINO = (FORMATS[name].file for name in ("onnx", "onnx-int8", "openvino"))
 
@@ -32,14 +36,14 @@ def test_unknown_formats_are_refused_with_the_allowed_ones():
 
 
 def test_the_plain_folder_needs_nothing_more(tmp_path):
-    assert write_formats(tiny_bert(), None, ["hf"], tmp_path) == []
+    assert write_formats(conftest.tiny_bert(), None, ["hf"], tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_all_formats_agree_with_pytorch(tmp_path):
-    model = tiny_bert()
+    model = conftest.tiny_bert()
     exact, rounded, converted = write_formats(model, None, ["onnx", "onnx-int8", "openvino"], tmp_path)
     assert [one.file for one in (exact, rounded, converted)] == [ONNX, QUANTISED, OPENVINO]
     assert agreement(OnnxRuntime(tmp_path / ONNX).run, parity_cases(model)).max_difference < 1e-4
@@ -59,7 +63,7 @@ def test_all_formats_agree_with_pytorch(tmp_path):
 def test_classes_are_compared_by_their_probabilities(head):
     """Those of texts, or of every token but padding, of which the worst one counts."""
     torch.manual_seed(0)
-    cases = parity_cases(head(tiny_bert().config).eval())
+    cases = parity_cases(head(conftest.tiny_bert().config).eval())
     per_token = head is BertForTokenClassification
     assert all(case.logits and case.expected.shape[:-1] == case.input_ids.shape[: 1 + per_token] for case in cases)
     by_ids = {case.input_ids.tobytes(): case for case in cases}
@@ -84,24 +88,97 @@ def test_classes_are_compared_by_their_probabilities(head):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_format_leaves_only_its_own_file(tmp_path):
-    write_formats(tiny_bert(), None, ["onnx-int8"], tmp_path)
+    write_formats(conftest.tiny_bert(), None, ["onnx-int8"], tmp_path)
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["model_qint8.onnx"]
+
+
+TEXTS = ["a text", "another one, which is a good deal longer than the first"]
+
+
+def as_it_is(folder):
+    """The first token alone."""
+
+
+def mapped(folder):
+    """A mean, a map into 48 dimensions and a scaling, as students of an output teacher have them."""
+    head = torch.randn(48, 32, generator=torch.Generator().manual_seed(1))
+    write_sentence_pipeline(SimpleNamespace(pooling="mean"), 32, folder, head)
+
+
+def largest_and_cut(folder):
+    """The largest value of each dimension, of these the first 8."""
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max", "embedding_dimension": 32}')
+    (folder / "config_sentence_transformers.json").write_text('{"truncate_dim": 8}')
+
+
+def write_embedding_formats(folder, names):
+    """The further formats of a folder of sentence-transformers."""
+    model, tokenizer = AutoModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    return write_formats(model, tokenizer, names, folder, folder_embedding(folder))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_python_of_the_docs_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("change", "dim"), [(as_it_is, 32), (mapped, 48), (largest_and_cut, 8)])
+def test_a_file_of_a_sentence_encoder_gives_what_its_pipeline_gives(change, dim, tmp_path, sentence_folder):
+    """The whole pipeline in one session, for whatever texts; what reads the first output reads the same as before."""
+    import onnxruntime
+    import openvino
+    from sentence_transformers import SentenceTransformer
+
+    folder = shutil.copytree(sentence_folder, tmp_path / "student")
+    change(folder)
+    exact, rounded, bits, converted = write_embedding_formats(folder, ["onnx", "onnx-int8", "onnx-bits", "openvino"])
+    assert max(one.embedding.max_difference for one in (exact, converted)) < 1e-4
+    assert "its `sentence_embedding` by " in exact.line
+    assert min(one.embedding.mean_cosine for one in (rounded, bits)) > 0.9
+    inputs = dict(AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="np"))
+    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert expected.shape == (2, dim)
+    for file in (ONNX, QUANTISED, FORMATS["onnx-bits"].file):
+        session = onnxruntime.InferenceSession(folder / file)
+        assert [output.name for output in session.get_outputs()] == ["last_hidden_state", "sentence_embedding"]
+        states, found = session.run(None, inputs)
+        assert states.shape == (*inputs["input_ids"].shape, 32)
+        np.testing.assert_allclose(found, expected, atol=1e-4 if file == ONNX else 0.2)
+    by_openvino = openvino.Core().compile_model(folder / OPENVINO, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
+    np.testing.assert_allclose(by_openvino["sentence_embedding"], expected, atol=1e-4)
+    scored = folder_encoder(EvaluatedModel.open(str(folder), ONNX))(TEXTS)
+    np.testing.assert_allclose(scored, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_wrong_embedding_is_refused(tmp_path, sentence_folder, monkeypatch):
+    folder = shutil.copytree(sentence_folder, tmp_path / "student")
+    monkeypatch.setattr(OnnxRuntime, "embed", lambda self, ids, mask: self.run(ids, mask).mean(1) + 1)
+    with pytest.raises(IntegrityError, match=r"sentence_embedding of onnx/model.onnx differs from PyTorch"):
+        write_embedding_formats(folder, ["onnx"])
+
+
+def test_a_folder_that_makes_no_embeddings_has_no_output_of_them(tiny_bert, sentence_folder, tmp_path):
+    assert folder_embedding(tiny_bert) is None
+    folder = shutil.copytree(sentence_folder, tmp_path / "further")
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "modules.json").write_text(json.dumps([*modules, {**modules[-1], "type": "elsewhere.Special"}]))
+    assert folder_embedding(folder) is None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_python_of_the_docs_runs(tmp_path, monkeypatch, sentence_folder):
     """Each block of docs/deploying.md, in a folder that holds `my-student`."""
-    student = tmp_path / "my-student"
-    save_random_bert(student, find_model(DEFAULT_TEACHER).path)
-    write_formats(AutoModel.from_pretrained(student).eval(), AutoTokenizer.from_pretrained(student), ["onnx"], student)
+    student = shutil.copytree(sentence_folder, tmp_path / "my-student")
+    write_embedding_formats(student, ["onnx"])
     page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(blocks) == 2
     monkeypatch.chdir(tmp_path)
     found = [names_left_by(block) for block in blocks]
     assert found[0]["embeddings"].shape[0] == 2
-    assert found[1]["states"].shape[0] == 2
+    assert found[1]["states"].shape[::2] == (2, 32)
+    np.testing.assert_allclose(found[1]["embeddings"], found[0]["embeddings"], atol=1e-5)
 
 
 def names_left_by(code):

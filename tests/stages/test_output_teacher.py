@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from hub_helpers import save_sentence_encoder
+from onnxruntime import InferenceSession
 from run_helpers import run_options, stop_after
+from transformers import AutoTokenizer
 
 from autodistil import pipeline
 from autodistil.cluster.ray_tune import TuneSettings
@@ -50,7 +52,7 @@ def test_students_land_in_its_space(options, outputs, tmp_path):
     assert run.inputs.objective.name == "relation-kl+20*output-cosine"
     pipeline.train(run)
     pipeline.search(run, ["1GFLOPs"])
-    student = pipeline.export(run, "best", tmp_path / "student")[1].path
+    student = pipeline.export(run, "best", tmp_path / "student", formats=["onnx"])[1].path
     texts = [f"the river {i} runs along the wall of town {3 * i}" for i in range(20)]
     theirs = folder_encoder(EvaluatedModel.open(str(outputs)))(texts)
     encoder = EvaluatedModel.open(str(student))
@@ -62,6 +64,10 @@ def test_students_land_in_its_space(options, outputs, tmp_path):
     from sentence_transformers import SentenceTransformer
 
     np.testing.assert_allclose(SentenceTransformer(str(student), device="cpu").encode(texts), ours, atol=1e-5)
+    inputs = AutoTokenizer.from_pretrained(student)(texts, padding=True, return_tensors="np")
+    session = InferenceSession(student / "onnx" / "model.onnx")
+    by_onnx = session.run(["sentence_embedding"], {one.name: inputs[one.name] for one in session.get_inputs()})[0]
+    np.testing.assert_allclose(by_onnx, ours, atol=1e-5)
     assert run.folder.resolved()["output_teacher_fingerprint"] == run.inputs.output_teacher.fingerprint
     assert "output teacher" in (student / "README.md").read_text()
 

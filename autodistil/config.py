@@ -155,7 +155,8 @@ class RunConfig:
     or the folder of an encoder with the teacher's tokenizer."""
     output_teacher: tuple[str, ...] | None = None
     """Encoders whose embeddings students learn through a linear head, and so their space: any tokenizer and width.
-    Several such as `2*mpnet-base` are joined by weights."""
+    Or embeddings that were made elsewhere: `texts.npy`, their texts beside in `texts.jsonl` or `texts.txt`. Several
+    such as `2*mpnet-base` are joined by weights."""
     output_role: Literal["document", "query"] = "document"
     """Which of an output teacher's prompts goes before a training text: as `query`, students answer its index."""
     matryoshka: str | None = None
@@ -171,8 +172,9 @@ class RunConfig:
     """Optimiser steps; 24 unless steps or minutes are given."""
     train_minutes: Annotated[float | None, Above(0), AtMost(MOST_MINUTES)] = None
     """Time for training, that of the best student alone included, turned into steps by timing some."""
-    text_unit: Literal["auto", "sequences", "sentences"] = "auto"
-    """Texts are `sequences`, packed to `seq_len`, or `sentences`; `auto`: sentences for sentence encoders."""
+    text_unit: Literal["auto", "sequences", "sentences", "documents"] = "auto"
+    """Texts are `sequences`, packed to `seq_len`, `sentences`, or `documents`, the beginning of longer ones; `auto`:
+    sentences for sentence encoders, documents where an output teacher is a file of embeddings."""
     select: Annotated[str | None, KeyOf("autodistil.data.selection", "SELECTIONS", ("random",))] = None
     """Which sentences to train on where not all are (`data.selection`); goes with `tokens`."""
     tokens: Annotated[int | None, AtLeast(1)] = None

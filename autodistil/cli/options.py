@@ -48,9 +48,9 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         ),
         "assistant": ("NAME|DIR", "Sub-space whose largest student teaches those before it, or an encoder's folder."),
         "output_teacher": (
-            "ID|DIR",
-            "Encoder whose embeddings students learn, through a linear head; any tokenizer and width. Repeatable, "
-            "with weights: 2*ID.",
+            "ID|DIR|NPY",
+            "Encoder whose embeddings students learn, through a linear head; any tokenizer and width. Or embeddings "
+            "made elsewhere: texts.npy, their texts beside in texts.jsonl or .txt. Repeatable, with weights: 2*ID.",
         ),
         "output_role": (
             "document|query",

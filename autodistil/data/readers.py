@@ -208,6 +208,20 @@ def read_documents(path: Path) -> Iterator[str]:
     return READERS[kind_of(path)](path)
 
 
+def read_texts(path: Path) -> Iterator[str]:
+    """The texts of a file that has one a line: those of a `.jsonl` file's records, or the lines with text of a `.txt`.
+
+    Each is what `read_documents` makes of it, the first piece of a long one; of a record without text it is empty.
+
+    Raises:
+        CorpusError: as `read_documents`.
+    """
+    records = kind_of(path) == ".jsonl"
+    texts = record_texts(_json_records(path), _where(path)) if records else filter(str.strip, read_lines(path))
+    for text in texts:
+        yield next(iter(cut(text.strip(_BLANK))[0]), "")
+
+
 def unpacked_suffix(path: Path) -> str:
     """The extension of a file in small letters, without that of a compression."""
     name = path.name.lower()
@@ -273,10 +287,16 @@ def text_documents(chunks: Iterable[str]) -> Iterator[str]:
 
 
 def record_documents(records: Iterable[Record], where: str, columns: Sequence[str] = ()) -> Iterator[str]:
-    """Documents of records that map column names to values.
+    """Documents of records that map column names to values: their texts (`record_texts`), cut where they are long."""
+    for text in record_texts(records, where, columns):
+        yield from cut(text)[0]
+
+
+def record_texts(records: Iterable[Record], where: str, columns: Sequence[str] = ()) -> Iterator[str]:
+    """The text of each record, empty where it has none.
 
     Args:
-        records: the records.
+        records: they map column names to values.
         where: file or data set, for the messages.
         columns: the columns to join; found in the first records unless given.
 
@@ -292,8 +312,7 @@ def record_documents(records: Iterable[Record], where: str, columns: Sequence[st
     for record in chain(head, records):
         texts = [value for value in map(record.get, columns) if isinstance(value, str)]
         skipped += not texts
-        text = " ".join(texts).encode(errors="replace").decode()  # JSON can smuggle in lone surrogates
-        yield from cut(text)[0]
+        yield " ".join(texts).encode(errors="replace").decode()  # JSON can smuggle in lone surrogates
     if skipped:
         logger.warning("%s: %d records hold no text under %s and were passed over", where, skipped, " + ".join(columns))
 

@@ -3,6 +3,8 @@
 Packed sequences: the stream is cut every so many tokens and each piece is framed by the tokenizer's special tokens, so
 there is no padding.
 
+Documents: each whole, its first tokens where it is longer than a text may be.
+
 Sentences: the spans of the stream between one end of a sentence and the next. Sentence encoders are used on sentences,
 and an objective that compares the texts of a batch learns more from many short texts than from few long ones
 (reports/LOG.md). A stretch that is too short to say something ("No.", a separator) is left out, a long one is cut. Such
@@ -19,7 +21,7 @@ twice; what is left over, less than a batch and other samples each time, waits f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -88,12 +90,14 @@ class PackedSequences(_CutStream):
 
 @dataclass(frozen=True)
 class Sentences(_CutStream):
-    """The different sentences of a stream, each where it comes first."""
+    """The different sentences of a stream, or its documents, each where it comes first."""
 
     without: Sentences | None = None
     """Sentences that must not be among them: those that are held out."""
     chosen: np.ndarray | None = None
     """Which of these there are, numbers in rising order; all unless given."""
+    whole: bool = False
+    """They are documents."""
 
     def __post_init__(self) -> None:
         if self.content_length < 2 * MIN_TOKENS:  # so that no half of a sentence that is cut is a scrap
@@ -137,7 +141,26 @@ class Sentences(_CutStream):
         """A hash of each sentence, (sentences,) of uint64."""
         return self._hashes_of(self.spans)
 
+    def only(self, numbers: np.ndarray) -> Sentences:
+        """Some of them alone, by numbers in rising order."""
+        return replace(self, chosen=numbers if self.chosen is None else self.chosen[numbers])
+
     def _all_spans(self) -> np.ndarray:
+        spans = self._documents() if self.whole else self._sentence_pieces()
+        return spans[spans[:, 1] - spans[:, 0] >= MIN_TOKENS]
+
+    def _documents(self) -> np.ndarray:
+        """Spans of documents, each closed by the suffix, which is a stretch of its own; of long ones the beginning."""
+        ends = np.unique(np.append(self.stream.sentence_ends, len(self.stream)))
+        starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+        closing = ends - starts == len(self.suffix_ids)
+        for place, token in enumerate(self.suffix_ids):
+            closing[closing] = self.stream.tokens[starts[closing] + place] == token
+        first = np.concatenate([[0], ends[closing]])
+        last = np.append(starts[closing], len(self.stream))
+        return np.stack([first, np.minimum(last, first + self.content_length)], axis=1)
+
+    def _sentence_pieces(self) -> np.ndarray:
         ends = np.unique(np.append(self.stream.sentence_ends, len(self.stream)))
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
         pieces = -(-(ends - starts) // self.content_length)  # a long sentence is cut evenly
@@ -146,19 +169,16 @@ class Sentences(_CutStream):
         length = (ends - starts)[owner]
         first = starts[owner] + length * number // pieces[owner]
         last = starts[owner] + length * (number + 1) // pieces[owner]
-        return np.stack([first, last], axis=1)[last - first >= MIN_TOKENS]
+        return np.stack([first, last], axis=1)
 
     def _hashes_of(self, spans: np.ndarray) -> np.ndarray:
-        """The sum over the tokens of a span of (token, place) mixed, (spans,) of uint64."""
+        """A hash of each span (`token_hashes`), (spans,) of uint64."""
         hashes = np.empty(len(spans), np.uint64)
         for start in range(0, len(spans), _BLOCK):
             first, last = spans[start : start + _BLOCK].T
             sizes = last - first
-            begins = np.cumsum(sizes) - sizes
-            places = np.arange(sizes.sum()) - np.repeat(begins, sizes)
-            tokens = self.stream.tokens[np.repeat(first, sizes) + places].astype(np.uint64)
-            mixed = _mix(tokens | (places.astype(np.uint64) << np.uint64(32)))
-            hashes[start : start + _BLOCK] = np.add.reduceat(mixed, begins)
+            tokens = self.stream.tokens[np.repeat(first, sizes) + _places(sizes)]
+            hashes[start : start + _BLOCK] = token_hashes(tokens, sizes)
         return hashes
 
     @property
@@ -179,6 +199,22 @@ class Sentences(_CutStream):
         for text, row in zip(texts, rows, strict=True):
             text[: len(row)] = row
         return texts
+
+
+def token_hashes(tokens: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """A hash of each text, (texts,) of uint64: the sum over its tokens of (token, place) mixed.
+
+    Args:
+        tokens: those of all texts, one text behind the other.
+        sizes: how many each has, one at least, (texts,).
+    """
+    mixed = _mix(tokens.astype(np.uint64) | (_places(sizes).astype(np.uint64) << np.uint64(32)))
+    return np.add.reduceat(mixed, np.cumsum(sizes) - sizes)
+
+
+def _places(sizes: np.ndarray) -> np.ndarray:
+    """The place within its text of each token, one text behind the other."""
+    return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def batch_indices(num_samples: int, batch_size: int, step: int, seed: int) -> np.ndarray:

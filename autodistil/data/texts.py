@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -198,14 +198,18 @@ class RunText(RunSamples):
         tokenizer: the teacher's.
         sentences: samples are sentences instead of packed sequences.
         choose: sentences to train on -> which of them to take, numbers in rising order; all unless given.
+        whole: the sentences are documents.
+        known: sentences -> which of them there are for training and for scores, likewise; all unless given.
     """
 
     tokenizer: PreTrainedTokenizerBase
     sentences: bool
     choose: Callable[[Sentences], np.ndarray] | None = None
+    whole: bool = False
+    known: Callable[[Sentences], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
-        self.unit = "sentences" if self.sentences else "sequences"
+        self.unit = "documents" if self.whole else "sentences" if self.sentences else "sequences"
         more = "more text, or lower heldout_sequences or --seq-len"
         self.heldout_limit = (f" of {self.config.seq_len} tokens at most", more)
 
@@ -228,7 +232,8 @@ class RunText(RunSamples):
         if not self.sentences:
             return self._packed(self.corpus.train)
         texts = self._sentences(self.corpus.train, without=self._sentences(self.corpus.heldout))
-        return texts if self.choose is None else replace(texts, chosen=self.choose(texts))
+        texts = texts if self.known is None else texts.only(self.known(texts))
+        return texts if self.choose is None else texts.only(self.choose(texts))
 
     @property
     def choice(self) -> str | None:
@@ -239,10 +244,13 @@ class RunText(RunSamples):
     @cached_property
     def heldout(self) -> PackedSequences | Sentences:
         """Texts that are never trained on."""
-        return self._sentences(self.corpus.heldout) if self.sentences else self._packed(self.corpus.heldout)
+        if not self.sentences:
+            return self._packed(self.corpus.heldout)
+        texts = self._sentences(self.corpus.heldout)
+        return texts if self.known is None else texts.only(self.known(texts))
 
     def _sentences(self, stream: TokenStream, without: Sentences | None = None) -> Sentences:
-        return Sentences(stream, self.config.seq_len, *special_affixes(self.tokenizer), without)
+        return Sentences(stream, self.config.seq_len, *special_affixes(self.tokenizer), without, whole=self.whole)
 
     def _packed(self, stream: TokenStream) -> PackedSequences:
         return PackedSequences(stream, self.config.seq_len, *special_affixes(self.tokenizer))

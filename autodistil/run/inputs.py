@@ -21,7 +21,7 @@ from autodistil.data.batch import Batch, lengths
 from autodistil.data.image_batches import RunImages
 from autodistil.data.sequences import Sentences
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
-from autodistil.errors import ConfigError, TeacherError
+from autodistil.errors import ConfigError, CorpusError, TeacherError
 from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.models.factorised import check_factorisable
@@ -44,11 +44,13 @@ from autodistil.objectives import TERMS
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.objectives.objective import Objective, read_cuts, resolve_objective
 from autodistil.run.folder import RunFolder
+from autodistil.run.output_file import SUFFIX, OutputFile
 from autodistil.run.output_teacher import (
     HEAD_TEXTS,
-    OutputTargets,
+    Outputs,
     OutputTeacher,
     OutputTeachers,
+    Targets,
     fitted_head,
     load_head,
     read_output_teacher,
@@ -231,40 +233,66 @@ class RunInputs:
 
     # ---- output teacher
 
+    @property
+    def _output_files(self) -> list[OutputFile]:
+        """Output teachers that are files of embeddings."""
+        teachers = self.output_teacher.teachers if self.output_teacher else ()
+        return [teacher for teacher in teachers if isinstance(teacher, OutputFile)]
+
     @cached_property
     def output_teacher(self) -> OutputTeachers | None:
         """The output teachers, the same as when the run was begun; None where there are none.
 
         Raises:
-            ConfigError: the teacher reads images, or is a decoder; or a weight is none.
+            ConfigError: the teacher reads images, or is a decoder; a weight is none; or a file is no good.
             TeacherError: one cannot be loaded.
         """
         if not self.config.output_teacher:
             return None
-        teacher, precision, role = self.teacher, self.config.precision, self.config.output_role
+        teacher = self.teacher
         parts = [read_output_teacher(text) for text in self.config.output_teacher]
         if teacher.images is not None or teacher.family.causal:
             what = "reads images" if teacher.images is not None else "is a decoder"
             name = parts[0][1]
             raise ConfigError(f"output_teacher = {name!r} is for encoders of text, the teacher {what}; leave it out")
-        found = OutputTeachers(
-            [
-                OutputTeacher(
-                    EvaluatedModel.open(name), teacher.tokenizer, self.device, OUTPUT_LENGTH, precision, weight, role
-                )
-                for weight, name in parts
-            ]
-        )
+        found = OutputTeachers([self._outputs(name, weight) for weight, name in parts])
+        if self.config.output_role != "document" and all(isinstance(one, OutputFile) for one in found.teachers):
+            raise ConfigError(f"output_role = {self.config.output_role!r} is of encoders, not of files; leave it out")
         self.folder.check_unchanged("output_teacher_fingerprint", found.fingerprint, "output teacher")
         return found
 
+    def _outputs(self, name: str, weight: float) -> Outputs:
+        tokenizer, config = self.teacher.tokenizer, self.config
+        if name.endswith(SUFFIX):
+            return OutputFile(Path(name).expanduser(), tokenizer, config.seq_len, weight)
+        model = EvaluatedModel.open(name)
+        how = (self.device, OUTPUT_LENGTH, config.precision)
+        return OutputTeacher(model, tokenizer, *how, weight, config.output_role)
+
+    def _embedded(self, texts: Sentences) -> np.ndarray:
+        """Numbers of the texts that all files of embeddings have one of.
+
+        Raises:
+            CorpusError: there are none.
+        """
+        known = np.flatnonzero(np.all([file.knows(texts) for file in self._output_files], axis=0))
+        names = " and ".join(file.path.name for file in self._output_files)
+        of = f"{len(texts):,} {self.text.unit} ({texts.stream.path.stem} text)"
+        if not len(known):
+            raise CorpusError(
+                f"of the corpus's {of} none has an embedding in {names}; give the texts there to --corpus too, as "
+                ".jsonl, or as .txt with an empty line between two"
+            )
+        self.progress.say(f"embeddings in {names} of {len(known):,} of {of}; others are left out")
+        return known
+
     @cached_property
-    def _output_targets(self) -> list[OutputTargets]:
+    def _output_targets(self) -> list[Targets]:
         text = self.text
         decided = [text.corpus.content_hash, text.unit, str(self.seq_len), str(len(text.train))]
         decided += [text.choice] if isinstance(text, RunText) and text.choice else []
         teachers = self.output_teacher.teachers if self.output_teacher else ()
-        return [OutputTargets(teacher, text.train.take, len(text.train), decided) for teacher in teachers]
+        return [teacher.targets(text.train.take, len(text.train), decided) for teacher in teachers]
 
     def output_targets(self, numbers: np.ndarray) -> Tensor:
         """Their joined embeddings of training samples by number, (samples, dim)."""
@@ -408,13 +436,20 @@ class RunInputs:
         config, teacher = self.config, self.teacher
         shared = (config, teacher.inputs, self.device, self.progress)
         embeds = teacher.pooling is not None or bool(config.output_teacher)
-        sentences = config.text_unit == "sentences" or (config.text_unit == "auto" and embeds)
+        files = self._output_files
+        unit = config.text_unit
+        if unit == "auto":
+            unit = "documents" if files else "sentences" if embeds else "sequences"
+        sentences = unit != "sequences"
+        if files and not sentences:
+            raise ConfigError(f"text_unit = {unit!r} cuts texts that {files[0].path.name!r} has whole; leave it out")
         if config.select is not None and not (sentences and teacher.images is None):
             other = "set text_unit = sentences, or " * (teacher.images is None)
             raise ConfigError(f"select = {config.select!r} is of sentences; {other}leave it out")
         if teacher.images is not None:
             return RunImages(*shared, teacher.images, teacher.max_length)
-        text = RunText(*shared, teacher.tokenizer, sentences, self._chosen if config.select is not None else None)
+        choose, known = self._chosen if config.select is not None else None, self._embedded if files else None
+        text = RunText(*shared, teacher.tokenizer, sentences, choose, unit == "documents", known)
         text.targets_of = self.output_targets if config.output_teacher else None
         return text
 

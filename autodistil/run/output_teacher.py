@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,38 @@ from autodistil.models.pooling import pipeline_fingerprint, pool, read_prompts
 from autodistil.models.teacher import Teacher
 from autodistil.training.trainer import autocast
 from autodistil.utils import atomic_path, check_sum, positive_number, split_weight
+
+
+class Outputs(Protocol):
+    """What embeds the texts of a run: an encoder (`OutputTeacher`), or a file (`output_file.OutputFile`)."""
+
+    @property
+    def weight(self) -> float:
+        """Beside others."""
+
+    @property
+    def dim(self) -> int:
+        """Width of its embeddings."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what decides its embeddings of given texts."""
+
+    def embed(self, samples: np.ndarray) -> np.ndarray:
+        """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
+
+    def targets(self, take: Callable[[np.ndarray], np.ndarray], count: int, key: Sequence[str]) -> Targets:
+        """The same by numbers of samples.
+
+        Args:
+            take: numbers of samples -> the samples.
+            count: samples there are.
+            key: what decides which sample has which number.
+        """
+
+
+Targets = Callable[[np.ndarray], Tensor]
+"""Numbers of samples -> their embeddings (samples, dim) of float32."""
 
 HEAD_TEXTS = 1024
 """Training texts to which the head is fitted before training."""
@@ -82,6 +115,10 @@ class OutputTeacher:
         scaled: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
         return scaled
 
+    def targets(self, take: Callable[[np.ndarray], np.ndarray], count: int, key: Sequence[str]) -> OutputTargets:
+        """Embeddings by numbers of samples, kept once they are made."""
+        return OutputTargets(self, take, count, key)
+
 
 @dataclass(frozen=True)
 class OutputTeachers:
@@ -91,7 +128,7 @@ class OutputTeachers:
     there are the weighted means of the teachers' cosines.
     """
 
-    teachers: Sequence[OutputTeacher]
+    teachers: Sequence[Outputs]
 
     @property
     def dim(self) -> int:

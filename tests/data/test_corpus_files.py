@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autodistil.data import readers as decoding
-from autodistil.data.readers import read_lines, read_text
+from autodistil.data.readers import read_documents, read_lines, read_text, read_texts
 from autodistil.data.sources import iter_documents
 from autodistil.errors import CorpusError
 
@@ -296,3 +296,16 @@ def test_missing_library(tmp_path, monkeypatch):
     path = write(tmp_path / "a.txt.zst", COMPRESS[".zst"](b"text"))
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     assert "pip install 'autodistil[data]'" in message(path)
+
+
+def test_texts_keep_their_number_whatever_they_hold(tmp_path):
+    """A record without text has its place, of a long one the first piece counts, and lines are texts of their own."""
+    long = "a word and " * 3000
+    records = tmp_path / "texts.jsonl"
+    records.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("one. two", "", f" {long}", "three ")))
+    found = list(read_texts(records))
+    assert [found[0], found[1], found[3]] == ["one. two", "", "three"]
+    assert [text for text in found if text] == [*list(read_documents(records))[:2], "three"]
+    lines = tmp_path / "texts.txt"
+    lines.write_text("one. two\n\n  three \nfour")
+    assert list(read_texts(lines)) == ["one. two", "three", "four"]

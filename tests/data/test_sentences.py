@@ -139,6 +139,19 @@ def test_a_text_has_each_special_token_once_whether_or_not_it_ends_with_a_stop(
         assert (Counter(text)[cls], Counter(text)[sep]) == (1, 1)
 
 
+def test_documents_are_whole_or_their_beginning_each_once(minilm_tokenizer, write_text, tmp_path):
+    """Stops and repeated words within them do not matter; a document that is held out is not trained on."""
+    documents = [f"Number {i} is here. It is a house. {'And so on. ' * (i % 9)}" for i in range(300)]
+    path = write_text([*documents, *documents[:20], "Too short."])
+    corpus = tokenize_corpus([path], minilm_tokenizer, cache_dir=tmp_path / "cache")
+    cls, sep = minilm_tokenizer.cls_token_id, minilm_tokenizer.sep_token_id
+    heldout = Sentences(corpus.heldout, 24, [cls], [sep], whole=True)
+    train = Sentences(corpus.train, 24, [cls], [sep], heldout, whole=True)
+    expected = minilm_tokenizer(documents, truncation=True, max_length=24)["input_ids"]
+    assert sorted(texts_of(train) + texts_of(heldout)) == sorted(map(tuple, expected))
+    assert texts_of(train.only(np.arange(3, 9)).only(np.array([1, 4]))) == texts_of(train)[4:8:3]
+
+
 def test_a_corpus_of_one_long_document_keeps_its_sentences(minilm_tokenizer, prose, write_text, tmp_path):
     path = write_text([" ".join(f"{sentence}." for sentence in prose(150, 9))])
     corpus = tokenize_corpus([path], minilm_tokenizer, cache_dir=tmp_path / "cache")

@@ -62,7 +62,7 @@ class _Graph:
         for node in list(self._graph.node):
             rewrite, part, at = rewritten.get(node.op_type, (None, "", 0))
             bits, weight = self._bits.get(part), self._matrices.get(node.input[at]) if rewrite else None
-            if rewrite is None or bits is None or weight is None or (part == "embeddings" and len(weight) < MIN_ROWS):
+            if rewrite is None or bits is None or weight is None or not self._is_of_tokens(node, weight):
                 self._nodes.append(node)
             else:
                 rewrite(node, weight, bits)
@@ -75,6 +75,17 @@ class _Graph:
         make = self._onnx.helper.make_opsetid
         del self._model.opset_import[:]
         self._model.opset_import.extend([make("", _OPSET), make("com.microsoft", 1)])
+
+    def _is_of_tokens(self, node: Any, weight: NDArray[np.float32]) -> bool:
+        """Whether a matrix is a table of tokens or positions, or is multiplied with all tokens' states."""
+        if node.op_type == "Gather":
+            return len(weight) >= MIN_ROWS
+        return self._dimensions.get(node.input[0]) != 2  # states of texts: what makes embeddings or classes of them
+
+    @cached_property
+    def _dimensions(self) -> dict[str, int]:
+        """How many dimensions what the nodes make has."""
+        return {one.name: len(one.type.tensor_type.shape.dim) for one in self._graph.value_info}
 
     def _gather(self, node: Any, table: NDArray[np.float32], bits: int) -> None:
         name, ids = node.input

@@ -2,6 +2,7 @@
 training, and a search under MB."""
 
 from dataclasses import replace
+from functools import partial
 
 import onnx
 import pytest
@@ -15,6 +16,7 @@ from autodistil.costs.closed_form import size_mb
 from autodistil.errors import SpaceError
 from autodistil.formats.quantise import dequantised, quantised
 from autodistil.formats.writing import write_formats
+from autodistil.models.pooling import embedded
 from autodistil.models.quantised import quantisers, rounded
 from autodistil.models.superlm import SuperLM
 from autodistil.space.axes.bits import BITS
@@ -186,3 +188,15 @@ def test_bits_are_read_written_and_shown():
 def test_other_bits_are_refused(axis):
     with pytest.raises(SpaceError, match=f"{axis}: got 3; allowed: .*8, 32; correct it"):
         space(**{axis: [3, 8]})
+
+
+def test_the_map_to_the_output_teachers_embeddings_stays_exact(tmp_path):
+    """It is multiplied with states of texts, not of tokens, and no budget in MB counts it."""
+    superlm = superlm_of()
+    student = replace(superlm.sub_space.largest, embedding_bits=4, layer_bits=4)
+    head = torch.randn(96, student.hidden_size)
+    embed = partial(embedded, head=head, normalize=True)
+    (file,) = write_formats(superlm.extract(student), None, ["onnx-bits"], tmp_path, embed)
+    kept = {tuple(one.dims) for one in onnx.load(tmp_path / file.file).graph.initializer if one.data_type == 1}
+    assert (student.hidden_size, 96) in kept
+    assert file.embedding.mean_cosine > 0.9

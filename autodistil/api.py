@@ -257,7 +257,7 @@ class SearchedRun:
             pick: `best`, `half`, `near`, `knee` or an id.
             to: a new folder.
             unrefined: the slice of the SuperLM, though the student was refined alone.
-            formats: such as `onnx`, `onnx-int8`, `openvino`, written beside the Hugging Face files.
+            formats: such as `onnx`, `onnx-int8`, `onnx-bits`, `openvino`, written beside the Hugging Face files.
 
         Raises:
             ExportError: no such student, it was not evaluated, or the target is taken.

@@ -28,7 +28,8 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            help="hf, sentence-transformers (if the teacher is one); beside: onnx, onnx-int8, openvino. Repeatable.",
+            help="hf, sentence-transformers (if the teacher is one); beside: onnx, onnx-int8, onnx-bits, openvino. "
+            "Repeatable.",
             metavar="FORMAT",
         ),
     ] = None,

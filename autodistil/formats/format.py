@@ -110,6 +110,8 @@ class Format:
     """Whose file it loads when it is measured; None: its own."""
     min_cosine: float | None = None
     """Smallest mean cosine of tokens with PyTorch: below it, something is broken. None: only rounding differs."""
+    own_bits: bool = False
+    """Its weights have the student's own bits; where not, students that differ in these are one."""
     devices: tuple[str, ...] = ("cpu", "cuda")
     check_cuda: Callable[[], None] = check_cuda
 

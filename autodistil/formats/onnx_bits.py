@@ -159,5 +159,5 @@ def _packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return packed
 
 
-ONNX_BITS = replace(ONNX, write=write_bits, file="onnx/model_bits.onnx", min_cosine=0.9)
+ONNX_BITS = replace(ONNX, write=write_bits, file="onnx/model_bits.onnx", min_cosine=0.9, own_bits=True)
 """`file_name="model_bits.onnx"` of Optimum and sentence-transformers opens it."""

@@ -17,6 +17,7 @@ import pandas as pd
 
 from autodistil.costs.budget import DeviceBudget
 from autodistil.errors import BudgetError, ConfigError, ProfileError, suggest
+from autodistil.formats import FORMATS
 from autodistil.formats.setting import DEVICES, RuntimeSetting
 from autodistil.profiling.fingerprint import DeviceFingerprint
 from autodistil.profiling.latency_model import Accuracy, CostModel, Workload, accuracy, fit_cost_model, workload
@@ -128,7 +129,13 @@ class DeviceCost:
         return fit_cost_model(self.budget.cost, self._workload(values), list(values.values()))
 
     def _workload(self, students: Iterable[StudentConfig]) -> Workload:
-        return workload(students, self.shape, self.setting.batch, self.setting.seq_len)
+        seen = (as_run(student, self.setting) for student in students)
+        return workload(seen, self.shape, self.setting.batch, self.setting.seq_len)
+
+
+def as_run(student: StudentConfig, setting: RuntimeSetting) -> StudentConfig:
+    """A student as a runtime sees it: of floats, but where the runtime has weights of the student's own bits."""
+    return student if FORMATS[setting.runtime].own_bits else replace(student, embedding_bits=None, layer_bits=None)
 
 
 def at_setting(entries: Sequence[LatencyEntry], setting: RuntimeSetting) -> tuple[LatencyEntry, ...]:

@@ -38,6 +38,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from autodistil.costs.closed_form import parameters, size_columns, size_mb
 from autodistil.errors import ProfileError
+from autodistil.space.axes.bits import FLOAT_BITS
 from autodistil.space.shape import EncoderShape
 from autodistil.space.student import StudentConfig
 
@@ -80,17 +81,20 @@ class Workload:
         a = size_columns(self.students, self.shape)
         tokens, pairs = self.batch * self.seq_len, self.batch * self.seq_len**2
         hidden, head_size, (width, inner) = _tiled(a.hidden), _tiled(a.head_size), _tiled_layers(self.students)
-        blocks = (a.attentions + a.ffns) / 2
+        blocks, few = (a.attentions + a.ffns) / 2, a.layer_bits < FLOAT_BITS
+        projections, of_ffn = tokens * 4 * hidden * width, tokens * 2 * hidden * inner
         amounts = {
             ("fixed", "calls"): np.ones(len(self.students)),
             ("layer overhead", "layers"): blocks,
             ("embeddings", "elements"): tokens * a.embedding,
             ("embeddings", "products"): a.factorised * tokens * _tiled(a.embedding) * hidden + a.pooler * hidden**2,
-            ("attention projections", "products"): tokens * 4 * hidden * width,
+            ("attention projections", "products"): ~few * projections,
+            ("attention projections", "products of integers"): few * projections,
             ("attention projections", "elements"): tokens * 4 * a.all_width,
             ("attention", "products"): pairs * 2 * a.all_heads * head_size,
             ("attention", "softmax"): pairs * a.all_heads,
-            ("FFN", "products"): tokens * 2 * hidden * inner,
+            ("FFN", "products"): ~few * of_ffn,
+            ("FFN", "products of integers"): few * of_ffn,
             ("FFN", "elements"): tokens * a.all_intermediate,
             ("norms", "elements"): blocks * tokens * a.hidden,
         }
@@ -107,7 +111,9 @@ class Workload:
         tokens, scores = self.batch * self.seq_len, self.batch * self.seq_len**2 * a.heads
         amounts = {
             ("fixed", "runtime"): np.ones(len(self.students)),
-            ("weights", "bytes"): 4e-6 * parameters(self.students, self.shape),
+            ("weights", "bytes"): np.where(
+                self._quantised, size_mb(self.students, self.shape), 4e-6 * parameters(self.students, self.shape)
+            ),
             ("activations", "FFN"): 4e-6 * tokens * (a.intermediate + 2 * a.hidden),
             ("activations", "attention"): 4e-6 * (2 * scores + tokens * (3 * a.width + a.hidden)),
         }
@@ -120,13 +126,19 @@ class Workload:
         Embeddings apart from matrices: int8 runtimes store them differently.
         """
         matrices = 4e-6 * parameters(self.students, self.shape, embeddings=False)
+        whole, few = size_mb(self.students, self.shape), self._quantised
         amounts = {
             ("fixed", "graph"): np.ones(len(self.students)),
             ("fixed", "layers"): [student.num_layers for student in self.students],
-            ("weights", "layers"): matrices,
-            ("weights", "embeddings"): size_mb(self.students, self.shape) - matrices,
+            ("weights", "layers"): ~few * matrices,
+            ("weights", "embeddings"): ~few * (whole - matrices),
+            ("weights", "few bits"): few * whole,
         }
         return pd.DataFrame(amounts, dtype=float)
+
+    @cached_property
+    def _quantised(self) -> NDArray[np.bool_]:
+        return np.array([student.quantised for student in self.students], dtype=bool)
 
     def features(self, cost: str) -> pd.DataFrame:
         """The features of `ms`, `ram_mb` or `file_mb`."""
@@ -266,9 +278,13 @@ def _predict(prices: pd.Series, residuals: GaussianProcessRegressor, load: Workl
 
 
 def _coordinates(students: Sequence[StudentConfig]) -> Floats:
-    """(students, 4): binary logarithms of layers, hidden size, and a mean layer's attention width and FFN size."""
-    sizes = [(s.num_layers, s.hidden_size, *_mean_layer(s)) for s in students]
-    return np.log2(np.array(sizes, dtype=float).reshape(-1, 4))
+    """(students, 6): binary logarithms of layers, hidden size, a mean layer's attention width and FFN size, bits."""
+    sizes = [(s.num_layers, s.hidden_size, *_mean_layer(s), *_bits(s)) for s in students]
+    return np.log2(np.array(sizes, dtype=float).reshape(-1, 6))
+
+
+def _bits(student: StudentConfig) -> tuple[int, int]:
+    return student.embedding_bits or FLOAT_BITS, student.layer_bits or FLOAT_BITS
 
 
 def _mean_layer(student: StudentConfig) -> tuple[float, float]:
@@ -305,11 +321,11 @@ def _points(students: Sequence[StudentConfig]) -> Floats:
     rows = [
         (
             s.num_layers, s.hidden_size, _mean_layer(s)[0], s.head_size, _mean_layer(s)[1] / s.hidden_size,
-            s.vocab_size or np.inf, s.embedding_size or s.hidden_size,
+            s.vocab_size or np.inf, s.embedding_size or s.hidden_size, *_bits(s),
         )
         for s in students
     ]  # fmt: skip
-    sizes = np.array(rows, dtype=float).reshape(-1, 7)
+    sizes = np.array(rows, dtype=float).reshape(-1, 9)
     whole = np.isinf(sizes)
     sizes[whole] = 2 * np.max(np.where(whole, 1, sizes), initial=1)  # above every pruned vocabulary
     logs = np.log(sizes)

@@ -28,6 +28,7 @@ from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.profiling.device_costs import (
     DeviceCost,
     DeviceTarget,
+    as_run,
     at_setting,
     check_peak_memory,
     measured_values,
@@ -51,7 +52,7 @@ from autodistil.run.folder import FINALISTS, TEACHER, RunFolder
 from autodistil.run.inputs import RunInputs
 from autodistil.space.axes import axis_of
 from autodistil.space.space import OneStudent
-from autodistil.space.student import SIZES, Candidate, StudentConfig
+from autodistil.space.student import SIZES, Candidate
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.teacher_row import TeacherRow
 from autodistil.utils import Progress
@@ -197,14 +198,15 @@ def _is_profiled(path: Path, target: DeviceTarget, memory: bool, force: bool) ->
 
 
 def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Measure) -> None:
-    students, teacher = {candidate.config for candidate in inputs.space.candidates}, inputs.teacher
-    chosen = choose_students(list(students))
+    homes = {as_run(one.config, target.setting): one.sub_space for one in reversed(inputs.space.candidates)}
+    students, teacher = list(homes), inputs.teacher
+    chosen = choose_students(students)
     inputs.progress.say(
         f"measuring the teacher and {len(chosen)} of {len(students)} students by design: {target.setting}"
     )
     with inputs.folder.locked():
         inputs.write_record()
-        sources = _stand_ins(inputs, chosen)
+        sources = _stand_ins(inputs, [Candidate(homes[student], student) for student in chosen])
         if teacher.dims not in chosen:
             alone = OneStudent("teacher", teacher.dims)
             sources.append(source_of(teacher, SuperLM.from_teacher(teacher, alone), Candidate("teacher", teacher.dims)))
@@ -215,14 +217,13 @@ def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Mea
             write_table(replace(table, entries=entries), inputs.folder.latency_table(target.key, part), summed=True)
 
 
-def _stand_ins(inputs: RunInputs, students: Sequence[StudentConfig]) -> list[StudentSource]:
+def _stand_ins(inputs: RunInputs, students: Sequence[Candidate]) -> list[StudentSource]:
     """Students cut from the teacher as it is."""
-    homes = {candidate.config: candidate for candidate in reversed(inputs.space.candidates)}
     superlms: dict[str, SuperLM] = {}
-    for name in dict.fromkeys(homes[student].sub_space for student in students):
+    for name in dict.fromkeys(student.sub_space for student in students):
         sub_space = inputs.space.sub_space(name)
         superlms[name] = SuperLM.from_teacher(inputs.teacher, sub_space, vocabulary=inputs.vocabulary_of(sub_space))
-    return [source_of(inputs.teacher, superlms[homes[one].sub_space], homes[one]) for one in students]
+    return [source_of(inputs.teacher, superlms[one.sub_space], one) for one in students]
 
 
 def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> StudentSource:

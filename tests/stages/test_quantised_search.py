@@ -11,7 +11,12 @@ from transformers import AutoModel
 
 from autodistil import pipeline
 from autodistil.formats.onnx_bits import ONNX_BITS
+from autodistil.formats.setting import RuntimeSetting
+from autodistil.profiling.device_costs import as_run
+from autodistil.profiling.latency_model import fit_cost_model, workload
 from autodistil.run.run import Run
+from autodistil.space.shape import EncoderShape
+from autodistil.space.student import StudentConfig
 
 SPACE = """
 sub_spaces:
@@ -46,3 +51,37 @@ def test_the_budget_is_held_by_the_file_that_is_served(options, tmp_path):
     card = (student / "README.md").read_text()
     assert "| bits of embeddings | 4 | 32 |" in card
     assert "also as onnx-bits" in card
+
+
+def test_runtimes_of_floats_see_one_student_where_bits_differ(tmp_path):
+    few, plain = StudentConfig.of_label("L2-H32-A2-F64-EB4-LB4"), StudentConfig.of_label("L2-H32-A2-F64")
+    assert as_run(few, RuntimeSetting("cpu", "onnx", 1, 1, 16)) == plain
+    assert as_run(few, RuntimeSetting("cpu", "onnx-bits", 1, 1, 16)) == few
+
+
+def test_integers_have_a_price_of_their_own():
+    """Times of which students of integers take a third: prices find that, and floats as before."""
+    shape = EncoderShape(vocab_size=1000, other_embedding_rows=64, embedding_size=None, pooler=False)
+    students = [
+        StudentConfig(layers, hidden, hidden // 32, 32, 4 * hidden, layer_bits=bits)
+        for layers in (2, 4, 6) for hidden in (64, 128, 256) for bits in (None, 4)
+    ]  # fmt: skip
+    load = workload(students, shape, 1, 128)
+    plain = workload([student.architecture for student in students], shape, 1, 128)
+    products = plain.time_features[[("attention projections", "products"), ("FFN", "products")]].sum(axis=1)
+    values = products * [1.0 if student.layer_bits is None else 1 / 3 for student in students]
+    model = fit_cost_model("ms", load, values)
+    assert model.cross_validated.mape < 0.02
+    assert model.predict(load)["value"].to_numpy() == pytest.approx(values.to_numpy(), rel=0.02)
+    for cost in ("ram_mb", "file_mb"):
+        assert (load.features(cost) >= 0).all(axis=None)
+
+
+@pytest.mark.slow
+def test_a_device_budget_by_the_runtime_of_few_bits(options, tmp_path):
+    budget = "900ms@cpu,threads=1,runtime=onnx-bits,seq=16"
+    run = Run.open(tmp_path / "run", {**options, "budgets": [budget, "1.5MB"]})
+    result = pipeline.search(run)
+    measured = result.candidates.loc[result.best].filter(like="measured")
+    assert (measured > 0).all()
+    assert len(measured) == 1

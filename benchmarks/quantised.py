@@ -107,7 +107,7 @@ class Bench:
         result = self.searched(f"alone-{plain.label}", space, 1000, self.options.refine_steps, 1)
         folder = result.run / "students" / result.best
         model = AutoModel.from_pretrained(folder).eval()
-        model.config.weight_bits = {"embeddings": student.embedding_bits, "layers": student.layer_bits}
+        model.config.weight_bits = student.weight_bits
         (folder / "onnx").mkdir(exist_ok=True)
         with TemporaryDirectory() as scratch:  # as it comes: an export would refuse one that has left its student
             ONNX_BITS.write(Origin(model, parity_cases(model), Path(scratch)), folder / FILE)

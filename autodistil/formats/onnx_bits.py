@@ -9,7 +9,6 @@ bits are as fast as 8: ONNX Runtime's MatMulNBits, with a scale a block, takes a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +18,13 @@ import numpy as np
 
 from autodistil.formats.format import Origin
 from autodistil.formats.onnx import ONNX, onnx_file, require
-from autodistil.formats.quantise import EMBEDDING_BLOCK, MIN_ROWS, quantised
+from autodistil.formats.quantise import EMBEDDING_BLOCK, MIN_ROWS, Bits, bits_of, quantised
 from autodistil.utils import atomic_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_DEFAULT = {"embeddings": 4, "layers": 4}
+_DEFAULT: Bits = {"embeddings": 4, "layers": 4}
 _OPSET = 21
 """The first in which Cast takes 4 bits."""
 
@@ -33,7 +32,7 @@ _OPSET = 21
 def write_bits(origin: Origin, path: Path) -> None:
     """Quantise the ONNX file of a student as its config says."""
     onnx = require("onnx")
-    bits: Mapping[str, int | None] = getattr(origin.model.config, "weight_bits", None) or _DEFAULT
+    bits = bits_of(origin.model.config) or _DEFAULT
     model = onnx.load(onnx_file(origin))
     _Graph(onnx, model, bits).quantise()
     with atomic_path(path) as temporary:
@@ -43,7 +42,7 @@ def write_bits(origin: Origin, path: Path) -> None:
 class _Graph:
     """A graph whose weights are replaced by codes and scales."""
 
-    def __init__(self, onnx: Any, model: Any, bits: Mapping[str, int | None]) -> None:
+    def __init__(self, onnx: Any, model: Any, bits: Bits) -> None:
         self._onnx, self._model, self._bits = onnx, model, bits
         self._graph = model.graph
         self._nodes: list[Any] = []

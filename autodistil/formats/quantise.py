@@ -7,10 +7,17 @@ was quantised once is a fixed point: quantised again, it gives the same codes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from autodistil.errors import ProfileError
+from autodistil.utils import short
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Bits = Mapping[str, int | None]
+"""Bits of a weight, of `embeddings` and of `layers`; None: floats."""
 
 EMBEDDING_BLOCK = 64
 """Dimensions of an embedding that share a scale."""
@@ -20,6 +27,24 @@ _SHRINKS = (0.9, 0.8, 0.7, 0.6)
 """Scales that are tried too, as shares of the one that clips nothing."""
 _CHUNK = 1 << 16
 """Weights at a time, which stay in the processor's cache."""
+
+
+def bits_of(config: Any) -> Bits | None:
+    """What a Hugging Face config says of bits in the field `weight_bits`, as exports have it; None where nothing.
+
+    Raises:
+        ProfileError: it says something else.
+    """
+    bits = getattr(config, "weight_bits", None)
+    allowed = {"embeddings": (2, 4, 8, None), "layers": (4, 8, None)}
+    if bits is None:
+        return None
+    if not isinstance(bits, Mapping) or not all(bits.get(part) in some for part, some in allowed.items()):
+        raise ProfileError(
+            f"weight_bits in config.json: got {short(bits)}; allowed: embeddings of 2, 4 or 8 bits, layers of 4 or 8, "
+            "or null; restore it"
+        )
+    return bits
 
 
 def quantised(weight: Tensor, bits: int, block: int | None = None) -> tuple[Tensor, Tensor]:

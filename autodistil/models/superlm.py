@@ -181,7 +181,7 @@ class SuperLM:
             assert self.vocabulary is not None, "a pruned student of a SuperLM without a vocabulary"
             renumber_config(config, self.vocabulary, student.vocab_size)
         if student.quantised:
-            config.weight_bits = {"embeddings": student.embedding_bits, "layers": student.layer_bits}
+            config.weight_bits = student.weight_bits
         return config
 
     def layers_of(self, student: StudentConfig) -> tuple[int, ...]:
@@ -352,7 +352,7 @@ class SuperLM:
 
     def _quantisers(self, student: StudentConfig) -> Mapping[str, Quantiser]:
         """Which of the student's weights have few bits."""
-        return quantisers(self._skeleton(student), student) if student.quantised else {}
+        return quantisers(self._skeleton(student), student.weight_bits) if student.quantised else {}
 
     @property
     def _tied_head(self) -> bool:

@@ -145,6 +145,11 @@ class StudentConfig:
         return not (self.embedding_bits is None and self.layer_bits is None)
 
     @property
+    def weight_bits(self) -> dict[str, int | None]:
+        """Bits of a weight, as the config of an export has them."""
+        return {"embeddings": self.embedding_bits, "layers": self.layer_bits}
+
+    @property
     def rotary_pairs(self) -> int:
         """Pairs of a head's dimensions that rotary positions turn."""
         return self.head_size // 2

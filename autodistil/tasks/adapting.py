@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.quantised import round_weights
 from autodistil.tasks.adapt.method import SWAPPED
 from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
@@ -232,6 +233,7 @@ class _Training:
             advance(self.epochs - tuning.done)
         assert best is not None, "a training has an epoch"
         pupil.network.load_state_dict(best.weights)
+        round_weights(pupil.network)
         _finish_head(pupil, objective.head, mean, deviation)
         _name_classes(pupil.network, data)
         return _Trained(pupil, best.epoch, best.value)

@@ -24,6 +24,7 @@ from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, DivergedError
 from autodistil.formats.pairs import takes_types
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.quantised import compute_rounded
 from autodistil.tasks.adapt.method import BEFORE, COUNTS, DROPPED, MOVED, SWAPPED, Answers
 from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
 from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
@@ -252,6 +253,7 @@ class Pupil:
             network, words = model.fine_tuned(device), model.tags_words
         else:
             network = model.classifier(outputs, device, words)
+            compute_rounded(network)
         length = usable_length(network, tokenizer, settings.max_length)
         forward = None if model.file is None else onnx_forward(model)
         return cls(network, tokenizer, length, device, settings.batch_size, words, forward)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from transformers import AutoModel
 
 from autodistil.costs.closed_form import size_mb
-from autodistil.errors import SpaceError
+from autodistil.errors import ProfileError, SpaceError
 from autodistil.formats.quantise import dequantised, quantised
 from autodistil.formats.writing import write_formats
 from autodistil.models.pooling import embedded
-from autodistil.models.quantised import quantisers, rounded
+from autodistil.models.quantised import compute_rounded, quantisers, round_weights, rounded
 from autodistil.models.superlm import SuperLM
 from autodistil.space.axes.bits import BITS
 from autodistil.space.files import space_from_dict, space_to_dict
@@ -101,7 +101,7 @@ def test_few_bits_are_few_values():
     superlm = superlm_of()
     student = superlm.sub_space.largest
     few = replace(student, embedding_bits=2, layer_bits=4)
-    names = quantisers(superlm.extract(few), few)
+    names = quantisers(superlm.extract(few), few.weight_bits)
     weights, floats = superlm.weights(few), superlm.weights(student)
     assert {bits for bits, _ in names.values()} == {2, 4}
     for name, (bits, block) in names.items():
@@ -130,6 +130,36 @@ def test_floats_train_on_the_gradients_of_what_was_rounded():
         theirs, ours = weights[name].grad, superlm.parameters[own].grad
         if theirs is not None:
             assert torch.allclose(ours[index].reshape(shape), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_computes_rounded_is_the_one_of_rounded_weights():
+    """Answers and gradients: those of the rounded weights, which are left as floats until they are rounded."""
+    superlm = superlm_of("bert")
+    student = superlm.sub_space.largest
+    ids = torch.arange(10, 22)[None]
+    model, other = superlm.extract(student), superlm.extract(student)
+    for one in (model, other):
+        one.config.weight_bits = {"embeddings": 2, "layers": 4}
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    compute_rounded(model)
+    round_weights(other)
+    answers = [one(input_ids=ids).last_hidden_state for one in (model, other)]
+    assert torch.allclose(*answers, atol=1e-6)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for answer in answers:
+        answer.square().sum().backward()
+    gradients = dict(other.named_parameters())
+    for name, value in model.named_parameters():
+        if value.grad is not None:
+            assert torch.allclose(value.grad, gradients[name].grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("bits", ["4", {"embeddings": 3, "layers": 4}, {"embeddings": 4, "layers": 2}, [4, 4]])
+def test_a_config_that_says_something_else_of_bits_is_refused(bits):
+    model = superlm_of().extract(superlm_of().sub_space.largest)
+    model.config.weight_bits = bits
+    with pytest.raises(ProfileError, match=r"weight_bits in config.json: got .*; allowed: .*; restore it"):
+        round_weights(model)
 
 
 @pytest.mark.parametrize("sampling", sorted(SAMPLINGS))

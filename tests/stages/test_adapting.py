@@ -1,6 +1,7 @@
 """Fine-tuned students to keep: figures of rows that chose nothing, what users load, resuming, wrong input."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,18 @@ def data(write_task):
 def wider(tmp_path_factory, quickstart_teacher_dir):
     size = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 128, "positions": 32}
     return str(save_random_bert(tmp_path_factory.mktemp("models") / "wider", quickstart_teacher_dir, **size))
+
+
+def test_a_student_of_few_bits_stays_one(data, tiny_bert, tmp_path):
+    source = shutil.copytree(tiny_bert, tmp_path / "few")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "weight_bits": {"embeddings": 4, "layers": 8}}))
+    adapt(str(source), "reviews", tmp_path / "mine", data, settings=SETTINGS, formats=["onnx-bits"])
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "mine")
+    blocks = model.base_model.embeddings.word_embeddings.weight[:200].split(64, dim=1)
+    assert max(len(part.unique()) for block in blocks for part in block) <= 16
+    assert model.config.weight_bits == {"embeddings": 4, "layers": 8}
+    assert (tmp_path / "mine" / "onnx" / "model_bits.onnx").is_file()
 
 
 def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_path):

@@ -9,15 +9,18 @@ import typer
 
 from autodistil.cli.app import app
 from autodistil.cli.opening import open_existing
-from autodistil.cli.options import ExistingRun, Pick, with_flags
-from autodistil.cli.terminal import print_lines
+from autodistil.cli.options import Pick, with_flags
+from autodistil.cli.terminal import print_lines, quiet_libraries
 
 
 @app.command(epilog="Example: `autodistil export --run runs/mine --pick half --to my-student`")
 @with_flags("budgets", "trust_remote_code")
 def export(
     *,
-    run: ExistingRun,
+    run: Annotated[Path | None, typer.Option("--run", help="Run folder of a search.", metavar="DIR")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="In the place of a run: an encoder as it is, with --format.", metavar="ID|DIR")
+    ] = None,
     to: Annotated[Path, typer.Option(help="New folder for the student.", metavar="DIR")],
     pick: Pick = "best",
     options: dict[str, Any],
@@ -35,6 +38,13 @@ def export(
     ] = None,
 ) -> None:
     """Write a student as an ordinary Hugging Face folder, and for other runtimes."""
+    from autodistil.errors import ConfigError
+
+    if (run is None) == (model is None):
+        raise ConfigError("a student of --run DIR or a model by --model NAME is exported; give one of them")
+    if run is None:
+        _export_model(str(model), to, formats or [])
+        return
     budgets = options.pop("budgets", ())
     opened = open_existing(run, options=options)
     from autodistil import pipeline
@@ -49,3 +59,11 @@ def export(
         *(f"{one.format}: {one.line}" for one in exported.more),
         f'load it with: {loader}("{exported.path}"{trust})',
     )
+
+
+def _export_model(source: str, to: Path, formats: list[str]) -> None:
+    quiet_libraries()
+    from autodistil.export.model_formats import export_model
+
+    written = export_model(source, to, formats)
+    print_lines(f"{source}, unchanged, in {to}", *(f"{one.format}: {one.line}" for one in written))

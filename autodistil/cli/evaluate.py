@@ -101,6 +101,14 @@ def evaluate(
             metavar="N,...",
         ),
     ] = None,
+    vectors: Annotated[
+        str | None,
+        typer.Option(
+            help="Score vectors as an index stores them, float32, int8 or binary, not kept; of several a row each: "
+            "retrieval and rerank (queries are float32), similarity (both sides).",
+            metavar="NAME,...",
+        ),
+    ] = None,
     exit_layer: Annotated[
         int | None,
         typer.Option(help="Run its first N layers alone, of a student trained with --exits [not kept].", metavar="N"),
@@ -130,10 +138,11 @@ def evaluate(
         }
     )
     cuts = read_cuts(truncate_dim, "truncate_dim") if truncate_dim is not None else ()
+    ways = [name.strip() for name in vectors.split(",")] if vectors is not None else []
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
     results, path, others = evaluate_model(
-        model, tuple(task or ()), data, chosen, settings, write, progress, file, split, tuple(beside or ()), cuts
+        model, tuple(task or ()), data, chosen, settings, write, progress, file, split, tuple(beside or ()), cuts, ways
     )
     if json:
         print_json(
@@ -167,10 +176,15 @@ def _report_again(run: Path, quiet: bool) -> str:
 
 
 def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:
-    """A row a metric, and under it those of other models; columns name them, and cuts, where there are some."""
+    """A row a metric, and under it those of other models; columns name them, and sizes, where there are some."""
     scored = ("trained on", "metric", "value", "± error", "baseline", "seeds")
-    columns = ("model", "task", "method", "split", "dimensions", "bytes a vector", *scored)
-    gone = {*(() if others else ("model",)), *(() if any(one.cut for one in results) else columns[4:6])}
+    columns = ("model", "task", "method", "split", "dimensions", "vectors", "bytes a vector", *scored)
+    there = {
+        "model": bool(others),
+        "vectors": any(one.vectors for one in results),
+        **dict.fromkeys(("dimensions", "bytes a vector"), any(one.dimensions for one in results)),
+    }
+    gone = {name for name, is_there in there.items() if not is_there}
     rows = [
         (name, *row)
         for of_task in zip(results, *others.values(), strict=True)
@@ -192,11 +206,10 @@ def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[st
 def _rows(result: TaskResult) -> list[tuple[str, ...]]:
     """The cells of each metric of a result."""
     from autodistil.evaluation.results import METHOD_NAMES, figure, mean_and_spread
-    from autodistil.models.pooling import vector_bytes
 
     split = f"{result.split} ({result.rows:,})"
-    cut = ("", "") if result.cut is None else (str(result.cut), f"{vector_bytes(result.cut):,}")
-    head = (result.task, METHOD_NAMES[result.method], split, *cut, f"{result.train_rows:,}")
+    size = (str(result.dimensions or ""), result.vectors or "", f"{result.vector_bytes or 0:,}")
+    head = (result.task, METHOD_NAMES[result.method], split, *size, f"{result.train_rows:,}")
     beside = (result.standard_error, result.baseline)
     return [
         (*head, name, mean_and_spread(of, 100, 1), *(figure(by.get(name), 100, 1) for by in beside), str(len(of)))

@@ -232,6 +232,11 @@ def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return found
 
 
+def unit(embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings (rows, dim) of length 1; those of no length stay."""
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
 def check_scored_pairs(data: TaskData, instead: str = "--method probe or --finetune") -> None:
     """Make sure that a task has what similarity needs.
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -35,6 +36,7 @@ from autodistil.evaluation.embedding import (
     folder_encoder,
     linear_probe,
     remembering,
+    unit,
 )
 from autodistil.evaluation.ranking import check_classes, cluster_scores, retrieval_scores
 from autodistil.evaluation.results import (
@@ -48,6 +50,7 @@ from autodistil.evaluation.results import (
     write_results,
 )
 from autodistil.evaluation.standard_error import standard_errors
+from autodistil.evaluation.vector_codes import check_vectors, stored
 from autodistil.models.hf_folder import CARD, EvaluatedModel
 from autodistil.models.pooling import read_prompts
 from autodistil.models.student_files import adding
@@ -113,8 +116,8 @@ class FolderModel:
         """The folder itself."""
         return nullcontext(self.folder)
 
-    def cut_to(self, dims: Sequence[int]) -> list[FolderModel]:
-        """For each number the model with so many leading dimensions; texts are embedded once for all of them."""
+    def cut_to(self, dims: Sequence[int | None]) -> list[FolderModel]:
+        """For each number the model with so many leading dimensions, None for all; texts are embedded once for them."""
         encoders, index = _cuts(self.encoder, dims), self.index
         if index is None:
             return [replace(self, encoder=encoder) for encoder in encoders]
@@ -122,12 +125,12 @@ class FolderModel:
         return [replace(self, encoder=one, index=other) for one, other in zip(encoders, indexes, strict=True)]
 
 
-def _cuts(get: Callable[[], Encoder], dims: Sequence[int]) -> list[Callable[[], Encoder]]:
+def _cuts(get: Callable[[], Encoder], dims: Sequence[int | None]) -> list[Callable[[], Encoder]]:
     whole = cache(lambda: remembering(get()))
     return [partial(_leading, whole, dim) for dim in dims]
 
 
-def _leading(get: Callable[[], Encoder], dim: int) -> Encoder:
+def _leading(get: Callable[[], Encoder], dim: int | None) -> Encoder:
     encode = get()
     return lambda texts: encode(texts)[:, :dim]
 
@@ -148,8 +151,13 @@ class Outcome:
 
 
 def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    """Score without training and without chance: one value, whatever the number of seeds."""
-    return Outcome([embedding_similarity(data, model.encoder())], 0, settings.of_embeddings())
+    """Score without training and without chance: one value, whatever the number of seeds.
+
+    Stored vectors are compared with each other, int8 by the ranges of both sides, which are encoded at once.
+    """
+    encode, vectors = model.encoder(), settings.vectors or "float32"
+    compared = encode if vectors == "float32" else lambda texts: stored(unit(encode(texts)), vectors)
+    return Outcome([embedding_similarity(data, compared)], 0, settings.of_embeddings(), _size(encode, settings))
 
 
 def _probe(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -198,11 +206,21 @@ def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings,
         lambda texts: encode([prompts["query"] + text for text in texts]),
         lambda texts: index([prompts["document"] + text for text in texts]),
         progress,
+        settings.vectors or "float32",
     )
     scores = {metric: float(np.mean(values)) if values else 0.0 for metric, values in queries.items()}
-    details = {"prompts": prompts} if any(prompts.values()) else {}
+    details = {**({"prompts": prompts} if any(prompts.values()) else {}), **_size(encode, settings)}
     used = settings.of_embeddings(*(["index_by"] if settings.index_by else []))
     return Outcome([scores], 0, used, details, queries=queries)
+
+
+def _size(encode: Encoder, settings: EvaluationSettings) -> Mapping[str, int]:
+    """Dimensions of embeddings, where it was asked for how they are stored."""
+    return {} if settings.vectors is None else {"dimensions": _width(encode)}
+
+
+def _width(encode: Encoder) -> int:
+    return int(encode(["a text"]).shape[1])
 
 
 def _check_one_space(queries: Encoder, documents: Encoder, index_by: str) -> None:
@@ -211,7 +229,7 @@ def _check_one_space(queries: Encoder, documents: Encoder, index_by: str) -> Non
     Raises:
         TaskError: they have different widths.
     """
-    ours, theirs = (int(encode(["a text"]).shape[1]) for encode in (queries, documents))
+    ours, theirs = _width(queries), _width(documents)
     if ours != theirs:
         raise TaskError(
             f"queries have {ours} dimensions, documents by {index_by!r} {theirs}; allowed: models of one space, such "
@@ -234,6 +252,10 @@ METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress],
         "cluster": _cluster,
     }
 )
+
+
+_STORED = ("retrieval", "rerank", "similarity")
+"""Methods that compare embeddings as an index stores them."""
 
 
 def default_method(data: TaskData | Collection, models: Sequence[EvaluatedModel] = ()) -> str:
@@ -271,6 +293,7 @@ def evaluate(
     split: str | None = None,
     beside: Sequence[str] = (),
     cuts: Sequence[int] = (),
+    vectors: Sequence[str] = (),
 ) -> Evaluation:
     """Evaluate a model on tasks, and keep each result as soon as there is one.
 
@@ -281,15 +304,17 @@ def evaluate(
         method: a key of `METHODS`; `default_method` of each task unless given.
         settings: the options.
         write: keep results in the model's folder; unless given, only in one that autodistil exported. Never those of
-            another index or of fewer dimensions or layers.
+            another index, of fewer dimensions or layers, or of stored vectors.
         progress: told what happens.
         file: an ONNX file within the folder to evaluate in the place of the weights; its results are not kept.
         split: the labelled split to score, `dev` or `test`; dev where there is one, unless given.
         beside: further models, as `source` names them, to score in the same way afterwards, by their weights.
         cuts: leading dimensions of embeddings to score, a result each, in the place of `settings.truncate_dim`.
+        vectors: how embeddings are stored (`VECTOR_CODES`), a result each of every cut, in the place of
+            `settings.vectors`.
 
     Returns:
-        A result a task (and cut), the file that keeps them, and the results of the models beside.
+        A result a task (and cut, and way to store it), the file that keeps them, and the results of the models beside.
 
     Raises:
         AutodistilError: wrong input, in one line.
@@ -298,9 +323,12 @@ def evaluate(
     progress = progress or Progress()
     settings = settings or EvaluationSettings()
     device, widest = str(resolve_device(settings.device)), max(cuts, default=settings.truncate_dim)
-    settings = replace(settings, device=device, truncate_dim=widest)
+    vectors = vectors or ([settings.vectors] if settings.vectors else [])
+    check_vectors(vectors)
+    settings = replace(settings, device=device, truncate_dim=widest, vectors=next(iter(vectors), None))
     if write and settings.asks_otherwise:
-        raise ConfigError("figures by another index, fewer dimensions or layers are not its own; leave out --write")
+        what = "figures by another index, fewer dimensions or layers, or stored vectors"
+        raise ConfigError(f"{what} are not its own; leave out --write")
     folder = EvaluatedModel.open(source, file)
     others = [_opened_beside(name) for name in dict.fromkeys(beside)]
     keep = file is None and not settings.asks_otherwise and _keeps(folder, write)
@@ -308,7 +336,7 @@ def evaluate(
     planned = [_plan(name, data_dir, splits, method, settings, [folder, *others]) for name in dict.fromkeys(tasks)]
     results: list[TaskResult] = []
     path = None
-    for result in _scored(folder, planned, settings, progress, cuts):
+    for result in _scored(folder, planned, settings, progress, cuts, vectors):
         results.append(result)
         if keep:
             merged = merge(read_results(folder.folder), results)
@@ -318,7 +346,8 @@ def evaluate(
     found = {}
     for other in others:
         progress.say(f"beside it: {other.source}")
-        found[other.source] = list(_scored(other, planned, replace(settings, exit_layer=None), progress, cuts))
+        theirs = replace(settings, exit_layer=None)
+        found[other.source] = list(_scored(other, planned, theirs, progress, cuts, vectors))
     return Evaluation(results, path, found)
 
 
@@ -361,15 +390,19 @@ def _scored(
     settings: EvaluationSettings,
     progress: Progress,
     cuts: Sequence[int],
+    vectors: Sequence[str],
 ) -> Iterator[TaskResult]:
-    """The result of each task and cut, by its method, as soon as there is one."""
+    """The result of each task, cut and way to store vectors, by its method, as soon as there is one."""
     how = (settings.device, settings.max_length, settings.truncate_dim, settings.exit_layer)
     encoder = cache(partial(folder_encoder, folder, *how))
     model = FolderModel(folder, settings.device, encoder, Index.by(settings))
+    dims: list[int | None] = [*cuts] or [settings.truncate_dim]
+    ways: list[str | None] = [*vectors] or [None]
+    models = model.cut_to(dims) if cuts or vectors else [model]
     for data, method in planned:
         progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
-        for dim, one in zip(cuts, model.cut_to(cuts), strict=True) if cuts else [(settings.truncate_dim, model)]:
-            outcome = METHODS[method](one, data, replace(settings, truncate_dim=dim), progress)
+        for (dim, one), way in product(zip(dims, models, strict=True), ways):
+            outcome = METHODS[method](one, data, replace(settings, truncate_dim=dim, vectors=way), progress)
             yield _result(method, data, outcome, folder.fingerprint)
 
 
@@ -392,6 +425,11 @@ def _plan(
     _check_words(data, method)
     if settings.cut and method in ("finetune", "classify"):
         raise ConfigError(f"{settings.cut} is of embeddings, which {method} makes none of; leave it out")
+    if settings.vectors and method not in _STORED:
+        raise ConfigError(
+            f"vectors = {settings.vectors}: method {method!r} stores no embeddings to compare; "
+            f"allowed: {', '.join(_STORED)}; leave it out"
+        )
     if method == "similarity":
         check_scored_pairs(data)
     elif method == "cluster":

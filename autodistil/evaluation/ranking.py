@@ -21,7 +21,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import v_measure_score
 
 from autodistil.errors import TaskError
-from autodistil.evaluation.embedding import Encoder
+from autodistil.evaluation.embedding import Encoder, unit
+from autodistil.evaluation.vector_codes import stored
 from autodistil.tasks.catalogue import TaskData
 from autodistil.tasks.collection import Collection
 from autodistil.utils import Progress
@@ -60,7 +61,11 @@ def average_precision(grades: Mapping[int, float], ranking: Sequence[int]) -> fl
 
 
 def retrieval_scores(
-    data: Collection, encode_queries: Encoder, encode_documents: Encoder, progress: Progress
+    data: Collection,
+    encode_queries: Encoder,
+    encode_documents: Encoder,
+    progress: Progress,
+    vectors: str = "float32",
 ) -> dict[str, list[float]]:
     """Rank all documents for each query, or its candidates where the collection names them.
 
@@ -69,13 +74,14 @@ def retrieval_scores(
         encode_queries: gives the embeddings of queries.
         encode_documents: gives those of documents; the same, but for models that put a prompt before either.
         progress: told how many documents are done.
+        vectors: how documents are stored, a key of `VECTOR_CODES`; queries are float32.
 
     Returns:
         A value a query, whose mean is the metric: `ndcg@10` and `recall@100`, or of candidates `map`. Queries whose
         candidates are all relevant or all irrelevant are left out of that, as MTEB does: their order does not matter.
     """
-    documents = _unit(_encoded(encode_documents, data.documents, progress))
-    queries = _unit(encode_queries(data.queries))
+    documents = stored(unit(_encoded(encode_documents, data.documents, progress)), vectors)
+    queries = unit(encode_queries(data.queries))
     if data.candidates is None:
         rankings = [ranking for part in _blocks(queries) for ranking in _best(part @ documents.T, DEPTH)]
         pairs = list(zip(data.grades, rankings, strict=True))
@@ -104,7 +110,7 @@ def check_classes(data: TaskData) -> None:
 
 def cluster_scores(data: TaskData, encode: Encoder, seeds: int = 1) -> list[dict[str, float]]:
     """V-measure of k-means on the embeddings of the evaluated split, k the number of its classes, for each seed."""
-    embeddings, labels = _unit(encode(data.evaluated.text_a)), data.evaluated.labels
+    embeddings, labels = unit(encode(data.evaluated.text_a)), data.evaluated.labels
     kmeans = [KMeans(len(np.unique(labels)), n_init=1, random_state=seed) for seed in range(seeds)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer embeddings than classes: the score says it
@@ -126,11 +132,6 @@ def _encoded(encode: Encoder, texts: Sequence[str], progress: Progress) -> np.nd
 def _blocks(queries: np.ndarray) -> list[np.ndarray]:
     """Queries in parts, so that the scores of all documents fit into memory."""
     return np.split(queries, range(_QUERIES_AT_ONCE, len(queries), _QUERIES_AT_ONCE))
-
-
-def _unit(embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings of length 1; those of no length stay."""
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
 def _best(scores: np.ndarray, count: int) -> np.ndarray:

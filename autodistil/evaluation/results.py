@@ -21,6 +21,7 @@ from huggingface_hub import EvalResult, ModelCard
 from yaml import YAMLError
 
 from autodistil.errors import RunError, one_line
+from autodistil.evaluation.vector_codes import VECTOR_CODES
 from autodistil.models.hf_folder import CARD
 from autodistil.models.pooling import vector_bytes
 from autodistil.tasks.catalogue import TASKS
@@ -72,14 +73,25 @@ class TaskResult:
         return len(self.metrics[self.headline])
 
     @property
-    def cut(self) -> int | None:
-        """Leading dimensions of embeddings that were scored, where it was asked for some."""
-        return self.settings.get("truncate_dim")
+    def dimensions(self) -> int | None:
+        """Those of the embeddings that were scored, where it was asked for some or for how they are stored."""
+        return self.settings.get("truncate_dim") or self.details.get("dimensions")
+
+    @property
+    def vectors(self) -> str | None:
+        """How the embeddings were stored, where it was asked for that."""
+        return self.settings.get("vectors")
+
+    @property
+    def vector_bytes(self) -> int | None:
+        """Bytes of a stored embedding, where its dimensions are known."""
+        bits = VECTOR_CODES[self.vectors or "float32"].bits
+        return None if self.dimensions is None else vector_bytes(self.dimensions, bits)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `std` is the sample standard deviation over seeds, null of one seed."""
         metrics = {name: summary(values) for name, values in self.metrics.items()}
-        stored = {} if self.cut is None else {"vector_bytes": vector_bytes(self.cut)}
+        stored = {} if self.vector_bytes is None else {"vector_bytes": self.vector_bytes}
         return {**self.__dict__, "metrics": metrics, "headline": self.headline, "seeds": self.seeds, **stored}
 
     @classmethod

@@ -222,9 +222,9 @@ def read_prompts(folder: Path) -> dict[str, str]:
     return {kind: next((str(prompts[n]) for n in spelt if prompts.get(n)), "") for kind, spelt in names.items()}
 
 
-def vector_bytes(dim: int) -> int:
-    """Bytes of a stored embedding of so many dimensions in float32."""
-    return 4 * dim
+def vector_bytes(dim: int, bits: int = 32) -> int:
+    """Bytes of a stored embedding of so many dimensions, of so many bits each: float32 unless given."""
+    return -(-dim * bits // 8)
 
 
 def read_truncate_dim(folder: Path) -> int | None:

@@ -79,6 +79,8 @@ class EvaluationSettings:
     """Leading dimensions of embeddings to score; as the model's folder says, or all, unless given."""
     exit_layer: int | None = None
     """How many of the model's first layers to run; all unless given."""
+    vectors: str | None = None
+    """How embeddings are stored before they are compared (`evaluation.vector_codes`); as they are unless given."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():
@@ -94,7 +96,7 @@ class EvaluationSettings:
     @property
     def asks_otherwise(self) -> bool:
         """Whether what is scored is not what the folder makes by itself."""
-        return self.index_by is not None or self.cut is not None
+        return self.index_by is not None or self.cut is not None or self.vectors is not None
 
     @property
     def cut(self) -> str | None:
@@ -103,7 +105,7 @@ class EvaluationSettings:
 
     def of_embeddings(self, *names: str) -> Mapping[str, Any]:
         """Options that decide embeddings, and further ones."""
-        asked = [name for name in ("truncate_dim", "exit_layer") if getattr(self, name)]
+        asked = [name for name in ("truncate_dim", "exit_layer", "vectors") if getattr(self, name)]
         return self.of("max_length", *asked, *names)
 
     def of(self, *names: str) -> Mapping[str, Any]:

@@ -71,9 +71,9 @@ class _Graph:
         kept = [one for one in self._graph.initializer if one.name in used]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
-        make = self._onnx.helper.make_opsetid
+        versions = {**{one.domain: one.version for one in self._model.opset_import}, "": _OPSET, "com.microsoft": 1}
         del self._model.opset_import[:]
-        self._model.opset_import.extend([make("", _OPSET), make("com.microsoft", 1)])
+        self._model.opset_import.extend(self._onnx.helper.make_opsetid(*one) for one in versions.items())
 
     def _is_of_tokens(self, node: Any, weight: NDArray[np.float32]) -> bool:
         """Whether a matrix is a table of tokens or positions, or is multiplied with all tokens' states."""

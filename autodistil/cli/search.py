@@ -96,6 +96,7 @@ def print_search(result: SearchResult) -> None:
         *([result.agreement.warning] if result.agreement.warning else []),
         f"exported: {student.path} (reloaded and compared with the SuperLM: "
         f"largest difference {student.max_difference:.1e})",
+        *(f"{one.format}: {one.line}" for one in student.more),
         f"report: {result.report}",
         f"candidates: {result.run / 'candidates.csv'}",
         *(

@@ -88,7 +88,11 @@ def adapt(
     max_length: Annotated[int | None, typer.Option(help="Tokens of a text [default: 128].", metavar="N")] = None,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Beside: onnx, onnx-int8, onnx-bits, openvino. Repeatable.", metavar="FORMAT"),
+        typer.Option(
+            "--format",
+            help="Beside: onnx, onnx-int8, onnx-bits, openvino, openvino-int8. Repeatable.",
+            metavar="FORMAT",
+        ),
     ] = None,
     options: dict[str, Any],
     json: Json = False,

@@ -31,8 +31,8 @@ def export(
         list[str] | None,
         typer.Option(
             "--format",
-            help="hf, sentence-transformers (if the teacher is one); beside: onnx, onnx-int8, onnx-bits, openvino. "
-            "Repeatable.",
+            help="hf, sentence-transformers (if the teacher is one); beside: onnx, onnx-int8, onnx-bits, openvino, "
+            "openvino-int8. Repeatable.",
             metavar="FORMAT",
         ),
     ] = None,

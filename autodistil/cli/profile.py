@@ -31,7 +31,10 @@ def profile(
         str, typer.Option(help="cpu, cuda, or ray:LABEL for a node of a Ray cluster.", metavar="NAME")
     ] = "cpu",
     runtime: Annotated[
-        str, typer.Option(help="torch, torch-compile, onnx, onnx-int8, onnx-bits or openvino.", metavar="NAME")
+        str,
+        typer.Option(
+            help="torch, torch-compile, onnx, onnx-int8, onnx-bits, openvino or openvino-int8.", metavar="NAME"
+        ),
     ] = "onnx",
     threads: Annotated[int, typer.Option(help="CPU threads.", metavar="N")] = 1,
     batch: Annotated[str, typer.Option(help="Sequences of a batch, separated by commas.", metavar="N,...")] = "1",

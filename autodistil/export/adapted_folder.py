@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from autodistil.errors import IntegrityError, RunError, one_line_named
 from autodistil.formats.pairs import reads_pairs
-from autodistil.formats.writing import Deployable, write_formats
+from autodistil.formats.writing import Deployable, Text, write_formats
 from autodistil.models.architectures import is_per_layer
 from autodistil.models.hf_folder import CARD, EvaluatedModel, head_class
 from autodistil.models.student_files import write_list
@@ -126,7 +126,12 @@ def read_adaptation(folder: Path) -> Adaptation:
 
 
 def write_adapted(
-    weights: Path, student: EvaluatedModel, found: Adaptation, formats: Sequence[str], building: Path
+    weights: Path,
+    student: EvaluatedModel,
+    found: Adaptation,
+    formats: Sequence[str],
+    building: Path,
+    texts: Sequence[Text] = (),
 ) -> Adaptation:
     """Put a fine-tuned model in its place, whole and checked, or not at all.
 
@@ -136,6 +141,7 @@ def write_adapted(
         found: its figures, and where it goes: a folder that is not there, or empty.
         formats: keys of `formats.FORMATS`, written beside.
         building: a folder beside that place.
+        texts: of the task, of which ranges of activations are taken in formats of 8 bits.
 
     Raises:
         IntegrityError: it does not load, or answers otherwise.
@@ -155,7 +161,7 @@ def write_adapted(
     if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
         raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
     with reads_pairs(network, tokenizer) if found.pairs else nullcontext():
-        more = tuple(write_formats(network, tokenizer, formats, building))
+        more = tuple(write_formats(network, tokenizer, formats, building, texts=texts))
     found = replace(found, more=more, own_architecture=is_per_layer(network.config))
     write_text(building / FIGURES, json.dumps(found.to_dict(), indent=1) + "\n")
     write_text(building / CARD, _card(found, student))

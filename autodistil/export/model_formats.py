@@ -6,13 +6,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
 
+from autodistil.data.python_docs import python_docs
 from autodistil.errors import ExportError
 from autodistil.export.hub import LICENCES
-from autodistil.formats.writing import Deployable, check_formats, format_files, write_formats
+from autodistil.formats.writing import CALIBRATION_TEXTS, Deployable, check_formats, format_files, write_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import folder_embedding
 from autodistil.utils import disk_errors
@@ -50,7 +52,8 @@ def export_model(source: str, to: Path, formats: Sequence[str]) -> list[Deployab
                 copy = building / path.relative_to(model.folder)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
-            written = write_formats(network, tokenizer, further, building, folder_embedding(model.folder))
+            texts = list(islice(python_docs(), CALIBRATION_TEXTS))
+            written = write_formats(network, tokenizer, further, building, folder_embedding(model.folder), texts)
             os.replace(building, to)
         finally:
             shutil.rmtree(building, ignore_errors=True)

@@ -68,6 +68,7 @@ def export_student(
     formats: Sequence[str] = (),
     repeat: Repeat | None = None,
     speed: Speed | None = None,
+    texts: Sequence[str] = (),
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -82,6 +83,7 @@ def export_student(
         formats: keys of `formats.FORMATS`, written beside; `onnx-bits` always is where weights have few bits.
         repeat: what makes the student again, for the model card.
         speed: how much faster than its teacher it is, for the model card.
+        texts: such as it will read, of which ranges of activations are taken in formats of 8 bits.
 
     Raises:
         ExportError: the target is taken, a format unknown, or none that this teacher's students have.
@@ -112,7 +114,7 @@ def export_student(
             difference = check_parity(superlm, candidate, reloaded)
             (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
             embed = folder_embedding(building) if pipeline else None
-            more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed)
+            more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed, texts)
             check_costs(superlm, candidate, costs, reloaded, building)
             files = {f"also as {one.format}": one.line for one in more}
             card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)

@@ -1,6 +1,6 @@
 """The forms in which a student runs outside of the engine: a file each, which holds what writes it and what runs it.
 
-Float32 throughout, except for `onnx-int8` and `onnx-bits`. Modules here import NumPy alone, and their
+Float32 throughout, except for `onnx-int8`, `onnx-bits` and `openvino-int8`. Modules here import NumPy alone, and their
 libraries where they are used: the runner for phones and edge boxes holds this package too.
 """
 
@@ -14,6 +14,7 @@ from autodistil.formats.onnx import ONNX
 from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.formats.onnx_int8 import ONNX_INT8
 from autodistil.formats.openvino import OPENVINO
+from autodistil.formats.openvino_int8 import OPENVINO_INT8
 from autodistil.formats.pytorch import TORCH, TORCH_COMPILE
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -24,6 +25,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "onnx-int8": ONNX_INT8,
         "onnx-bits": ONNX_BITS,
         "openvino": OPENVINO,
+        "openvino-int8": OPENVINO_INT8,
     }
 )
 """What `--runtime` measures in; those with a file of their own are what `--format` writes."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Ids = NDArray[np.int64]
+Inputs = tuple[Ids, Ids]
+"""Token ids and mask (batch, seq)."""
 Embed = Callable[["Tensor", "Tensor"], "Tensor"]
 """Last hidden states (batch, seq, hidden) and mask (batch, seq) -> sentence embeddings (batch, dim)."""
 
@@ -69,11 +71,23 @@ class Origin:
     """A folder for files that several formats are made from."""
     embed: Embed | None = None
     """What makes embeddings of its states, of a sentence encoder: a further output of files that can hold it."""
+    texts: Sequence[Inputs] = ()
+    """Real text, of which ranges of activations are taken."""
+
+    @property
+    def calibration(self) -> Sequence[Inputs]:
+        """The texts; where there are none, what the cases read, which are few and partly random ids."""
+        return self.texts or [(case.input_ids, case.attention_mask) for case in self.cases]
 
     @property
     def embedding_cases(self) -> list[Case]:
         """The same inputs with their embeddings by PyTorch; none of a model that makes none."""
         return [] if self.embed is None else [with_embeddings(case, self.embed) for case in self.cases]
+
+
+def files_of(path: Path) -> list[Path]:
+    """What of a format lies at its path: a file, the one of its weights beside it (OpenVINO's .bin), or a folder's."""
+    return sorted(path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.stem}.*"))
 
 
 def check_cuda() -> None:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ExportError, suggest
 from autodistil.formats import FORMATS
-from autodistil.formats.format import Embed, Format, Origin
+from autodistil.formats.format import Embed, Format, Inputs, Origin, files_of
 from autodistil.formats.onnx import EMBEDDING, OnnxRuntime, onnx_file
 from autodistil.formats.parity import (
     Case,
@@ -36,6 +36,14 @@ FOLDERS = ("hf", "sentence-transformers")
 teacher has one."""
 _ROUNDS, _SHAPE = 30, (1, 128)
 """Rounds and (batch, tokens) of the timing of the quantised file against the float32 one."""
+CALIBRATION_TEXTS = 64
+"""Texts of which ranges of activations are taken; 300 are no better (LOG.md)."""
+_CALIBRATION_TOKENS = 128
+"""Tokens after which such a text is cut."""
+
+
+Text = str | tuple[str, str]
+"""A text, or a pair of them."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,7 @@ def write_formats(
     formats: Sequence[str],
     folder: Path,
     embed: Embed | None = None,
+    texts: Sequence[Text] = (),
 ) -> list[Deployable]:
     """Write a student's further formats into its folder.
 
@@ -115,6 +124,7 @@ def write_formats(
         formats: keys of `FORMATS` that have a file; those of `FOLDERS` are there already.
         folder: the student's.
         embed: what makes embeddings of its states, of a sentence encoder; a further output of the files.
+        texts: such as it will read, of which ranges of activations are taken; the first `CALIBRATION_TEXTS`.
 
     Raises:
         ExportError: a format is unknown.
@@ -125,9 +135,18 @@ def write_formats(
     if not further:
         return []
     cases = [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
+    longest = min(_CALIBRATION_TOKENS, model.config.max_position_embeddings - 2)
+    read = [] if tokenizer is None else [tokenised(tokenizer, text, longest) for text in texts[:CALIBRATION_TEXTS]]
     with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
-        origin = Origin(model, cases, Path(scratch), embed)
+        origin = Origin(model, cases, Path(scratch), embed, read)
         return [_write(name, FORMATS[name], origin, folder) for name in further]
+
+
+def tokenised(tokenizer: PreTrainedTokenizerBase, text: Text, longest: int) -> Inputs:
+    """Ids and mask (1, seq) of a text or pair, cut to `longest` tokens."""
+    pair = (text,) if isinstance(text, str) else text
+    inputs = tokenizer(*pair, truncation=True, max_length=longest, return_tensors="np")
+    return inputs["input_ids"].astype(np.int64), inputs["attention_mask"].astype(np.int64)
 
 
 def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable:
@@ -153,7 +172,7 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
 
 def _size(path: Path) -> float:
     """The size of a file in 1e6 bytes, with the file of weights beside it if there is one."""
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*")) / 1e6
+    return sum(file.stat().st_size for file in files_of(path)) / 1e6
 
 
 def lowest_text_cosine(run: Compute, cases: Sequence[Case]) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from autodistil.errors import AutodistilError, IntegrityError, ProfileError
+from autodistil.formats.format import files_of
 from autodistil.profiling.session import WORKER, Measurements, Plan, Prepared, measure
 from autodistil.utils import optional_import, own_sigterm
 
@@ -60,7 +61,7 @@ def measure_on(
 def _read(student: Prepared) -> Files:
     """The files of a student, by their path beside its cases."""
     root = student.cases.parent
-    files = [student.cases, *([student.path] if student.path.is_file() else sorted(student.path.rglob("*")))]
+    files = [student.cases, *files_of(student.path)]
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 

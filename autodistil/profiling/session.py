@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from autodistil.errors import IntegrityError, ProfileError
+from autodistil.formats.format import files_of
 from autodistil.formats.setting import RuntimeSetting, check_whole
 from autodistil.profiling.stopwatch import MIN_ROUNDS
 
@@ -75,9 +76,9 @@ class Prepared:
 
     @property
     def file_mb(self) -> float:
-        """Size of the file with the weights, in 1e6 bytes."""
-        weights = self.path / "model.safetensors" if self.path.is_dir() else self.path
-        return weights.stat().st_size / 1e6
+        """Size of the file with the weights, in 1e6 bytes, and of the one that says what to do with them, if any."""
+        files = [self.path / "model.safetensors"] if self.path.is_dir() else files_of(self.path)
+        return sum(file.stat().st_size for file in files) / 1e6
 
     def moved(self, old: Path, new: Path) -> Prepared:
         """The same student where its files lie below another folder."""

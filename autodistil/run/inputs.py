@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from autodistil.config import RunConfig
-from autodistil.data.batch import Batch, lengths
+from autodistil.data.batch import PADDING, Batch, lengths
 from autodistil.data.image_batches import RunImages
 from autodistil.data.sequences import Sentences
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
@@ -480,6 +480,11 @@ class RunInputs:
     def heldout_texts(self) -> np.ndarray:
         """Held-out texts (texts, tokens)."""
         return self.text.draw_heldout(self.folder.heldout_path)
+
+    def decoded(self, texts: np.ndarray) -> list[str]:
+        """Texts (texts, tokens) as people read them."""
+        rows = [[int(token) for token in text if token != PADDING] for text in texts]
+        return [str(self.teacher.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
     @property
     def scored_by(self) -> dict[str, str]:

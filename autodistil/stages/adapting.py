@@ -110,7 +110,9 @@ def adapt(
         found = _found(to, data, lesson, best, answers, teachers)
         abstention = None if abstain is None else _abstention(abstain, pupil, lesson, answers["student"])
         found = replace(found, costs=costs, abstention=abstention)
-        found = write_adapted(best.folder, model, found, formats, work / "out")
+        rows = lesson.train
+        texts = rows.text_a if rows.text_b is None else tuple(zip(rows.text_a, rows.text_b, strict=True))
+        found = write_adapted(best.folder, model, found, formats, work / "out", texts)
         shutil.rmtree(work, ignore_errors=True)
         return found
 

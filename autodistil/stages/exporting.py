@@ -13,6 +13,7 @@ from autodistil.evaluation.results import RESULTS, read_results, update_card
 from autodistil.export.card import Repeat
 from autodistil.export.checks import check_flops
 from autodistil.export.student_folder import ExportedStudent, export_student
+from autodistil.formats.writing import CALIBRATION_TEXTS
 from autodistil.models.hf_folder import CARD
 from autodistil.models.student_files import adding, read_list
 from autodistil.models.superlm import SuperLM
@@ -93,8 +94,9 @@ def export_candidate(
     steps = folder.resolved().get("train_steps")
     again = repeat_of(run.config, steps, student_id, refinement if refined else None, threads)
     speed = (speeds_of(run, [candidate]) if speeds is None else speeds).get(student_id)
+    texts = inputs.decoded(inputs.heldout_texts[:CALIBRATION_TEXTS]) if formats and not inputs.teacher.images else ()
     exported = export_student(
-        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, speed
+        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, speed, texts
     )
     for note in exported.notes:
         run.progress.say(note)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from autodistil.data.batch import PADDING
 from autodistil.errors import ConfigError
 from autodistil.evaluation.agreement import TEXTS, rsa_between, teacher_embeddings
 from autodistil.run.run import Run
@@ -66,17 +64,11 @@ def add_static(run: Run) -> StaticModel:
         model = model2vec.distill(str(inputs.teacher.folder), device="cpu")
     heldout = inputs.read_embedded(None, TEXTS)
     order = np.concatenate(heldout.rows)
-    ours = np.asarray(model.encode(_read(run, inputs.heldout_texts[order]), use_multiprocessing=False))
+    ours = np.asarray(model.encode(inputs.decoded(inputs.heldout_texts[order]), use_multiprocessing=False))
     found = rsa_between(ours, teacher_embeddings(heldout))
     static = StaticModel(ours.shape[1], model.embedding.nbytes / 1e6, found.value, found.error, len(order))
     write_text(run.folder.static_path, json.dumps(asdict(static), indent=1) + "\n")
     return static
-
-
-def _read(run: Run, texts: np.ndarray) -> Sequence[str]:
-    """Held-out texts (texts, tokens) as people read them."""
-    rows = [[int(token) for token in text if token != PADDING] for text in texts]
-    return [str(run.inputs.teacher.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
 
 
 def read_static(path: Path) -> StaticModel | None:

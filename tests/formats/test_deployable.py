@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,18 +13,20 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertForSequenceClassification, BertForTokenClassification
 
-from autodistil.errors import ExportError, IntegrityError
+from autodistil.errors import ExportError, IntegrityError, ProfileError
 from autodistil.evaluation.embedding import folder_encoder
 from autodistil.export.sentence_pipeline import write_sentence_pipeline
 from autodistil.formats import FORMATS
 from autodistil.formats.onnx import OnnxRuntime
 from autodistil.formats.parity import agreement, parity_cases
-from autodistil.formats.writing import check_formats, lowest_text_cosine, write_formats
+from autodistil.formats.writing import CALIBRATION_TEXTS, check_formats, lowest_text_cosine, write_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import folder_embedding
 from tests.profiling import conftest
 
-ONNX, QUANTISED, OPENVINO = (FORMATS[name].file for name in ("onnx", "onnx-int8", "openvino"))
+ONNX, QUANTISED, OPENVINO, OPENVINO_INT8 = (
+    FORMATS[name].file for name in ("onnx", "onnx-int8", "openvino", "openvino-int8")
+)
 
 
 def test_unknown_formats_are_refused_with_the_allowed_ones():
@@ -44,18 +47,22 @@ def test_the_plain_folder_needs_nothing_more(tmp_path):
 @pytest.mark.timeout(600)
 def test_all_formats_agree_with_pytorch(tmp_path):
     model = conftest.tiny_bert()
-    exact, rounded, converted = write_formats(model, None, ["onnx", "onnx-int8", "openvino"], tmp_path)
-    assert [one.file for one in (exact, rounded, converted)] == [ONNX, QUANTISED, OPENVINO]
+    names = ["onnx", "onnx-int8", "openvino", "openvino-int8"]
+    exact, rounded, converted, calibrated = made = write_formats(model, None, names, tmp_path)
+    assert [one.file for one in made] == [ONNX, QUANTISED, OPENVINO, OPENVINO_INT8]
     assert agreement(OnnxRuntime(tmp_path / ONNX).run, parity_cases(model)).max_difference < 1e-4
     assert converted.agreement.max_difference < 1e-4
-    assert rounded.agreement.mean_cosine > 0.9
+    for one in (rounded, calibrated):
+        assert one.agreement.mean_cosine > 0.9
+        assert one.size_share == pytest.approx(one.size_mb / exact.size_mb)
+        assert 0.9 < one.text_cosine <= 1
+        assert "of float32's; cosine with PyTorch" in one.line
+        assert one.speed is not None
+        assert np.isfinite(one.speed)
     assert rounded.size_mb < exact.size_mb
-    assert rounded.size_share == pytest.approx(rounded.size_mb / exact.size_mb)
-    assert 0.9 < rounded.text_cosine <= 1
-    assert "of float32's; cosine with PyTorch" in rounded.line
-    assert rounded.speed is not None
-    assert np.isfinite(rounded.speed)
-    for one in (ONNX, QUANTISED, OPENVINO):
+    weights = [(tmp_path / one).with_suffix(".bin").stat().st_size for one in (OPENVINO, OPENVINO_INT8)]
+    assert weights[1] < weights[0] / 2
+    for one in (ONNX, QUANTISED, OPENVINO, OPENVINO_INT8):
         assert stat.S_IMODE((tmp_path / one).stat().st_mode) & 0o044 == 0o044
 
 
@@ -128,10 +135,11 @@ def test_a_file_of_a_sentence_encoder_gives_what_its_pipeline_gives(change, dim,
 
     folder = shutil.copytree(sentence_folder, tmp_path / "student")
     change(folder)
-    exact, rounded, bits, converted = write_embedding_formats(folder, ["onnx", "onnx-int8", "onnx-bits", "openvino"])
+    names = ["onnx", "onnx-int8", "onnx-bits", "openvino", "openvino-int8"]
+    exact, rounded, bits, converted, calibrated = write_embedding_formats(folder, names)
     assert max(one.embedding.max_difference for one in (exact, converted)) < 1e-4
     assert "its `sentence_embedding` by " in exact.line
-    assert min(one.embedding.mean_cosine for one in (rounded, bits)) > 0.9
+    assert min(one.embedding.mean_cosine for one in (rounded, bits, calibrated)) > 0.9
     inputs = dict(AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="np"))
     inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
@@ -142,10 +150,47 @@ def test_a_file_of_a_sentence_encoder_gives_what_its_pipeline_gives(change, dim,
         states, found = session.run(None, inputs)
         assert states.shape == (*inputs["input_ids"].shape, 32)
         np.testing.assert_allclose(found, expected, atol=1e-4 if file == ONNX else 0.2)
-    by_openvino = openvino.Core().compile_model(folder / OPENVINO, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
-    np.testing.assert_allclose(by_openvino["sentence_embedding"], expected, atol=1e-4)
+    for file in (OPENVINO, OPENVINO_INT8):
+        by_openvino = openvino.Core().compile_model(folder / file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
+        found = by_openvino["sentence_embedding"]
+        np.testing.assert_allclose(found, expected, atol=1e-4 if file == OPENVINO else 0.2)
     scored = folder_encoder(EvaluatedModel.open(str(folder), ONNX))(TEXTS)
     np.testing.assert_allclose(scored, expected, atol=1e-4)
+
+
+def calibration_of(model, tokenizer, folder, monkeypatch, texts):
+    """What a writer is handed to take ranges from, and the cases beside."""
+    handed = []
+
+    def write(origin, path):
+        handed.append(origin)
+        raise ProfileError("seen")
+
+    monkeypatch.setattr("autodistil.formats.writing.FORMATS", {"onnx": replace(FORMATS["onnx"], write=write)})
+    with pytest.raises(ProfileError, match="seen"):
+        write_formats(model, tokenizer, ["onnx"], folder, texts=texts)
+    return handed[0].calibration, handed[0].cases
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_ranges_are_taken_from_the_first_texts(pairs, tiny_bert, tmp_path, monkeypatch):
+    model, tokenizer = AutoModel.from_pretrained(tiny_bert).eval(), AutoTokenizer.from_pretrained(tiny_bert)
+    texts = [(text, "a text") if pairs else text for text in TEXTS * CALIBRATION_TEXTS]
+    read, _ = calibration_of(model, tokenizer, tmp_path, monkeypatch, texts)
+    assert len(read) == CALIBRATION_TEXTS
+    for text, (ids, mask) in zip(texts, read, strict=False):
+        longest = model.config.max_position_embeddings - 2
+        assert ids.tolist() == [
+            tokenizer(*(text if pairs else [text]), truncation=True, max_length=longest)["input_ids"]
+        ]
+        assert mask.tolist() == np.ones_like(ids).tolist()
+
+
+def test_without_texts_ranges_are_taken_from_the_cases(tiny_bert, tmp_path, monkeypatch):
+    read, cases = calibration_of(AutoModel.from_pretrained(tiny_bert).eval(), None, tmp_path, monkeypatch, TEXTS)
+    assert [(ids.tolist(), mask.tolist()) for ids, mask in read] == [
+        (case.input_ids.tolist(), case.attention_mask.tolist()) for case in cases
+    ]
 
 
 @pytest.mark.slow

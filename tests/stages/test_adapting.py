@@ -77,7 +77,7 @@ def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_pat
         wider,
         SETTINGS,
         unlabelled=[tmp_path / "more.txt"],
-        formats=["onnx", "onnx-int8"],
+        formats=["onnx", "onnx-int8", "openvino-int8"],
     )
     assert set(found.metrics) == {"student", "plain", "teacher"}
     assert found.metrics["student"]["accuracy"] > 0.9

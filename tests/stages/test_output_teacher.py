@@ -52,7 +52,7 @@ def test_students_land_in_its_space(options, outputs, tmp_path):
     assert run.inputs.objective.name == "relation-kl+20*output-cosine"
     pipeline.train(run)
     pipeline.search(run, ["1GFLOPs"])
-    student = pipeline.export(run, "best", tmp_path / "student", formats=["onnx"])[1].path
+    student = pipeline.export(run, "best", tmp_path / "student", formats=["onnx", "openvino-int8"])[1].path
     texts = [f"the river {i} runs along the wall of town {3 * i}" for i in range(20)]
     theirs = folder_encoder(EvaluatedModel.open(str(outputs)))(texts)
     encoder = EvaluatedModel.open(str(student))

@@ -377,7 +377,8 @@ def test_searching_again_keeps_what_lies_beside_a_student(searched, teacher_dir,
 def test_a_plain_teacher_has_no_sentence_transformers(searched, tmp_path, capsys):
     command = ["export", "--run", searched, "--to", tmp_path / "student", "--format", "sentence-transformers"]
     assert run(*command) == 2
-    assert one_line(capsys).endswith("so its students have none; allowed: hf, onnx, onnx-int8, openvino")
+    allowed = "hf, onnx, onnx-int8, onnx-bits, openvino, openvino-int8"
+    assert one_line(capsys).endswith(f"so its students have none; allowed: {allowed}")
     assert not (tmp_path / "student").exists()
 
 

@@ -215,15 +215,16 @@ def test_a_folder_that_makes_no_embeddings_has_no_output_of_them(tiny_bert, sent
 def test_the_python_of_the_docs_runs(tmp_path, monkeypatch, sentence_folder):
     """Each block of docs/deploying.md, in a folder that holds `my-student`."""
     student = shutil.copytree(sentence_folder, tmp_path / "my-student")
-    write_embedding_formats(student, ["onnx"])
+    write_embedding_formats(student, ["onnx", "onnx-bits"])
     page = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     monkeypatch.chdir(tmp_path)
     found = [names_left_by(block) for block in blocks]
-    assert found[0]["embeddings"].shape[0] == 2
-    assert found[1]["states"].shape[::2] == (2, 32)
-    np.testing.assert_allclose(found[1]["embeddings"], found[0]["embeddings"], atol=1e-5)
+    few_bits, by_library, by_file = found
+    assert by_library["embeddings"].shape[0] == 2
+    assert few_bits["states"].shape[::2] == by_file["states"].shape[::2] == (2, 32)
+    np.testing.assert_allclose(by_file["embeddings"], by_library["embeddings"], atol=1e-5)
 
 
 def names_left_by(code):

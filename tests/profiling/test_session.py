@@ -131,7 +131,8 @@ def test_lengths_beyond_the_positions_and_nothing_to_measure_are_refused(source)
 
 
 def test_runtimes_are_the_formats_and_others_are_refused():
-    assert tuple(FORMATS)[:5] == ("torch", "torch-compile", "onnx", "onnx-int8", "openvino")
+    names = ("torch", "torch-compile", "onnx", "onnx-int8", "onnx-bits", "openvino", "openvino-int8")
+    assert tuple(FORMATS)[:7] == names
     with pytest.raises(ProfileError, match="runtime: got 'tvm'"):
         check_runtime("tvm")
 

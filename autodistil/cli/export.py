@@ -43,6 +43,8 @@ def export(
     if (run is None) == (model is None):
         raise ConfigError("a student of --run DIR or a model by --model NAME is exported; give one of them")
     if run is None:
+        if pick != "best" or unrefined or options.get("budgets"):
+            raise ConfigError("--pick, --budget and --unrefined are of a run's students; leave them out with --model")
         _export_model(str(model), to, formats or [])
         return
     budgets = options.pop("budgets", ())

@@ -19,7 +19,7 @@ from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import folder_embedding
 from autodistil.utils import disk_errors
 
-_FILES = (".json", ".txt", ".model", ".safetensors", ".md")
+_FILES = (".json", ".txt", ".model", ".safetensors", ".md", ".py")
 """Of a model's folder, what it is loaded from and what says what it is."""
 
 
@@ -44,6 +44,10 @@ def export_model(source: str, to: Path, formats: Sequence[str]) -> list[Deployab
     if to.exists():
         raise ExportError(f"target {str(to)!r} exists; give --to a new folder")
     model = EvaluatedModel.open(source)
+    if model.has_head:
+        raise ExportError(
+            f"model {source!r} was fine-tuned and would lose its head; give adapt --format, or an encoder"
+        )
     network, tokenizer = model.encoder(torch.device("cpu")), model.tokenizer()
     building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
     with disk_errors(to):

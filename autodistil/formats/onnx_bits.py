@@ -98,8 +98,16 @@ class _Graph:
             )
         options = {"bits": bits, "block_size": EMBEDDING_BLOCK, "gather_axis": 0, "quantize_axis": 1}
         codes_name, scales_name = self._weights[name]
-        inputs = [codes_name, ids, scales_name]
-        self._add("GatherBlockQuantized", inputs, list(node.output), domain="com.microsoft", **options)
+        inputs, (output,), width = [codes_name, ids, scales_name], node.output, table.shape[1]
+        if width * bits % 8 == 0:
+            self._add("GatherBlockQuantized", inputs, [output], domain="com.microsoft", **options)
+            return
+        wider = f"{output}_in_whole_bytes"
+        self._add("GatherBlockQuantized", inputs, [wider], domain="com.microsoft", **options)
+        cut = [
+            self._keep(f"{output}_{what}", np.array([at])) for what, at in (("from", 0), ("to", width), ("axis", -1))
+        ]
+        self._add("Slice", [wider, *cut], [output])
 
     def _multiply(self, node: Any, weight: NDArray[np.float32], bits: int) -> None:
         states, name = node.input

@@ -220,6 +220,16 @@ def test_other_bits_are_refused(axis):
         space(**{axis: [3, 8]})
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_tables_of_widths_that_fill_no_whole_bytes_are_exact(bits, tmp_path):
+    teacher = random_teacher("bert")
+    sub_space = small_space(teacher).with_axes(hidden_size=(9,), head_size=(9,), num_heads=(1,))
+    superlm = SuperLM.from_teacher(teacher, sub_space)
+    student = replace(superlm.sub_space.smallest, embedding_bits=bits)
+    (file,) = write_formats(superlm.extract(student), None, ["onnx-bits"], tmp_path)
+    assert file.agreement.max_difference < 1e-5
+
+
 def test_the_map_to_the_output_teachers_embeddings_stays_exact(tmp_path):
     """It is multiplied with states of texts, not of tokens, and no budget in MB counts it."""
     superlm = superlm_of()

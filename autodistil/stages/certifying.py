@@ -206,6 +206,9 @@ def _sample(
     for sub in sub_spaces:
         if not sub.is_listed and len(alike := _as_costly(table, pick.id, sub.name)) >= size:
             places = [round(step * (len(alike) - 1) / (size - 1)) for step in range(size)]
+            if pick.id in alike:  # refined, it need not be the one of the lowest loss
+                own_place = alike.index(pick.id)
+                places[int(np.abs(np.array(places) - own_place).argmin())] = own_place
             chosen += [problem.candidates[alike[place]] for place in places]
             continue
         own = pick.config.architecture if pick.sub_space == sub.name else None

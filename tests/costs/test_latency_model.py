@@ -22,7 +22,11 @@ from autodistil.space.student import StudentConfig
 SHAPE = EncoderShape(30522, 514, None, pooler=False)
 SPACE = sorted({candidate.config for candidate in load_space("minilm-l6-h384").candidates})
 DESIGN = choose_students(SPACE)
-PRICES = {"ms": [0.5, 0.05, 1e-6, 1e-9, 5e-8, 2e-5, 6e-8, 2e-7, 5e-8, 8e-6, 6e-6], "file_mb": [0.2, 0.01, 1, 1]}
+PRICES = {
+    "ms": [0.5, 0.05, 1e-6, 1e-9, 5e-8, 2e-8, 2e-5, 6e-8, 2e-7, 5e-8, 2e-8, 8e-6, 6e-6],
+    "file_mb": [0.2, 0.01, 1, 1, 1],
+}
+"""Of floats, and of the integers and few bits that no student here has."""
 
 
 def load_of(students):

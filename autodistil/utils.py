@@ -17,6 +17,7 @@ import reprlib
 import shutil
 import signal
 import threading
+import uuid
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
@@ -91,6 +92,22 @@ def atomic_path(path: Path, summed: bool = False) -> Iterator[Path]:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(to: Path) -> Iterator[Path]:
+    """Yield a new folder beside `to`, to be moved there when it is whole; what is left of it at the end is removed.
+
+    Raises:
+        RunError: the disk refuses.
+    """
+    building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with disk_errors(to):
+        try:
+            building.mkdir(parents=True)
+            yield building
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, summed: bool = False) -> Path:

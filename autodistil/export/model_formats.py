@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from autodistil.export.hub import LICENCES
 from autodistil.formats.writing import CALIBRATION_TEXTS, Deployable, check_formats, format_files, write_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import folder_embedding
-from autodistil.utils import disk_errors
+from autodistil.utils import folder_beside
 
 _FILES = (".json", ".txt", ".model", ".safetensors", ".md", ".py")
 """Of a model's folder, what it is loaded from and what says what it is."""
@@ -49,18 +48,14 @@ def export_model(source: str, to: Path, formats: Sequence[str]) -> list[Deployab
             f"model {source!r} was fine-tuned and would lose its head; give adapt --format, or an encoder"
         )
     network, tokenizer = model.encoder(torch.device("cpu")), model.tokenizer()
-    building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with disk_errors(to):
-        try:
-            for path in _files(model.folder):
-                copy = building / path.relative_to(model.folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-            texts = list(islice(python_docs(), CALIBRATION_TEXTS))
-            written = write_formats(network, tokenizer, further, building, folder_embedding(model.folder), texts)
-            os.replace(building, to)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    with folder_beside(to) as building:
+        for path in _files(model.folder):
+            copy = building / path.relative_to(model.folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        texts = list(islice(python_docs(), CALIBRATION_TEXTS))
+        written = write_formats(network, tokenizer, further, building, folder_embedding(model.folder), texts)
+        os.replace(building, to)
     return written
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
 from autodistil.models.vocabulary import prune_tokenizer
 from autodistil.space.student import Candidate
-from autodistil.utils import atomic_path, copy_file, disk_errors, file_sum
+from autodistil.utils import atomic_path, copy_file, disk_errors, file_sum, folder_beside
 
 _WEIGHTS = "model.safetensors"
 
@@ -101,28 +100,23 @@ def export_student(
     teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
     head = superlm.output_head(candidate.config)
     _check_formats(formats, teacher, is_plain_pipeline(teacher.folder) or head is not None)
-    building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with disk_errors(to):
-        try:
-            building.mkdir(parents=True)
-            superlm.extract(candidate.config).save_pretrained(building)
-            tokenizer = student_tokenizer(superlm, candidate, teacher)
-            reader_of(superlm, candidate, teacher).save_pretrained(building)
-            pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building, head)
-            kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
-            reloaded = kind.from_pretrained(building).to(superlm.device).eval()
-            difference = check_parity(superlm, candidate, reloaded)
-            (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
-            embed = folder_embedding(building) if pipeline else None
-            more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed, texts)
-            check_costs(superlm, candidate, costs, reloaded, building)
-            files = {f"also as {one.format}": one.line for one in more}
-            card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)
-            (building / CARD).write_text(card, encoding="utf-8")
-            _copy_licences(teacher.folder, building)
-            notes = _put_in_place(building, to)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    with folder_beside(to) as building:
+        superlm.extract(candidate.config).save_pretrained(building)
+        tokenizer = student_tokenizer(superlm, candidate, teacher)
+        reader_of(superlm, candidate, teacher).save_pretrained(building)
+        pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building, head)
+        kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
+        reloaded = kind.from_pretrained(building).to(superlm.device).eval()
+        difference = check_parity(superlm, candidate, reloaded)
+        (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
+        embed = folder_embedding(building) if pipeline else None
+        more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed, texts)
+        check_costs(superlm, candidate, costs, reloaded, building)
+        files = {f"also as {one.format}": one.line for one in more}
+        card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)
+        (building / CARD).write_text(card, encoding="utf-8")
+        _copy_licences(teacher.folder, building)
+        notes = _put_in_place(building, to)
     size = (to / _WEIGHTS).stat().st_size / 1e6
     own = is_per_layer(reloaded.config)
     return ExportedStudent(to, difference, size, pipeline, own, tuple(more), teacher.family.causal, tuple(notes))

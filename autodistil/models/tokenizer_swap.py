@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from autodistil.models.families import family_of
 from autodistil.models.hf_folder import CARD, EvaluatedModel, check_answers, load_tokenizer
 from autodistil.models.pooling import MODULES, PIPELINE_FILES, read_modules
 from autodistil.models.vocabulary import config_token_ids
-from autodistil.utils import disk_errors
+from autodistil.utils import folder_beside
 
 _ROLES = (("cls_token", "bos_token"), ("sep_token", "eos_token"), ("pad_token",), ("unk_token",), ("mask_token",))
 """Special tokens by what they are for; families call some of them by one name or another."""
@@ -82,20 +81,13 @@ def swap_tokenizer(source: str, tokenizer: Path, to: Path) -> SwappedTokenizer:
         network.register_module("pooler", None)  # a random one, as the weights have none
     new.model_max_length = min(old.model_max_length, new.model_max_length)
     check_answers(network, f"model {source!r} with the new tokenizer")
-    building = to.with_name(f".{to.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with disk_errors(to):
-        try:
-            building.mkdir(parents=True)
-            network.save_pretrained(building)
-            new.save_pretrained(building)
-            _copy_pipeline(model.folder, building)
-            (building / CARD).write_text(
-                f"{source} with the tokenizer of {tokenizer.name}, untrained.\n", encoding="utf-8"
-            )
-            EvaluatedModel.open(str(building)).encoder(torch.device("cpu"))  # it must load
-            os.replace(building, to)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    with folder_beside(to) as building:
+        network.save_pretrained(building)
+        new.save_pretrained(building)
+        _copy_pipeline(model.folder, building)
+        (building / CARD).write_text(f"{source} with the tokenizer of {tokenizer.name}, untrained.\n", encoding="utf-8")
+        EvaluatedModel.open(str(building)).encoder(torch.device("cpu"))  # it must load
+        os.replace(building, to)
     sizes = [len(ids) for ids in spelled]
     return SwappedTokenizer(to, len(rows), sum(sizes) / len(sizes), rows.numel() * 4 / 1e6)
 

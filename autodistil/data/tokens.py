@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from autodistil.data.batch import PADDING
 from autodistil.data.cache import built_once, default_cache_dir, key_of
 from autodistil.data.readers import MAX_DOCUMENT_CHARACTERS
 from autodistil.data.sources import CorpusSource, resolve, shown_names, source_documents
@@ -93,6 +94,11 @@ def ids_and_ends(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> li
 def _by_sentence(tokenizer: PreTrainedTokenizerBase, text: str, stops: Sequence[int]) -> tuple[list[int], list[int]]:
     pieces = token_ids(tokenizer, [text[start:stop] for start, stop in pairwise([0, *stops, len(text)])])
     return list(chain.from_iterable(pieces)), np.cumsum([len(piece) for piece in pieces[:-1]]).astype(int).tolist()
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, samples: np.ndarray) -> list[str]:
+    """Samples (texts, tokens) as people read them, without special tokens and padding."""
+    return list(tokenizer.batch_decode([row[row != PADDING].tolist() for row in samples], skip_special_tokens=True))
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

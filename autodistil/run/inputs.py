@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from autodistil.config import RunConfig
-from autodistil.data.batch import PADDING, Batch, lengths
+from autodistil.data.batch import Batch, lengths
 from autodistil.data.image_batches import RunImages
 from autodistil.data.sequences import Sentences
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
+from autodistil.data.tokens import decoded
 from autodistil.errors import ConfigError, CorpusError, TeacherError
 from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.formats.onnx_bits import ONNX_BITS
@@ -483,8 +484,7 @@ class RunInputs:
 
     def decoded(self, texts: np.ndarray) -> list[str]:
         """Texts (texts, tokens) as people read them."""
-        rows = [[int(token) for token in text if token != PADDING] for text in texts]
-        return [str(self.teacher.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+        return decoded(self.teacher.tokenizer, texts)
 
     @property
     def scored_by(self) -> dict[str, str]:

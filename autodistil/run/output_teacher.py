@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from autodistil.data.batch import PADDING, Batch, real_tokens
+from autodistil.data.batch import Batch, real_tokens
 from autodistil.data.cache import default_cache_dir, key_of
+from autodistil.data.tokens import decoded
 from autodistil.errors import ConfigError, CorpusError, RunError, one_line
 from autodistil.evaluation.embedding import Encoder, folder_encoder
 from autodistil.models.hf_folder import EvaluatedModel
@@ -108,8 +109,7 @@ class OutputTeacher:
 
     def embed(self, samples: np.ndarray) -> np.ndarray:
         """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
-        rows = [row[row != PADDING].tolist() for row in samples]
-        texts = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        texts = decoded(self.tokenizer, samples)
         with autocast(self.device, self.precision):
             found = self._encode([self.prompt + text for text in texts]).astype(np.float32)
         scaled: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)

@@ -206,9 +206,9 @@ def _quantised_bytes(students: Sequence[StudentConfig], sizes: SizeColumns, shap
     scales = np.where(sizes.layer_bits < FLOAT_BITS, outputs, 0) + np.where(
         sizes.embedding_bits < FLOAT_BITS, rows * blocks, 0
     )
-    bits = matrices * sizes.layer_bits + rows * sizes.embedding * sizes.embedding_bits
+    tables = rows * -(-sizes.embedding * sizes.embedding_bits // 8)  # a row has whole bytes
     graph = _GRAPH_BYTES + _LAYER_GRAPH_BYTES * sizes.layers
-    size: Floats = bits / 8 + BYTES_PER_PARAMETER * (others + scales) + graph
+    size: Floats = matrices * sizes.layer_bits / 8 + tables + BYTES_PER_PARAMETER * (others + scales) + graph
     return size
 
 

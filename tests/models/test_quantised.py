@@ -227,6 +227,7 @@ def test_tables_of_widths_that_fill_no_whole_bytes_are_exact(bits, tmp_path):
     superlm = SuperLM.from_teacher(teacher, sub_space)
     student = replace(superlm.sub_space.smallest, embedding_bits=bits)
     (file,) = write_formats(superlm.extract(student), None, ["onnx-bits"], tmp_path)
+    assert file.size_mb <= size_mb([student], teacher.encoder_shape)[0]
     assert file.agreement.max_difference < 1e-5
 
 

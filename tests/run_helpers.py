@@ -3,8 +3,12 @@
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, ModernBertConfig, MPNetConfig
+
+from autodistil import pipeline
+from autodistil.run.run import Run
 
 SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
 
@@ -101,6 +105,17 @@ def stop_after(patch, questions):
             raise KeyboardInterrupt
 
     patch.setattr("autodistil.stages.training.stop_on_interrupt", stop_soon)
+
+
+def train_in_two(folder, options, monkeypatch):
+    """A run that is trained to the end after it was interrupted."""
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(Run.open(folder, options))
+    run = Run.open(folder, options)
+    pipeline.train(run, resume=True)
+    return run
 
 
 def one_line(capsys):

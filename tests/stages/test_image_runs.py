@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from image_helpers import save_random_vit, write_images
-from run_helpers import one_line, save_random_bert, stop_after, write_corpus
+from run_helpers import one_line, save_random_bert, train_in_two, write_corpus
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
@@ -104,15 +104,10 @@ def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
     assert "unlabelled images only" in card
 
 
-def test_a_killed_training_resumes_to_the_same_bits(folder, tmp_path):
+def test_a_killed_training_resumes_to_the_same_bits(folder, tmp_path, monkeypatch):
     whole = Run.open(tmp_path / "whole", options(folder))
     pipeline.train(whole)
-    halved = Run.open(tmp_path / "halved", options(folder))
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.train(halved)
-    pipeline.train(Run.open(tmp_path / "halved", options(folder)), resume=True)
+    halved = train_in_two(tmp_path / "halved", options(folder), monkeypatch)
     for name in ("tiny", "base"):
         ours, theirs = (load_file(c.folder.superlm_folder(name) / "superlm.safetensors") for c in (whole, halved))
         assert ours.keys() == theirs.keys()

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from run_helpers import SENTENCE, run_options, stop_after
+from run_helpers import SENTENCE, run_options, train_in_two
 
 from autodistil import pipeline
 from autodistil.data.batch import PADDING, TARGETS
@@ -107,12 +107,7 @@ def test_sentences_are_looked_up_too(options, tmp_path):
 
 
 def test_a_run_ends_in_the_space_of_the_file(options, tmp_path, given, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.train(Run.open(tmp_path / "run", options))
-    run = Run.open(tmp_path / "run", options)
-    pipeline.train(run, resume=True)
+    run = train_in_two(tmp_path / "run", options, monkeypatch)
     assert run.inputs.output_head.shape == (DIM, 64)
     pipeline.search(run, ["1GFLOPs"])
     student = pipeline.export(run, "best", tmp_path / "student")[1].path

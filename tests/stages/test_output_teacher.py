@@ -9,7 +9,7 @@ import pytest
 import torch
 from hub_helpers import save_sentence_encoder
 from onnxruntime import InferenceSession
-from run_helpers import run_options, stop_after
+from run_helpers import run_options, train_in_two
 from transformers import AutoTokenizer
 
 from autodistil import pipeline
@@ -75,12 +75,7 @@ def test_students_land_in_its_space(options, outputs, tmp_path):
 def test_a_resumed_training_ends_with_the_same_weights(options, tmp_path, monkeypatch):
     whole = Run.open(tmp_path / "whole", options)
     pipeline.train(whole)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.train(Run.open(tmp_path / "run", options))
-    run = Run.open(tmp_path / "run", options)
-    pipeline.train(run, resume=True)
+    run = train_in_two(tmp_path / "run", options, monkeypatch)
     for name in ("tiny", "base"):
         ours, theirs = (one.superlms.trained(name).state_dict() for one in (run, whole))
         assert OUTPUT_HEAD in ours

@@ -32,7 +32,7 @@ test: $(DEV)  ## run the fast tests, and say which took longest
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not slow and not ray and not gpu' --durations 20 $(ARGS)
 
 test-all: $(DEV)  ## run every test, the slow ones and those on Ray too
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --hypothesis-profile thorough $(ARGS)
 
 lint: $(DEV)  ## check style, types and the direction of imports
 	$(BIN)/ruff check .

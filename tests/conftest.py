@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -30,9 +33,10 @@ os.environ.update(
 if not Path("/dev/nvidia0").exists():
     os.environ["TRITON_INTERPRET"] = "1"
 
-# No wall-time asserts. On CI the examples are the same in every run.
-settings.register_profile("local", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+# No wall-time asserts. On CI the examples are the same in every run; `make test-all` asks for "thorough".
+settings.register_profile("local", deadline=None, max_examples=40)
+settings.register_profile("ci", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("thorough", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
@@ -56,8 +60,30 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for name, values in _SHORT.items():
         if (module := sys.modules.get(name)) is not None:
             vars(module).update(values)
+    if "sqlalchemy" in sys.modules:
+        _let_sqlite_run_ahead()
     if item.get_closest_marker("gpu") is not None and not importlib.import_module("torch").cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@functools.cache
+def _let_sqlite_run_ahead() -> None:
+    """Databases that tests write need not outlive a power cut, so SQLite waits for no disk."""
+    event, pool = (importlib.import_module(f"sqlalchemy.{name}") for name in ("event", "pool"))
+
+    def connected(connection: Any, _record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(pool.Pool, "connect", connected)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_disks() -> Iterator[None]:
+    """Nor need files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -31,8 +31,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +175,7 @@ class RunFolder:
                 f"{str(self.path)!r} is no run folder (no run.yaml); give --run one that search or train made"
             )
         try:
-            found = read_yaml(self.record_path)
+            found = deepcopy(_content(self.record_path, _stamp(self.record_path)))
             options, config = found["config"], layered(found["config"])
             if not isinstance(found["resolved"], dict):
                 raise ConfigError("'resolved' is not a mapping")
@@ -219,6 +221,18 @@ class RunFolder:
         }
         text = "# Everything needed to repeat this run: autodistil search --config run.yaml --run NEW\n"
         write_text(self.record_path, text + yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    with disk_errors(path, "read"):
+        found = path.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=32)
+def _content(path: Path, stamp: tuple[int, ...]) -> dict[str, Any]:
+    """What the file holds, parsed once for each `stamp` of it: a search asks a hundred times."""
+    return read_yaml(path)
 
 
 def merge_with_run(folder: RunFolder, *layers: Mapping[str, Any]) -> RunConfig:

@@ -14,8 +14,8 @@ from autodistil.errors import ExportError
 from autodistil.export.model_formats import export_model
 
 
-def test_the_model_is_the_same_and_its_files_answer_as_it_does(quickstart_teacher_dir, tmp_path):
-    source = shutil.copytree(quickstart_teacher_dir, tmp_path / "source")
+def test_the_model_is_the_same_and_its_files_answer_as_it_does(sentence_folder, tmp_path):
+    source = shutil.copytree(sentence_folder, tmp_path / "source")
     (source / "LICENSE").write_text("free")
     (source / "optimizer.pt").write_bytes(b"not of the model")
     found = export_model(str(source), tmp_path / "to", ["onnx", "onnx-bits"])

@@ -14,6 +14,7 @@ from image_helpers import save_random_vit
 from run_helpers import one_line
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig, BertTokenizer, LlamaConfig, LlamaForCausalLM, MPNetConfig
+from variants import slow_but
 
 from autodistil import cli
 from autodistil.config import RunConfig
@@ -266,7 +267,7 @@ def test_a_config_that_cannot_be_used_is_one_line(name, damaged):
         assert str(folder) in line or f"{field} = " in line
 
 
-@pytest.mark.parametrize("name", cases(CONFIG, HARMLESS))
+@pytest.mark.parametrize("name", slow_but([*cases(CONFIG, HARMLESS)][::4], cases(CONFIG, HARMLESS)))
 def test_what_does_not_change_the_function_is_taken(name, models, damaged):
     folder = damaged(cases(CONFIG, HARMLESS)[name])
     for read in (as_teacher, as_encoder):
@@ -462,14 +463,14 @@ SAME_TOKENIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", slow_but([*TOKENIZERS][::3], TOKENIZERS))
 def test_a_tokenizer_that_cannot_be_used_is_one_line(name, damaged):
     folder = damaged(TOKENIZERS[name])
     for read in (as_teacher, as_encoder):
         assert "has no usable tokenizer" in refused(folder, read, TeacherError)
 
 
-@pytest.mark.parametrize("name", SAME_TOKENIZERS)
+@pytest.mark.parametrize("name", slow_but([*SAME_TOKENIZERS][::4], SAME_TOKENIZERS))
 def test_files_that_are_not_read_make_no_difference(name, models, damaged):
     folder = damaged(SAME_TOKENIZERS[name])
     for read in (as_teacher, as_encoder):

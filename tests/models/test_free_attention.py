@@ -5,6 +5,7 @@ import torch
 from autodistil_helpers import random_teacher
 from card_helpers import COSTS, card_teacher
 from transformers import BertConfig
+from variants import slow_but
 
 from autodistil.costs.closed_form import flops, parameters
 from autodistil.costs.fvcore_check import count_flops
@@ -26,7 +27,9 @@ PRINTED = {  # layers, hidden, heads, ratio: parameters and FLOPs as the paper p
 }
 
 
-@pytest.fixture(scope="module", params=["bert", "roberta", "electra", "mpnet", "vit", "deit"])
+@pytest.fixture(
+    scope="module", params=slow_but(["mpnet", "vit"], ["bert", "roberta", "electra", "mpnet", "vit", "deit"])
+)
 def superlm(request):
     return SuperLM.from_teacher(random_teacher(request.param), SPACE)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from autodistil_helpers import ALL_CONFIGS, DECODER_CONFIGS, random_teacher, small_space
+from variants import slow_but
 
 from autodistil.models import least_squares
 from autodistil.models.least_squares import fit_linear_maps
@@ -62,7 +63,7 @@ def error(superlm, teacher, batches, student=None):
 
 
 @pytest.mark.parametrize("cut", CUTS)
-@pytest.mark.parametrize("kind", [*ALL_CONFIGS, *DECODER_CONFIGS])
+@pytest.mark.parametrize("kind", slow_but(["bert", "mpnet", "vit", "llama"], [*ALL_CONFIGS, *DECODER_CONFIGS]))
 def test_a_fitted_slice_is_nearer_to_its_teacher(kind, cut):
     teacher = random_teacher(kind)
     batches = batches_of(teacher)

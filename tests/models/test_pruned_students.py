@@ -10,6 +10,7 @@ import torch
 from autodistil_helpers import FAMILY_CONFIGS, RECIPE, own_inputs, random_teacher, small_space
 from tokenizers_helpers import TEXTS, byte_level_bpe, packaged, unigram, vocabulary_of
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, RobertaConfig, RobertaModel
+from variants import slow_but
 
 from autodistil import cli
 from autodistil.costs.closed_form import cost_table, flops, parameters, size_mb
@@ -69,7 +70,7 @@ def test_token_ids_of_the_config_are_renumbered(kind):
     assert superlm.base_config.vocab_size == 97
 
 
-@pytest.mark.parametrize("kind", sorted(FAMILY_CONFIGS))
+@pytest.mark.parametrize("kind", slow_but(["bert", "mpnet", "modernbert"], sorted(FAMILY_CONFIGS)))
 def test_costs_are_those_of_the_exported_file(kind, tmp_path):
     superlm = pruned_superlm(kind)
     shape = random_teacher(kind).encoder_shape

@@ -11,6 +11,7 @@ from autodistil_helpers import FAMILY_CONFIGS, RECIPE, own_inputs, random_teache
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModel
+from variants import slow_but
 
 from autodistil.costs.closed_form import size_mb
 from autodistil.errors import ProfileError, SpaceError
@@ -183,7 +184,7 @@ OTHERS = [(kind, 4, 4) for kind in sorted(FAMILY_CONFIGS.keys() - {"bert", "elec
 
 
 @pytest.mark.parametrize(
-    ("kind", "embedding_bits", "layer_bits"), [*FILES, *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS)]
+    ("kind", "embedding_bits", "layer_bits"), slow_but([("bert", 4, 4), ("bert", 8, None)], [*FILES, *OTHERS])
 )
 def test_the_file_holds_the_students_bits_and_no_more_than_the_closed_form_says(
     kind, embedding_bits, layer_bits, tmp_path
@@ -220,7 +221,7 @@ def test_other_bits_are_refused(axis):
         space(**{axis: [3, 8]})
 
 
-@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("bits", slow_but([2], [2, 4]))
 def test_tables_of_widths_that_fill_no_whole_bytes_are_exact(bits, tmp_path):
     teacher = random_teacher("bert")
     sub_space = small_space(teacher).with_axes(hidden_size=(9,), head_size=(9,), num_heads=(1,))

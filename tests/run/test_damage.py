@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from run_helpers import one_line, run_options
+from variants import slow_but
 
 from autodistil import cli, pipeline
 from autodistil.errors import RunError
@@ -57,7 +58,7 @@ def command(*words):
     return caught.value.code
 
 
-@pytest.mark.parametrize("damage", [half, flip])
+@pytest.mark.parametrize("damage", slow_but([flip], [half, flip]))
 @pytest.mark.parametrize("verb", ["report", "export", "compare"])
 def test_damaged_candidates_are_refused_and_searching_writes_them_again(folder, searched, capsys, damage, verb):
     path = folder / "candidates.csv"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from run_helpers import save_random_bert
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from variants import slow_but
 
 from autodistil.cli import main
 from autodistil.errors import ConfigError, ExportError, TaskError, TeacherError
@@ -33,6 +34,7 @@ from autodistil.tasks.own_head import answers_to
 from autodistil.utils import Progress
 
 SETTINGS = EvaluationSettings(learning_rates=(3e-3,), epochs=5, batch_size=8, max_length=16)
+QUICK = ["onnx", "onnx-int8"]
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "broken", "poor")
 
 
@@ -66,7 +68,8 @@ def test_a_student_of_few_bits_stays_one(data, tiny_bert, tmp_path):
     assert (tmp_path / "mine" / "onnx" / "model_bits.onnx").is_file()
 
 
-def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_path):
+@pytest.mark.parametrize("formats", slow_but([QUICK], [QUICK, [*QUICK, "openvino-int8"]]))
+def test_a_classifier_comes_out_with_its_figures(formats, data, tiny_bert, wider, tmp_path):
     to = tmp_path / "mine"
     (tmp_path / "more.txt").write_text("\n".join(text for text, _ in texts(40, seed=2)))
     found = adapt(
@@ -77,7 +80,7 @@ def test_a_classifier_comes_out_with_its_figures(data, tiny_bert, wider, tmp_pat
         wider,
         SETTINGS,
         unlabelled=[tmp_path / "more.txt"],
-        formats=["onnx", "onnx-int8", "openvino-int8"],
+        formats=formats,
     )
     assert set(found.metrics) == {"student", "plain", "teacher"}
     assert found.metrics["student"]["accuracy"] > 0.9
@@ -200,24 +203,24 @@ def test_what_is_reported_chooses_nothing(data, tiny_bert, tmp_path, monkeypatch
 
 
 def test_what_was_done_before_a_machine_died_is_not_done_again(data, tiny_bert, wider, tmp_path, monkeypatch):
-    settings = replace(SETTINGS, learning_rates=(1e-3, 3e-3), epochs=3)
+    settings = replace(SETTINGS, learning_rates=(1e-3, 3e-3), epochs=2)
     options = {"objective": "soft-targets+ps-kd+anchor", "plain": False}
     whole = adapt(str(tiny_bert), "reviews", tmp_path / "whole", data, wider, settings, **options)
     trained, real = [], FineTuning.epoch
 
     def counted(tuning):
         trained.append(tuning.done)
-        if len(trained) == 12:
+        if len(trained) == 8:
             raise KeyboardInterrupt
         real(tuning)
 
     monkeypatch.setattr(FineTuning, "epoch", counted)
     with pytest.raises(KeyboardInterrupt):
         adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, settings, **options)
-    assert trained == [0, 1, 2] * 4, "two rates of the teacher, two of the student, whose last epoch is cut"
+    assert trained == [0, 1] * 4, "two rates of the teacher, two of the student, whose last epoch is cut"
     assert not (tmp_path / "cut").exists()
     resumed = adapt(str(tiny_bert), "reviews", tmp_path / "cut", data, wider, settings, **options)
-    assert trained[12:] == [2], "what was cut"
+    assert trained[8:] == [1], "what was cut"
     assert resumed.metrics == whole.metrics
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
@@ -319,7 +322,10 @@ def test_a_fine_tuned_teacher_is_taken_as_it_is_and_its_classes_by_name(data, ti
     assert not (tmp_path / "a-teacher").exists()
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.further or method.prepare])
+FURTHER = [name for name, method in METHODS.items() if method.further or method.prepare]
+
+
+@pytest.mark.parametrize("name", slow_but(FURTHER[::3], FURTHER))
 def test_a_method_that_does_more_than_a_loss_ends_as_an_ordinary_model(name, write_task, tiny_bert, wider, tmp_path):
     """Whatever a method does with head and encoder: what comes out loads, has the task's outputs, and was resumed."""
     pairs, scores = (what in METHODS[name].only for what in (PAIRS, SCORES))

@@ -9,6 +9,7 @@ import torch
 from autodistil_helpers import FAMILY_CONFIGS
 from tokenizers_helpers import byte_level_bpe
 from transformers import AutoModel, AutoModelForTokenClassification, AutoTokenizer, RobertaConfig, pipeline
+from variants import slow_but
 
 from autodistil.cli import main
 from autodistil.errors import ConfigError, TaskError, TeacherError
@@ -151,7 +152,9 @@ def test_words_that_the_teacher_does_not_see_are_not_trained_on(data, tiny_bert,
     assert rows.only(said.seen).units(every).tolist() == np.flatnonzero(said.seen).tolist()
 
 
-@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.only <= {CLASSES}])
+@pytest.mark.parametrize(
+    "name", slow_but(["soft-targets", "ps-kd"], [name for name, method in METHODS.items() if method.only <= {CLASSES}])
+)
 def test_every_method_for_classes_teaches_words(name, data, tiny_bert, tmp_path):
     settings = replace(SETTINGS, learning_rates=(1e-3,), epochs=1, max_train=60)
     bert, to = str(tiny_bert), tmp_path / "m"

@@ -71,6 +71,7 @@ def test_a_second_search_measures_nothing_again(tmp_path, options):
     assert pipeline.report(opened(tmp_path, options, "1ms@cpu")).is_file()
 
 
+@pytest.mark.slow
 def test_time_memory_and_file_hold_together_and_with_closed_forms(tmp_path, options):
     budgets = ("1ms@cpu", "30.6MBram", "0.08MBfile@cpu", "25MB", "0.9ms@cpu,seq=8")
     result = pipeline.search(opened(tmp_path, options, *budgets), measure=FakeStopwatch())

@@ -9,6 +9,7 @@ import optuna
 import pandas as pd
 import pytest
 from sqlalchemy import event
+from variants import slow_but
 
 from autodistil.costs.budget import read_budget
 from autodistil.errors import BudgetError, ExportError, RunError
@@ -54,7 +55,7 @@ def search_of(problem, path, name="study"):
     return Search(problem, path / "study.db", name)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", slow_but(["exhaustive", "evolution", "nsga2"], SAMPLERS))
 def test_only_feasible_students_run_and_each_once(tmp_path, sampler):
     problem = problem_of("10MFLOPs", "300Kparams")
     calls = []
@@ -125,7 +126,7 @@ def test_a_study_on_a_full_disk_is_one_line_and_keeps_its_scores(tmp_path):
         assert len(search.mine) == 3
 
 
-@pytest.mark.parametrize("sampler", sorted(set(SAMPLERS) - {"exhaustive"}))
+@pytest.mark.parametrize("sampler", slow_but(["evolution", "nsga2"], sorted(set(SAMPLERS) - {"exhaustive"})))
 def test_interrupted_search_ends_as_the_uninterrupted_one(tmp_path, sampler):
     problem = problem_of("20MFLOPs")
     (tmp_path / "a").mkdir()

@@ -9,6 +9,7 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, BertConfig, DistilBertConfig, ElectraConfig, RobertaConfig
+from variants import slow_but
 
 from autodistil.costs.budget import read_budget
 from autodistil.costs.closed_form import budget_cost, cost_table, flops, parameters, size_mb
@@ -155,7 +156,7 @@ def scalar_costs(s, shape, seq_len):
     return adds, count
 
 
-@pytest.mark.parametrize("embedding_size", [None, 128])
+@pytest.mark.parametrize("embedding_size", slow_but([128], [None, 128]))
 def test_a_hundred_thousand_students_cost_what_each_does_alone(embedding_size):
     ratios = [1 + i / 16 for i in range(50)]
     axes = {"num_layers": range(1, 41), "hidden_size": range(32, 32 * 51, 32), "head_size": (32,), "mlp_ratio": ratios}

@@ -232,6 +232,7 @@ def test_tables_of_widths_that_fill_no_whole_bytes_are_exact(bits, tmp_path):
     assert file.agreement.max_difference < 1e-5
 
 
+@pytest.mark.slow
 def test_the_map_to_the_output_teachers_embeddings_stays_exact(tmp_path):
     """It is multiplied with states of texts, not of tokens, and no budget in MB counts it."""
     superlm = superlm_of()

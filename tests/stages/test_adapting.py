@@ -56,6 +56,7 @@ def wider(tmp_path_factory, quickstart_teacher_dir):
     return str(save_random_bert(tmp_path_factory.mktemp("models") / "wider", quickstart_teacher_dir, **size))
 
 
+@pytest.mark.slow
 def test_a_student_of_few_bits_stays_one(data, tiny_bert, tmp_path):
     source = shutil.copytree(tiny_bert, tmp_path / "few")
     config = json.loads((source / "config.json").read_text())
@@ -303,6 +304,7 @@ def test_rows_without_text_are_told_and_refused_where_no_row_has_any(data, write
         adapt(str(tiny_bert), "holes", tmp_path / "other", folder, None, once)
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_teacher_is_taken_as_it_is_and_its_classes_by_name(data, tiny_bert, wider, tmp_path):
     adapt(wider, "reviews", tmp_path / "teacher", data, None, SETTINGS)
     config = json.loads((tmp_path / "teacher" / "config.json").read_text())

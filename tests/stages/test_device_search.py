@@ -91,6 +91,7 @@ def test_a_memory_budget_that_comes_later_measures_memory(tmp_path, options):
     assert result.candidates.loc[result.best, "ram_mb@cpu measured"] <= 30.6
 
 
+@pytest.mark.slow
 def test_when_no_measured_student_holds_the_search_says_so(tmp_path, options):
     with pytest.raises(BudgetError, match=r"none of \d+ measured students|no student of space") as caught:
         pipeline.search(opened(tmp_path, options, "0.5ms@cpu"), measure=FakeStopwatch(slower=50.0))

@@ -48,6 +48,7 @@ def test_superlms_are_fitted_only_where_that_is_asked_for(options, tmp_path):
     assert fitted_student(run, run.inputs.space.candidates[0]) is None
 
 
+@pytest.mark.slow
 def test_a_resumed_training_starts_from_the_fit_that_was_kept(options, tmp_path, monkeypatch):
     whole = Run.open(tmp_path / "whole", options)
     pipeline.train(whole)

@@ -81,6 +81,7 @@ assert not any(name.split(".")[0] == "autodistil" for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
     run, result = searched
     image = next((folder / "pictures").rglob("*.png"))

@@ -142,6 +142,7 @@ def test_without_refining_it_is_the_first_of_the_front_that_keeps_enough(run_fol
     assert last_search(Run.open(run_folder, {}).inputs)[1].front.best_first.ids[0] == wanted  # as an export finds it
 
 
+@pytest.mark.slow
 def test_it_holds_beside_budgets_and_forgets_those_of_earlier_searches(run_folder, shares):
     low = min(shares.values()) / 2
     cheapest = autodistil.search(run_folder, keep=low).best

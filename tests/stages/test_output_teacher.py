@@ -124,6 +124,7 @@ def test_a_worker_reads_its_own_part_alone(options, tmp_path, monkeypatch):
         assert sum(read) < sum(map(len, whole))
 
 
+@pytest.mark.slow
 def test_several_are_joined_by_weights(options, outputs, tmp_path, monkeypatch):
     monkeypatch.setenv("AUTODISTIL_CACHE", str(tmp_path / "cache"))
     both = {"output_teacher": [f"3*{outputs}", options["teacher"]], "precision": "bf16"}

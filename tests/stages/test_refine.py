@@ -330,6 +330,7 @@ def test_a_second_search_reuses_what_is_refined(run_folder, monkeypatch):
         assert fewer.candidates.loc[fewer.best, "rank"] == 1
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_with_its_finalists(run_folder, searched, tmp_path, monkeypatch):
     shutil.copytree(searched, tmp_path / "whole")
     whole = pipeline.search(open_run(tmp_path / "whole", refine_top=2))

@@ -53,6 +53,7 @@ def test_without_the_library_the_line_that_installs_it_is_said(searched, monkeyp
     assert "--static needs model2vec, which is not installed; run: pip install 'autodistil[static]'" in one_line(capsys)
 
 
+@pytest.mark.slow
 def test_a_teacher_without_embeddings_has_none(tmp_path, quickstart_teacher_dir, capsys):
     options = run_options(tmp_path, quickstart_teacher_dir, SPACE, train_steps=1, budgets=["1GFLOPs"])
     pipeline.search(Run.open(tmp_path / "run", options))

@@ -58,7 +58,9 @@ def train_worker(config: Mapping[str, TrainJob]) -> None:
     job = config["job"]
     with tempfile.TemporaryDirectory(prefix="autodistil-", ignore_cleanup_errors=True) as folder:
         for name, content in job.files.items():
-            (Path(folder) / name).write_bytes(content)
+            path = Path(folder) / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
         own = replace(job.config, device=_device(job.config))
         torch.set_num_threads(own.threads or own.cpus_per_worker)
         begun = ray.train.Checkpoint(job.start, Storage.of(job.storage).filesystem) if job.start else None

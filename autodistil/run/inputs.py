@@ -371,6 +371,7 @@ class RunInputs:
     def importance_order(self) -> ImportanceOrder:
         """The teacher's dimensions and layers by importance; kept in the run folder, so that slices never change."""
         path = self.folder.importance_path
+        self._begin(path)
         if not path.is_file():
             rank = ORDERS["both" if self.config.order == "none" else self.config.order]
             layer, depth = self.config.teacher_layer, self.teacher.dims.num_layers
@@ -455,10 +456,15 @@ class RunInputs:
         return text
 
     def _chosen(self, among: Sentences) -> np.ndarray:
-        path = self.folder.selection_path
+        self._begin(self.folder.selection_path)
+        return selected_text(among, self.config, self.teacher, self.folder.selection_path, self.progress)
+
+    def _begin(self, path: Path) -> None:
+        """Record the text before a file of it is left at `path`: a folder that holds one is a run's."""
         if not path.is_file() and path.parent == self.folder.path:  # not where a run is only looked at
-            self.write_record(corpus_content=self.text.corpus.content_hash)  # it is a file of a run, of this text
-        return selected_text(among, self.config, self.teacher, path, self.progress)
+            content = self.text.corpus.content_hash
+            self.folder.check_unchanged("corpus_content", content, "text")
+            self.write_record(corpus_content=content)
 
     @cached_property
     def training_text(self) -> RunSamples:
@@ -480,6 +486,7 @@ class RunInputs:
     @cached_property
     def heldout_texts(self) -> np.ndarray:
         """Held-out texts (texts, tokens)."""
+        self._begin(self.folder.heldout_path)
         return self.text.draw_heldout(self.folder.heldout_path)
 
     def decoded(self, texts: np.ndarray) -> list[str]:

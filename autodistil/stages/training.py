@@ -48,7 +48,8 @@ DEFAULT_STEPS = 24
 _UNBOUNDED = 1_000_000
 """Steps of a training that is only timed."""
 
-_SPACE = "space.yaml"
+_SPACE = "space"
+"""Folder of the space's file, which has its own name there: a space without one is called by it."""
 """File of a worker's folder: the search space, where it is not one of those shipped."""
 
 Named = TypeVar("Named", SubSpace, SuperLMTrainer)
@@ -195,6 +196,7 @@ def _recipe(inputs: RunInputs, superlms: SuperLMs, missing: Sequence[SubSpace], 
     config = inputs.config
     steps = known_steps(inputs)
     text = inputs.training_text  # refuses another text before the record would name it
+    _ = inputs.heldout_texts  # refuses too little of it before hours of training
     if steps is None and config.train_minutes is not None:
         inputs.write_record()  # timing leaves files in the folder, which is a run's from here on
         steps = _steps_in(inputs, superlms, missing, refined, config.train_minutes * 60)
@@ -426,7 +428,8 @@ def _files(inputs: RunInputs) -> dict[str, bytes]:
     if inputs.output_head is not None:
         paths[folder.output_head_path.name] = folder.output_head_path
     if config.space is not None and config.space not in ("auto", *shipped_spaces()):
-        paths[_SPACE] = Path(config.space).expanduser()
+        path = Path(config.space).expanduser()
+        paths[f"{_SPACE}/{path.name}"] = path
     return {name: path.read_bytes() for name, path in paths.items()}
 
 
@@ -442,8 +445,8 @@ def open_on_worker(
         recipe: of all of them.
         begun: folder of the SuperLMs that were begun or finished before, an assistant of the run among them.
     """
-    space = folder / _SPACE
-    run = Run(RunFolder(folder), replace(config, space=str(space)) if space.is_file() else config)
+    space = next((folder / _SPACE).glob("*"), None)
+    run = Run(RunFolder(folder), replace(config, space=str(space)) if space else config)
     _ = run.inputs.training_text  # another text than the driver's is refused
     if begun is not None and run.superlms.taught:
         shutil.copytree(begun, run.folder.superlms_path)

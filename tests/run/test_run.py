@@ -1,6 +1,7 @@
 """The pieces of a run: what is recorded, what a worker opens of it, and a scorer that is sent away."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -71,12 +72,14 @@ def sent(driver, folder, names, begun=None):
     """What a worker opens in a folder of its own."""
     folder.mkdir()
     for name, content in _files(driver.inputs).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return open_on_worker(folder, _portable(driver.config), names, recipe_of(driver.config, 1), begun)
 
 
 def test_a_worker_opens_what_the_driver_would_train(options, trained, tmp_path):
-    driver = Run.open(tmp_path / "driver", options)
+    space = shutil.copyfile(options["space"], tmp_path / "named-by-its-file.yaml")
+    driver = Run.open(tmp_path / "driver", {**options, "space": str(space)})
     driver.inputs.write_record()
     trainers, teacher, batches, layer, device = sent(driver, tmp_path / "worker", ["tiny", "base"])
     assert [trainer.name for trainer in trainers] == ["tiny", "base"]

@@ -18,7 +18,7 @@ from autodistil.evaluation.agreement import Rsa
 from autodistil.run.run import Run
 from autodistil.stages.agreeing import Similarity
 from autodistil.stages.exporting import exported_weights
-from autodistil.stages.keeping import MOST_REFINED, Kept, _looked_at, read_kept, read_share
+from autodistil.stages.keeping import MOST_REFINED, Kept, _looked_at, check_measurable, read_kept, read_share
 from autodistil.stages.ranking_by_task import score_of_teacher
 from autodistil.stages.searching import last_search
 
@@ -209,6 +209,19 @@ def test_the_command_line_says_what_is_kept(run_folder, capsys):
     assert run(*arguments, "--json") == 0
     kept = json.loads(capsys.readouterr().out)["kept"]
     assert (kept["asked"], kept["student"]) == (0.01, "tiny-L1-H16-A1-F32")
+
+
+@pytest.mark.slow
+def test_a_new_run_can_ask_for_a_share(options, tmp_path):
+    result = pipeline.search(Run.open(tmp_path / "run", options, {"train_steps": 1}), keep="1%")
+    assert result.kept.student == "tiny-L1-H16-A1-F32"
+
+
+def test_what_is_asked_first_leaves_a_run_that_goes_on(options, tmp_path):
+    run = Run.open(tmp_path / "run", options)
+    check_measurable(run, None)
+    assert run.folder.heldout_path.is_file()
+    assert Run.open(tmp_path / "run").folder.resolved()["corpus_content"] == run.inputs.text.corpus.content_hash
 
 
 def test_a_teacher_without_embeddings_asks_for_a_task(tmp_path, quickstart_teacher_dir, capsys):

@@ -194,6 +194,7 @@ def other_texts(path):
         (other_texts, {}, "none has an embedding in given.npy; give the texts there to --corpus too"),
         (lambda path: None, {"text_unit": "sequences"}, "cuts texts that 'given.npy' has whole"),
         (lambda path: None, {"output_role": "query"}, "is of encoders, not of files"),
+        (lambda path: None, {"heldout_sequences": 400}, "held-out documents"),
     ],
 )
 def test_wrong_input_is_one_line(options, given, tmp_path, spoil, changed, said):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from autodistil.costs.budget import Budget, read_budget
+from autodistil.costs.closed_form import BYTES_PER_PARAMETER
 from autodistil.run.run import Run
 from autodistil.run.tracking import check_tracker
 from autodistil.space.space import SubSpace
@@ -74,7 +75,8 @@ class DiskUse:
     refined: int
     """Weights of the students refined alone, were they as large as the costliest."""
     student: int
-    """`model.safetensors` of the largest student within the budgets: that of the best is no larger."""
+    """`model.safetensors` of the largest student within the budgets, and `onnx/model_bits.onnx` where it has few bits:
+    those of the best are no larger."""
 
 
 @dataclass(frozen=True)
@@ -242,12 +244,14 @@ def _to_score(run: Run, trial: Trial, sampler: str) -> int:
 
 
 def _disk(trial: Trial) -> DiskUse:
-    trainers, problem = list(trial.trainers.values()), trial.problem
+    trainers, costs = list(trial.trainers.values()), trial.problem.table[trial.problem.feasible]
+    floats, served = BYTES_PER_PARAMETER * costs["params"], 1e6 * costs["size_mb"]
+    files = served.where(served >= floats, served + floats)
     return DiskUse(
         checkpoints=sum(map(state_bytes, trainers)),
         superlms=sum(map(weight_bytes, trainers)),
         refined=0 if trial.alone is None else trial.run.config.num_finalists * weight_bytes(trial.alone),
-        student=round(1e6 * problem.table["size_mb"][problem.feasible].max()),
+        student=round(files.max()),
     )
 
 

@@ -32,7 +32,10 @@ def options(tmp_path, quickstart_teacher_dir):
 
 def test_the_budget_is_held_by_the_file_that_is_served(options, tmp_path):
     run = Run.open(tmp_path / "run", options)
+    planned = pipeline.plan(run).disk.student
     result = pipeline.search(run)
+    files = [result.student.path / name for name in ("model.safetensors", ONNX_BITS.file)]
+    assert 0 <= planned - sum(file.stat().st_size for file in files) < 50_000
     table = pd.read_csv(run.folder.path / "candidates.csv").set_index("id")
     assert {*zip(table["embedding_bits"], table["layer_bits"], strict=True)} == {(4, 4), (4, 32), (32, 4), (32, 32)}
     assert (table["feasible"] == (table["embedding_bits"] == 4)).all()

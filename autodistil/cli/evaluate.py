@@ -74,7 +74,7 @@ def evaluate(
     file: Annotated[
         str | None,
         typer.Option(
-            help="ONNX file in DIR to score in the place of the weights, such as onnx/model_qint8.onnx; not kept.",
+            help="ONNX or OpenVINO (.xml) file in DIR to score, not its weights, such as onnx/model.onnx; not kept.",
             metavar="FILE",
         ),
     ] = None,

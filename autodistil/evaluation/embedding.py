@@ -41,7 +41,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.space.student import StudentConfig
 from autodistil.tasks.batching import BATCH_SIZE, TextBatcher
 from autodistil.tasks.catalogue import Split, TaskData, score
-from autodistil.tasks.onnx_forward import Forward, onnx_forward
+from autodistil.tasks.file_forward import Forward, file_forward
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
 """texts -> embeddings (texts, dim)."""
@@ -118,7 +118,7 @@ def folder_encoder(
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
     encoder = model.skeleton() if model.file else model.encoder(torch.device(device), exit_layer)
     return PooledEncoder(
-        forward=onnx_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
+        forward=file_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
         batches=TextBatcher(tokenizer, usable_length(encoder, tokenizer, max_length), torch.device(device)),
         pooling=read_pooling(model.folder) or "mean",
         normalize="Normalize" in kinds,

@@ -44,6 +44,8 @@ CODE_ADVICE = (
 )
 """What to do about a model that transformers would not load without its code."""
 _WEIGHTS_ADVICE = "; give a complete model.safetensors (download it again, or convert a pickle with save_pretrained)"
+RUNTIME_FILES = {".onnx": "onnx", ".xml": "openvino"}
+"""By suffix, the format whose runtime computes a file in the place of the weights."""
 PROBE = 8
 """Tokens of the texts on which a model is tried; those that take no more are of no use."""
 _MANNER: Mapping[str, Any] = MappingProxyType(
@@ -271,15 +273,16 @@ class EvaluatedModel:
 
         Args:
             source: a folder, a packaged name or an id on the Hub.
-            file: an ONNX file within the folder to evaluate in the place of the weights.
+            file: of `RUNTIME_FILES`, within the folder, to evaluate in the place of the weights.
 
         Raises:
             TeacherError: it is not there, or its configuration is damaged or does not fit its weights.
         """
         found = find_model(source, "model")
-        if file is not None and not (file.endswith(".onnx") and (found.path / file).is_file()):
+        if file is not None and not (Path(file).suffix in RUNTIME_FILES and (found.path / file).is_file()):
             raise TeacherError(
-                f"model {source!r} has no ONNX file {file!r}; write one with: autodistil export --format onnx-int8"
+                f"model {source!r} has no ONNX or OpenVINO file {file!r}; "
+                "write one with: autodistil export --format onnx-int8"
             )
         if found.doubt:
             logger.warning("%s", found.doubt)

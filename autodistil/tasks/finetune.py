@@ -31,7 +31,7 @@ from autodistil.tasks.batching import BATCH_SIZE, TokenizedRows, sorted_batches
 from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import Descent
-from autodistil.tasks.onnx_forward import Forward, onnx_forward
+from autodistil.tasks.file_forward import Forward, file_forward
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
@@ -257,7 +257,7 @@ class Pupil:
             network = model.classifier(outputs, device, words)
             compute_rounded(network)
         length = usable_length(network, tokenizer, settings.max_length)
-        forward = None if model.file is None else onnx_forward(model)
+        forward = None if model.file is None else file_forward(model)
         return cls(network, tokenizer, length, device, settings.batch_size, words, forward)
 
     @property

@@ -279,31 +279,32 @@ def test_evaluation_needs_no_search_training_or_report_library():
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_an_onnx_file_is_scored_in_the_place_of_the_weights(student, data, capsys):
+def test_a_file_is_scored_in_the_place_of_the_weights(student, data, capsys):
     from transformers import AutoModel
 
     from autodistil.formats.writing import write_formats
 
-    write_formats(AutoModel.from_pretrained(student).eval(), None, ["onnx", "onnx-int8"], student)
+    write_formats(AutoModel.from_pretrained(student).eval(), None, ["onnx", "onnx-int8", "openvino"], student)
     command = ["evaluate", student, "--task", "sts12", "--data", data, "--threads", 1, "--json"]
     scores = []
-    for more in (["--no-write"], ["--file", "onnx/model.onnx"], ["--file", "onnx/model_qint8.onnx"]):
+    files = ("onnx/model.onnx", "openvino/openvino_model.xml", "onnx/model_qint8.onnx")
+    for more in (["--no-write"], *(["--file", file] for file in files)):
         assert run(*command, *more) == 0
         printed = json.loads(capsys.readouterr().out)
         assert printed["written"] is None
         scores.append(printed["results"][0]["metrics"]["pearson"]["values"][0])
         weights = load_file(student / "model.safetensors")  # whose shapes are looked at, and whose values are not read
         save_file({name: torch.zeros_like(one) for name, one in weights.items()}, student / "model.safetensors")
-    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
-    assert scores[2] != scores[1]
+    assert scores[1:3] == pytest.approx(scores[:1] * 2, abs=1e-3)
+    assert scores[3] != scores[1]
     assert not (student / "evaluation.json").exists()
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--file", "onnx/none.onnx"], "has no ONNX file 'onnx/none.onnx'"),
-        (["--file", "config.json"], "has no ONNX file 'config.json'"),
+        (["--file", "onnx/none.onnx"], "has no ONNX or OpenVINO file 'onnx/none.onnx'"),
+        (["--file", "config.json"], "has no ONNX or OpenVINO file 'config.json'"),
         (["--file", "a.onnx", "--finetune"], "cannot be fine-tuned"),
         (["--file", "a.onnx", "--write"], "cannot be kept in the folder"),
     ],

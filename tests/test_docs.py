@@ -11,6 +11,15 @@ import pytest
 from typer.main import get_command
 
 from autodistil.cli.commands import app
+from autodistil.data.selection import SELECTIONS
+from autodistil.evaluation.evaluate import METHODS as SCORED_BY
+from autodistil.formats import FORMATS
+from autodistil.models.layer_maps import LAYER_MAPS
+from autodistil.models.ordering import ORDERS
+from autodistil.objectives import TERMS
+from autodistil.student_search.samplers import SAMPLERS
+from autodistil.tasks.adapt import METHODS as ADAPT
+from autodistil.training.sampling import SAMPLINGS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,6 +61,28 @@ def test_verb_and_options_of_a_command_exist(page, line):
     for word in words[1:]:
         if word.startswith("--"):
             assert word.split("=")[0] in options | {"--help"}, f"{page}: {line}"
+
+
+NAMED = {
+    "{}": [*TERMS, *ADAPT, *FORMATS],
+    "sampling: {}": SAMPLINGS,
+    "order: {}": ORDERS,
+    "layer_map: {}": LAYER_MAPS,
+    "--select {}": SELECTIONS,
+    "--sampler {}": SAMPLERS,
+    "--method {}": SCORED_BY,
+}
+
+
+def test_the_page_of_methods_has_every_one_and_no_empty_cell():
+    lines = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    named = {name for row in rows for name in re.findall("`([^`]+)`", row[0])}
+    assert {how.format(name) for how, names in NAMED.items() for name in names} <= named
+    assert all(all(row) for row in rows)
+    tests = [row[3].strip("`") for row in rows if len(row) == 6 and row[0] != "method"]
+    assert len(tests) > 60
+    assert [path for path in tests if not (ROOT / path).is_file()] == []
 
 
 def test_the_readme_is_short():

@@ -315,7 +315,7 @@ CLUSTER_OPTIONS = frozenset(
 MACHINE_OPTIONS = CLUSTER_OPTIONS | {"threads", "device", "checkpoint_seconds", "track"}
 RUN_OPTIONS = frozenset(OPTIONS) - SEARCH_OPTIONS - MACHINE_OPTIONS
 """Options that decide the trained weights: fixed for the life of a run folder."""
-RECIPE_OPTIONS = frozenset({"learning_rate", "relation_heads", "layer_map", "random_students"})
+RECIPE_OPTIONS = frozenset({"objective", "learning_rate", "relation_heads", "layer_map", "random_students"})
 """Options of a recipe, which `tune` searches."""
 
 

@@ -25,6 +25,10 @@ def tune(
     samples: Annotated[int, typer.Option(help="Recipes to try.", metavar="N", min=1, max=10_000)] = 12,
     options: dict[str, Any],
     train_steps: Annotated[int | None, typer.Option(help="Steps of a trial [default: 90].", metavar="N")] = None,
+    or_objective: Annotated[
+        list[str] | None,
+        typer.Option(help="Objective to try too, with weights around its own (repeatable).", metavar="TEXT"),
+    ] = None,
     resume: Resume = False,
     config: ConfigFile = None,
 ) -> None:
@@ -32,11 +36,13 @@ def tune(
     opened = open_run(run, config, options | given(train_steps=train_steps))
     from autodistil.stages.tuning import tune_recipe
 
-    tuned = tune_recipe(opened, samples, resume)
+    tuned = tune_recipe(opened, samples, resume, or_objective or ())
     trials = tuned.trials if tuned.trials["error"].any() else tuned.trials.drop(columns="error")
     names = [name.replace("_", " ") for name in trials.columns]
     cells = trials.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    right = set(names) - {"layer map", "error"}
+    right = set(names) - {"objective", "layer map", "error"}
     print_table("Recipes by held-out loss after equal steps", names, cells.itertuples(index=False), right=right)
+    mattered = ", ".join(f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in tuned.importances.items())
+    said = [f"what decided (fANOVA): {mattered}"] if mattered else []
     best = f"train with the best: autodistil train --recipe {tuned.recipe_path} --run NEW"
-    print_lines(f"trials: {tuned.trials_path}", best)
+    print_lines(*said, f"trials: {tuned.trials_path}", f"page: {tuned.page_path}", best)

@@ -57,13 +57,15 @@ class Term:
     """It compares embeddings cut to their leading dimensions, `TermOptions.cuts`."""
     exits: bool = False
     """It takes a layer's states for the output of the model cut after it, which they are where norms come last."""
+    contrastive: bool = False
+    """It tells each text from the others of its batch, which not even the teacher does perfectly."""
     decoders_only: bool = False
     """It looks at what comes next, so both models need a language-model head."""
 
     @property
     def vanishes_on_the_teacher(self) -> bool:
         """Whether the teacher itself has a loss of 0; beside the text that comes next, which has one of its own."""
-        return not (self.output_teacher or self.cuts or self.exits)
+        return not (self.output_teacher or self.cuts or self.exits or self.contrastive)
 
 
 class _ClosedForm(torch.autograd.Function):

@@ -91,6 +91,7 @@ class RunFolder:
         self.one_folder = path / "one"
         self.trials_path = path / "trials.csv"
         self.recipe_path = path / "recipe.yaml"
+        self.tuning_path = path / "tuning.html"
 
     def only_read(self, elsewhere: Path) -> RunFolder:
         """The same folder, but what a run keeps in it when it is first needed goes to `elsewhere` where it lacks that.

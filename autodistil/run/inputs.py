@@ -43,7 +43,7 @@ from autodistil.models.vocabulary import (
 )
 from autodistil.objectives import TERMS
 from autodistil.objectives.next_token import NAME as NEXT_TOKEN
-from autodistil.objectives.objective import Objective, read_cuts, resolve_objective
+from autodistil.objectives.objective import AUTO, Objective, read_cuts, resolve_objective
 from autodistil.run.folder import RunFolder
 from autodistil.run.output_file import SUFFIX, OutputFile
 from autodistil.run.output_teacher import (
@@ -337,8 +337,9 @@ class RunInputs:
                 f"objective {asking[0]!r} needs layers that end in a norm, as in BERT; those of {kind} teachers begin "
                 "with it; leave it out"
             )
-        what = "objective: its teacher pools otherwise, or the default is another now"
-        self.folder.check_unchanged("objective", objective.name, what)
+        if self.config.objective == AUTO:  # others are an option of the run, and may differ in trials of a tuning
+            what = "objective: its teacher pools otherwise, or the default is another now"
+            self.folder.check_unchanged("objective", objective.name, what)
         return objective
 
     @property

@@ -1,14 +1,16 @@
 """The contract of terms: equal states cost nothing, padding is not read, gradients arrive, texts make up the batch."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from autodistil_helpers import objective_of, random_teacher, small_space, states_of
+from torch.nn.functional import cross_entropy, normalize
 
 from autodistil.data.batch import PADDING, TokenInputs, real_tokens
 from autodistil.models.superlm import SuperLM
-from autodistil.objectives import TERMS, relation_kl
+from autodistil.objectives import TERMS, mi_alpha, relation_kl
 
 PLAIN = [name for name, term in TERMS.items() if not term.output_teacher]
 """Terms that two models are enough for; of an output teacher: test_output_cosine.py."""
@@ -20,7 +22,7 @@ def random_parts(size=6, batch=3, seq=9, seed=0):
     return list(torch.randn(3, batch, 4, seq, size, generator=torch.Generator().manual_seed(seed)))
 
 
-@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"next-token", "exits"}))  # of the text, and of each layer
+@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"next-token", "exits", "mi-alpha"}))  # of other text or layers
 @pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "padded"])
 def test_a_term_vanishes_on_identical_states_and_not_on_others(name, mask):
     parts, noise = random_parts(), random_parts(seed=1)
@@ -44,7 +46,7 @@ def test_padding_does_not_change_a_term(name):
     torch.testing.assert_close(alone, padded, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"embedding-similarity", "matryoshka"}))  # of texts of a batch
+@pytest.mark.parametrize("name", sorted(set(PLAIN) - {"embedding-similarity", "matryoshka", "mi-alpha"}))  # of a batch
 def test_a_batch_costs_the_mean_of_its_sequences(name):
     student, teacher = random_parts(), random_parts(seed=1)
     objective = objective_of(name, 8)
@@ -96,12 +98,13 @@ def test_texts_average_to_the_batch(name, padded, kept, monkeypatch):
         torch.testing.assert_close(single.mean(), objective(ours, theirs, mask), rtol=1e-4, atol=1e-6)
 
 
-def test_a_text_alone_resembles_no_other():
+@pytest.mark.parametrize("name", ["embedding-similarity", "mi-alpha"])
+def test_a_text_alone_resembles_no_other(name):
     student, teacher = (
         states_of([x.requires_grad_() for x in random_parts(batch=1)]),
         states_of(random_parts(8, batch=1)),
     )
-    objective = objective_of("embedding-similarity")
+    objective = objective_of(name)
     assert objective(student, teacher) == objective.text_losses([(student, teacher, None)]) == 0
     objective(student, teacher).backward()
 
@@ -146,6 +149,31 @@ def test_embedding_similarity_by_hand():
     assert float(objective_of("embedding-similarity")(student, teacher)) == pytest.approx(
         similarity_by_hand(ours, theirs), rel=1e-4
     )
+
+
+def bound_by_hand(ours, theirs, alpha):
+    """I_alpha of Poole et al., expectation by expectation, the critic a cosine over 0.05."""
+    n, width = ours.shape
+    critic = [[float(torch.cosine_similarity(x, y[:width], 0)) / 0.05 for x in ours.double()] for y in theirs.double()]
+    joint, marginal = 0.0, 0.0
+    for i, row in enumerate(critic):
+        mean = sum(math.exp(f) for f in row) / n
+        joint += math.log(math.exp(row[i]) / (alpha * mean + 1 - alpha)) / n
+        others = [math.exp(f) for k, f in enumerate(row) if k != i]
+        mean = sum(others) / len(others)
+        marginal += sum(one / (alpha * mean + 1 - alpha) for one in others) / len(others) / n
+    return 1 + joint - marginal
+
+
+def test_mi_alpha_by_hand(monkeypatch):
+    student, teacher, ours, theirs = pair_of()
+    expected = bound_by_hand(ours, theirs, 0.9)
+    assert float(objective_of("mi-alpha")(student, teacher)) == pytest.approx(-expected, rel=1e-4)
+    assert bound_by_hand(ours, ours, 0.9) > expected
+    monkeypatch.setattr(mi_alpha, "ALPHA", 1 - 1e-12)  # InfoNCE: log n less the cross-entropy of who is who
+    critic = normalize(theirs[:, :10], dim=-1) @ normalize(ours, dim=-1).T / 0.05
+    infonce = math.log(4) - cross_entropy(critic, torch.arange(4))
+    assert float(objective_of("mi-alpha")(student, teacher)) == pytest.approx(-float(infonce), rel=1e-4)
 
 
 def test_matryoshka_by_hand():

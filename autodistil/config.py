@@ -161,6 +161,10 @@ class RunConfig:
     """Which of an output teacher's prompts goes before a training text: as `query`, students answer its index."""
     matryoshka: str | None = None
     """Dimensions to which embeddings may be cut, such as `256,128,64`: they are trained to be useful then too."""
+    visible_patches: Annotated[float, Above(0), AtMost(1)] = 1.0
+    """Share of an image's patches that a training step reads, teacher and students alike: 0.25 as in DMAE."""
+    masking: Literal["random", "disjoint"] = "random"
+    """Which: drawn for each image, or in views of an image that have none in common (`data.patch_masks`)."""
     exits: bool = False
     """Every layer is trained to end in a usable embedding, so that a student can be left after any of them."""
     layer_map: Literal["spread", "stride", "first", "influence"] = "spread"

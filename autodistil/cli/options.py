@@ -58,6 +58,11 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         ),
         "matryoshka": ("DIMS", "Dimensions to which embeddings may be cut, such as 256,128,64: trained to bear it."),
         "exits": (None, "Train every layer to end in a usable embedding: a student may be left after any."),
+        "visible_patches": (
+            "SHARE",
+            "Share of an image's patches that a step reads, such as 0.25 [default: 1].",
+        ),
+        "masking": ("random|disjoint", "Patches of each image at random, or views that have none in common."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),
         "select": ("NAME", "Train on a part of the sentences: random, frequent, diverse or hard; with --tokens."),
         "tokens": ("N", "Tokens of that part."),

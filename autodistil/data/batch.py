@@ -15,6 +15,8 @@ Batch = Mapping[str, Tensor]
 
 TARGETS = "output_targets"
 """Key of what an output teacher makes of the samples of a batch, (batch, dim), which no model reads."""
+VISIBLE = "visible_tokens"
+"""Key of the tokens of each image that are read, (batch, kept); of masked batches (`patch_masks`)."""
 
 PADDING = -1
 """Fills up the shorter of several texts in an array."""
@@ -60,7 +62,7 @@ def lengths(samples: np.ndarray) -> np.ndarray:
 
 def take_rows(batch: Batch, rows: slice) -> Batch:
     """Some samples of a batch, texts cut to the longest of them; with a mask only where there is padding."""
-    targets = {TARGETS: batch[TARGETS][rows]} if TARGETS in batch else {}
+    targets = {name: batch[name][rows] for name in (TARGETS, VISIBLE) if name in batch}
     if "pixel_values" in batch:
         return {"pixel_values": batch["pixel_values"][rows], **targets}
     ids = batch["input_ids"][rows]

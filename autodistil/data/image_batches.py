@@ -5,10 +5,16 @@ Arrays hold pixels of uint8, which `batch.PixelInputs` turns into what a model s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import torch
+
+from autodistil.data.batch import VISIBLE, Batch
 from autodistil.data.images import ImageCorpus, ImageSubset, PixelReader, read_images
+from autodistil.data.patch_masks import num_views, num_visible, visible_tokens
 from autodistil.data.texts import RunSamples
 from autodistil.errors import ConfigError
 
@@ -20,10 +26,12 @@ class RunImages(RunSamples):
     Args:
         reader: the teacher's.
         tokens: of an image.
+        special_tokens: those before the patches.
     """
 
     reader: PixelReader
     tokens: int
+    special_tokens: int
 
     def __post_init__(self) -> None:
         if self.config.text_unit != "auto":
@@ -58,5 +66,33 @@ class RunImages(RunSamples):
 
     @property
     def tokens_a_step(self) -> int:
-        """Tokens of a step's images."""
-        return self.samples_a_step * self.tokens
+        """Tokens of a step's images that are read."""
+        return self.samples_a_step * self._read
+
+    @property
+    def _read(self) -> int:
+        return self.special_tokens + num_visible(self.tokens - self.special_tokens, self.config.visible_patches)
+
+    def micro_batches(self, step: int) -> Iterator[Batch]:
+        """The images of a step, or the views of some of them, as the micro-batches that it is cut into.
+
+        Raises:
+            ConfigError: a micro-batch is smaller than the views of an image.
+        """
+        share, masking = self.config.visible_patches, self.config.masking
+        if share == 1:
+            yield from super().micro_batches(step)
+            return
+        views = num_views(share) if masking == "disjoint" else 1
+        generator = np.random.default_rng([self.config.seed, step])
+        for numbers in np.split(self.step_indices(step), self.config.accumulate):
+            images = len(numbers) // views
+            if not images:
+                raise ConfigError(
+                    f"masking = {masking!r} makes {views} views of an image, a micro-batch has {len(numbers)} images; "
+                    "raise batch_size, or lower accumulate"
+                )
+            patches = self.tokens - self.special_tokens
+            read = visible_tokens(generator, images, patches, self.special_tokens, share, views)
+            batch = self.inputs.batch(self.train.take(np.repeat(numbers[:images], views)), self.device)
+            yield {**batch, VISIBLE: torch.from_numpy(read).to(self.device)}

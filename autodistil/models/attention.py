@@ -20,7 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from autodistil.data.batch import TARGETS, Batch
+from autodistil.data.batch import TARGETS, VISIBLE, Batch
 
 TAPPED_SDPA = "autodistil_sdpa"
 
@@ -108,6 +108,7 @@ class _Finished(Exception):
 class _Tap:
     layer: int
     stop: bool
+    visible: Tensor | None = None
     calls: int = 0
     captured: list[AttentionStates] = field(default_factory=list)
     parts: list[Tensor] = field(default_factory=list)
@@ -149,16 +150,16 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
 
     Args:
         forward: a Hugging Face model, or a function that calls one.
-        batch: its inputs.
+        batch: its inputs, of images also which of their tokens are read.
         layer: index of the attention layer, in the order of execution, from 0.
         output: also run what follows the layer and return the last hidden states.
         hidden: also return the output of every layer; needs `output`.
     """
-    tap = _Tap(layer, stop=not output)
+    tap = _Tap(layer, stop=not output, visible=batch.get(VISIBLE))
     result: Any = None
     with ExitStack() as stack, suppress(_Finished):
         stack.callback(_active_tap.reset, _active_tap.set(tap))
-        inputs = {name: value for name, value in batch.items() if name != TARGETS}
+        inputs = {name: value for name, value in batch.items() if name not in (TARGETS, VISIBLE)}
         result = forward(**inputs, **({"output_hidden_states": True} if hidden else {}))
     assert tap.captured, f"attention layer {layer} was never reached ({tap.calls} were)"
     if not output:
@@ -178,12 +179,22 @@ def use_tapped_attention(model: PreTrainedModel, projections: Sequence[str] | No
     """
     if getattr(model.config, "use_cache", False):
         model.config.use_cache = False  # texts are read once and whole
+    if model.main_input_name == "pixel_values":
+        model.get_submodule("embeddings").register_forward_hook(_leave_visible)
     if projections is None:
         model.set_attn_implementation(TAPPED_SDPA)
         return
     for name, module in model.named_modules():
         if name.endswith(tuple(projections)):
             module.register_forward_hook(partial(_see_projection, head_size))
+
+
+def _leave_visible(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    """Embeddings of the tokens that are read: (batch, seq, hidden) -> (batch, kept, hidden)."""
+    tap = _active_tap.get()
+    if tap is None or tap.visible is None:
+        return output
+    return output.gather(1, tap.visible[..., None].expand(-1, -1, output.shape[-1]))
 
 
 def _see_projection(head_size: int, _module: nn.Module, _inputs: Any, output: Tensor) -> None:

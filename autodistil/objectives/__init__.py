@@ -18,6 +18,7 @@ from autodistil.objectives import (
     relation_kl,
     relation_mse,
     scores_mse,
+    upper_hidden,
 )
 from autodistil.objectives.term import Term
 
@@ -35,6 +36,7 @@ TERMS: Mapping[str, Term] = {
     "exits": exits.TERM,
     "last-hidden": last_hidden.TERM,
     "hidden": hidden.TERM,
+    "upper-hidden": upper_hidden.TERM,
     "logits-kl": logits_kl.TERM,
     next_token.NAME: next_token.TERM,
 }

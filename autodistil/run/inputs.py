@@ -27,6 +27,7 @@ from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.models.factorised import check_factorisable
 from autodistil.models.families import family_of
+from autodistil.models.families.vit import num_patches
 from autodistil.models.hf_folder import EvaluatedModel, load_config, loading_errors
 from autodistil.models.layer_maps import LAYER_MAPS, LayerMap, ending_in
 from autodistil.models.model_folder import find_model
@@ -450,7 +451,10 @@ class RunInputs:
             other = "set text_unit = sentences, or " * (teacher.images is None)
             raise ConfigError(f"select = {config.select!r} is of sentences; {other}leave it out")
         if teacher.images is not None:
-            return RunImages(*shared, teacher.images, teacher.max_length)
+            special = teacher.max_length - num_patches(teacher.model.config)
+            return RunImages(*shared, teacher.images, teacher.max_length, special)
+        if config.visible_patches != 1 or config.masking != "random":
+            raise ConfigError("visible_patches and masking are of images, the teacher reads text; leave them out")
         choose, known = self._chosen if config.select is not None else None, self._embedded if files else None
         text = RunText(*shared, teacher.tokenizer, sentences, choose, unit == "documents", known)
         text.targets_of = self.output_targets if config.output_teacher else None

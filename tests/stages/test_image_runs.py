@@ -10,10 +10,11 @@ from image_helpers import save_random_vit, write_images
 from run_helpers import one_line, save_random_bert, train_in_two, write_corpus
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
+from variants import slow_but
 
 from autodistil import cli, pipeline
-from autodistil.data.batch import PixelInputs
-from autodistil.errors import TeacherError
+from autodistil.data.batch import VISIBLE, PixelInputs
+from autodistil.errors import ConfigError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.run.run import Run
 
@@ -200,3 +201,30 @@ def test_the_pixels_of_a_teacher_are_those_of_auto_classes(folder):
         .eq(1)
         .all()
     )
+
+
+@pytest.mark.parametrize("masking", slow_but(["disjoint"], ["random", "disjoint"]))
+def test_a_training_on_a_part_of_the_patches_goes_on_where_it_stopped(folder, masking, tmp_path, monkeypatch):
+    masked = {"visible_patches": 0.25, "masking": masking, "objective": "relation-kl+10*upper-hidden"}
+    more = options(folder, batch_size=2, checkpoint_seconds=0.0, **masked)
+    whole = Run.open(tmp_path / "whole", more)
+    pipeline.train(whole)
+    text = whole.inputs.text
+    assert text.tokens_a_step == 8 * (1 + 4)
+    first, again = (next(text.micro_batches(step)) for step in (1, 1))
+    assert first[VISIBLE].shape == (8, 5)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    images = len(torch.unique(first["pixel_values"].flatten(1), dim=0))
+    assert images == (2 if masking == "disjoint" else 8)
+    run = train_in_two(tmp_path / "run", more, monkeypatch)
+    for name in ("tiny", "base"):
+        ours, theirs = (one.superlms.trained(name).state_dict() for one in (run, whole))
+        assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+def test_patches_are_of_images(tmp_path, quickstart_teacher_dir):
+    (tmp_path / "bert").mkdir()
+    teacher = save_random_bert(tmp_path / "bert", quickstart_teacher_dir)
+    given = {"teacher": str(teacher), "corpus": [str(write_corpus(tmp_path / "corpus.txt"))], "visible_patches": 0.5}
+    with pytest.raises(ConfigError, match="of images, the teacher reads text; leave them out"):
+        _ = Run.open(tmp_path / "run", given).inputs.text

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from autodistil_helpers import RECIPE, VISION_CONFIGS, inputs_of, objective_of, random_teacher, small_space
+from hypothesis import given
+from hypothesis import strategies as st
 from image_helpers import PROCESSORS, save_random_vit
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, DeiTConfig, Dinov2Config, ViTConfig, ViTForImageClassification
@@ -15,7 +17,8 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from autodistil.costs.budget import read_budget
 from autodistil.costs.closed_form import budget_cost, flops, parameters
 from autodistil.costs.fvcore_check import count_flops
-from autodistil.data.batch import count_tokens, take_rows
+from autodistil.data.batch import VISIBLE, count_tokens, take_rows
+from autodistil.data.patch_masks import num_views, num_visible, visible_tokens
 from autodistil.errors import BudgetError, SpaceError, TeacherError
 from autodistil.models.families import family_of
 from autodistil.models.families.vit import DINOV2, VIT
@@ -241,3 +244,52 @@ def test_images_survive_a_file_of_no_name():
     stream = io.BytesIO()
     Image.new("L", (5, 4), 7).save(stream, "PNG")
     assert np.asarray(decode(io.BytesIO(stream.getvalue()), "row 0", 3)).shape == (4, 5, 3)
+
+
+# ---- a part of the patches
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", sorted(VISION_CONFIGS))
+def test_a_model_reads_the_visible_tokens_as_if_there_were_no_others(kind, monkeypatch):
+    teacher = random_teacher(kind)
+    batch = inputs_of(teacher, 3)
+    whole = torch.arange(teacher.max_length).expand(3, -1)
+    assert torch.equal(
+        teacher.states({**batch, VISIBLE: whole}, output=True).output, teacher.states(batch, output=True).output
+    )
+    special = teacher.family.special_tokens
+    some = torch.from_numpy(visible_tokens(np.random.default_rng(0), 3, teacher.max_length - special, special, 0.25))
+    found = teacher.states({**batch, VISIBLE: some}, output=True, hidden=True)
+    assert found.output.shape[1] == found.attention.query.shape[2] == found.hidden[0].shape[1] == special + 4
+    embedded = teacher.model.embeddings(**batch)
+    alone = torch.stack([row[kept] for row, kept in zip(embedded, some, strict=True)])
+    monkeypatch.setattr(teacher.model.embeddings, "forward", lambda *_, **__: alone)
+    torch.testing.assert_close(teacher.model(**batch).last_hidden_state, found.output)
+
+
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(0, 2), st.floats(0.02, 1), st.integers(0, 99), st.booleans())
+def test_views_have_no_patch_in_common(images, patches, special, share, seed, disjoint):
+    views = min(num_views(share), patches) if disjoint else 1
+    found = visible_tokens(np.random.default_rng(seed), images, patches, special, share, views)
+    kept = num_visible(patches, share)
+    assert found.shape == (images * views, special + kept)
+    assert (np.diff(found, axis=1) > 0).all()
+    assert (found[:, :special] == np.arange(special)).all()
+    for image in found[:, special:].reshape(images, views * kept):
+        assert len(set(image)) == views * kept
+        assert set(image) <= set(range(special, special + patches))
+    if disjoint and patches % views == 0 and share == 1 / views:
+        assert views * kept == patches
+
+
+def test_upper_hidden_compares_what_lies_at_three_quarters():
+    teacher = random_teacher("vit")
+    batch = inputs_of(teacher, 3)
+    superlm = SuperLM.from_teacher(teacher, small_space(teacher))
+    student = superlm.sub_space.smallest
+    ours, theirs = superlm.forward(student, batch, output=True, hidden=True), teacher.states(batch, None, True, True)
+    layers = [-(-3 * len(states.hidden) // 4) - 1 for states in (ours, theirs)]
+    mine, wanted = ours.hidden[layers[0]], theirs.hidden[layers[1]][..., : student.hidden_size]
+    expected = 1 - torch.cosine_similarity(mine, wanted, dim=-1).mean()
+    torch.testing.assert_close(objective_of("upper-hidden")(ours, theirs), expected)

@@ -143,10 +143,7 @@ def _measured(
     teacher: Teacher, superlm: SuperLM, students: Sequence[StudentConfig], options: argparse.Namespace
 ) -> LatencyTable:
     config = teacher.model.config
-    sources = [
-        StudentSource(one.label, one, config.vocab_size, teacher.max_length, partial(superlm.extract, one))
-        for one in students
-    ]
+    sources = [StudentSource(one.label, one, teacher.max_length, partial(superlm.extract, one)) for one in students]
     shapes = ((options.batch, options.seq_len),)
     plan = Plan(options.runtime, "cpu", options.threads, shapes, options.rounds, memory=False)
     return profile_students(sources, plan, table_header(config.model_type, config.vocab_size)).table

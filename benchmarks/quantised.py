@@ -163,7 +163,7 @@ def timed(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _forwards(runtime: OnnxRuntime, ids: np.ndarray, times: int) -> None:
     for _ in range(times):
-        runtime.run(ids, np.ones_like(ids))
+        runtime.run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
 
 
 def _matmulnbits(source: Path, target: Path, accuracy_level: int) -> None:

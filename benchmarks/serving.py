@@ -40,7 +40,7 @@ def answering(source: Path, length: int) -> tuple[Answer, float]:
 
         def by_file(first: str, second: str | None) -> np.ndarray:
             batch = read(first, second, return_tensors="np")
-            return run(batch["input_ids"], batch["attention_mask"])[0]
+            return run({name: batch[name] for name in ("input_ids", "attention_mask")})[0]
 
         return by_file, file.stat().st_size / 1e6
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +40,10 @@ def profile(
     ] = "onnx",
     threads: Annotated[int, typer.Option(help="CPU threads.", metavar="N")] = 1,
     batch: Annotated[str, typer.Option(help="Sequences of a batch, separated by commas.", metavar="N,...")] = "1",
-    seq_len: Annotated[str, typer.Option(help="Tokens of a sequence, separated by commas.", metavar="N,...")] = "128",
+    seq_len: Annotated[
+        str | None,
+        typer.Option(help="Tokens of a sequence, separated by commas (default: 128, or an image's).", metavar="N,..."),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Timed rounds, 30 or more.", metavar="N")] = 30,
     memory: Annotated[bool, typer.Option(help="Measure peak memory too (a process a student).")] = True,
     out: Annotated[Path, typer.Option(help="Where the table goes.", metavar="table.json")] = Path("table.json"),
@@ -54,16 +59,20 @@ def profile(
     """Measure extracted students on a device: latency, peak memory and file size, as a table to search with."""
     from autodistil.cli.progress import TerminalProgress
     from autodistil.errors import ProfileError
+    from autodistil.formats.setting import RuntimeSetting
     from autodistil.profiling.session import Plan, measure
 
-    shapes = tuple((b, s) for b in _numbers("--batch", batch) for s in _numbers("--seq-len", seq_len))
+    batches = _numbers("--batch", batch)
+    lengths = [RuntimeSetting.seq_len] if seq_len is None else _numbers("--seq-len", seq_len)
     label, kind = _device(device)
-    plan = Plan(runtime, kind, threads, shapes, rounds, memory)
+    plan = Plan(runtime, kind, threads, tuple(product(batches, lengths)), rounds, memory)
     if out.is_dir():
         raise ProfileError(f"--out: got {str(out)!r}, which is a folder; give it the name of a file")
     if emit and label:
         raise ProfileError(f"device: got {device!r} with --emit; allowed: cpu, which its runner knows; choose it")
     sources, header = _sources(run, student or [], students, json, options)
+    if seq_len is None and sources[0].fixed_length:
+        plan = replace(plan, shapes=tuple(product(batches, [sources[0].max_length])))
     progress = TerminalProgress(stderr=json)
     if emit:
         from autodistil.profiling.emit import emit_set

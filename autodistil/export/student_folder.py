@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from autodistil.costs.speed import Speed
@@ -68,6 +70,7 @@ def export_student(
     repeat: Repeat | None = None,
     speed: Speed | None = None,
     texts: Sequence[str] = (),
+    images: NDArray[np.float32] | None = None,
 ) -> ExportedStudent:
     """Write a student to `to`: whole and checked, or not at all.
 
@@ -83,10 +86,10 @@ def export_student(
         repeat: what makes the student again, for the model card.
         speed: how much faster than its teacher it is, for the model card.
         texts: such as it will read, of which ranges of activations are taken in formats of 8 bits.
+        images: such, (images, channels, height, width), in the place of texts.
 
     Raises:
         ExportError: the target is taken, a format unknown, or none that this teacher's students have.
-        ConfigError: a further format is asked for of a student that reads images.
         ProfileError: a library of a format is not installed.
         RunError: the disk refuses.
         IntegrityError: the reloaded model differs from the SuperLM's student, or its costs from the closed form.
@@ -97,12 +100,11 @@ def export_student(
         is_what = "is the current folder" if here else "exists and is not an empty folder"
         raise ExportError(f"export target {str(to)!r} {is_what}; give --to a new folder")
     formats = (*formats, *(["onnx-bits"] if candidate.config.quantised else []))
-    teacher.check_reads_text(*(f"format {name!r}" for name in formats if name != "hf"))
     head = superlm.output_head(candidate.config)
     _check_formats(formats, teacher, is_plain_pipeline(teacher.folder) or head is not None)
     with folder_beside(to) as building:
         superlm.extract(candidate.config).save_pretrained(building)
-        tokenizer = student_tokenizer(superlm, candidate, teacher)
+        tokenizer = None if teacher.images else student_tokenizer(superlm, candidate, teacher)
         reader_of(superlm, candidate, teacher).save_pretrained(building)
         pipeline = write_sentence_pipeline(teacher, candidate.config.hidden_size, building, head)
         kind: Any = AutoModelForCausalLM if teacher.family.causal else AutoModel
@@ -110,7 +112,7 @@ def export_student(
         difference = check_parity(superlm, candidate, reloaded)
         (building / _WEIGHTS).chmod(0o644)  # safetensors creates it for its owner only
         embed = folder_embedding(building) if pipeline else None
-        more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed, texts)
+        more = write_formats(reloaded.to("cpu"), tokenizer, formats, building, embed, texts, images)
         check_costs(superlm, candidate, costs, reloaded, building)
         files = {f"also as {one.format}": one.line for one in more}
         card = model_card(candidate, teacher, costs, {**facts, **files}, pipeline, speed, repeat, to.resolve().name)

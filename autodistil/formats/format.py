@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import ProfileError
+from autodistil.formats.inputs import Inputs
 from autodistil.formats.parity import Case, with_embeddings
 from autodistil.utils import optional_import
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-Ids = NDArray[np.int64]
-Inputs = tuple[Ids, Ids]
-"""Token ids and mask (batch, seq)."""
 Embed = Callable[["Tensor", "Tensor"], "Tensor"]
 """Last hidden states (batch, seq, hidden) and mask (batch, seq) -> sentence embeddings (batch, dim)."""
 
@@ -46,15 +44,15 @@ class Runtime(ABC):
     def __init__(self, path: Path, threads: int, device: str) -> None: ...
 
     @abstractmethod
-    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
-        """One forward of these inputs (batch, seq), which lie where it reads them."""
+    def work(self, inputs: Inputs) -> Callable[[], Any]:
+        """One forward of these inputs, which lie where it reads them."""
 
-    def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Last hidden states (batch, seq, hidden)."""
-        states: NDArray[np.float32] = self.work(ids, mask)()
+        states: NDArray[np.float32] = self.work(inputs)()
         return states
 
-    def embed(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+    def embed(self, inputs: Inputs) -> NDArray[np.float32]:
         """Sentence embeddings (batch, dim), where it `embeds`."""
         raise NotImplementedError
 
@@ -71,13 +69,13 @@ class Origin:
     """A folder for files that several formats are made from."""
     embed: Embed | None = None
     """What makes embeddings of its states, of a sentence encoder: a further output of files that can hold it."""
-    texts: Sequence[Inputs] = ()
-    """Real text, of which ranges of activations are taken."""
+    samples: Sequence[Inputs] = ()
+    """Real texts or images, of which ranges of activations are taken."""
 
     @property
     def calibration(self) -> Sequence[Inputs]:
-        """The texts; where there are none, what the cases read, which are few and partly random ids."""
-        return self.texts or [(case.input_ids, case.attention_mask) for case in self.cases]
+        """The samples; where there are none, what the cases read, which are few and partly random."""
+        return self.samples or [case.inputs for case in self.cases]
 
     @property
     def embedding_cases(self) -> list[Case]:

@@ -1,10 +1,11 @@
 """A student as an ONNX file: one graph for all batch sizes and lengths, compared with PyTorch before it is called done.
 
 Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
-and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden), or of a model with
-a head `logits` (batch, outputs), of words (batch, sequence, outputs): the names that Hugging Face uses. Of a sentence
-encoder a second one is `sentence_embedding` (batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline
-does it. Readers of the first output see no difference.
+and `attention_mask` (batch, sequence), or `pixel_values` (batch, channels, height, width) with only the batch free; the
+output is `last_hidden_state` (batch, sequence, hidden), or of a model with a head `logits` (batch, outputs), of words
+(batch, sequence, outputs): the names that Hugging Face uses. Of a sentence encoder a second one is `sentence_embedding`
+(batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline does it. Readers of the first output see no
+difference.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import ProfileError
-from autodistil.formats.format import Embed, Format, Ids, Origin, Runtime, check_cuda
+from autodistil.formats.format import Embed, Format, Origin, Runtime, check_cuda
+from autodistil.formats.inputs import Inputs, inputs_of
 from autodistil.formats.parity import Case, Parity, agreement, answer_of, check_agreement, parity_cases
 from autodistil.utils import atomic_path, copy_file, optional_import, quiet
 
@@ -88,32 +90,32 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
     """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
     import torch  # the runner for phones holds this file too
 
-    answer = answer_of(model)
+    answer, kind = answer_of(model), inputs_of(model)
 
     class Answer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.encoder = model
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            """(batch, sequence) twice -> (batch, sequence, hidden), (batch, outputs) or (batch, sequence, outputs).
+        def forward(self, *values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            """Inputs in the order of `kind.axes` -> (batch, sequence, hidden), (batch, [sequence,] outputs).
 
             And embeddings (batch, dim), where there are some.
             """
-            states: torch.Tensor = getattr(self.encoder(input_ids=input_ids, attention_mask=attention_mask), answer)
-            return (states,) if embed is None else (states, embed(states, attention_mask))
+            inputs = dict(zip(kind.axes, values, strict=True))
+            states: torch.Tensor = getattr(self.encoder(**inputs), answer)
+            return (states,) if embed is None else (states, embed(states, inputs["attention_mask"]))
 
-    ids = torch.ones(2, 8, dtype=torch.long)
-    axes = {0: "batch", 1: "sequence"}
+    example = kind.random(2, 8)
     with quiet("root", "torch.onnx"), torch.no_grad():
         return torch.onnx.export(
             Answer().eval(),
-            (ids, torch.ones_like(ids)),
+            tuple(torch.from_numpy(example[name]) for name in kind.axes),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["input_ids", "attention_mask"],
+            input_names=list(kind.axes),
             output_names=[answer, *([] if embed is None else [EMBEDDING])],
-            dynamic_shapes={"input_ids": axes, "attention_mask": axes},
+            dynamic_shapes={"values": tuple(kind.axes.values())},
             verbose=False,
         )
 
@@ -132,13 +134,13 @@ class OnnxRuntime(Runtime):
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
 
-    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+    def work(self, inputs: Inputs) -> Callable[[], Any]:
         """One forward, padded or not."""
-        return lambda: self.session.run(None, {"input_ids": ids, "attention_mask": mask})[0]
+        return lambda: self.session.run(None, inputs)[0]
 
-    def embed(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+    def embed(self, inputs: Inputs) -> NDArray[np.float32]:
         """Sentence embeddings (batch, dim)."""
-        found: NDArray[np.float32] = self.session.run([EMBEDDING], {"input_ids": ids, "attention_mask": mask})[0]
+        found: NDArray[np.float32] = self.session.run([EMBEDDING], inputs)[0]
         return found
 
 

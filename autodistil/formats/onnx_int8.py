@@ -19,7 +19,7 @@ def quantise_onnx(source: Path, target: Path) -> Path:
     """Quantise the weights of an ONNX file to 8 bits, one scale a channel; activations at run time (dynamic).
 
     Unlike one scale a matrix, that bears the few large weights of Transformers: a cosine of 0.985 with float32, not
-    0.945, on all-MiniLM-L6-v2.
+    0.945, on all-MiniLM-L6-v2. A convolution (of patches) stays float32: in 8 bits it takes longer (LOG.md).
 
     Raises:
         ProfileError: onnx or onnxruntime is not installed.
@@ -27,8 +27,10 @@ def quantise_onnx(source: Path, target: Path) -> Path:
     """
     require("onnx")
     quantization = require("onnxruntime.quantization")
+    kinds = [kind for kind in require("onnxruntime.quantization.registry").IntegerOpsRegistry if kind != "Conv"]
+    signed = quantization.QuantType.QInt8
     with atomic_path(target) as temporary, quiet("root"):
-        quantization.quantize_dynamic(source, temporary, weight_type=quantization.QuantType.QInt8, per_channel=True)
+        quantization.quantize_dynamic(source, temporary, kinds, per_channel=True, weight_type=signed)
     return target
 
 

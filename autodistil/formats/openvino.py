@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import ProfileError
-from autodistil.formats.format import Format, Ids, Origin, Runtime
+from autodistil.formats.format import Format, Origin, Runtime
+from autodistil.formats.inputs import Inputs
 from autodistil.formats.onnx import EMBEDDING, ONNX, WRITING, onnx_file
 from autodistil.utils import optional_import
 
@@ -34,13 +35,13 @@ class OpenVinoRuntime(Runtime):
         }
         self.model: Any = openvino.Core().compile_model(str(path), "CPU", options)
 
-    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+    def work(self, inputs: Inputs) -> Callable[[], Any]:
         """One forward, padded or not."""
-        return lambda: self.model({"input_ids": ids, "attention_mask": mask})[0]
+        return lambda: self.model(inputs)[0]
 
-    def embed(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+    def embed(self, inputs: Inputs) -> NDArray[np.float32]:
         """Sentence embeddings (batch, dim)."""
-        found: NDArray[np.float32] = self.model({"input_ids": ids, "attention_mask": mask})[EMBEDDING]
+        found: NDArray[np.float32] = self.model(inputs)[EMBEDDING]
         return found
 
 

@@ -29,7 +29,7 @@ def write_quantised(origin: Origin, path: Path) -> None:
     """
     os.environ.setdefault("NNCF_CI", "1")  # read at its import: otherwise it reports its use to its makers, unasked
     openvino, nncf = (optional_import(name, "this format", INSTALL, ProfileError) for name in ("openvino", "nncf"))
-    rows = [{"input_ids": ids, "attention_mask": mask} for ids, mask in origin.calibration]
+    rows = [dict(inputs) for inputs in origin.calibration]
     with quiet("nncf"), redirect_stdout(io.StringIO()):  # bars of its own
         exact = openvino.convert_model(onnx_file(origin))
         kind = nncf.ModelType.TRANSFORMER

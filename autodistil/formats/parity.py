@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import IntegrityError
+from autodistil.formats.inputs import Inputs, inputs_of
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Compute = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
-"""`input_ids`, `attention_mask` (batch, seq) -> last hidden states (batch, seq, hidden), or logits (batch, outputs) or
-(batch, seq, outputs)."""
+Compute = Callable[[Inputs], NDArray[np.float32]]
+"""Inputs -> last hidden states (batch, seq, hidden), or logits (batch, outputs) or (batch, seq, outputs)."""
 
 TOLERANCE = 1e-4
 """Largest allowed difference in float32, as a share of the largest value (at least 1)."""
@@ -31,19 +31,31 @@ TOLERANCE = 1e-4
 class Case:
     """Inputs and PyTorch's answer."""
 
-    input_ids: NDArray[np.int64]
-    """(batch, seq)"""
-    attention_mask: NDArray[np.int64]
-    """(batch, seq), 0 at padding"""
+    inputs: Inputs
     expected: NDArray[np.float32]
     """(batch, seq, hidden), or of a model with a head (batch, outputs), of tokens (batch, seq, outputs)"""
     logits: bool = False
     """It is of a model with a head."""
 
+    @property
+    def mask(self) -> NDArray[np.int64] | None:
+        """(batch, seq), 0 at padding; None where there is none."""
+        return self.inputs.get("attention_mask")
+
     def real(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """What of an answer counts, (..., hidden): that for tokens which are no padding, or that for rows."""
-        counted: NDArray[np.float32] = states[self.attention_mask > 0] if self.expected.ndim > 2 else states
+        if self.mask is None or self.expected.ndim < 3:
+            return states
+        counted: NDArray[np.float32] = states[self.mask > 0]
         return counted
+
+    def vectors(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What stands for each sample, (batch, hidden): of a text the mean of its tokens, of an image its first one."""
+        if self.mask is None:
+            return states[:, 0]
+        weights = self.mask[..., None].astype(np.float32)
+        means: NDArray[np.float32] = (states * weights).sum(1) / weights.sum(1)
+        return means
 
     def cosines(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosines of an answer with the expected one, (...), where it counts: of classes those of probabilities."""
@@ -65,10 +77,10 @@ def agreement(run: Compute, cases: Sequence[Case]) -> Parity:
     """Compare a runtime with PyTorch; padding may hold anything."""
     differences, close = [], []
     for case in cases:
-        answer = run(case.input_ids, case.attention_mask)
+        answer = run(case.inputs)
         ours, theirs = case.real(answer), case.real(case.expected)
         differences.append(np.abs(ours - theirs).max() / max(1.0, float(np.abs(theirs).max())))
-        close.append(case.cosines(answer))
+        close.append(case.cosines(answer).ravel())
     return Parity(float(np.max(differences)), float(np.concatenate(close).mean()))
 
 
@@ -115,16 +127,20 @@ def with_embeddings(case: Case, embed: Callable[[torch.Tensor, torch.Tensor], to
     """The inputs of a case, with the embeddings (batch, dim) that `embed` makes of its states and mask."""
     import torch
 
-    states, mask = torch.from_numpy(case.expected), torch.from_numpy(case.attention_mask)
+    states, mask = torch.from_numpy(case.expected), torch.from_numpy(case.inputs["attention_mask"])
     return replace(case, expected=embed(states, mask).numpy())
 
 
-_SAVED = ("input_ids", "attention_mask", "expected")
+_ANSWER = "expected"
 
 
 def save_cases(cases: Sequence[Case], path: Path) -> Path:
     """Write cases of a bare encoder to an .npz file; returns `path`."""
-    arrays = {f"{name}{i}": getattr(case, name) for i, case in enumerate(cases) for name in _SAVED}
+    arrays: dict[str, Any] = {
+        f"{i} {name}": array
+        for i, case in enumerate(cases)
+        for name, array in {**case.inputs, _ANSWER: case.expected}.items()
+    }
     with open(path, "wb") as file:
         np.savez_compressed(file, **arrays)
     return path
@@ -133,11 +149,12 @@ def save_cases(cases: Sequence[Case], path: Path) -> Path:
 def load_cases(path: Path) -> list[Case]:
     """Read what `save_cases` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
-        return [Case(*(arrays[f"{name}{i}"] for name in _SAVED)) for i in range(len(arrays.files) // len(_SAVED))]
+        found: dict[str, dict[str, NDArray[Any]]] = {}
+        for key in arrays.files:
+            number, name = key.split(" ")
+            found.setdefault(number, {})[name] = arrays[key]
+    return [Case(case, case.pop(_ANSWER)) for case in found.values()]
 
-
-SHAPES = ((1, 1), (2, 16), (3, 7), (1, 33))
-"""(batch, sequence) at which outputs are compared; sequences after the first of a batch end in padding."""
 
 TEXTS = (
     "Where can I return a parcel?",
@@ -153,25 +170,19 @@ def text_cases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     longest = model.config.max_position_embeddings - 2
     cases = []
     for texts in ([TEXTS[0]], list(TEXTS)):
-        inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        cases.append(_answered(model, inputs["input_ids"], inputs["attention_mask"]))
+        read = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="np")
+        cases.append(answered(model, {name: read[name].astype(np.int64) for name in ("input_ids", "attention_mask")}))
     return cases
+
+
+def image_cases(model: PreTrainedModel, images: NDArray[np.float32]) -> list[Case]:
+    """Real images (images, channels, height, width), one alone and the others as a batch, with the model's answers."""
+    return [answered(model, {"pixel_values": some}) for some in (images[:1], images[1:]) if len(some)]
 
 
 def parity_cases(model: PreTrainedModel) -> list[Case]:
-    """Random ids at several shapes, some with padding, with the model's own answers."""
-    import torch
-
-    generator = torch.Generator().manual_seed(0)
-    longest = model.config.max_position_embeddings - 2  # RoBERTa keeps the first positions for padding
-    words, cases = model.config.vocab_size, []
-    for batch, seq_len in SHAPES:
-        length = min(seq_len, longest)
-        ids = torch.randint(min(10, words - 1), words, (batch, length), generator=generator)
-        mask = torch.ones_like(ids)
-        mask[1:, (length + 1) // 2 :] = 0
-        cases.append(_answered(model, ids.where(mask > 0, model.config.pad_token_id or 0), mask))
-    return cases
+    """Random inputs of several shapes, some with padding, with the model's own answers."""
+    return [answered(model, inputs) for inputs in inputs_of(model).several()]
 
 
 def answer_of(model: PreTrainedModel) -> str:
@@ -179,10 +190,11 @@ def answer_of(model: PreTrainedModel) -> str:
     return "last_hidden_state" if model.base_model is model else "logits"
 
 
-def _answered(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor) -> Case:
+def answered(model: PreTrainedModel, inputs: Inputs) -> Case:
+    """Inputs with the model's own answer."""
     import torch
 
     answer = answer_of(model)
     with torch.no_grad():
-        expected = getattr(model(input_ids=ids, attention_mask=mask), answer)
-    return Case(ids.numpy(), mask.numpy(), expected.float().numpy(), answer == "logits")
+        expected = getattr(model(**{name: torch.from_numpy(array) for name, array in inputs.items()}), answer)
+    return Case(inputs, expected.float().numpy(), answer == "logits")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autodistil.formats.format import Format, Ids, Origin, Runtime
+from autodistil.formats.format import Format, Origin, Runtime
+from autodistil.formats.inputs import Inputs
 
 
 class TorchRuntime(Runtime):
@@ -29,19 +30,19 @@ class TorchRuntime(Runtime):
             parameter.data.sum()  # they are pages of the file, in memory as soon as they are read, and once only
         self.forward: Callable[..., Any] = model
 
-    def work(self, ids: Ids, mask: Ids) -> Callable[[], Any]:
+    def work(self, inputs: Inputs) -> Callable[[], Any]:
         """One forward; its inputs are on the device already."""
-        inputs = [self.torch.from_numpy(array).to(self.device) for array in (ids, mask)]
+        tensors = {name: self.torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
 
         def work() -> Any:
             with self.torch.inference_mode():
-                return self.forward(input_ids=inputs[0], attention_mask=inputs[1]).last_hidden_state
+                return self.forward(**tensors).last_hidden_state
 
         return work
 
-    def run(self, ids: Ids, mask: Ids) -> NDArray[np.float32]:
+    def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """Last hidden states (batch, seq, hidden)."""
-        states: NDArray[np.float32] = self.work(ids, mask)().cpu().numpy()
+        states: NDArray[np.float32] = self.work(inputs)().cpu().numpy()
         return states
 
 

@@ -1,7 +1,7 @@
 """A student in further formats, beside its Hugging Face files and where the libraries of each look for them.
 
-Optimum and sentence-transformers open them by their `file_name`. Every file is compared with PyTorch, on random ids and
-on real text, before it is called done.
+Optimum and sentence-transformers open them by their `file_name`. Every file is compared with PyTorch, on random inputs
+and on real texts or images, before it is called done.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import ExportError, suggest
 from autodistil.formats import FORMATS
-from autodistil.formats.format import Embed, Format, Inputs, Origin, files_of
+from autodistil.formats.format import Embed, Format, Origin, files_of
+from autodistil.formats.inputs import Inputs, Kind, inputs_of
 from autodistil.formats.onnx import EMBEDDING, OnnxRuntime, onnx_file
 from autodistil.formats.parity import (
     Case,
@@ -27,6 +29,7 @@ from autodistil.formats.parity import (
     agreement,
     check_agreement,
     cosines,
+    image_cases,
     parity_cases,
     text_cases,
 )
@@ -34,10 +37,12 @@ from autodistil.formats.parity import (
 FOLDERS = ("hf", "sentence-transformers")
 """Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
 teacher has one."""
-_ROUNDS, _SHAPE = 30, (1, 128)
-"""Rounds and (batch, tokens) of the timing of the quantised file against the float32 one."""
+_ROUNDS = 30
+"""Rounds of the timing of the quantised file against the float32 one."""
 CALIBRATION_TEXTS = 64
-"""Texts of which ranges of activations are taken; 300 are no better (LOG.md)."""
+"""Texts of which ranges of activations are taken, or images, less those that are compared; 300 texts are no better
+(LOG.md)."""
+_IMAGES_COMPARED = 8
 _CALIBRATION_TOKENS = 128
 """Tokens after which such a text is cut."""
 
@@ -64,10 +69,12 @@ class Deployable:
     size_share: float | None = None
     """Size of the quantised file over that of the float32 ONNX file."""
     text_cosine: float | None = None
-    """Lowest cosine of a text's mean over its tokens, or of the classes' probabilities of a text or token, with
-    PyTorch's."""
+    """Lowest cosine of a text's mean over its tokens, of an image's class token, or of the classes' probabilities of a
+    text or token, with PyTorch's."""
     classes: bool = False
     """It has a head and answers with logits."""
+    reads: Kind | None = None
+    """What it was timed with; of a quantised one only."""
 
     @property
     def line(self) -> str:
@@ -75,15 +82,15 @@ class Deployable:
         exact = f"differs from PyTorch by {self.agreement.max_difference:.0e}"
         if self.embedding is not None:
             exact += f", its `{EMBEDDING}` by {self.embedding.max_difference:.0e}"
-        if self.speed is None:
+        if self.speed is None or self.reads is None:
             return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
-        batch, tokens = _SHAPE
-        mean, lowest = ("mean", "lowest") if self.classes else ("mean of tokens", "lowest of a text's mean")
+        inputs = self.reads.words(self.reads.usual())
+        mean, lowest = ("mean", "lowest") if self.classes else ("mean of tokens", f"lowest of {self.reads.vector}")
         what = "cosine of classes' probabilities" if self.classes else "cosine"
         return (
             f"`{self.file}`: {self.size_mb:.1f} MB, {self.size_share:.2f} of float32's; {what} with PyTorch "
             f"{self.agreement.mean_cosine:.3f} ({mean}), {self.text_cosine:.3f} ({lowest}); "
-            f"{self.speed:.2f} of float32's time here ({batch} x {tokens} tokens, one thread, {_ROUNDS} rounds)"
+            f"{self.speed:.2f} of float32's time here ({inputs}, one thread, {_ROUNDS} rounds)"
         )
 
 
@@ -115,16 +122,19 @@ def write_formats(
     folder: Path,
     embed: Embed | None = None,
     texts: Sequence[Text] = (),
+    images: NDArray[np.float32] | None = None,
 ) -> list[Deployable]:
     """Write a student's further formats into its folder.
 
     Args:
         model: the student on the CPU, in eval mode.
-        tokenizer: its tokenizer; None to compare on random ids alone.
+        tokenizer: its tokenizer; None to compare on random inputs, or images, alone.
         formats: keys of `FORMATS` that have a file; those of `FOLDERS` are there already.
         folder: the student's.
         embed: what makes embeddings of its states, of a sentence encoder; a further output of the files.
         texts: such as it will read, of which ranges of activations are taken; the first `CALIBRATION_TEXTS`.
+        images: such as it will read, (images, channels, height, width), in the place of texts; the last
+            `_IMAGES_COMPARED` are compared, ranges are taken of the others.
 
     Raises:
         ExportError: a format is unknown.
@@ -134,11 +144,16 @@ def write_formats(
     further = [name for name in check_formats(formats) if name not in FOLDERS]
     if not further:
         return []
-    cases = [*parity_cases(model), *([] if tokenizer is None else text_cases(model, tokenizer))]
-    longest = min(_CALIBRATION_TOKENS, model.config.max_position_embeddings - 2)
-    read = [] if tokenizer is None else [tokenised(tokenizer, text, longest) for text in texts[:CALIBRATION_TEXTS]]
+    cases: list[Case] = parity_cases(model) if images is None else image_cases(model, images[-_IMAGES_COMPARED:])
+    samples: list[Inputs] = (
+        [] if images is None else [{"pixel_values": image[None]} for image in images[:-_IMAGES_COMPARED]]
+    )
+    if tokenizer is not None:
+        cases += text_cases(model, tokenizer)
+        longest = min(_CALIBRATION_TOKENS, model.config.max_position_embeddings - 2)
+        samples = [tokenised(tokenizer, text, longest) for text in texts[:CALIBRATION_TEXTS]]
     with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
-        origin = Origin(model, cases, Path(scratch), embed, read)
+        origin = Origin(model, cases, Path(scratch), embed, samples)
         return [_write(name, FORMATS[name], origin, folder) for name in further]
 
 
@@ -146,7 +161,7 @@ def tokenised(tokenizer: PreTrainedTokenizerBase, text: Text, longest: int) -> I
     """Ids and mask (1, seq) of a text or pair, cut to `longest` tokens."""
     pair = (text,) if isinstance(text, str) else text
     inputs = tokenizer(*pair, truncation=True, max_length=longest, return_tensors="np")
-    return inputs["input_ids"].astype(np.int64), inputs["attention_mask"].astype(np.int64)
+    return {name: inputs[name].astype(np.int64) for name in ("input_ids", "attention_mask")}
 
 
 def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable:
@@ -164,10 +179,10 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
         embedding = check_agreement(agreement(runtime.embed, cases), what, entry.min_cosine)
     if entry.min_cosine is None:
         return Deployable(name, entry.file, _size(path), found, embedding)
-    exact, config = onnx_file(origin), origin.model.config
-    speed = _relative_time(run, OnnxRuntime(exact).run, config.vocab_size, config.max_position_embeddings - 2)
-    share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
-    return Deployable(name, entry.file, _size(path), found, embedding, speed, share, lowest, origin.cases[0].logits)
+    exact, kind = onnx_file(origin), inputs_of(origin.model)
+    speed = _relative_time(run, OnnxRuntime(exact).run, kind.usual())
+    share, lowest, classes = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases), origin.cases[0].logits
+    return Deployable(name, entry.file, _size(path), found, embedding, speed, share, lowest, classes, kind)
 
 
 def _size(path: Path) -> float:
@@ -176,28 +191,21 @@ def _size(path: Path) -> float:
 
 
 def lowest_text_cosine(run: Compute, cases: Sequence[Case]) -> float:
-    """Lowest cosine with PyTorch's of what a user sees: probabilities of classes, or a text's mean over its tokens."""
+    """Lowest cosine with PyTorch's of what a user sees: probabilities of classes, or `Case.vectors`."""
     lowest = 1.0
     for case in cases:
-        mask, answer = case.attention_mask[..., None], run(case.input_ids, case.attention_mask)
-        if case.logits:
-            found = case.cosines(answer)
-        else:
-            found = cosines(*((each * mask).sum(1) / mask.sum(1) for each in (answer, case.expected)))
+        answer = run(case.inputs)
+        found = case.cosines(answer) if case.logits else cosines(*map(case.vectors, (answer, case.expected)))
         lowest = min(lowest, float(found.min()))
     return lowest
 
 
-def _relative_time(one: Compute, other: Compute, vocab_size: int, longest: int) -> float:
+def _relative_time(one: Compute, other: Compute, inputs: Inputs) -> float:
     """Time of `one` over that of `other`, median of rounds in which both take turns."""
-    batch, tokens = _SHAPE
-    shape = (batch, min(tokens, longest))
-    ids = np.random.default_rng(0).integers(min(10, vocab_size - 1), vocab_size, shape)
-    mask = np.ones_like(ids)
 
     def seconds(run: Compute) -> float:
         begun = time.perf_counter()
-        run(ids, mask)
+        run(inputs)
         return time.perf_counter() - begun
 
     ratios = [seconds(one) / seconds(other) for _ in range(3 + _ROUNDS)]

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from autodistil.costs.speed import Milliseconds, Speed
 from autodistil.data.batch import Batch
+from autodistil.formats.inputs import inputs_of
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.stopwatch import Call, Stopwatch, Timing, call_of, reference_kernel
 
@@ -88,9 +89,6 @@ def _milliseconds(timing: Timing) -> Milliseconds:
 
 def _inputs(model: PreTrainedModel, seq_len: int) -> tuple[str, Batch]:
     """One text or image, as a model reads, in words and on the model's device."""
-    if model.main_input_name == "pixel_values":
-        size, channels = model.config.image_size, model.config.num_channels
-        image = torch.zeros(1, channels, size, size, device=model.device)
-        return f"one image of {size} x {size}", {"pixel_values": image}
-    ids = torch.full((1, seq_len), 10, device=model.device)
-    return f"1 x {seq_len} tokens", {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    kind = inputs_of(model)
+    inputs = kind.random(1, seq_len)
+    return kind.words(inputs), {name: torch.from_numpy(array).to(model.device) for name, array in inputs.items()}

@@ -87,7 +87,9 @@ class Workload:
             ("fixed", "calls"): np.ones(len(self.students)),
             ("layer overhead", "layers"): blocks,
             ("embeddings", "elements"): tokens * a.embedding,
-            ("embeddings", "products"): a.factorised * tokens * _tiled(a.embedding) * hidden + a.pooler * hidden**2,
+            ("embeddings", "products"): a.factorised * tokens * _tiled(a.embedding) * hidden
+            + a.pooler * hidden**2
+            + self.batch * self.shape.patch_flops * hidden,
             ("attention projections", "products"): ~few * projections,
             ("attention projections", "products of integers"): few * projections,
             ("attention projections", "elements"): tokens * 4 * a.all_width,

@@ -58,7 +58,7 @@ class LatencyTable:
     family: str
     """Hugging Face model type of the students, such as `bert`."""
     vocab_size: int
-    """Tokens of those students whose `vocab_size` is None."""
+    """Tokens of those students whose `vocab_size` is None; 0: they read images."""
     versions: Mapping[str, str]
     """Versions of the runtime, autodistil, Python and the operating system."""
     reference_ms: float
@@ -291,7 +291,9 @@ _TABLE: Mapping[str, Check] = {
     "runtime": lambda raw, where: check_runtime(_line(raw, where)),
     "threads": _whole(MAX_THREADS),
     "family": _line,
-    "vocab_size": _SIZE,
+    "vocab_size": _check(
+        f"whole numbers from 0 to {_MAX_SIZE:,}", lambda raw: type(raw) is int and 0 <= raw <= _MAX_SIZE
+    ),
     "versions": _versions,
     "reference_ms": _number(_MAX_MS),
     "entries": _entries,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from autodistil.errors import ProfileError
 from autodistil.formats import FORMATS
 from autodistil.formats.format import Origin
+from autodistil.formats.inputs import inputs_of
 from autodistil.formats.parity import parity_cases, save_cases
 from autodistil.profiling.latency_table import FORMAT, LatencyTable, student_dict, table_from_dict
 from autodistil.profiling.session import Plan, Prepared, measure, probe
@@ -26,12 +27,12 @@ class StudentSource:
 
     name: str
     config: StudentConfig
-    vocab_size: int
-    """Tokens that it knows."""
     max_length: int
     """Tokens of the longest sequence that it takes."""
     load: Callable[[], PreTrainedModel] = field(repr=False)
     """The ordinary Hugging Face model, on the CPU, in eval mode, with scaled-dot-product attention."""
+    fixed_length: bool = False
+    """It takes no shorter ones: an image always has as many."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,21 @@ def table_header(family: str, vocab_size: int) -> dict[str, Any]:
 
 
 def check_lengths(sources: Sequence[StudentSource], plan: Plan) -> None:
-    """Refuse lengths that a student has no positions for.
+    """Refuse lengths that a student does not take.
 
     Raises:
-        ProfileError: one is too long, or there are no students or no lengths.
+        ProfileError: one is too long, or not that of an image, or there are no students or no lengths.
     """
     if not sources or not plan.shapes:
         raise ProfileError("profile: got no students, batches or lengths; give at least one of each")
-    longest, most = max(seq_len for _, seq_len in plan.shapes), min(source.max_length for source in sources)
+    lengths = {seq_len for _, seq_len in plan.shapes}
+    for source in sources:
+        if source.fixed_length and (others := lengths - {source.max_length}):
+            raise ProfileError(
+                f"sequence length: got {min(others)}; allowed: {source.max_length}, the tokens of an image of "
+                f"{source.name}; leave it out"
+            )
+    longest, most = max(lengths), min(source.max_length for source in sources)
     if longest > most:
         raise ProfileError(f"sequence length: got {longest}; allowed: at most the students' {most} positions; lower it")
 
@@ -109,6 +117,6 @@ def prepare_students(
             with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
                 made.write(Origin(model, cases, Path(scratch)), path)
             saved = save_cases(cases, own / "cases.npz")
-            prepared.append(Prepared(source.name, student_dict(source.config), path, saved, source.vocab_size))
+            prepared.append(Prepared(source.name, student_dict(source.config), path, saved, asdict(inputs_of(model))))
             advance(1, source.name)
     return prepared

@@ -71,8 +71,8 @@ class Prepared:
     """The artefact that the runtime loads."""
     cases: Path
     """Inputs and PyTorch's answers (`parity`)."""
-    vocab_size: int
-    """Tokens that it knows."""
+    reads: Mapping[str, int]
+    """The fields of what it reads (`formats.inputs`)."""
 
     @property
     def file_mb(self) -> float:

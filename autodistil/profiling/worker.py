@@ -2,7 +2,7 @@
 
 It is started anew for each measurement, with its threads set in the environment before any library is loaded.
 In: `{"task": "probe"|"latency"|"memory", "runtime", "device", "threads", "students", "shapes", "rounds"}`, a student
-being `{"path", "cases", "vocab_size"}`. Out: `{"round": n}` while it measures, then `{"answer": ...}` or
+being `{"path", "cases", "reads"}`. Out: `{"round": n}` while it measures, then `{"answer": ...}` or
 `{"error": one line, "exit_code": n}`.
 """
 
@@ -24,6 +24,7 @@ import numpy as np
 from autodistil.errors import AutodistilError
 from autodistil.formats import FORMATS
 from autodistil.formats.format import Runtime
+from autodistil.formats.inputs import kind_from_dict
 from autodistil.formats.parity import agreement, check_agreement, load_cases
 from autodistil.formats.setting import check_runtime, check_whole
 from autodistil.profiling.fingerprint import this_device
@@ -97,9 +98,9 @@ def _checked_cosine(job: Job, student: Mapping[str, Any], loaded: Runtime) -> fl
 
 
 def _call(job: Job, student: Mapping[str, Any], loaded: Runtime, batch: int, seq_len: int) -> Call:
-    """One forward of random ids without padding."""
-    ids = np.random.default_rng(0).integers(0, student["vocab_size"], (batch, seq_len), dtype=np.int64)
-    return call_of(loaded.work(ids, np.ones_like(ids)), events=loaded.queued and job["device"] == "cuda")
+    """One forward of random inputs without padding."""
+    inputs = kind_from_dict(student["reads"]).random(batch, seq_len)
+    return call_of(loaded.work(inputs), events=loaded.queued and job["device"] == "cuda")
 
 
 if __name__ == "__main__":

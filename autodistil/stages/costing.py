@@ -19,7 +19,7 @@ from typing import Protocol
 from autodistil.config import RunConfig
 from autodistil.costs.budget import Budget, DeviceBudget, read_budget
 from autodistil.costs.closed_form import budget_cost
-from autodistil.errors import RunError
+from autodistil.errors import BudgetError, RunError
 from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import Teacher
@@ -55,7 +55,7 @@ from autodistil.space.space import OneStudent
 from autodistil.space.student import SIZES, Candidate
 from autodistil.student_search.problem import SearchProblem
 from autodistil.student_search.teacher_row import TeacherRow
-from autodistil.utils import Progress
+from autodistil.utils import Progress, short
 
 
 def search_problem(inputs: RunInputs, budgets: Iterable[str]) -> SearchProblem:
@@ -114,22 +114,24 @@ def targets_of(teacher: Teacher, config: RunConfig, budgets: Iterable[Budget]) -
     """The devices that budgets mean, all tables read and checked; budgets in closed form mean none.
 
     Raises:
-        BudgetError: one means no device and no table.
-        ConfigError: the teacher reads images, which are not measured yet.
+        BudgetError: one means no device and no table, or another length than that of the teacher's images.
         ProfileError: a table cannot be read, is of other students, or of another device and not forced.
     """
-    there = [budget for budget in budgets if isinstance(budget, DeviceBudget)]
-    if there:
-        teacher.check_reads_text(f"budget {there[0].text!r}")
-    tables = named_tables(config.latency_tables)
+    tables, fixed = named_tables(config.latency_tables), teacher.encoder_shape.fixed_length
 
     def read(path: Path) -> LatencyTable:
         return of_teacher(read_table(path), teacher.model.config.model_type, teacher.encoder_shape.vocab_size)
 
     def resolve(budget: DeviceBudget) -> DeviceTarget:
-        return resolve_target(budget, tables, config.seq_len, device_here, read, config.force_table)
+        target = resolve_target(budget, tables, fixed or config.seq_len, device_here, read, config.force_table)
+        if fixed not in (None, target.setting.seq_len):
+            raise BudgetError(
+                f"budget {short(budget.text)}: got seq={target.setting.seq_len}; allowed: {fixed}, the tokens of an "
+                "image; leave it out, or give a latency table of images of this size"
+            )
+        return target
 
-    return tuple(map(resolve, there))
+    return tuple(resolve(budget) for budget in budgets if isinstance(budget, DeviceBudget))
 
 
 def device_here(kind: str) -> DeviceFingerprint:
@@ -228,9 +230,8 @@ def _stand_ins(inputs: RunInputs, students: Sequence[Candidate]) -> list[Student
 
 def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> StudentSource:
     """A student to measure, extracted from a SuperLM when its turn comes."""
-    student = candidate.config
-    vocab_size = student.vocab_size or teacher.model.config.vocab_size
-    return StudentSource(candidate.id, student, vocab_size, teacher.max_length, lambda: superlm.extract(student))
+    student, fixed = candidate.config, teacher.images is not None
+    return StudentSource(candidate.id, student, teacher.max_length, lambda: superlm.extract(student), fixed)
 
 
 # ---- what is known

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autodistil.config import MACHINE_OPTIONS, RunConfig
 from autodistil.costs.speed import Speed
 from autodistil.evaluation.agreement import Agreement
@@ -27,6 +30,7 @@ from autodistil.run.facts import (
     vocabulary_facts,
 )
 from autodistil.run.folder import RunFolder
+from autodistil.run.inputs import RunInputs
 from autodistil.run.kept import read_refinements
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
@@ -94,9 +98,9 @@ def export_candidate(
     steps = folder.resolved().get("train_steps")
     again = repeat_of(run.config, steps, student_id, refinement if refined else None, threads)
     speed = (speeds_of(run, [candidate]) if speeds is None else speeds).get(student_id)
-    texts = inputs.decoded(inputs.heldout_texts[:CALIBRATION_TEXTS]) if formats and not inputs.teacher.images else ()
+    texts, images = _real_inputs(inputs) if formats else ([], None)
     exported = export_student(
-        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, speed, texts
+        superlm, candidate, inputs.teacher, costs, facts, to, replace_existing, formats, again, speed, texts, images
     )
     for note in exported.notes:
         run.progress.say(note)
@@ -104,6 +108,14 @@ def export_candidate(
         with adding(to, CARD):
             update_card(to, read_results(to))
     return exported
+
+
+def _real_inputs(inputs: RunInputs) -> tuple[list[str], NDArray[np.float32] | None]:
+    """Held-out texts, or images (images, channels, height, width) as a model reads them, for `write_formats`."""
+    samples = inputs.heldout_texts[:CALIBRATION_TEXTS]
+    if inputs.teacher.images is None:
+        return inputs.decoded(samples), None
+    return [], inputs.teacher.inputs.batch(samples)["pixel_values"].numpy()
 
 
 class ExportedWeights(NamedTuple):

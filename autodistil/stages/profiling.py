@@ -28,13 +28,12 @@ def run_sources(run: Run, count: int) -> tuple[list[StudentSource], dict[str, An
         run: an open one; SuperLMs that were not trained are cut from the teacher as they start.
         count: students at most.
     """
-    run.inputs.teacher.check_reads_text("profile")
-    config = run.inputs.teacher.model.config
+    teacher = run.inputs.teacher
     searched = run.folder.candidates_path
     front = CandidateTable.read(searched).front.cheapest_first.ids if searched.is_file() else []
     chosen = choose(run.inputs.space.candidates, front, count)
     sources = [_candidate_source(run.inputs, run.superlms, one) for one in chosen]
-    return sources, table_header(config.model_type, config.vocab_size)
+    return sources, table_header(teacher.model.config.model_type, teacher.encoder_shape.vocab_size)
 
 
 def choose(candidates: Sequence[Candidate], front: Iterable[str], count: int) -> list[Candidate]:
@@ -67,8 +66,8 @@ def _candidate_source(inputs: RunInputs, superlms: SuperLMs, candidate: Candidat
         model.set_attn_implementation("sdpa")  # not the tapped one of the teacher's config
         return model
 
-    vocab_size = candidate.config.vocab_size or inputs.teacher.model.config.vocab_size
-    return StudentSource(candidate.id, candidate.config, vocab_size, inputs.teacher.max_length, load)
+    teacher = inputs.teacher
+    return StudentSource(candidate.id, candidate.config, teacher.max_length, load, teacher.images is not None)
 
 
 def folder_sources(folders: Sequence[Path]) -> tuple[list[StudentSource], dict[str, Any]]:
@@ -79,12 +78,10 @@ def folder_sources(folders: Sequence[Path]) -> tuple[list[StudentSource], dict[s
         ProfileError: they are of several families, or two of one architecture.
     """
     loaded = [load_teacher(str(folder)) for folder in folders]
-    for one in loaded:
-        one.check_reads_text("profile")
     families = sorted({one.model.config.model_type for one in loaded})
     if len(families) > 1:
         raise ProfileError(f"profile: got students of the families {', '.join(families)}; measure each on its own")
-    vocab_size = max(one.model.config.vocab_size for one in loaded)
+    vocab_size = max(one.encoder_shape.vocab_size for one in loaded)
     sources = [_folder_source(folder, one, vocab_size) for folder, one in zip(folders, loaded, strict=True)]
     if len({source.config for source in sources}) < len(sources):
         raise ProfileError("profile: got one architecture twice; leave one of the folders out")
@@ -92,7 +89,7 @@ def folder_sources(folders: Sequence[Path]) -> tuple[list[StudentSource], dict[s
 
 
 def _folder_source(folder: Path, student: Teacher, whole: int) -> StudentSource:
-    own, path = student.model.config.vocab_size, student.folder or folder
+    own, path = student.encoder_shape.vocab_size, student.folder or folder
     narrow = student.encoder_shape.embedding_size
     config = replace(student.dims, vocab_size=None if own == whole else own, embedding_size=narrow)
 
@@ -101,4 +98,4 @@ def _folder_source(folder: Path, student: Teacher, whole: int) -> StudentSource:
         model.set_attn_implementation("sdpa")
         return model.eval()
 
-    return StudentSource(folder.name, config, own, student.max_length, load)
+    return StudentSource(folder.name, config, student.max_length, load, student.images is not None)

@@ -30,7 +30,7 @@ def file_forward(model: EvaluatedModel) -> Forward:
         run = runtime.load(model.folder / model.file, 1, "cpu").run
 
     def forward(batch: Batch) -> Tensor:
-        ids, mask = (batch[name].cpu().numpy() for name in ("input_ids", "attention_mask"))
-        return torch.from_numpy(run(ids, mask)).to(batch["attention_mask"].device)
+        inputs = {name: batch[name].cpu().numpy() for name in ("input_ids", "attention_mask")}
+        return torch.from_numpy(run(inputs)).to(batch["attention_mask"].device)
 
     return forward

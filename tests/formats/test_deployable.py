@@ -72,22 +72,22 @@ def test_classes_are_compared_by_their_probabilities(head):
     torch.manual_seed(0)
     cases = parity_cases(head(conftest.tiny_bert().config).eval())
     per_token = head is BertForTokenClassification
-    assert all(case.logits and case.expected.shape[:-1] == case.input_ids.shape[: 1 + per_token] for case in cases)
-    by_ids = {case.input_ids.tobytes(): case for case in cases}
+    assert all(case.logits and case.expected.shape[:-1] == case.mask.shape[: 1 + per_token] for case in cases)
+    by_ids = {case.inputs["input_ids"].tobytes(): case for case in cases}
 
-    def shifted(ids, mask):
-        answer = by_ids[ids.tobytes()].expected + 1
-        return np.where(mask[..., None] > 0, answer, np.float32(1e6)) if per_token else answer
+    def shifted(inputs):
+        answer = by_ids[inputs["input_ids"].tobytes()].expected + 1
+        return np.where(inputs["attention_mask"][..., None] > 0, answer, np.float32(1e6)) if per_token else answer
 
-    def swapped(ids, mask):
-        answer = 9 * by_ids[ids.tobytes()].expected
+    def swapped(inputs):
+        answer = 9 * by_ids[inputs["input_ids"].tobytes()].expected
         answer[0] = answer[0, ..., ::-1]
         return answer
 
     assert agreement(shifted, cases).mean_cosine == pytest.approx(1)
     assert agreement(shifted, cases).max_difference > 0.5
     assert lowest_text_cosine(shifted, cases) == pytest.approx(1)
-    worst = min(float(case.cosines(swapped(case.input_ids, case.attention_mask)).min()) for case in cases)
+    worst = min(float(case.cosines(swapped(case.inputs)).min()) for case in cases)
     assert lowest_text_cosine(swapped, cases) == pytest.approx(worst)
     assert worst < agreement(swapped, cases).mean_cosine < 1
 
@@ -178,8 +178,8 @@ def test_ranges_are_taken_from_the_first_texts(pairs, tiny_bert, tmp_path, monke
     texts = [(text, "a text") if pairs else text for text in TEXTS * CALIBRATION_TEXTS]
     read, _ = calibration_of(model, tokenizer, tmp_path, monkeypatch, texts)
     assert len(read) == CALIBRATION_TEXTS
-    for text, (ids, mask) in zip(texts, read, strict=False):
-        longest = model.config.max_position_embeddings - 2
+    for text, inputs in zip(texts, read, strict=False):
+        longest, (ids, mask) = model.config.max_position_embeddings - 2, inputs.values()
         assert ids.tolist() == [
             tokenizer(*(text if pairs else [text]), truncation=True, max_length=longest)["input_ids"]
         ]
@@ -188,16 +188,15 @@ def test_ranges_are_taken_from_the_first_texts(pairs, tiny_bert, tmp_path, monke
 
 def test_without_texts_ranges_are_taken_from_the_cases(tiny_bert, tmp_path, monkeypatch):
     read, cases = calibration_of(AutoModel.from_pretrained(tiny_bert).eval(), None, tmp_path, monkeypatch, TEXTS)
-    assert [(ids.tolist(), mask.tolist()) for ids, mask in read] == [
-        (case.input_ids.tolist(), case.attention_mask.tolist()) for case in cases
-    ]
+    assert len(read) == len(cases)
+    assert all(inputs is case.inputs for inputs, case in zip(read, cases, strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_wrong_embedding_is_refused(tmp_path, sentence_folder, monkeypatch):
     folder = shutil.copytree(sentence_folder, tmp_path / "student")
-    monkeypatch.setattr(OnnxRuntime, "embed", lambda self, ids, mask: self.run(ids, mask).mean(1) + 1)
+    monkeypatch.setattr(OnnxRuntime, "embed", lambda self, inputs: self.run(inputs).mean(1) + 1)
     with pytest.raises(IntegrityError, match=r"sentence_embedding of onnx/model.onnx differs from PyTorch"):
         write_embedding_formats(folder, ["onnx"])
 

@@ -33,7 +33,7 @@ def test_what_is_written_is_loaded_and_computes_the_same(name, origin, tmp_path)
     found = check_agreement(agreement(loaded.run, origin.cases), name, entry.min_cosine)
     assert found.mean_cosine > 0.9
     case = origin.cases[0]
-    assert tuple(loaded.work(case.input_ids, case.attention_mask)().shape) == case.expected.shape
+    assert tuple(loaded.work(case.inputs)().shape) == case.expected.shape
     assert set(entry.versions()) == set(entry.libraries)
 
 

@@ -39,6 +39,6 @@ def test_an_onnx_file_tells_the_texts_of_a_pair_apart(scorer, tmp_path):
     with torch.no_grad():
         expected, untold = model(**batch).logits, model(batch["input_ids"], batch["attention_mask"]).logits
     run = OnnxRuntime(tmp_path / "onnx" / "model.onnx").run
-    found = torch.from_numpy(run(batch["input_ids"].numpy(), batch["attention_mask"].numpy()))
+    found = torch.from_numpy(run({name: batch[name].numpy() for name in ("input_ids", "attention_mask")}))
     assert torch.allclose(found, expected, atol=1e-4)
     assert not torch.allclose(untold, expected, atol=1e-3), "and afterwards the model is as it was"

@@ -12,6 +12,7 @@ from autodistil.profiling.session import Prepared
 from autodistil.space.student import StudentConfig
 
 CONFIG = StudentConfig(1, 32, 2, 16, 64)
+READS = {"vocab_size": 97, "longest": 38}
 STUDENT = {"num_layers": 1, "hidden_size": 32, "num_heads": 2, "head_size": 16, "intermediate_size": 64}
 
 
@@ -57,13 +58,13 @@ def lookup_student(folder):
     ids = np.random.default_rng(2).integers(0, 97, (2, 7))
     mask = np.ones_like(ids)
     mask[1, 4:] = 0
-    cases = save_cases([Case(ids, mask, (table @ weight)[ids])], folder / "cases.npz")
-    return Prepared("tiny", STUDENT, lookup_graph(folder / "model.onnx", table, weight), cases, 97)
+    cases = save_cases([Case({"input_ids": ids, "attention_mask": mask}, (table @ weight)[ids])], folder / "cases.npz")
+    return Prepared("tiny", STUDENT, lookup_graph(folder / "model.onnx", table, weight), cases, READS)
 
 
 @pytest.fixture(scope="session")
 def source():
-    return StudentSource("tiny", CONFIG, 97, 40, tiny_bert)
+    return StudentSource("tiny", CONFIG, 40, tiny_bert)
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +80,7 @@ def lookup(tmp_path_factory):
 @pytest.fixture(scope="session")
 def lookup_int8(lookup, tmp_path_factory):
     path = quantise_onnx(lookup.path, tmp_path_factory.mktemp("int8") / "model.onnx")
-    return Prepared(lookup.name, lookup.student, path, lookup.cases, 97)
+    return Prepared(lookup.name, lookup.student, path, lookup.cases, READS)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 from autodistil.errors import IntegrityError, ProfileError
 from autodistil.formats import FORMATS
-from autodistil.formats.parity import Case, load_cases, save_cases
+from autodistil.formats.parity import load_cases, save_cases
 from autodistil.formats.setting import check_runtime
 from autodistil.profiling.fingerprint import this_device
 from autodistil.profiling.latency_table import table_from_dict
@@ -60,7 +60,7 @@ def test_other_runtimes_measure_the_same_student(runtime, source, header):
 
 
 def test_outputs_that_differ_are_refused_before_anything_is_timed(lookup, header, tmp_path):
-    wrong = [Case(case.input_ids, case.attention_mask, -case.expected) for case in load_cases(lookup.cases)]
+    wrong = [replace(case, expected=-case.expected) for case in load_cases(lookup.cases)]
     student = replace(lookup, cases=save_cases(wrong, tmp_path / "cases.npz"))
     with pytest.raises(IntegrityError, match="onnx of tiny differs from PyTorch"):
         measure(PLAN, [student], header, on_round=lambda: pytest.fail("timed"))
@@ -146,7 +146,7 @@ def test_students_that_do_not_fit_together_are_measured_in_turn(tmp_path):
     big = tmp_path / "big.onnx"
     with open(big, "wb") as file:
         file.truncate(700_000_000)
-    students = [Prepared(str(i), {}, big, big, 97) for i in range(5)]
+    students = [Prepared(str(i), {}, big, big, {}) for i in range(5)]
     assert [[student.name for student in part] for part in portions(students)] == [["0", "1"], ["2", "3"], ["4"]]
     small = [replace(student, path=Path(__file__)) for student in students * 8]
     assert [len(part) for part in portions(small)] == [32, 8]
@@ -176,7 +176,7 @@ def test_a_worker_imports_nothing_from_the_current_folder(module, tmp_path, monk
 def wide_student(folder):
     """A student of 20 MB, ready to be measured in PyTorch."""
     config = BertConfig(vocab_size=9_700, hidden_size=384, num_hidden_layers=1, intermediate_size=1_536)
-    source = StudentSource("wide", CONFIG, 9_700, 512, lambda: BertModel(config).eval())
+    source = StudentSource("wide", CONFIG, 512, lambda: BertModel(config).eval())
     return prepare_students([source], "torch", folder)[0]
 
 
@@ -187,7 +187,7 @@ def test_peak_memory_holds_the_weights_once(tmp_path):
 
     def load():
         loaded = FORMATS["torch"].load(student.path, 1, "cpu")
-        return lambda batch, seq_len: loaded.work(ids, np.ones_like(ids))
+        return lambda batch, seq_len: loaded.work({"input_ids": ids, "attention_mask": np.ones_like(ids)})
 
     (peak,) = peak_memory_mb("cpu", load, [(1, 8)])
     assert 0.9 * student.file_mb < peak < 1.5 * student.file_mb

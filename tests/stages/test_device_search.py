@@ -100,7 +100,7 @@ def test_when_no_measured_student_holds_the_search_says_so(tmp_path, options):
 
 def test_a_busy_machine_alone_puts_no_student_over_a_budget():
     students = [StudentConfig(layers, 64, 4, 16, 64) for layers in (1, 2, 3)]
-    sources = [StudentSource(one.label, one, 30522, 128, None) for one in students]
+    sources = [StudentSource(one.label, one, 128, None) for one in students]
     calls = []
 
     def measure(asked):

@@ -1,11 +1,17 @@
 """Runs of teachers that read images: search, export to a fresh process, kill and resume, and bad input in one line."""
 
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from device_helpers import entry_of, table_of
 from image_helpers import save_random_vit, write_images
 from run_helpers import one_line, save_random_bert, train_in_two, write_corpus
 from safetensors.torch import load_file
@@ -13,10 +19,21 @@ from transformers import AutoImageProcessor, AutoModel
 from variants import slow_but
 
 from autodistil import cli, pipeline
+from autodistil.costs.budget import read_budget
 from autodistil.data.batch import VISIBLE, PixelInputs
-from autodistil.errors import ConfigError, TeacherError
+from autodistil.errors import BudgetError, ConfigError, TeacherError
+from autodistil.formats import FORMATS
+from autodistil.formats.parity import cosines
+from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.profiling.fingerprint import this_device
+from autodistil.profiling.latency_table import read_table, write_table
+from autodistil.profiling.profile import check_lengths
+from autodistil.profiling.session import Plan
 from autodistil.run.run import Run
+from autodistil.space.student import Candidate
+from autodistil.stages.costing import targets_of
+from autodistil.stages.profiling import folder_sources, run_sources
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -123,6 +140,58 @@ def test_a_model_of_the_same_images_may_assist(folder, tmp_path):
     assert run.superlms.taught == {"tiny", "base"}
 
 
+# ---- devices
+
+
+def test_folders_of_image_models_are_measured_at_their_own_length(searched):
+    run, result = searched
+    (source,), header = folder_sources([result.student.path])
+    assert header["vocab_size"] == 0
+    assert source.config.architecture == Candidate.of_id(result.best).config.architecture
+    assert source.fixed_length
+    assert source.max_length == run.inputs.seq_len
+    check_lengths([source], Plan("torch", shapes=((1, source.max_length),)))
+    sources, header = run_sources(run, 3)
+    assert [one.fixed_length for one in sources] == [True] * 3
+    assert header == {**header, "family": run.inputs.teacher.model.config.model_type, "vocab_size": 0}
+
+
+OPENING = re.compile(r"```python\n(import onnxruntime.*?)```", re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_budget_of_a_device_holds_and_files_answer_as_pytorch_does(folder, tmp_path, monkeypatch):
+    """Real measurements of tiny students, all far below the budgets; then every further format, by the docs' lines."""
+    device = ["900ms@cpu,runtime=torch", "900MBram@cpu,runtime=torch", "9MBfile@cpu,runtime=torch"]
+    run = Run.open(tmp_path / "run", options(folder, budgets=device))
+    result = pipeline.search(run)
+    row = result.candidates.loc[result.best]
+    for budget, cost in zip(device, ("ms", "ram_mb", "file_mb"), strict=True):
+        where = budget.partition("@")[2]
+        assert row[f"{cost}@{where}"] == row[f"{cost}@{where} measured"]
+        assert 0 < row[f"{cost}@{where}"] < 900
+    tables = [read_table(path) for path in (tmp_path / "run" / "latency").glob("*.json")]
+    assert {(table.family, table.vocab_size) for table in tables} == {("vit", 0)}
+    assert {(entry.batch, entry.seq_len) for table in tables for entry in table.entries} == {(1, 17)}
+    names = ["onnx", "onnx-int8", "onnx-bits", "openvino", "openvino-int8"]
+    student = tmp_path / "my-student"
+    _, exported = pipeline.export(run, "best", student, formats=names)
+    assert [one.format for one in exported.more] == names
+    page = (Path(__file__).parents[2] / "docs" / "vision.md").read_text(encoding="utf-8")
+    (block,) = OPENING.findall(page)
+    shutil.copy(next((folder / "pictures").rglob("*.png")), tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    left: dict = {}
+    exec(compile(block, "docs/vision.md", "exec"), left)
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(student).eval()(torch.from_numpy(left["pixels"])).last_hidden_state
+    np.testing.assert_allclose(left["states"], expected, atol=1e-4)
+    for name in names:
+        answer = FORMATS[name].load(student / FORMATS[name].file, 1, "cpu").run({"pixel_values": left["pixels"]})
+        assert cosines(answer[:, 0], expected[:, 0].numpy()).min() > 0.9
+
+
 # ---- bad input
 
 
@@ -144,7 +213,7 @@ def search_images(folder, tmp_path):
     [
         (["--budget", "1MFLOPs@64"], "got 64; allowed: 17, the tokens of an image"),
         (["--budget", "5MFLOPs", "--seq-len", "64"], "seq_len = 64 is for text, this teacher reads every image as 17"),
-        (["--budget", "5ms@cpu,threads=1,runtime=torch,seq=17"], "is for models that read text"),
+        (["--budget", "5ms@cpu,seq=64"], "budget '5ms@cpu,seq=64': got seq=64; allowed: 17, the tokens of an image"),
         (["--budget", "5MFLOPs", "--proxy", "stsb"], "proxy task 'stsb' is for models that read text"),
     ],
 )
@@ -168,15 +237,26 @@ def test_images_are_no_corpus_of_text(folder, tmp_path, quickstart_teacher_dir, 
     assert "holds images alone, this teacher reads text" in line
 
 
-def test_other_formats_are_refused(searched, tmp_path, capsys):
+def test_other_formats_and_lengths_are_refused(searched, tmp_path, capsys):
     run, _ = searched
-    line = refused(
-        capsys, "export", "--run", run.folder.path, "--pick", "best", "--to", tmp_path / "x", "--format", "onnx"
-    )
-    assert "format 'onnx' is for models that read text" in line
+    export = ["export", "--run", run.folder.path, "--pick", "best", "--to", tmp_path / "x"]
+    line = refused(capsys, *export, "--format", "sentence-transformers")
+    assert "has no sentence-transformers pipeline" in line
     assert not (tmp_path / "x").exists()
-    line = refused(capsys, "profile", "--run", run.folder.path)
-    assert "is for models that read text" in line
+    line = refused(capsys, "profile", "--run", run.folder.path, "--seq-len", "17,64")
+    assert f"sequence length: got 64; allowed: {run.inputs.seq_len}, the tokens of an image" in line
+
+
+def test_a_table_of_larger_images_is_refused(searched, tmp_path):
+    run, _ = searched
+    sources, header = run_sources(run, 4)
+    setting = RuntimeSetting("cpu", "onnx", 1, 1, 64)
+    table = table_of(this_device(), setting, [entry_of(source.config, setting) for source in sources])
+    family, vocab_size = header["family"], header["vocab_size"]
+    path = write_table(replace(table, family=family, vocab_size=vocab_size), tmp_path / "large.json")
+    budget = read_budget(f"5ms@{path}")
+    with pytest.raises(BudgetError, match=r"got seq=64; allowed: \d+, the tokens of an image; leave it out, or give a"):
+        targets_of(run.inputs.teacher, run.config, [budget])
 
 
 def test_tasks_are_for_text(folder):

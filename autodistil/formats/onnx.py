@@ -2,7 +2,8 @@
 
 Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
 and `attention_mask` (batch, sequence), the output is `last_hidden_state` (batch, sequence, hidden), or of a model with
-a head `logits` (batch, outputs), of words (batch, sequence, outputs): the names that Hugging Face uses. Of a sentence
+a head `logits` (batch, outputs), of words (batch, sequence, outputs): the names that Hugging Face uses. A decoder's are
+those of the next token (batch, sequence, vocabulary), of whole texts: there is no cache in the file. Of a sentence
 encoder a second one is `sentence_embedding` (batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline
 does it. Readers of the first output see no difference.
 """
@@ -38,7 +39,7 @@ def export_onnx(
     """Write a model to an ONNX file, whole and checked or not at all.
 
     Args:
-        model: an encoder, or one with a head, on the CPU, in eval mode.
+        model: an encoder, one with a head or a decoder, on the CPU, in eval mode.
         path: of the file.
         cases: what it must answer as PyTorch does; `parity_cases` unless given.
         embed: what makes sentence embeddings of its states, a second output.
@@ -88,7 +89,7 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
     """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
     import torch  # the runner for phones holds this file too
 
-    answer = answer_of(model)
+    answer, options = answer_of(model), {"use_cache": False} if model.can_generate() else {}
 
     class Answer(torch.nn.Module):
         def __init__(self) -> None:
@@ -100,7 +101,8 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
 
             And embeddings (batch, dim), where there are some.
             """
-            states: torch.Tensor = getattr(self.encoder(input_ids=input_ids, attention_mask=attention_mask), answer)
+            said = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **options)
+            states: torch.Tensor = getattr(said, answer)
             return (states,) if embed is None else (states, embed(states, attention_mask))
 
     ids = torch.ones(2, 8, dtype=torch.long)

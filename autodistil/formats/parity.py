@@ -149,10 +149,10 @@ TEXTS = (
 
 
 def text_cases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Case]:
-    """Real text, alone and as a padded batch, with the model's own answers."""
+    """Real text, alone and as a padded batch where the tokenizer can pad, with the model's own answers."""
     longest = model.config.max_position_embeddings - 2
     cases = []
-    for texts in ([TEXTS[0]], list(TEXTS)):
+    for texts in ([TEXTS[0]], list(TEXTS)) if tokenizer.pad_token else ([text] for text in TEXTS):
         inputs = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         cases.append(_answered(model, inputs["input_ids"], inputs["attention_mask"]))
     return cases

@@ -347,7 +347,7 @@ def export(
         to: a new folder.
         budgets: hold the pick to these budgets instead of those of the last search.
         unrefined: the slice of the SuperLM, though the student was refined alone.
-        formats: keys of `formats.FORMATS`, written beside the Hugging Face files.
+        formats: keys of `formats.FORMATS`, written beside the Hugging Face files; of decoders `DECODER_FORMATS`.
 
     Returns:
         The student's id and what was written.
@@ -357,7 +357,7 @@ def export(
         ProfileError: a library that writes a format is not installed.
         BudgetError: no evaluated student meets the budgets.
     """
-    check_formats(formats)
+    check_formats(formats, run.inputs.teacher.family.causal)
     problem, table = last_search(run.inputs, budgets)
     if not len(table.front):
         raise BudgetError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,6 +114,16 @@ def evaluate(
         int | None,
         typer.Option(help="Run its first N layers alone, of a student trained with --exits [not kept].", metavar="N"),
     ] = None,
+    draft_of: Annotated[
+        str | None,
+        typer.Option(
+            help="In the place of tasks: let DIR, a decoder, draft for this one, its teacher, on --texts.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Of --draft-of: what is continued, a text a line.", metavar="FILE")
+    ] = None,
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -123,6 +134,12 @@ def evaluate(
         raise ConfigError(f"--finetune and --method {method} are both given; give one of them")
     options = {name: OPTIONS[name].checked(name, value) for name, value in options.items()}  # they make no RunConfig
     quiet_libraries()
+    if draft_of is not None or texts is not None:
+        scored = (task, data, method, split, finetune or None, write, file, beside, index_by, truncate_dim, vectors)
+        trained = (seeds, max_train, learning_rate, epochs, batch_size, exit_layer)
+        of_tasks = any(one is not None for one in (*scored, *trained))
+        _score_drafts(model, draft_of, texts, of_tasks, max_length, options, json)
+        return
     from autodistil.cli.progress import TerminalProgress
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
     from autodistil.objectives.objective import read_cuts
@@ -160,6 +177,41 @@ def evaluate(
         said = _report_again(run, json)
         if not json:
             print_lines(said)
+
+
+def _score_drafts(
+    model: str,
+    teacher: str | None,
+    texts: Path | None,
+    of_tasks: bool,
+    max_length: int | None,
+    options: dict[str, Any],
+    json: bool,
+) -> None:
+    """Show how well a decoder drafts for its teacher."""
+    from autodistil.errors import ConfigError
+    from autodistil.evaluation.draft import DRAFT_TOKENS, NEW_TOKENS, draft_scores
+    from autodistil.tasks.labelled_rows import read_texts
+
+    if teacher is None or texts is None or of_tasks:
+        raise ConfigError(
+            "--draft-of MODEL and --texts FILE go together, beside them --max-length, --threads, --device and --json "
+            "alone; options of tasks are for another call"
+        )
+    set_threads(options.get("threads"))
+    lines = [text for text, _ in read_texts(texts, pairs=False)]
+    found = draft_scores(model, teacher, lines, options.get("device", "auto"), **given(prompt_tokens=max_length))
+    if json:
+        shares = {"acceptance": found.acceptance, "tokens_a_pass": found.tokens_a_pass}
+        print_json({"model": model, "draft_of": teacher, **asdict(found), **shares})
+        return
+    print_lines(
+        f"{model} drafts for {teacher}: {found.acceptance:.1%} of {found.drafted:,} drafted tokens accepted, "
+        f"{found.tokens_a_pass:.2f} tokens a pass of the teacher ({found.texts:,} texts, {NEW_TOKENS} new tokens each "
+        f"at most, {DRAFT_TOKENS} drafted at a time, greedy)",
+        f"tokens a second: {found.tokens_a_second:,.1f} with it, {found.tokens_a_second_alone:,.1f} without",
+        f"the teacher's own text: {found.same_texts:,} of {found.texts:,}, token by token",
+    )
 
 
 def _report_again(run: Path, quiet: bool) -> str:

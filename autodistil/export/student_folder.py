@@ -82,7 +82,8 @@ def export_student(
         facts: further lines of the model card (what it was distilled on, loss, ...).
         to: a folder that does not exist yet, or is empty.
         replace_existing: put the student in the place of an earlier export at `to`, whose other files stay.
-        formats: keys of `formats.FORMATS`, written beside; `onnx-bits` always is where weights have few bits.
+        formats: keys of `formats.FORMATS`, written beside, of a decoder those of `DECODER_FORMATS`; `onnx-bits` always
+            is where weights have few bits.
         repeat: what makes the student again, for the model card.
         speed: how much faster than its teacher it is, for the model card.
         texts: such as it will read, of which ranges of activations are taken in formats of 8 bits.
@@ -172,12 +173,7 @@ def _keep_aside(path: Path) -> tuple[Path, str]:
 
 def _check_formats(formats: Sequence[str], teacher: Teacher, has_pipeline: bool) -> None:
     """Refuse formats that the students of a teacher do not have."""
-    others = [name for name in check_formats(formats) if name != "hf"]
-    if others and teacher.family.causal:
-        raise ExportError(
-            f"format {others[0]!r} holds hidden states, which is not for decoders; allowed: hf, which other tools "
-            "convert (such as llama.cpp's convert_hf_to_gguf.py)"
-        )
+    check_formats(formats, teacher.family.causal)
     if "sentence-transformers" in formats and not has_pipeline:
         raise ExportError(
             f"teacher {teacher.source!r} has no sentence-transformers pipeline of an encoder, a pooling and a scaling, "

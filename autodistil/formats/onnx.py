@@ -3,7 +3,8 @@
 Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Gelu` operator). Inputs are `input_ids`
 and `attention_mask` (batch, sequence), or `pixel_values` (batch, channels, height, width) with only the batch free; the
 output is `last_hidden_state` (batch, sequence, hidden), or of a model with a head `logits` (batch, outputs), of words
-(batch, sequence, outputs): the names that Hugging Face uses. Of a sentence encoder a second one is `sentence_embedding`
+(batch, sequence, outputs): the names that Hugging Face uses. A decoder's are those of the next token (batch, sequence,
+vocabulary), of whole texts: there is no cache in the file. Of a sentence encoder a second one is `sentence_embedding`
 (batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline does it. Readers of the first output see no
 difference.
 """
@@ -40,7 +41,7 @@ def export_onnx(
     """Write a model to an ONNX file, whole and checked or not at all.
 
     Args:
-        model: an encoder, or one with a head, on the CPU, in eval mode.
+        model: an encoder, one with a head or a decoder, on the CPU, in eval mode.
         path: of the file.
         cases: what it must answer as PyTorch does; `parity_cases` unless given.
         embed: what makes sentence embeddings of its states, a second output.
@@ -91,6 +92,7 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
     import torch  # the runner for phones holds this file too
 
     answer, kind = answer_of(model), inputs_of(model)
+    options = {"use_cache": False} if model.can_generate() else {}
 
     class Answer(torch.nn.Module):
         def __init__(self) -> None:
@@ -103,7 +105,7 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
             And embeddings (batch, dim), where there are some.
             """
             inputs = dict(zip(kind.axes, values, strict=True))
-            states: torch.Tensor = getattr(self.encoder(**inputs), answer)
+            states: torch.Tensor = getattr(self.encoder(**inputs, **options), answer)
             return (states,) if embed is None else (states, embed(states, inputs["attention_mask"]))
 
     example = kind.random(2, 8)

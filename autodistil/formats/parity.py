@@ -166,11 +166,11 @@ TEXTS = (
 
 
 def text_cases(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Case]:
-    """Real text, alone and as a padded batch, with the model's own answers."""
+    """Real text, alone and as a padded batch where the tokenizer can pad, with the model's own answers."""
     longest = model.config.max_position_embeddings - 2
     cases = []
-    for texts in ([TEXTS[0]], list(TEXTS)):
-        read = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="np")
+    for texts in ([TEXTS[0]], list(TEXTS)) if tokenizer.pad_token else ([text] for text in TEXTS):
+        read = tokenizer(texts, padding=len(texts) > 1, truncation=True, max_length=longest, return_tensors="np")
         cases.append(answered(model, {name: read[name].astype(np.int64) for name in ("input_ids", "attention_mask")}))
     return cases
 

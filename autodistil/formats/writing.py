@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autodistil.errors import ExportError, suggest
 from autodistil.formats import FORMATS
 from autodistil.formats.format import Embed, Format, Origin, files_of
+from autodistil.formats.gguf import GGUF, check_gguf, write_gguf
 from autodistil.formats.inputs import Inputs, Kind, inputs_of
 from autodistil.formats.onnx import EMBEDDING, OnnxRuntime, onnx_file
 from autodistil.formats.parity import (
@@ -37,6 +38,8 @@ from autodistil.formats.parity import (
 FOLDERS = ("hf", "sentence-transformers")
 """Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
 teacher has one."""
+DECODER_FORMATS = ("hf", "onnx", "onnx-int8", *GGUF)
+"""Formats of decoders: logits, without a cache in ONNX."""
 _ROUNDS = 30
 """Rounds of the timing of the quantised file against the float32 one."""
 CALIBRATION_TEXTS = 64
@@ -71,10 +74,10 @@ class Deployable:
     text_cosine: float | None = None
     """Lowest cosine of a text's mean over its tokens, of an image's class token, or of the classes' probabilities of a
     text or token, with PyTorch's."""
-    classes: bool = False
-    """It has a head and answers with logits."""
+    classes: str | None = None
+    """What its logits are of, where it has a head: `classes` or `next tokens`."""
     reads: Kind | None = None
-    """What it was timed with; of a quantised one only."""
+    """What it was compared on, and timed with; of a quantised one only."""
 
     @property
     def line(self) -> str:
@@ -82,16 +85,18 @@ class Deployable:
         exact = f"differs from PyTorch by {self.agreement.max_difference:.0e}"
         if self.embedding is not None:
             exact += f", its `{EMBEDDING}` by {self.embedding.max_difference:.0e}"
-        if self.speed is None or self.reads is None:
+        if self.text_cosine is None or self.reads is None:
             return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
         inputs = self.reads.words(self.reads.usual())
         mean, lowest = ("mean", "lowest") if self.classes else ("mean of tokens", f"lowest of {self.reads.vector}")
-        what = "cosine of classes' probabilities" if self.classes else "cosine"
-        return (
+        what = f"cosine of {self.classes}' probabilities" if self.classes else "cosine"
+        said = (
             f"`{self.file}`: {self.size_mb:.1f} MB, {self.size_share:.2f} of float32's; {what} with PyTorch "
-            f"{self.agreement.mean_cosine:.3f} ({mean}), {self.text_cosine:.3f} ({lowest}); "
-            f"{self.speed:.2f} of float32's time here ({inputs}, one thread, {_ROUNDS} rounds)"
+            f"{self.agreement.mean_cosine:.3f} ({mean}), {self.text_cosine:.3f} ({lowest})"
         )
+        if self.speed is None:
+            return said
+        return f"{said}; {self.speed:.2f} of float32's time here ({inputs}, one thread, {_ROUNDS} rounds)"
 
 
 def format_files() -> tuple[str, ...]:
@@ -99,19 +104,24 @@ def format_files() -> tuple[str, ...]:
     return tuple(name for name, entry in FORMATS.items() if entry.file)
 
 
-def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """The formats, each once.
+def check_formats(formats: Sequence[str], decoder: bool = False) -> tuple[str, ...]:
+    """The formats, each once, if a decoder, or an encoder, has them.
 
     Raises:
-        ExportError: one is unknown.
+        ExportError: one is unknown, or of the other kind.
         ProfileError: what writes one is not installed.
     """
-    allowed = (*FOLDERS, *format_files())
+    encoders = (*FOLDERS, *format_files())
+    allowed, whose = (DECODER_FORMATS, "decoders") if decoder else (encoders, "encoders")
     for name in formats:
-        if name not in allowed:
+        if name not in (*encoders, *DECODER_FORMATS):
             raise ExportError(f"format {name!r}{suggest(name, allowed)} is unknown; allowed: {', '.join(allowed)}")
+        if name not in allowed:
+            raise ExportError(f"format {name!r} is not for {whose}; allowed: {', '.join(allowed)}; choose one")
         if name in FORMATS:
             FORMATS[name].check_writing()
+        elif name in GGUF:
+            check_gguf()
     return tuple(dict.fromkeys(formats))
 
 
@@ -129,7 +139,8 @@ def write_formats(
     Args:
         model: the student on the CPU, in eval mode.
         tokenizer: its tokenizer; None to compare on random inputs, or images, alone.
-        formats: keys of `FORMATS` that have a file; those of `FOLDERS` are there already.
+        formats: keys of `FORMATS` that have a file, or of `GGUF` where it is a decoder; those of `FOLDERS` are there
+            already.
         folder: the student's.
         embed: what makes embeddings of its states, of a sentence encoder; a further output of the files.
         texts: such as it will read, of which ranges of activations are taken; the first `CALIBRATION_TEXTS`.
@@ -137,11 +148,11 @@ def write_formats(
             `_IMAGES_COMPARED` are compared, ranges are taken of the others.
 
     Raises:
-        ExportError: a format is unknown.
+        ExportError: a format is unknown, or none that this model has.
         ProfileError: a library is not installed; the message says how to install it.
         IntegrityError: a file computes something else.
     """
-    further = [name for name in check_formats(formats) if name not in FOLDERS]
+    further = [name for name in check_formats(formats, model.can_generate()) if name not in FOLDERS]
     if not further:
         return []
     cases: list[Case] = parity_cases(model) if images is None else image_cases(model, images[-_IMAGES_COMPARED:])
@@ -154,7 +165,12 @@ def write_formats(
         samples = [tokenised(tokenizer, text, longest) for text in texts[:CALIBRATION_TEXTS]]
     with tempfile.TemporaryDirectory(prefix="autodistil-formats-") as scratch:
         origin = Origin(model, cases, Path(scratch), embed, samples)
-        return [_write(name, FORMATS[name], origin, folder) for name in further]
+        return [
+            _write_gguf(name, origin, tokenizer, folder)
+            if name in GGUF
+            else _write(name, FORMATS[name], origin, folder)
+            for name in further
+        ]
 
 
 def tokenised(tokenizer: PreTrainedTokenizerBase, text: Text, longest: int) -> Inputs:
@@ -181,8 +197,28 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
         return Deployable(name, entry.file, _size(path), found, embedding)
     exact, kind = onnx_file(origin), inputs_of(origin.model)
     speed = _relative_time(run, OnnxRuntime(exact).run, kind.usual())
-    share, lowest, classes = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases), origin.cases[0].logits
+    share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
+    classes = _classes(origin.model)
     return Deployable(name, entry.file, _size(path), found, embedding, speed, share, lowest, classes, kind)
+
+
+def _write_gguf(name: str, origin: Origin, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> Deployable:
+    assert tokenizer is not None, "a file for llama.cpp holds the tokenizer"
+    run = write_gguf(name, origin.model, tokenizer, origin.cases, folder)
+    entry, found = GGUF[name], agreement(run, origin.cases)
+    size = _size(folder / entry.file)
+    if not entry.max_error:
+        return Deployable(name, entry.file, size, found)
+    share = size / (origin.model.num_parameters() * 4 / 1e6)
+    lowest, kind = lowest_text_cosine(run, origin.cases), inputs_of(origin.model)
+    return Deployable(name, entry.file, size, found, None, None, share, lowest, _classes(origin.model), kind)
+
+
+def _classes(model: PreTrainedModel) -> str | None:
+    """What a model's logits are of, where it has a head."""
+    if model.base_model is model:
+        return None
+    return "next tokens" if model.can_generate() else "classes"
 
 
 def _size(path: Path) -> float:

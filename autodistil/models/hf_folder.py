@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -335,6 +336,19 @@ class EvaluatedModel:
             config.num_hidden_layers = layers
         model: PreTrainedModel = self._load(AutoModel, config).eval().to(device)
         check_answers(model, self._name)
+        return model
+
+    def decoder(self, device: torch.device) -> PreTrainedModel:
+        """The model with its language-model head, in eval mode.
+
+        Raises:
+            TeacherError: it is no decoder, or its weights are missing, damaged or not safetensors.
+        """
+        config = self.config
+        decoders = [name for family in known_families() if family.causal for name in family.model_types]
+        if config.model_type.removeprefix("per-layer-") not in decoders:
+            raise TeacherError(f"{self._name} is a {config.model_type}; allowed: decoders, {', '.join(decoders)}")
+        model: PreTrainedModel = self._load(AutoModelForCausalLM, config).eval().to(device)
         return model
 
     def skeleton(self) -> PreTrainedModel:

@@ -36,6 +36,10 @@ def test_unknown_formats_are_refused_with_the_allowed_ones():
     ):
         check_formats(["hf", "onx"])
     assert check_formats(["onnx", "hf", "onnx"]) == ("onnx", "hf")
+    with pytest.raises(ExportError, match=r"format 'gguf' is not for encoders; allowed: hf, sentence-transformers, "):
+        check_formats(["gguf"])
+    with pytest.raises(ExportError, match=r"format 'openvino' is not for decoders; allowed: hf, onnx, onnx-int8, gguf"):
+        check_formats(["openvino"], decoder=True)
 
 
 def test_the_plain_folder_needs_nothing_more(tmp_path):

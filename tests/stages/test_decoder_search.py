@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertMo
 from autodistil import cli, pipeline
 from autodistil.errors import ConfigError, ExportError
 from autodistil.export.student_folder import export_student
+from autodistil.formats.onnx import OnnxRuntime
 from autodistil.models.packaged.gguf_decoder import SMOLLM2_135M
 from autodistil.models.packaged.package import Packages
 from autodistil.models.teacher import load_teacher
@@ -121,17 +122,31 @@ def test_an_interrupted_training_resumes_to_the_same_weights(options, result, tm
 def test_other_formats_are_refused(result, tmp_path):
     run = Run.open(result.run)
     sub = run.inputs.space.sub_spaces[0]
-    candidate = Candidate(sub.name, sub.smallest)
-    with pytest.raises(ExportError, match="format 'onnx' holds hidden states, which is not for decoders"):
-        export_student(
-            run.superlms.trained(sub.name),
-            candidate,
-            run.inputs.teacher,
-            {},
-            {},
-            tmp_path / "to",
-            formats=["onnx"],
-        )
+    told = run.superlms.trained(sub.name), Candidate(sub.name, sub.smallest), run.inputs.teacher, {}, {}
+    with pytest.raises(
+        ExportError, match=r"format 'onnx-bits' is not for decoders; allowed: hf, onnx, onnx-int8, gguf"
+    ):
+        export_student(*told, tmp_path / "to", formats=["onnx-bits"])
+
+
+@pytest.mark.slow
+def test_a_student_in_onnx_gives_its_logits(result, tmp_path):
+    _, exported = pipeline.export(Run.open(result.run), "best", tmp_path / "to", formats=("onnx", "onnx-int8"))
+    exact, rounded = exported.more
+    assert exact.agreement.max_difference < 1e-4
+    assert "cosine of next tokens' probabilities with PyTorch" in rounded.line
+    ids = np.arange(200, 212).reshape(3, 4)
+    with torch.no_grad():
+        expected = AutoModelForCausalLM.from_pretrained(exported.path)(torch.from_numpy(ids)).logits
+    found = OnnxRuntime(exported.path / exact.file).run(ids, np.ones_like(ids))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_tokenizer_that_llama_cpp_lacks_is_one_line(result, tmp_path):
+    pytest.importorskip("gguf")
+    with pytest.raises(ExportError, match=r"format gguf: a tokenizer of kind WordPiece .*use --format hf"):
+        pipeline.export(Run.open(result.run), "best", tmp_path / "to", formats=("gguf",))
+    assert not (tmp_path / "to").exists()
 
 
 def test_the_distillation_loss_ranks_if_asked(options, tmp_path):

@@ -234,8 +234,8 @@ class RunConfig:
     """Labelled task whose score ranks the students that the held-out loss leaves standing; `none` for none."""
     data: str | None = None
     """Folder of labelled tasks; the Hugging Face Hub for what it does not hold."""
-    proxy_method: Literal["similarity", "probe", "finetune"] | None = None
-    """`similarity`, `probe` or `finetune`; similarity where pairs have scores, else a probe, unless given."""
+    proxy_method: Literal["similarity", "probe", "knn", "finetune"] | None = None
+    """`similarity`, `probe`, `knn` or `finetune`; similarity where pairs have scores, else a probe, unless given."""
     proxy_top: Annotated[int, AtLeast(0)] = 16
     """Students that are scored by the task; 0 for all that have a loss."""
 

@@ -30,6 +30,20 @@ def save_random_vit(folder, kind="vit", **config):
     return folder
 
 
+def write_image_task(folder, name="colours", classes=("red", "green", "blue"), **counts):
+    """Noisy images, each class brighter in a channel of its own, `train=8` for so many of each; returns `folder`."""
+    generator = np.random.default_rng(0)
+    for split, count in {"train": 8, "test": 4, **counts}.items():
+        for channel, label in enumerate(classes):
+            path = folder / name / split / label
+            path.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 200, (18, 20, 3), dtype=np.uint8)
+                pixels[..., channel] += 50
+                Image.fromarray(pixels).save(path / f"{number:03d}.png")
+    return folder
+
+
 def write_images(folder, count=120, size=(18, 20)):
     """PNG and JPEG files with a bright bar each, in two subfolders."""
     generator = np.random.default_rng(0)

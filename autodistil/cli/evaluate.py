@@ -36,15 +36,16 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder of tasks: [glue/|extra/]NAME/{train,dev,test}.tsv with the columns text_a, text_b (pairs) "
-            "and label or score, or tokens and tags (BIO), or collections as BEIR has them: "
-            "[retrieval/]NAME/{corpus,queries}.jsonl and qrels/test.tsv [default: the Hugging Face Hub].",
+            "and label or score, or tokens and tags (BIO); images in NAME/{train,dev,test}/CLASS/; or collections "
+            "as BEIR has them: [retrieval/]NAME/{corpus,queries}.jsonl and qrels/test.tsv [default: the Hugging Face "
+            "Hub].",
             metavar="DIR",
         ),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="similarity, probe, finetune, classify, cluster; retrieval or rerank of a collection [default: "
+            help="similarity, probe, knn, finetune, classify, cluster; retrieval or rerank of a collection [default: "
             "classify where the model's own head fits, similarity where pairs have scores, rerank where a collection "
             "names candidates, else retrieval or probe].",
             metavar="NAME",
@@ -54,10 +55,21 @@ def evaluate(
         str | None, typer.Option(help="dev or test [default: dev where there is one].", metavar="NAME")
     ] = None,
     finetune: Annotated[bool, typer.Option("--finetune", help="The same as --method finetune.")] = False,
-    seeds: Annotated[int | None, typer.Option(help="Seeds [default: 3 of finetune and cluster].", metavar="N")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds [default: 3 of finetune, cluster and few labels].", metavar="N")
+    ] = None,
     max_train: Annotated[
         int | None, typer.Option(help="Training rows at most [default: 10,000 for probe, else all].", metavar="N")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Of probe and knn: share of the training rows of each class that have a label; of several, "
+            "1%,5%,100%, a row each [default: 100%].",
+            metavar="P%,...",
+        ),
+    ] = None,
+    neighbours: Annotated[int | None, typer.Option(help="Of knn [default: 20].", metavar="N")] = None,
     learning_rate: Annotated[
         list[float] | None,
         typer.Option(help="Of finetune; repeatable, the best counts [default: 5e-5, 1e-4, 3e-4].", metavar="LR"),
@@ -127,7 +139,7 @@ def evaluate(
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
-    """Score a model on labelled tasks: embedding similarity, retrieval, clusters, a linear probe, or fine-tuning."""
+    """Score a model on labelled tasks: similarity, retrieval, clusters, nearest neighbours, a probe, or fine-tuning."""
     if finetune and method not in (None, "finetune"):
         from autodistil.errors import ConfigError
 
@@ -143,6 +155,7 @@ def evaluate(
     from autodistil.cli.progress import TerminalProgress
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
     from autodistil.objectives.objective import read_cuts
+    from autodistil.tasks.few_labels import read_shares
     from autodistil.tasks.finetune import EvaluationSettings
 
     set_threads(options.pop("threads", None))
@@ -151,15 +164,28 @@ def evaluate(
         **{
             "device": "auto",
             **options,
-            **given(learning_rates=learning_rate, index_by=index_by, exit_layer=exit_layer),
+            **given(learning_rates=learning_rate, index_by=index_by, exit_layer=exit_layer, neighbours=neighbours),
         }
     )
     cuts = read_cuts(truncate_dim, "truncate_dim") if truncate_dim is not None else ()
+    shares = read_shares(labels) if labels is not None else ()
     ways = [name.strip() for name in vectors.split(",")] if vectors is not None else []
     chosen = "finetune" if finetune else method
     progress = TerminalProgress(stderr=json)
     results, path, others = evaluate_model(
-        model, tuple(task or ()), data, chosen, settings, write, progress, file, split, tuple(beside or ()), cuts, ways
+        model,
+        tuple(task or ()),
+        data,
+        chosen,
+        settings,
+        write,
+        progress,
+        file,
+        split,
+        tuple(beside or ()),
+        cuts,
+        ways,
+        shares,
     )
     if json:
         print_json(
@@ -230,9 +256,10 @@ def _report_again(run: Path, quiet: bool) -> str:
 def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:
     """A row a metric, and under it those of other models; columns name them, and sizes, where there are some."""
     scored = ("trained on", "metric", "value", "± error", "baseline", "seeds")
-    columns = ("model", "task", "method", "split", "dimensions", "vectors", "bytes a vector", *scored)
+    columns = ("model", "task", "method", "labels", "split", "dimensions", "vectors", "bytes a vector", *scored)
     there = {
         "model": bool(others),
+        "labels": any(one.labels < 1 for one in results),
         "vectors": any(one.vectors for one in results),
         **dict.fromkeys(("dimensions", "bytes a vector"), any(one.dimensions for one in results)),
     }
@@ -250,7 +277,7 @@ def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[st
         caption="times 100; value: mean ± sample standard deviation over seeds; baseline: always the most frequent "
         "class\n± error: standard error that the choice of the scored rows brings; differences below twice of it say "
         "little",
-        right=("dimensions", "bytes a vector", "trained on", "value", "± error", "baseline", "seeds"),
+        right=("labels", "dimensions", "bytes a vector", "trained on", "value", "± error", "baseline", "seeds"),
         first_to_go=("trained on", "seeds"),
     )
 
@@ -261,7 +288,8 @@ def _rows(result: TaskResult) -> list[tuple[str, ...]]:
 
     split = f"{result.split} ({result.rows:,})"
     size = (str(result.dimensions or ""), result.vectors or "", f"{result.vector_bytes or 0:,}")
-    head = (result.task, METHOD_NAMES[result.method], split, *size, f"{result.train_rows:,}")
+    labels = f"{100 * result.labels:g} %"
+    head = (result.task, METHOD_NAMES[result.method], labels, split, *size, f"{result.train_rows:,}")
     beside = (result.standard_error, result.baseline)
     return [
         (*head, name, mean_and_spread(of, 100, 1), *(figure(by.get(name), 100, 1) for by in beside), str(len(of)))

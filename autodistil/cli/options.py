@@ -78,7 +78,7 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
         "data": ("DIR", "Folder of tasks, as of evaluate [default: the Hub]."),
         "proxy_method": (
             "NAME",
-            "similarity, probe or finetune [default: similarity where pairs have scores, else probe].",
+            "similarity, probe, knn or finetune [default: similarity where pairs have scores, else probe].",
         ),
         "proxy_top": ("K", "Students to score, 0 for all [default: 16]."),
     },

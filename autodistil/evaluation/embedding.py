@@ -1,4 +1,4 @@
-"""What sentence embeddings are worth without training the encoder: cosine similarity, and a linear probe.
+"""What embeddings of texts and images are worth without training the encoder: cosine similarity, and a linear probe.
 
 Similarity: Spearman and Pearson correlation of the cosine of two embeddings with people's scores (SentEval, Conneau &
 Kiela 2018, arXiv 1803.05449). Linear probe: a linear model on frozen embeddings; a pair is [u, v, |u - v|, u * v], as
@@ -27,6 +27,7 @@ from torch import Tensor
 from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, TaskError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
+from autodistil.models.image_processor import load_image_encoder
 from autodistil.models.model_folder import WEIGHTS, weight_files
 from autodistil.models.pooling import (
     PLAIN_MODULES,
@@ -42,9 +43,10 @@ from autodistil.space.student import StudentConfig
 from autodistil.tasks.batching import BATCH_SIZE, TextBatcher
 from autodistil.tasks.catalogue import Split, TaskData, score
 from autodistil.tasks.file_forward import Forward, file_forward
+from autodistil.tasks.image_batching import ImageBatcher
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
-"""texts -> embeddings (texts, dim)."""
+"""texts, or paths of image files -> embeddings (texts, dim)."""
 
 DEFAULT_LENGTH = 128
 """Tokens after which a text is cut."""
@@ -59,10 +61,10 @@ _STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True)
 class PooledEncoder:
-    """An `Encoder` that pools the last hidden states of `forward`; every text is run once, however often it comes."""
+    """An `Encoder` that pools the last hidden states of `forward`; a text is run once, however often it comes."""
 
     forward: Forward
-    batches: TextBatcher
+    batches: TextBatcher | ImageBatcher
     pooling: str = "mean"
     """A key of `POOLINGS`."""
     normalize: bool = False
@@ -78,7 +80,7 @@ class PooledEncoder:
         batches, places = self.batches(texts)
         parts = []
         for batch in batches:
-            states, mask = self.forward(batch), batch["attention_mask"]
+            states, mask = self.forward(batch), batch.get("attention_mask")
             pooled = embedded(states, mask, self.pooling, self.head, self.normalize)
             if self.truncate_dim is not None and self.truncate_dim > pooled.shape[1]:
                 raise TaskError(
@@ -97,6 +99,8 @@ def folder_encoder(
 ) -> Encoder:
     """The encoder of a Hugging Face folder: pooled as its sentence-transformers pipeline says, else by the mean.
 
+    Of images it is the class token of the last layer, after the model's last norm; an image is run once.
+
     Args:
         model: the folder.
         device: where to compute.
@@ -106,7 +110,10 @@ def folder_encoder(
 
     Raises:
         TeacherError: it cannot be loaded.
+        ConfigError: there are no such layers, or not in a file or pipeline.
     """
+    if model.reads_images:
+        return _image_encoder(model, torch.device(device), truncate_dim, exit_layer)
     kinds, head = module_kinds(model.folder), linear_head(model.folder)
     truncate_dim = truncate_dim or read_truncate_dim(model.folder)
     plain = PLAIN_MODULES.issuperset(kinds) or head is not None
@@ -127,6 +134,40 @@ def folder_encoder(
     )
 
 
+def _image_encoder(
+    model: EvaluatedModel, device: torch.device, truncate_dim: int | None, exit_layer: int | None
+) -> Encoder:
+    """The encoder of a vision encoder.
+
+    Raises:
+        ConfigError: a file is to be run in the place of its weights.
+    """
+    if model.file is not None:
+        raise ConfigError(f"file {model.file!r} is of a model that reads images, which is scored by its weights")
+    encoder, reader = load_image_encoder(model, device, exit_layer)
+    return _each_once(
+        PooledEncoder(
+            forward=lambda b: encoder(**b).last_hidden_state,
+            batches=ImageBatcher(reader, device),
+            pooling="cls",
+            truncate_dim=truncate_dim,
+        )
+    )
+
+
+def _each_once(encode: Encoder) -> Encoder:
+    """An encoder that remembers each embedding, of texts or files that come again among others."""
+    known: dict[str, np.ndarray] = {}
+
+    def encoder(texts: Sequence[str]) -> np.ndarray:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, encode(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return encoder
+
+
 def remembering(encode: Encoder) -> Encoder:
     """An encoder that embeds the same texts once, however often it is asked; it keeps all that it made."""
     known = cache(encode)
@@ -136,7 +177,7 @@ def remembering(encode: Encoder) -> Encoder:
 def student_encoder(
     superlm: SuperLM,
     student: StudentConfig,
-    batches: TextBatcher,
+    batches: TextBatcher | ImageBatcher,
     pooling: str = "mean",
     normalize: bool = False,
 ) -> Encoder:
@@ -145,7 +186,7 @@ def student_encoder(
     Args:
         superlm: a SuperLM.
         student: one of its students.
-        batches: made with the student's own tokenizer, a pruned one where its vocabulary is.
+        batches: made with the student's own tokenizer, a pruned one where its vocabulary is, or image processor.
         pooling: a key of `POOLINGS`.
         normalize: scale embeddings to length 1.
     """
@@ -208,6 +249,17 @@ def _library_encoder(
     return lambda texts: np.asarray(pipeline.encode(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
 
 
+def check_reads(model: EvaluatedModel, task: str, images: bool) -> None:
+    """Make sure that a model reads what a task is of, images or text.
+
+    Raises:
+        TaskError: it reads the other.
+    """
+    if model.reads_images != images:
+        ours, theirs = ("images", "text")[:: 1 if images else -1]
+        raise TaskError(f"task {task!r} is of {ours}, model {model.source!r} reads {theirs}; give one that fits")
+
+
 # ---- similarity
 
 
@@ -259,7 +311,7 @@ def embed_texts(split: Split, encode: Encoder) -> tuple[np.ndarray, ...]:
 
 
 def linear_probe(
-    data: TaskData, encode: Encoder, seed: int = 0, max_train: int | None = DEFAULT_PROBE_ROWS
+    data: TaskData, encode: Encoder, seed: int = 0, max_train: int | None = DEFAULT_PROBE_ROWS, labels: float = 1.0
 ) -> dict[str, float]:
     """Train logistic (or ridge) regression on frozen embeddings and score it on the evaluated split.
 
@@ -270,6 +322,7 @@ def linear_probe(
         encode: gives the embeddings.
         seed: decides which rows are left out where there are more than `max_train`.
         max_train: training rows at most, all where None.
+        labels: share of these rows that is trained on, of each class.
 
     Returns:
         The task's metrics.
@@ -277,9 +330,9 @@ def linear_probe(
     Raises:
         TaskError: there is no training split.
     """
-    train = data.train(max_train, seed)
-    features, labels = _features(train, encode), train.labels
-    model = _fit(data, features, labels, _choose_strength(data, features, labels))
+    train = data.train(max_train, seed, labels)
+    features = _features(train, encode)
+    model = _fit(data, features, train.labels, _choose_strength(data, features, train.labels))
     return score(data.task.metrics, data.evaluated.labels, model.predict(_features(data.evaluated, encode)))
 
 

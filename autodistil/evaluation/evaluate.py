@@ -2,6 +2,7 @@
 
 similarity  correlation of the cosine of pairs with their scores, without training
 probe       a linear model of frozen embeddings
+knn         votes of the nearest training rows (`nearest_neighbours`)
 finetune    the whole model, at its best epoch
 classify    a fine-tuned model's own head, without training
 retrieval   documents ranked by their cosine to a query (`ranking`)
@@ -31,6 +32,7 @@ from autodistil.evaluation.baseline import most_frequent_class
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
+    check_reads,
     check_scored_pairs,
     embedding_similarity,
     folder_encoder,
@@ -38,6 +40,7 @@ from autodistil.evaluation.embedding import (
     remembering,
     unit,
 )
+from autodistil.evaluation.nearest_neighbours import nearest_neighbours
 from autodistil.evaluation.ranking import check_classes, cluster_scores, retrieval_scores
 from autodistil.evaluation.results import (
     RESULTS,
@@ -70,7 +73,7 @@ class ScoredModel(Protocol):
         """The device to compute on."""
 
     def encoder(self) -> Encoder:
-        """What computes the model's sentence embeddings."""
+        """What computes the model's embeddings of texts or images."""
 
     def exported(self) -> AbstractContextManager[EvaluatedModel]:
         """A folder that holds it for a while."""
@@ -109,7 +112,7 @@ class FolderModel:
     folder: EvaluatedModel
     device: str
     encoder: Callable[[], Encoder]
-    """Gives its sentence embeddings, loaded once for all tasks."""
+    """Gives its embeddings, loaded once for all tasks."""
     index: Index | None = None
 
     def exported(self) -> AbstractContextManager[EvaluatedModel]:
@@ -161,9 +164,28 @@ def _similarity(model: ScoredModel, data: TaskData, settings: EvaluationSettings
 
 
 def _probe(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    rows, encode = settings.max_train or DEFAULT_PROBE_ROWS, model.encoder()
-    scores = [linear_probe(data, encode, seed, rows) for seed in range(settings.seeds or 1)]
-    return Outcome(scores, len(data.train(rows)), {**settings.of_embeddings(), "max_train": rows})
+    rows, encode, labels = settings.max_train or DEFAULT_PROBE_ROWS, model.encoder(), settings.labels or 1.0
+    scores = [linear_probe(data, encode, seed, rows, labels) for seed in _draws(settings)]
+    return Outcome(scores, len(data.train(rows, 0, labels)), {**_of_rows(data, settings), "max_train": rows})
+
+
+def _knn(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    encode = model.encoder()
+    drawn = [data.train(settings.max_train, seed, settings.labels or 1.0) for seed in _draws(settings)]
+    scores = [nearest_neighbours(data, encode, train, settings.neighbours) for train in drawn]
+    used = {**_of_rows(data, settings), **settings.of("max_train", "neighbours")}
+    return Outcome(scores, len(drawn[0]), used)
+
+
+def _draws(settings: EvaluationSettings) -> range:
+    """Seeds of the choice of training rows, which is up to chance where only some have labels."""
+    return range(settings.seeds or (3 if (settings.labels or 1.0) < 1 else 1))
+
+
+def _of_rows(data: TaskData, settings: EvaluationSettings) -> Mapping[str, Any]:
+    """Options that decide embeddings, but for those that images do not have, and which rows have labels."""
+    used = settings.of_embeddings(*(["labels"] if settings.labels else []))
+    return {name: value for name, value in used.items() if not (data.task.images and name == "max_length")}
 
 
 def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -238,7 +260,7 @@ def _check_one_space(queries: Encoder, documents: Encoder, index_by: str) -> Non
 
 
 def _cluster(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
-    return Outcome(cluster_scores(data, model.encoder(), settings.seeds or 3), 0, settings.of_embeddings())
+    return Outcome(cluster_scores(data, model.encoder(), settings.seeds or 3), 0, _of_rows(data, settings))
 
 
 METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress], Outcome]] = MappingProxyType(
@@ -250,12 +272,16 @@ METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress],
         "retrieval": _ranking,
         "rerank": _ranking,
         "cluster": _cluster,
+        "knn": _knn,
     }
 )
 
 
 _STORED = ("retrieval", "rerank", "similarity")
 """Methods that compare embeddings as an index stores them."""
+
+_OF_IMAGES = ("probe", "knn", "cluster")
+"""Methods on embeddings of images."""
 
 
 def default_method(data: TaskData | Collection, models: Sequence[EvaluatedModel] = ()) -> str:
@@ -294,6 +320,7 @@ def evaluate(
     beside: Sequence[str] = (),
     cuts: Sequence[int] = (),
     vectors: Sequence[str] = (),
+    labels: Sequence[float] = (),
 ) -> Evaluation:
     """Evaluate a model on tasks, and keep each result as soon as there is one.
 
@@ -312,9 +339,12 @@ def evaluate(
         cuts: leading dimensions of embeddings to score, a result each, in the place of `settings.truncate_dim`.
         vectors: how embeddings are stored (`VECTOR_CODES`), a result each of every cut, in the place of
             `settings.vectors`.
+        labels: shares of the training rows of each class to train on or to vote, a result each, in the place of
+            `settings.labels`; of `probe` and `knn`.
 
     Returns:
-        A result a task (and cut, and way to store it), the file that keeps them, and the results of the models beside.
+        A result a task (and cut, way to store it and share), the file that keeps them, and the results of the models
+        beside.
 
     Raises:
         AutodistilError: wrong input, in one line.
@@ -334,9 +364,11 @@ def evaluate(
     keep = file is None and not settings.asks_otherwise and _keeps(folder, write)
     splits = ("train", split) if split else SPLITS
     planned = [_plan(name, data_dir, splits, method, settings, [folder, *others]) for name in dict.fromkeys(tasks)]
+    if labels or settings.labels:
+        _check_labels(planned)
     results: list[TaskResult] = []
     path = None
-    for result in _scored(folder, planned, settings, progress, cuts, vectors):
+    for result in _scored(folder, planned, settings, progress, cuts, vectors, labels):
         results.append(result)
         if keep:
             merged = merge(read_results(folder.folder), results)
@@ -347,7 +379,7 @@ def evaluate(
     for other in others:
         progress.say(f"beside it: {other.source}")
         theirs = replace(settings, exit_layer=None)
-        found[other.source] = list(_scored(other, planned, theirs, progress, cuts, vectors))
+        found[other.source] = list(_scored(other, planned, theirs, progress, cuts, vectors, labels))
     return Evaluation(results, path, found)
 
 
@@ -374,13 +406,14 @@ def _check_options(
 
 
 def _opened_beside(source: str) -> EvaluatedModel:
-    """A model to score beside another: that it is there and reads text is checked before hours of work on the first.
+    """A model to score beside another: that it is there is checked before hours of work on the first.
 
     Raises:
-        TeacherError: it is not there, is damaged, or reads images.
+        TeacherError: it is not there, or is damaged.
     """
     model = EvaluatedModel.open(source)
-    model.tokenizer()
+    if not model.reads_images:
+        model.tokenizer()
     return model
 
 
@@ -391,18 +424,21 @@ def _scored(
     progress: Progress,
     cuts: Sequence[int],
     vectors: Sequence[str],
+    labels: Sequence[float],
 ) -> Iterator[TaskResult]:
-    """The result of each task, cut and way to store vectors, by its method, as soon as there is one."""
+    """The result of each task, cut, way to store vectors and share of labels, as soon as there is one."""
     how = (settings.device, settings.max_length, settings.truncate_dim, settings.exit_layer)
     encoder = cache(partial(folder_encoder, folder, *how))
     model = FolderModel(folder, settings.device, encoder, Index.by(settings))
     dims: list[int | None] = [*cuts] or [settings.truncate_dim]
     ways: list[str | None] = [*vectors] or [None]
+    shares: list[float | None] = [*labels] or [settings.labels]
     models = model.cut_to(dims) if cuts or vectors else [model]
     for data, method in planned:
         progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
-        for (dim, one), way in product(zip(dims, models, strict=True), ways):
-            outcome = METHODS[method](one, data, replace(settings, truncate_dim=dim, vectors=way), progress)
+        for (dim, one), way, share in product(zip(dims, models, strict=True), ways, shares):
+            asked = replace(settings, truncate_dim=dim, vectors=way, labels=share)
+            outcome = METHODS[method](one, data, asked, progress)
             yield _result(method, data, outcome, folder.fingerprint)
 
 
@@ -416,12 +452,26 @@ def _plan(
 ) -> tuple[TaskData | Collection, str]:
     """A task and its method, checked to fit `models` before hours of work on an earlier task."""
     data = find_collection(name, data_dir) or load_task(name, data_dir, splits)
+    for model in models:
+        check_reads(model, name, _of_images(data))
     method = method or default_method(data, models)
     if isinstance(data, Collection) != (method in ("retrieval", "rerank")):
         what = "a collection, for retrieval" if isinstance(data, Collection) else "no collection, which is corpus.jsonl"
         raise TaskError(f"task {name!r} is {what}; method {method!r} does not fit it; leave --method out")
     if isinstance(data, Collection):
         return (replace(data, candidates=None) if method == "retrieval" else data), method
+    _check_method(data, method, settings, models)
+    return data, method
+
+
+def _check_method(data: TaskData, method: str, settings: EvaluationSettings, models: Sequence[EvaluatedModel]) -> None:
+    """Make sure that a method can score `models` on a task.
+
+    Raises:
+        TaskError: it is not for such a task, or a model has no head for it.
+        ConfigError: an option is not for the method.
+    """
+    check_images(data, method)
     _check_words(data, method)
     if settings.cut and method in ("finetune", "classify"):
         raise ConfigError(f"{settings.cut} is of embeddings, which {method} makes none of; leave it out")
@@ -432,14 +482,37 @@ def _plan(
         )
     if method == "similarity":
         check_scored_pairs(data)
-    elif method == "cluster":
-        check_classes(data)
-    elif method == "classify":
+    if method in ("cluster", "knn"):
+        check_classes(data, method)
+    if method == "classify":
         for model in models:
             _check_head(model, data)
-    else:
+    if method in ("probe", "knn", "finetune"):
         data.train(settings.max_train)
-    return data, method
+
+
+def _check_labels(planned: Sequence[tuple[TaskData | Collection, str]]) -> None:
+    """Refuse shares of labels where none are drawn, or not by class.
+
+    Raises:
+        ConfigError: a task is scored by another method, or has scores.
+    """
+    for data, method in planned:
+        if isinstance(data, Collection) or method not in ("probe", "knn") or data.task.regression:
+            raise ConfigError(
+                f"labels are for methods probe and knn on tasks of classes, task {data.name!r} is scored by {method}; "
+                "leave --labels out"
+            )
+
+
+def check_images(data: TaskData, method: str) -> None:
+    """Refuse methods that images have not.
+
+    Raises:
+        TaskError: it is one.
+    """
+    if data.task.images and method not in _OF_IMAGES:
+        raise TaskError(f"task {data.name!r} is of images; allowed methods: {', '.join(_OF_IMAGES)}; got {method!r}")
 
 
 def _check_head(model: EvaluatedModel, data: TaskData) -> None:
@@ -497,7 +570,11 @@ def _result(method: str, data: TaskData | Collection, outcome: Outcome, fingerpr
         train_rows=outcome.train_rows,
         metrics=metrics,
         model=fingerprint,
-        data={"origin": data.origin, "fingerprint": data.fingerprint},
+        data={
+            "origin": data.origin,
+            "fingerprint": data.fingerprint,
+            **({"modality": "image"} if _of_images(data) else {}),
+        },
         settings=outcome.settings,
         details=outcome.details,
         standard_error=standard_errors(metrics, len(data.evaluated), outcome.queries),
@@ -505,8 +582,12 @@ def _result(method: str, data: TaskData | Collection, outcome: Outcome, fingerpr
     )
 
 
+def _of_images(data: TaskData | Collection) -> bool:
+    return isinstance(data, TaskData) and data.task.images
+
+
 def _baseline(method: str, data: TaskData | Collection) -> Mapping[str, float]:
     """What a model that predicts classes has to beat; nothing where none are predicted."""
-    if isinstance(data, Collection) or data.task.regression or method not in ("probe", "finetune", "classify"):
+    if isinstance(data, Collection) or data.task.regression or method not in ("probe", "knn", "finetune", "classify"):
         return {}
     return most_frequent_class(data)

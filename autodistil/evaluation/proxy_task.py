@@ -1,9 +1,9 @@
 """A labelled task as the proxy that students are ranked by (the proxy variant of AutoDistil, section 3.4).
 
 Only the task's train split is read, so dev and test stay clean and can be reported afterwards. Methods are those of
-`evaluate`: similarity on all train rows; probe and finetune fitted on two thirds of them and scored on every third, a
-fine-tuning with one learning rate and seed after its last epoch. The paper fine-tunes on MNLI; here the task is the
-user's, and of a large one `PROXY_ROWS` random rows are enough to tell students apart.
+`evaluate`: similarity on all train rows; probe, knn and finetune fitted on two thirds of them and scored on every
+third, a fine-tuning with one learning rate and seed after its last epoch. The paper fine-tunes on MNLI; here the task
+is the user's, and of a large one `PROXY_ROWS` random rows are enough to tell students apart.
 
 Scores are kept in the file `proxy.json` of a run folder, one table of scores a protocol: task, data, method and
 weights. Another protocol has a table of its own, so no score is computed twice and none is taken for another.
@@ -23,9 +23,11 @@ import numpy as np
 
 from autodistil.errors import RunError, TaskError, one_line_named
 from autodistil.evaluation.embedding import check_scored_pairs, every_nth
-from autodistil.evaluation.evaluate import METHODS, ScoredModel, default_method
+from autodistil.evaluation.evaluate import METHODS, ScoredModel, check_images, default_method
+from autodistil.evaluation.ranking import check_classes
 from autodistil.tasks.catalogue import Split, TaskData, load_task
 from autodistil.tasks.finetune import EvaluationSettings
+from autodistil.tasks.image_batching import read_image
 from autodistil.utils import Progress, check_sum, write_text
 
 PROXY_ROWS = 2_000
@@ -78,14 +80,20 @@ def load_proxy(name: str, data_dir: Path | None = None, method: str | None = Non
 
     Raises:
         TaskError: the task is unknown, has no or too small a train split, or does not fit the method.
+        CorpusError: an image is damaged: better now than after hours of training.
     """
     data = load_task(name, data_dir, ("train",))
     method = method or default_method(data)
     if data.task.words:
         raise TaskError(f"task {name!r} is of words, by which no students are ranked; give one whose rows have labels")
+    check_images(data, method)
     if method == "similarity":
         check_scored_pairs(data, instead="--proxy-method probe or finetune")
+    if method == "knn":
+        check_classes(data, method)
     rows = data.train(PROXY_ROWS)
+    for file in rows.text_a if data.task.images else ():
+        read_image(file)
     splits = {"dev": rows} if method == "similarity" else _fitted_and_scored(data, rows)
     return ProxyTask(replace(data, splits=MappingProxyType(splits)), method)
 

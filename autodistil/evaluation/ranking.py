@@ -98,14 +98,14 @@ def retrieval_scores(
     return {"map": precisions}
 
 
-def check_classes(data: TaskData) -> None:
-    """Make sure that a task has what clustering needs.
+def check_classes(data: TaskData, method: str) -> None:
+    """Make sure that a task has what clusters and neighbours need.
 
     Raises:
         TaskError: its rows are pairs, or have scores instead of classes.
     """
     if data.task.pairs or data.task.regression:
-        raise TaskError(f"task {data.name!r} has no single texts of classes, which cluster needs; leave --method out")
+        raise TaskError(f"task {data.name!r} has no single texts of classes, which {method} needs; leave --method out")
 
 
 def cluster_scores(data: TaskData, encode: Encoder, seeds: int = 1) -> list[dict[str, float]]:

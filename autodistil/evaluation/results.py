@@ -51,7 +51,7 @@ class TaskResult:
     model: str
     """Fingerprint of configuration and weights."""
     data: Mapping[str, str]
-    """`origin` and `fingerprint` of the data."""
+    """`origin` and `fingerprint` of the data; `modality` where it is of images."""
     settings: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
     """What the method adds, such as the learning rate and the best epochs."""
@@ -76,6 +76,11 @@ class TaskResult:
     def dimensions(self) -> int | None:
         """Those of the embeddings that were scored, where it was asked for some or for how they are stored."""
         return self.settings.get("truncate_dim") or self.details.get("dimensions")
+
+    @property
+    def labels(self) -> float:
+        """Share of the training rows that was trained on, above 0 and up to 1."""
+        return self.settings.get("labels") or 1.0
 
     @property
     def vectors(self) -> str | None:
@@ -127,6 +132,12 @@ def figure(value: float | None, scale: float = 1.0, digits: int = 4) -> str:
     return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
+def method_words(result: TaskResult) -> str:
+    """How a result came about, such as `linear probe, 1 % of the labels`."""
+    share = f", {100 * result.labels:g} % of the labels" if result.labels < 1 else ""
+    return METHOD_NAMES[result.method] + share
+
+
 def read_results(folder: Path) -> list[TaskResult]:
     """The results kept in a folder, none where there is no file.
 
@@ -145,11 +156,11 @@ def read_results(folder: Path) -> list[TaskResult]:
 
 
 def merge(old: Sequence[TaskResult], new: Sequence[TaskResult]) -> list[TaskResult]:
-    """All results, in order of task, method and split; a newer one replaces that of the same three.
+    """All results, in order of task, method, split and share of labels; a newer one replaces that of the same four.
 
     Results of other weights than the newest result's are dropped.
     """
-    by_key = {(result.task, result.method, result.split): result for result in (*old, *new)}
+    by_key = {(result.task, result.method, result.split, result.labels): result for result in (*old, *new)}
     kept = [result for _, result in sorted(by_key.items())]
     return [result for result in kept if not new or result.model == new[-1].model]
 
@@ -191,6 +202,7 @@ METHOD_NAMES: Mapping[str, str] = MappingProxyType(
         "retrieval": "retrieval by cosine, no training",
         "rerank": "reranking by cosine, no training",
         "cluster": "k-means of embeddings, no training",
+        "knn": "nearest neighbours, no training",
     }
 )
 
@@ -247,7 +259,7 @@ def read_card(folder: Path) -> ModelCard | None:
 def with_section(text: str, results: Sequence[TaskResult]) -> str:
     """The text of a card with the section of task results, in the place of an earlier one."""
     rows = [
-        f"| {result.task} | {METHOD_NAMES[result.method]} | {result.split} | {result.rows:,} | "
+        f"| {result.task} | {method_words(result)} | {result.split} | {result.rows:,} | "
         f"{f'{result.train_rows:,}' if result.train_rows else '-'} | {metric} | "
         f"{mean_and_spread(values)} | {figure(result.standard_error.get(metric))} | "
         f"{figure(result.baseline.get(metric))} | {len(values)} |"
@@ -263,17 +275,18 @@ def with_section(text: str, results: Sequence[TaskResult]) -> str:
 
 def _index_entries(result: TaskResult) -> list[EvalResult]:
     """A result for `model-index`, one entry a metric."""
+    kind = "image-classification" if result.data.get("modality") == "image" else "text-classification"
     hub = TASKS[result.task].hub if result.task in TASKS else None
     return [
         EvalResult(
-            task_type=_TASK_TYPES.get(result.method, "text-classification"),
+            task_type=_TASK_TYPES.get(result.method, kind),
             dataset_type=hub.name if hub else result.task,
             dataset_name=result.task,
             dataset_config=hub.config if hub else None,
             dataset_split=hub.splits.get(result.split, result.split) if hub else result.split,
             metric_type=metric,
             metric_value=summary(values)["mean"],
-            metric_name=f"{_MARK}{metric} ({METHOD_NAMES[result.method]})",
+            metric_name=f"{_MARK}{metric} ({method_words(result)})",
         )
         for metric, values in result.metrics.items()
     ]

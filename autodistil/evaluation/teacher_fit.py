@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from autodistil.errors import TaskError
-from autodistil.evaluation.embedding import Encoder, cosines, embed_texts, folder_encoder
+from autodistil.evaluation.embedding import Encoder, check_reads, cosines, embed_texts, folder_encoder
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.catalogue import Split, TaskData, load_task, score
 from autodistil.tasks.finetune import EvaluationSettings
@@ -53,13 +53,16 @@ def rank_teachers(
         progress: told which one is read.
 
     Raises:
-        TaskError: there is no such task, it has no training rows, or its words have classes.
+        TaskError: there is no such task, it has no training rows, its words have classes, or it is not of what a model
+            reads.
         TeacherError: a model is not there or damaged.
     """
     data = load_task(task, data_dir, ("train",))
     if data.task.words:
         raise TaskError(f"task {task!r} has classes of words, models are ranked by embeddings of texts; give another")
     models = [EvaluatedModel.open(source) for source in dict.fromkeys(sources)]
+    for model in models:
+        check_reads(model, task, data.task.images)
     rows = data.train(FIT_ROWS)
     found = []
     for model in models:

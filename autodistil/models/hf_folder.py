@@ -313,19 +313,32 @@ class EvaluatedModel:
             TeacherError: there is none that can be used, or the model reads images.
         """
         config = self.config
-        if any(config.model_type in family.model_types for family in known_families() if family.modality == "image"):
-            raise TeacherError(
-                f"model {self.source!r} is a {config.model_type}, which reads images; tasks are for models that read "
-                "text; for images see examples/vision/probe.py"
-            )
+        if self.reads_images:
+            raise TeacherError(f"{self._name} is a {config.model_type}, which reads images; give one that reads text")
         return load_tokenizer(self.folder, config, self._name)
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether its family is one of vision encoders."""
+        kind = self.config.model_type
+        return any(kind in family.model_types for family in known_families() if family.modality == "image")
+
     def encoder(self, device: torch.device, layers: int | None = None) -> PreTrainedModel:
-        """The bare encoder, in eval mode; its first `layers`, all unless given.
+        """The bare encoder of a model that reads text, in eval mode; its first `layers`, all unless given.
 
         Raises:
             ConfigError: it has fewer layers.
             TeacherError: its weights are missing, damaged or not safetensors.
+        """
+        model: PreTrainedModel = self.untried_encoder(layers).to(device)  # type: ignore[arg-type]
+        check_answers(model, self._name)
+        return model
+
+    def untried_encoder(self, layers: int | None = None) -> PreTrainedModel:
+        """The same of any model, which was not run yet (`check_answers`).
+
+        Raises:
+            ConfigError, TeacherError: as `encoder`.
         """
         config = self.config
         if layers is not None:
@@ -334,8 +347,7 @@ class EvaluatedModel:
                     f"exit_layer = {layers} of {self._name} is not there; allowed: 1 to {config.num_hidden_layers}"
                 )
             config.num_hidden_layers = layers
-        model: PreTrainedModel = self._load(AutoModel, config).eval().to(device)
-        check_answers(model, self._name)
+        model: PreTrainedModel = self._load(AutoModel, config).eval()
         return model
 
     def decoder(self, device: torch.device) -> PreTrainedModel:

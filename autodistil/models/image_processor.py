@@ -19,7 +19,9 @@ from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 from autodistil.data.batch import PixelInputs
 from autodistil.data.images import INSTALL
 from autodistil.errors import TeacherError
-from autodistil.models.hf_folder import loading_errors
+from autodistil.models.families import family_of
+from autodistil.models.families.vit import VisionFamily
+from autodistil.models.hf_folder import EvaluatedModel, check_answers, loading_errors
 
 _PROBES = ((48, 64), (96, 56))
 """Height and width of images on which a processor is tried."""
@@ -59,37 +61,66 @@ class ImageReader:
         return json.dumps([self.channels, options], sort_keys=True, default=str)
 
 
-def load_image_reader(folder: Path, source: str, config: PretrainedConfig, trust_remote_code: bool) -> ImageReader:
-    """The image processor of a teacher.
+def load_image_encoder(
+    model: EvaluatedModel, device: torch.device, layers: int | None = None
+) -> tuple[PreTrainedModel, ImageReader]:
+    """A vision encoder in eval mode and what reads images for it, as a teacher has them (`teacher.load_teacher`).
 
     Args:
-        folder: the teacher's.
+        model: one that reads images.
+        device: where to compute.
+        layers: how many of the first to run; all unless given.
+
+    Raises:
+        ConfigError: it has fewer layers.
+        TeacherError: its weights or its processor are missing or damaged, or do something else than is supported.
+    """
+    family = family_of(model.config)
+    assert isinstance(family, VisionFamily), model.config.model_type
+    reader = load_image_reader(model.folder, model.source, model.config, what="model")
+    encoder = model.untried_encoder(layers)
+    with loading_errors(f"model {model.source!r} cannot be used", "; give the config.json that belongs to the weights"):
+        fit_positions(encoder, reader.size, family.special_tokens)
+    encoder.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
+    check_answers(encoder, f"model {model.source!r}", reader.inputs.batch(reader.probes()))
+    return encoder, reader
+
+
+def load_image_reader(
+    folder: Path, source: str, config: PretrainedConfig, trust_remote_code: bool = False, what: str = "teacher"
+) -> ImageReader:
+    """The image processor of a model.
+
+    Args:
+        folder: the model's.
         source: as the user wrote it.
-        config: the teacher's.
+        config: the model's.
         trust_remote_code: allow code that comes with it.
+        what: how to call the model in messages.
 
     Raises:
         TeacherError: Pillow is missing, or the processor is, or it does something else than is supported.
     """
     auto_processor: Any = AutoImageProcessor
     advice = "; put its preprocessor_config.json into the folder (save_pretrained of an image processor)"
-    with loading_errors(f"teacher {source!r} has no usable image processor", advice):
+    with loading_errors(f"{what} {source!r} has no usable image processor", advice):
         try:
             processor = auto_processor.from_pretrained(folder, trust_remote_code=trust_remote_code, backend="pil")
         except ImportError as error:
-            raise TeacherError(f"teacher {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
-    return reader_of(processor, source, int(config.num_channels))
+            raise TeacherError(f"{what} {source!r} reads images, which needs Pillow; run: {INSTALL}") from error
+    return reader_of(processor, source, int(config.num_channels), what)
 
 
-def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
+def reader_of(processor: Any, source: str, channels: int, what: str = "teacher") -> ImageReader:
     """Take a processor apart.
 
     Raises:
         TeacherError: it does something else than is supported.
     """
     probes = _probes(channels)
-    what = f"image processor of teacher {source!r} cannot read images of {channels} channels"
-    with loading_errors(what, "; correct its preprocessor_config.json"):
+    name = f"image processor of {what} {source!r}"
+    failed = f"{name} cannot read images of {channels} channels"
+    with loading_errors(failed, "; correct its preprocessor_config.json"):
         _check_sides(processor)
         shapes = {_tried(processor, image, **_RESIZE_ONLY).shape for image in probes}
         reader = ImageReader(processor, channels, next(iter(shapes))[-1], _pixel_inputs(processor, channels))
@@ -98,13 +129,12 @@ def reader_of(processor: Any, source: str, channels: int) -> ImageReader:
     if shapes != {(1, channels, reader.size, reader.size)}:
         made = " and ".join("x".join(map(str, shape[1:])) for shape in sorted(shapes))
         raise TeacherError(
-            f"image processor of teacher {source!r} makes {made} of images; allowed: one square size, {channels} "
+            f"{name} makes {made} of images; allowed: one square size, {channels} "
             "channels; set size and crop_size in its preprocessor_config.json"
         )
     if not all(np.allclose(a, b, atol=1e-5) for a, b in zip(ours, whole, strict=True)):
         raise TeacherError(
-            f"image processor of teacher {source!r} does more than resize, crop, rescale and normalise, "
-            "which is not supported; give another teacher"
+            f"{name} does more than resize, crop, rescale and normalise, which is not supported; give another {what}"
         )
     return reader
 

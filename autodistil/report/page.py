@@ -17,7 +17,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from autodistil.costs.units import share, significant
-from autodistil.evaluation.results import METHOD_NAMES, figure, mean_and_spread
+from autodistil.evaluation.results import figure, mean_and_spread, method_words
 from autodistil.report import certificate_tables, choose, devices, layers
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.rows import (
@@ -243,7 +243,7 @@ def _task_table(data: ReportData) -> list[list[Cell]]:
         [
             _named_cell("On labelled tasks", data, student, is_teacher=False),
             Cell("Task", f"{result.task}, {result.split}", kind=TEXT),
-            Cell("Method", METHOD_NAMES[result.method], kind=TEXT),
+            Cell("Method", method_words(result), kind=TEXT),
             Cell("Metric", metric, kind=TEXT),
             Cell("Value", mean_and_spread(values, 100, 1)),
             Cell("± error", figure(result.standard_error.get(metric), 100, 1)),

@@ -68,19 +68,20 @@ def provenance(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
     """What a run's numbers come from, by heading: teacher, space, text, training, measure, seed and versions."""
     config, text, space, resolved = inputs.config, inputs.text, inputs.space, inputs.folder.resolved()
     steps = resolved.get("train_steps", 0)
+    read = "text" if inputs.teacher.images is None else "images"
     commit = f"commit {inputs.teacher.commit}, " if inputs.teacher.commit else ""
     return {
         "teacher": f"{shown(config.teacher)} ({commit}fingerprint {inputs.teacher.fingerprint})",
         "search space": f"{space.name}: {space.size_text} students in "
         + ", ".join(sub.name for sub in space.sub_spaces),
-        "text": ", ".join(shown(config.corpus)),
+        read: ", ".join(shown(config.corpus)),
         "training": f"{steps} steps of {resolved.get('samples_a_step', text.batch_size)} {text.unit} "
         f"({steps * resolved.get('tokens_a_step', 0):,} tokens), "
         f"learning rate {rate_words(config.learning_rate)}, {config.precision}",
         "objective": f"{inputs.objective.name}, {inputs.objective.options.relation_heads} relation heads, "
         f"importance order {config.order}, layer map {config.layer_map}",
         **_teaching(inputs, superlms),
-        "held-out text": f"{text.num_heldout} {text.unit}"
+        f"held-out {read}": f"{text.num_heldout} {text.unit}"
         + ("; students that racing stopped before its end have no loss and no rank" if config.racing != "none" else ""),
         **({"ranked by": words} if (words := proxy_words(inputs.folder)) else {}),
         "seed": str(config.seed),

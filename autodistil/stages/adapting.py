@@ -118,11 +118,18 @@ def adapt(
 
 
 def load_labelled(task: str, data_dir: Path | None) -> TaskData:
-    """A task by name, or a folder that holds one."""
+    """A task by name, or a folder that holds one.
+
+    Raises:
+        TaskError: it is unknown, its data are missing or damaged, or it is of images.
+    """
     path = Path(task).expanduser()
     if data_dir is None and path.is_dir() and any((path / f"{split}.tsv").is_file() for split in SPLITS):
         return load_task(path.resolve().name, path.resolve().parent)
-    return load_task(task, data_dir)
+    data = load_task(task, data_dir)
+    if data.task.images:
+        raise TaskError(f"task {task!r} is of images, adapt is for models that read text; use evaluate --method probe")
+    return data
 
 
 # ---- teacher

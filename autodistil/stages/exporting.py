@@ -74,15 +74,12 @@ def export_candidate(
     agreement = agreement_of(run, candidate, lambda: superlm, loss)
     teacher = teacher_of(run, problem)
     by = "" if inputs.output_teacher is None else " with those of the output teacher"
+    compared = f"{agreement.texts} {'texts' if inputs.teacher.images is None else 'images'}"
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
         f"beside {teacher.name}": f"{beside_teacher(teacher, row, agreement)}{'. ' if agreement.warning else ''}"
         f"{agreement.warning or ''}",
-        **(
-            {"RSA": f"Spearman correlation of cosines{by}, all pairs of {agreement.texts} texts"}
-            if agreement.texts
-            else {}
-        ),
+        **({"RSA": f"Spearman correlation of cosines{by}, all pairs of {compared}"} if agreement.texts else {}),
         **embedding_facts(inputs, candidate.config),
         **perplexity_facts(inputs, run.scorer, loss),
         **({"refined": weights} if refinement else {}),

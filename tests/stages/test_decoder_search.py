@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from run_helpers import one_line, run_options, stop_after
+from tokenizers_helpers import byte_level_bpe
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel, LlamaConfig
 
 from autodistil import cli, pipeline
@@ -33,7 +34,7 @@ sub_spaces:
 
 def small_llama(**options):
     return LlamaConfig(
-        vocab_size=30522,
+        **{"vocab_size": 30522, **options},
         hidden_size=64,
         num_hidden_layers=4,
         num_attention_heads=4,
@@ -44,14 +45,13 @@ def small_llama(**options):
         bos_token_id=101,
         eos_token_id=102,
         tie_word_embeddings=True,
-        **options,
     )
 
 
-def save_llama(folder, tokenizer_dir):
+def save_llama(folder, tokenizer, **options):
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(small_llama()).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tokenizer_dir).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(small_llama(**options)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return str(folder)
 
 
@@ -59,7 +59,7 @@ def save_llama(folder, tokenizer_dir):
 def options(tmp_path_factory, quickstart_teacher_dir):
     folder = tmp_path_factory.mktemp("decoder")
     options = run_options(folder, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0)
-    return {**options, "teacher": save_llama(folder / "llama", quickstart_teacher_dir)}
+    return {**options, "teacher": save_llama(folder / "llama", AutoTokenizer.from_pretrained(quickstart_teacher_dir))}
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +140,22 @@ def test_a_student_in_onnx_gives_its_logits(result, tmp_path):
         expected = AutoModelForCausalLM.from_pretrained(exported.path)(torch.from_numpy(ids)).logits
     found = OnnxRuntime(exported.path / exact.file).run(ids, np.ones_like(ids))
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_student_in_gguf_is_the_student(tmp_path):
+    pytest.importorskip("gguf")
+    tokenizer = byte_level_bpe()
+    teacher = save_llama(tmp_path / "llama", tokenizer, vocab_size=len(tokenizer))
+    options = run_options(tmp_path, teacher, SPACE, train_steps=2)
+    run = Run.open(tmp_path / "run", {**options, "teacher": teacher, "budgets": ["100MFLOPs"]})
+    pipeline.search(run)
+    _, exported = pipeline.export(Run.open(tmp_path / "run"), "best", tmp_path / "to", formats=("gguf-f32", "gguf-q8"))
+    assert exported.more[0].agreement.max_difference == 0
+    assert exported.more[1].agreement.mean_cosine > 0.99
+    assert "also as gguf-q8" in (exported.path / "README.md").read_text(encoding="utf-8")
+    kept = json.loads((exported.path / "exported.json").read_text())
+    assert "gguf/model-q8_0.gguf" in json.dumps(kept)
 
 
 def test_a_tokenizer_that_llama_cpp_lacks_is_one_line(result, tmp_path):

@@ -29,7 +29,7 @@ def samples_of(tmp_path, minilm_tokenizer, prose, write_text):
             processor, channels = PROCESSORS["vit"]()
             reader = reader_of(processor, "teacher", channels)
             config = RunConfig(corpus=(str(images),), **options)
-            return RunImages(config, reader.inputs, device, Progress(), reader, 17)
+            return RunImages(config, reader.inputs, device, Progress(), reader, 17, 1)
         config = RunConfig(corpus=(text,), **options)
         return RunText(config, TokenInputs(0), device, Progress(), minilm_tokenizer, unit == "sentences")
 

@@ -116,5 +116,7 @@ def test_the_teachers_loss_against_itself_is_0_but_for_what_comes_next(name):
     scorer = HeldOutScorer(lambda size: HeldOut.build(teacher, texts, objective), None)
     if name == NEXT_TOKEN or TERMS[name].exits:  # its early layers are no embeddings of the last one's
         assert scorer.teacher_loss > (1 if name == NEXT_TOKEN else 1e-4)
+    elif TERMS[name].contrastive:
+        assert scorer.teacher_loss < 0  # the bound that it has on itself
     else:
         assert scorer.teacher_loss == pytest.approx(0, abs=1e-6)

@@ -264,8 +264,6 @@ def search_images(folder, tmp_path):
         (["--budget", "1MFLOPs@64"], "got 64; allowed: 17, the tokens of an image"),
         (["--budget", "5MFLOPs", "--seq-len", "64"], "seq_len = 64 is for text, this teacher reads every image as 17"),
         (["--budget", "5ms@cpu,seq=64"], "budget '5ms@cpu,seq=64': got seq=64; allowed: 17, the tokens of an image"),
-        (["--budget", "5MFLOPs", "--proxy", "stsb"], "proxy task 'stsb' is for models that read text"),
-        (["--budget", "5ms@cpu,threads=1,runtime=torch,seq=17"], "is for models that read text"),
     ],
 )
 def test_what_is_for_text_is_refused(search_images, folder, more, message, capsys):

@@ -140,14 +140,14 @@ def _image_encoder(
     """The encoder of a vision encoder.
 
     Raises:
-        ConfigError: a file is to be run in the place of its weights.
+        ConfigError: a file is to be left after a layer.
     """
-    if model.file is not None:
-        raise ConfigError(f"file {model.file!r} is of a model that reads images, which is scored by its weights")
+    if model.file is not None and exit_layer is not None:
+        raise ConfigError(f"exit_layer = {exit_layer} is for a model's own weights, not for file {model.file!r}")
     encoder, reader = load_image_encoder(model, device, exit_layer)
     return _each_once(
         PooledEncoder(
-            forward=lambda b: encoder(**b).last_hidden_state,
+            forward=file_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
             batches=ImageBatcher(reader, device),
             pooling="cls",
             truncate_dim=truncate_dim,

@@ -29,8 +29,10 @@ def file_forward(model: EvaluatedModel) -> Forward:
     with loading_errors(f"file {model.file!r} of model {model.source!r} cannot be read", "; export it again"):
         run = runtime.load(model.folder / model.file, 1, "cpu").run
 
+    names = ["pixel_values"] if model.reads_images else ["input_ids", "attention_mask"]
+
     def forward(batch: Batch) -> Tensor:
-        inputs = {name: batch[name].cpu().numpy() for name in ("input_ids", "attention_mask")}
-        return torch.from_numpy(run(inputs)).to(batch["attention_mask"].device)
+        inputs = {name: batch[name].cpu().numpy() for name in names}
+        return torch.from_numpy(run(inputs)).to(batch[names[0]].device)
 
     return forward

@@ -25,6 +25,7 @@ from autodistil.evaluation.embedding import folder_encoder, linear_probe
 from autodistil.evaluation.evaluate import evaluate
 from autodistil.evaluation.nearest_neighbours import nearest_neighbours
 from autodistil.evaluation.results import read_results
+from autodistil.formats.writing import write_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.catalogue import Split, Task, TaskData, load_task
 from autodistil.tasks.few_labels import each_class, read_shares
@@ -94,6 +95,18 @@ def test_features_are_class_tokens_of_transformers(kind, tasks, tmp_path):
     np.testing.assert_array_equal(encode([files[3], files[0], files[3]]), encode(files)[[3, 0, 3]])
     cut = folder_encoder(EvaluatedModel.open(str(folder)), truncate_dim=8)(files)
     np.testing.assert_allclose(cut, states[:, 0, :8], atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["vit", "deit"])
+def test_features_of_a_file_are_those_of_the_weights(kind, tasks, tmp_path):
+    folder = save_random_vit(tmp_path, kind)
+    files = image_files(tasks / "colours" / "test")
+    encode = folder_encoder(EvaluatedModel.open(str(folder)))
+    write_formats(AutoModel.from_pretrained(folder).eval(), None, ["onnx", "openvino"], folder)
+    for file in ("onnx/model.onnx", "openvino/openvino_model.xml"):
+        by_file = folder_encoder(EvaluatedModel.open(str(folder), file=file))
+        np.testing.assert_allclose(by_file(files), encode(files), atol=1e-4)
 
 
 # ---- scores

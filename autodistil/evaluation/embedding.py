@@ -12,7 +12,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -145,7 +144,7 @@ def _image_encoder(
     if model.file is not None and exit_layer is not None:
         raise ConfigError(f"exit_layer = {exit_layer} is for a model's own weights, not for file {model.file!r}")
     encoder, reader = load_image_encoder(model, device, exit_layer)
-    return _each_once(
+    return remembering(
         PooledEncoder(
             forward=file_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
             batches=ImageBatcher(reader, device),
@@ -155,8 +154,11 @@ def _image_encoder(
     )
 
 
-def _each_once(encode: Encoder) -> Encoder:
-    """An encoder that remembers each embedding, of texts or files that come again among others."""
+def remembering(encode: Encoder) -> Encoder:
+    """An encoder that embeds a text, or an image file, once, however often and in whatever company it comes.
+
+    It keeps all that it made.
+    """
     known: dict[str, np.ndarray] = {}
 
     def encoder(texts: Sequence[str]) -> np.ndarray:
@@ -166,12 +168,6 @@ def _each_once(encode: Encoder) -> Encoder:
         return np.stack([known[text] for text in texts])
 
     return encoder
-
-
-def remembering(encode: Encoder) -> Encoder:
-    """An encoder that embeds the same texts once, however often it is asked; it keeps all that it made."""
-    known = cache(encode)
-    return lambda texts: known(tuple(texts))
 
 
 def student_encoder(

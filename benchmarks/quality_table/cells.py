@@ -10,14 +10,12 @@ Embeddings are scored as `autodistil evaluate` scores them: similarity, retrieva
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from autodistil.evaluation.embedding import Encoder, folder_encoder
+from autodistil.evaluation.embedding import Encoder, folder_encoder, remembering
 from autodistil.evaluation.evaluate import METHODS, FolderModel, default_method
 from autodistil.evaluation.heldout import HeldOut
 from autodistil.evaluation.results import summary
@@ -146,19 +144,6 @@ def _encoder(folder: Path, bench: Bench) -> Encoder:
     if is_static(folder):
         return static_encoder(folder, _LENGTH)
     return folder_encoder(EvaluatedModel.open(str(folder)), bench.device, _LENGTH)
-
-
-def remembering(encode: Encoder) -> Encoder:
-    """An encoder that runs each text once, however often and in whatever company it comes."""
-    known: dict[str, np.ndarray] = {}
-
-    def encoder(texts: Sequence[str]) -> np.ndarray:
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        if new:
-            known.update(zip(new, encode(new), strict=True))
-        return np.stack([known[text] for text in texts])
-
-    return encoder
 
 
 def _embedding_cell(bench: Bench, encoders: _Encoders, name: str, data: TaskData | Collection) -> Cell:

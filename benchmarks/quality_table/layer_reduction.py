@@ -28,12 +28,11 @@ from torch import nn
 from torch.utils.data import SequentialSampler
 
 from autodistil.data.batch import PADDING
-from autodistil.evaluation.embedding import Encoder
+from autodistil.evaluation.embedding import Encoder, remembering
 from autodistil.space.student import Candidate
 from autodistil.stages.refining import refining_recipe
 from autodistil.stages.training import recipe_of
 from quality_table.bench import Bench, Skip
-from quality_table.cells import remembering
 from quality_table.compute import own_step_cost, run_cost
 from quality_table.drafts import budget_of, student_facts
 from quality_table.rows import RowSpec

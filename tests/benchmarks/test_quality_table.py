@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from quality_table.bench import Skip
-from quality_table.cells import RETRIEVAL_MEAN, STS_MEAN, TASK_MEAN, Cell, remembering
+from quality_table.cells import RETRIEVAL_MEAN, STS_MEAN, TASK_MEAN, Cell
 from quality_table.goals import goals
 from quality_table.make import make_row
 from quality_table.picture import figure
@@ -144,19 +143,6 @@ def test_a_mean_is_missing_where_a_task_is():
     assert value_of(table, "pick", 60.0, TASK_MEAN) == 50.0
     table = table_of([row("pick", 60.0, **{"stsb": 0.1, "stsb-test": 0.5, "sts12": 0.7})])
     assert value_of(table, "pick", 60.0, STS_MEAN) == pytest.approx(60.0), "recipes are chosen on stsb"
-
-
-def test_each_text_is_encoded_once_and_stands_in_its_place():
-    asked = []
-
-    def encode(texts):
-        asked.extend(texts)
-        return np.array([[len(text)] for text in texts])
-
-    encoder = remembering(encode)
-    assert encoder(["a", "bb", "a"]).tolist() == [[1], [2], [1]]
-    assert encoder(["ccc", "bb"]).tolist() == [[3], [2]]
-    assert asked == ["a", "bb", "ccc"]
 
 
 def test_values_under_other_keys_do_not_count():

@@ -17,6 +17,7 @@ from autodistil.evaluation.embedding import (
     embedding_similarity,
     folder_encoder,
     linear_probe,
+    remembering,
     student_encoder,
 )
 from autodistil.evaluation.evaluate import evaluate
@@ -301,3 +302,16 @@ def test_similarity_of_embeddings_of_zero_is_worth_nothing(write_task):
         "spearman": 0.0,
         "pearson": 0.0,
     }
+
+
+def test_each_text_is_encoded_once_and_stands_in_its_place():
+    asked = []
+
+    def encode(texts):
+        asked.extend(texts)
+        return np.array([[len(text)] for text in texts])
+
+    encoder = remembering(encode)
+    assert encoder(["a", "bb", "a"]).tolist() == [[1], [2], [1]]
+    assert encoder(["ccc", "bb"]).tolist() == [[3], [2]]
+    assert asked == ["a", "bb", "ccc"]

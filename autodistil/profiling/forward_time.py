@@ -39,9 +39,9 @@ def forward_speeds(
     """
     device = students[0].device
     stopwatch = stopwatch or Stopwatch(_reference(device), rounds=ROUNDS, repeats=1)
-    words, inputs = _inputs(students[0], seq_len)
+    words = _inputs(students[0], seq_len)[0]
     calls = [
-        call_of(partial(model, **inputs), events=device.type == "cuda")
+        call_of(partial(model, **_inputs(model, seq_len)[1]), events=device.type == "cuda")
         for model in (_plain(teacher, device), *students)
     ]
     found: list[Speed | None] = [None] * len(students)
@@ -88,7 +88,7 @@ def _milliseconds(timing: Timing) -> Milliseconds:
 
 
 def _inputs(model: PreTrainedModel, seq_len: int) -> tuple[str, Batch]:
-    """One text or image, as a model reads, in words and on the model's device."""
+    """One text or image, as a model reads, in words and on the model's device; ids are those of its own vocabulary."""
     kind = inputs_of(model)
     inputs = kind.random(1, seq_len)
     return kind.words(inputs), {name: torch.from_numpy(array).to(model.device) for name, array in inputs.items()}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from autodistil_helpers import random_teacher
-from transformers import ViTConfig, ViTModel
+from transformers import BertConfig, BertModel, ViTConfig, ViTModel
 
 from autodistil.profiling.forward_time import _inputs, forward_speeds, where_timed
 from autodistil.profiling.stopwatch import Timing, Timings
@@ -39,6 +39,12 @@ def test_students_stand_beside_the_teacher(model):
     assert first.inputs == "1 x 8 tokens"
     assert first.where == where_timed(model.device)
     assert f"PyTorch {torch.__version__} on " in first.where
+
+
+def test_a_model_reads_ids_of_its_own_vocabulary(model):
+    pruned = BertModel(BertConfig(12, 32, 1, 2, 64)).eval()
+    watch = Measurements([(9.0, False), (3.0, False), (3.0, False)])
+    assert [one.factor for one in forward_speeds([model, pruned], model, 8, watch)] == ["3.0 x"] * 2
 
 
 def test_who_was_disturbed_is_measured_once_more(model):

@@ -42,7 +42,8 @@ def test_students_stand_beside_the_teacher(model):
 
 
 def test_a_model_reads_ids_of_its_own_vocabulary(model):
-    pruned = BertModel(BertConfig(12, 32, 1, 2, 64)).eval()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    pruned = BertModel(BertConfig(vocab_size=12, **sizes)).eval()
     watch = Measurements([(9.0, False), (3.0, False), (3.0, False)])
     assert [one.factor for one in forward_speeds([model, pruned], model, 8, watch)] == ["3.0 x"] * 2
 

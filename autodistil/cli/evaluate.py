@@ -148,7 +148,7 @@ def evaluate(
     quiet_libraries()
     if draft_of is not None or texts is not None:
         scored = (task, data, method, split, finetune or None, write, file, beside, index_by, truncate_dim, vectors)
-        trained = (seeds, max_train, learning_rate, epochs, batch_size, exit_layer)
+        trained = (seeds, max_train, labels, neighbours, learning_rate, epochs, batch_size, exit_layer)
         of_tasks = any(one is not None for one in (*scored, *trained))
         _score_drafts(model, draft_of, texts, of_tasks, max_length, options, json)
         return

@@ -106,7 +106,8 @@ def refused(capsys, *argv):
 def test_bad_drafts_are_one_line(folders, tmp_path, capsys, tiny_bert):
     student, teacher, texts = folders
     asked = [student, "--draft-of", teacher, "--texts", texts]
-    for argv in ([student, "--draft-of", teacher], [student, "--texts", texts], [*asked, "--task", "mrpc"]):
+    of_tasks = ([*asked, "--task", "mrpc"], [*asked, "--labels", "5%"], [*asked, "--neighbours", "3"])
+    for argv in ([student, "--draft-of", teacher], [student, "--texts", texts], *of_tasks):
         assert "--draft-of MODEL and --texts FILE go together" in refused(capsys, *argv)
     assert "max_length: got 125; allowed here: 1 to 120" in refused(capsys, *asked, "--max-length", "125")
     assert "number tokens otherwise" in refused(capsys, student, "--draft-of", str(tiny_bert), "--texts", texts)

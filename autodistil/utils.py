@@ -449,6 +449,11 @@ def positive_number(text: str) -> float | None:
     return float(text) if plain and 0 < float(text) < math.inf else None
 
 
+def weighted_sum(terms: Iterable[tuple[float, str]]) -> str:
+    """Weights and names as `read_weighted_sum` reads them, such as `relation-kl+2*embedding-cosine`."""
+    return "+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in terms)
+
+
 def read_weighted_sum(text: str, known: Collection[str], auto: str, example: str) -> tuple[tuple[float, str], ...]:
     """Read a weighted sum of names such as `relation-kl + 2*embedding-cosine`.
 

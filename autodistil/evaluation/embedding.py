@@ -26,7 +26,7 @@ from torch import Tensor
 from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, TaskError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel, model_errors, usable_length
-from autodistil.models.image_processor import load_image_encoder
+from autodistil.models.image_processor import load_image_encoder, load_image_reader
 from autodistil.models.model_folder import WEIGHTS, weight_files
 from autodistil.models.pooling import (
     PLAIN_MODULES,
@@ -111,14 +111,14 @@ def folder_encoder(
         TeacherError: it cannot be loaded.
         ConfigError: there are no such layers, or not in a file or pipeline.
     """
-    if model.reads_images:
-        return _image_encoder(model, torch.device(device), truncate_dim, exit_layer)
     kinds, head = module_kinds(model.folder), linear_head(model.folder)
     truncate_dim = truncate_dim or read_truncate_dim(model.folder)
     plain = PLAIN_MODULES.issuperset(kinds) or head is not None
     if exit_layer is not None and (model.file or not plain):
         what = f"file {model.file!r}" if model.file else "a pipeline that sentence-transformers runs"
         raise ConfigError(f"exit_layer = {exit_layer} is for a model's own weights, not for {what}; leave it out")
+    if model.reads_images:
+        return _image_encoder(model, torch.device(device), truncate_dim, exit_layer)
     if not plain:
         return _library_encoder(model, device, max_length, truncate_dim)
     tokenizer = model.tokenizer()  # first: it refuses models that read no text before their weights are read
@@ -136,22 +136,18 @@ def folder_encoder(
 def _image_encoder(
     model: EvaluatedModel, device: torch.device, truncate_dim: int | None, exit_layer: int | None
 ) -> Encoder:
-    """The encoder of a vision encoder.
+    """The encoder of a vision encoder; of a file no weights are read."""
+    if model.file is not None:
+        reader = load_image_reader(model.folder, model.source, model.config, what="model")
+        forward = file_forward(model)
+    else:
+        encoder, reader = load_image_encoder(model, device, exit_layer)
 
-    Raises:
-        ConfigError: a file is to be left after a layer.
-    """
-    if model.file is not None and exit_layer is not None:
-        raise ConfigError(f"exit_layer = {exit_layer} is for a model's own weights, not for file {model.file!r}")
-    encoder, reader = load_image_encoder(model, device, exit_layer)
-    return remembering(
-        PooledEncoder(
-            forward=file_forward(model) if model.file else lambda b: encoder(**b).last_hidden_state,
-            batches=ImageBatcher(reader, device),
-            pooling="cls",
-            truncate_dim=truncate_dim,
-        )
-    )
+        def forward(batch: Batch) -> Tensor:
+            states: Tensor = encoder(**batch).last_hidden_state
+            return states
+
+    return remembering(PooledEncoder(forward, ImageBatcher(reader, device), "cls", truncate_dim=truncate_dim))
 
 
 def remembering(encode: Encoder) -> Encoder:
@@ -245,15 +241,15 @@ def _library_encoder(
     return lambda texts: np.asarray(pipeline.encode(list(texts), batch_size=BATCH_SIZE, show_progress_bar=False))
 
 
-def check_reads(model: EvaluatedModel, task: str, images: bool) -> None:
-    """Make sure that a model reads what a task is of, images or text.
+def check_reads(model: str, reads_images: bool, task: str, images: bool) -> None:
+    """Make sure that a model reads what a task is of, images or text; both are as messages call them.
 
     Raises:
         TaskError: it reads the other.
     """
-    if model.reads_images != images:
+    if reads_images != images:
         ours, theirs = ("images", "text")[:: 1 if images else -1]
-        raise TaskError(f"task {task!r} is of {ours}, model {model.source!r} reads {theirs}; give one that fits")
+        raise TaskError(f"{task} is of {ours}, {model} reads {theirs}; give one that fits")
 
 
 # ---- similarity

@@ -453,7 +453,7 @@ def _plan(
     """A task and its method, checked to fit `models` before hours of work on an earlier task."""
     data = find_collection(name, data_dir) or load_task(name, data_dir, splits)
     for model in models:
-        check_reads(model, name, _of_images(data))
+        check_reads(f"model {model.source!r}", model.reads_images, f"task {name!r}", _of_images(data))
     method = method or default_method(data, models)
     if isinstance(data, Collection) != (method in ("retrieval", "rerank")):
         what = "a collection, for retrieval" if isinstance(data, Collection) else "no collection, which is corpus.jsonl"

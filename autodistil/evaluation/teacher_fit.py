@@ -62,7 +62,7 @@ def rank_teachers(
         raise TaskError(f"task {task!r} has classes of words, models are ranked by embeddings of texts; give another")
     models = [EvaluatedModel.open(source) for source in dict.fromkeys(sources)]
     for model in models:
-        check_reads(model, task, data.task.images)
+        check_reads(f"model {model.source!r}", model.reads_images, f"task {task!r}", data.task.images)
     rows = data.train(FIT_ROWS)
     found = []
     for model in models:

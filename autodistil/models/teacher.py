@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.data.batch import Batch, Inputs, TokenInputs
-from autodistil.errors import ConfigError, TeacherError
+from autodistil.errors import TeacherError
 from autodistil.models.attention import ModelStates, run_tapped, use_tapped_attention
 from autodistil.models.families import family_of, known_families
 from autodistil.models.families.family import LM_HEAD, Family
@@ -115,15 +115,6 @@ class Teacher:
         if self.family.modality == "image":
             return POOLER if self.has_pooler else "cls"
         return read_pooling(self.folder)
-
-    def check_reads_text(self, *uses: str) -> None:
-        """Make sure that it reads text where something is asked for that knows no images.
-
-        Raises:
-            ConfigError: it reads images; the message names the first use.
-        """
-        if self.images is not None and uses:
-            raise ConfigError(f"{uses[0]} is for models that read text, {self.source!r} reads images; leave it out")
 
     @torch.no_grad()
     def states(self, batch: Batch, layer: int | None = None, output: bool = False, hidden: bool = False) -> ModelStates:

@@ -19,7 +19,7 @@ from autodistil.errors import ConfigError
 from autodistil.models.attention import ModelStates
 from autodistil.objectives import TERMS
 from autodistil.objectives.term import Block, Mask, Term, TermOptions, compared, outputs_of, tokens_of
-from autodistil.utils import read_weighted_sum
+from autodistil.utils import read_weighted_sum, weighted_sum
 
 MOST_DIMENSIONS = 65_536
 """Of an embedding; more is a slip of the finger."""
@@ -85,7 +85,7 @@ class Objective:
     @property
     def name(self) -> str:
         """The objective as it is written, such as `relation-kl+2*embedding-cosine`."""
-        return "+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in self.terms)
+        return weighted_sum(self.terms)
 
     @property
     def needs_attention(self) -> bool:

@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from autodistil.config import RunConfig
-from autodistil.errors import ConfigError, TaskError
-from autodistil.evaluation.embedding import DEFAULT_LENGTH, Encoder, student_encoder
+from autodistil.errors import ConfigError
+from autodistil.evaluation.embedding import DEFAULT_LENGTH, Encoder, check_reads, student_encoder
 from autodistil.evaluation.proxy_task import ProxyScores, ProxyTask, load_proxy
 from autodistil.export.student_folder import student_tokenizer
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
@@ -55,9 +55,7 @@ def open_proxy(folder: RunFolder, config: RunConfig, teacher: Teacher) -> ProxyT
         return None
     data_dir = Path(config.data).expanduser() if config.data is not None else None
     task = load_proxy(config.proxy, data_dir, config.proxy_method)
-    if task.data.task.images != (teacher.images is not None):
-        ours, theirs = ("images", "text")[:: 1 if task.data.task.images else -1]
-        raise TaskError(f"proxy task {config.proxy!r} is of {ours}, the teacher reads {theirs}; give one that fits")
+    check_reads("the teacher", teacher.images is not None, f"proxy task {config.proxy!r}", task.data.task.images)
     ProxyScores.open(folder.proxy_path, task.protocol)
     return task
 

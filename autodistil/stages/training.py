@@ -49,8 +49,7 @@ _UNBOUNDED = 1_000_000
 """Steps of a training that is only timed."""
 
 _SPACE = "space"
-"""Folder of the space's file, which has its own name there: a space without one is called by it."""
-"""File of a worker's folder: the search space, where it is not one of those shipped."""
+"""Within a worker's folder, where the file of a space that is not shipped lies by its own name."""
 
 Named = TypeVar("Named", SubSpace, SuperLMTrainer)
 

@@ -39,7 +39,7 @@ from autodistil.stages.training import recipe_of, trainer_of
 from autodistil.student_search.tuning_study import figures, importances, study_of
 from autodistil.training.trainer import StepMetrics, SuperLMTrainer
 from autodistil.training.trainer import train as train_superlms
-from autodistil.utils import atomic_path, write_text
+from autodistil.utils import atomic_path, weighted_sum, write_text
 
 DEFAULT_STEPS = 90
 """Steps of a trial."""
@@ -130,8 +130,7 @@ def weighted_variants(objectives: Sequence[str]) -> list[str]:
     found = []
     for first, *others in map(parse_objective, objectives):
         for times in _WEIGHTS if others else (1,):
-            terms = (first, *((weight * times, name) for weight, name in others))
-            found.append("+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in terms))
+            found.append(weighted_sum([first, *((weight * times, name) for weight, name in others)]))
     return list(dict.fromkeys(found))
 
 

@@ -44,10 +44,15 @@ def importances(study: optuna.Study) -> dict[str, float]:
     Returns:
         Shares that sum to 1; nothing where there are fewer than `LEAST_TRIALS` trials, or all are level.
     """
-    if len(study.trials) < LEAST_TRIALS or len({trial.value for trial in study.trials}) < 2:
+    if not _tells(study):
         return {}
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {option: float(share) for option, share in shares.items()}
+
+
+def _tells(study: optuna.Study) -> bool:
+    """Whether there are enough trials, which are not all level."""
+    return len(study.trials) >= LEAST_TRIALS and len({trial.value for trial in study.trials}) > 1
 
 
 def figures(study: optuna.Study) -> list[Any]:
@@ -57,5 +62,5 @@ def figures(study: optuna.Study) -> list[Any]:
     if not study.trials:
         return []
     evaluator = FanovaImportanceEvaluator(seed=0)
-    mattered = [plot_param_importances(study, evaluator=evaluator)] if importances(study) else []
+    mattered = [plot_param_importances(study, evaluator=evaluator)] if _tells(study) else []
     return [*mattered, plot_parallel_coordinate(study), plot_slice(study)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from autodistil.errors import ConfigError
 from autodistil.tasks.adapt import METHODS
 from autodistil.tasks.adapt.method import CLASSES, PAIRS, SCORES, TEACHER, Answers, Method
-from autodistil.utils import read_weighted_sum
+from autodistil.utils import read_weighted_sum, weighted_sum
 
 AUTO = "auto"
 """Soft targets where there is a teacher, else cross-entropy."""
@@ -33,7 +33,7 @@ class MethodSum:
     @property
     def name(self) -> str:
         """The objective as it is written."""
-        return "+".join(name if weight == 1 else f"{weight:g}*{name}" for weight, name in self.terms)
+        return weighted_sum(self.terms)
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -136,6 +136,17 @@ def evaluate(
     texts: Annotated[
         Path | None, typer.Option(help="Of --draft-of: what is continued, a text a line.", metavar="FILE")
     ] = None,
+    objects_of: Annotated[
+        str | None,
+        typer.Option(
+            help="In the place of tasks: do the patches of DIR, a vision encoder, part objects from the background as "
+            "those of this one, its teacher, do, on --images?",
+            metavar="MODEL",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Of --objects-of: files or a folder, the first 500 by path.", metavar="PATH")
+    ] = None,
     options: dict[str, Any],
     json: Json = False,
 ) -> None:
@@ -146,11 +157,15 @@ def evaluate(
         raise ConfigError(f"--finetune and --method {method} are both given; give one of them")
     options = {name: OPTIONS[name].checked(name, value) for name, value in options.items()}  # they make no RunConfig
     quiet_libraries()
-    if draft_of is not None or texts is not None:
-        scored = (task, data, method, split, finetune or None, write, file, beside, index_by, truncate_dim, vectors)
-        trained = (seeds, max_train, labels, neighbours, learning_rate, epochs, batch_size, exit_layer)
-        of_tasks = any(one is not None for one in (*scored, *trained))
-        _score_drafts(model, draft_of, texts, of_tasks, max_length, options, json)
+    scored = (task, data, method, split, finetune or None, write, file, beside, index_by, truncate_dim, vectors)
+    trained = (seeds, max_train, labels, neighbours, learning_rate, epochs, batch_size, exit_layer)
+    of_drafts, of_objects = (draft_of, texts), (objects_of, images)
+    if _any_given(*of_drafts):
+        beside_it = _any_given(*scored, *trained, *of_objects)
+        _score_drafts(model, draft_of, texts, beside_it, max_length, options, json)
+        return
+    if _any_given(*of_objects):
+        _score_objects(model, objects_of, images, _any_given(*scored, *trained, max_length), options, json)
         return
     from autodistil.cli.progress import TerminalProgress
     from autodistil.evaluation.evaluate import evaluate as evaluate_model
@@ -238,6 +253,34 @@ def _score_drafts(
         f"tokens a second: {found.tokens_a_second:,.1f} with it, {found.tokens_a_second_alone:,.1f} without",
         f"the teacher's own text: {found.same_texts:,} of {found.texts:,}, token by token",
     )
+
+
+def _score_objects(
+    model: str, teacher: str | None, images: Path | None, of_tasks: bool, options: dict[str, Any], json: bool
+) -> None:
+    """Show how far the objects that a vision encoder sees are its teacher's."""
+    from autodistil.errors import ConfigError
+    from autodistil.evaluation.token_cut import object_scores
+
+    if teacher is None or images is None or of_tasks:
+        raise ConfigError(
+            "--objects-of MODEL and --images PATH go together, beside them --threads, --device and --json alone; "
+            "options of tasks are for another call"
+        )
+    set_threads(options.get("threads"))
+    found = object_scores(model, teacher, images, options.get("device", "auto"))
+    if json:
+        print_json({"model": model, "objects_of": teacher, **asdict(found)})
+        return
+    print_lines(
+        f"{model} beside {teacher}, objects by TokenCut in {found.images:,} images: {found.overlap:.1%} of their "
+        f"patches in common, {found.found:.1%} of the images with boxes that overlap by half",
+        f"images with an object: {found.objects:.1%}, of the teacher {found.objects_of_teacher:.1%}",
+    )
+
+
+def _any_given(*options: object) -> bool:
+    return any(option is not None for option in options)
 
 
 def _report_again(run: Path, quiet: bool) -> str:

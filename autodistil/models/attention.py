@@ -23,6 +23,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from autodistil.data.batch import TARGETS, VISIBLE, Batch
 
 TAPPED_SDPA = "autodistil_sdpa"
+LAST_LAYER = -1
+"""For the layer to tap: the last one that has attention, wherever that is."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,12 @@ class _Tap:
     visible: Tensor | None = None
     calls: int = 0
     captured: list[AttentionStates] = field(default_factory=list)
+    """One, once the layer was reached."""
     parts: list[Tensor] = field(default_factory=list)
 
     def see(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        if self.calls == self.layer:
-            self.captured.append(AttentionStates(query, key, value))
+        if self.layer in (self.calls, LAST_LAYER):
+            self.captured = [AttentionStates(query, key, value)]
             if self.stop:
                 raise _Finished
         self.calls += 1
@@ -151,7 +154,7 @@ def run_tapped(forward: Any, batch: Batch, layer: int, output: bool, hidden: boo
     Args:
         forward: a Hugging Face model, or a function that calls one.
         batch: its inputs, of images also which of their tokens are read.
-        layer: index of the attention layer, in the order of execution, from 0.
+        layer: index of the attention layer, in the order of execution, from 0; or `LAST_LAYER`, which needs `output`.
         output: also run what follows the layer and return the last hidden states.
         hidden: also return the output of every layer; needs `output`.
     """

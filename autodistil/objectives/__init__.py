@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from autodistil.objectives import (
+    channel_kl,
+    cooperative_mask,
     embedding_cosine,
     embedding_similarity,
     exits,
@@ -18,6 +20,8 @@ from autodistil.objectives import (
     relation_kl,
     relation_mse,
     scores_mse,
+    token_gram,
+    token_ranking,
     upper_hidden,
 )
 from autodistil.objectives.term import Term
@@ -37,6 +41,10 @@ TERMS: Mapping[str, Term] = {
     "last-hidden": last_hidden.TERM,
     "hidden": hidden.TERM,
     "upper-hidden": upper_hidden.TERM,
+    "token-gram": token_gram.TERM,
+    "token-ranking": token_ranking.TERM,
+    "channel-kl": channel_kl.TERM,
+    "cooperative-mask": cooperative_mask.TERM,
     "logits-kl": logits_kl.TERM,
     next_token.NAME: next_token.TERM,
 }

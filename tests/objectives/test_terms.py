@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from autodistil.data.batch import PADDING, TokenInputs, real_tokens
 from autodistil.models.superlm import SuperLM
-from autodistil.objectives import TERMS, mi_alpha, relation_kl
+from autodistil.objectives import TERMS, cooperative_mask, mi_alpha, relation_kl
 
 PLAIN = [name for name, term in TERMS.items() if not term.output_teacher]
 """Terms that two models are enough for; of an output teacher: test_output_cosine.py."""
@@ -210,3 +211,73 @@ def test_terms_of_outputs_are_in_the_space_of_the_output_teacher():
     found = objective_of("matryoshka", cuts=(5, 3))(student, teacher)
     expected = [similarity_by_hand(mapped[:, :cut], targets) for cut in (5, 3)]
     assert float(found) == pytest.approx(sum(expected) / 2, rel=1e-4)
+
+
+def cosines_by_hand(tokens):
+    return [[float(torch.cosine_similarity(a, b, 0)) for b in tokens.double()] for a in tokens.double()]
+
+
+def test_token_gram_by_hand():
+    student, teacher, _, _ = pair_of()
+    expected = 0.0
+    for ours, theirs in zip(student.output, teacher.output, strict=True):
+        pairs = zip(*(chain.from_iterable(cosines_by_hand(one)) for one in (ours, theirs)), strict=True)
+        expected += sum((a - b) ** 2 for a, b in pairs) / len(ours) ** 2 / 4
+    assert float(objective_of("token-gram")(student, teacher)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_token_ranking_by_hand():
+    """Three tokens: strides 1 and 2, so of each token its three pairs of neighbours."""
+    student, teacher, _, _ = pair_of()
+    expected = 0.0
+    for ours, theirs in zip(student.output, teacher.output, strict=True):
+        for mine, its in zip(cosines_by_hand(ours), cosines_by_hand(theirs), strict=True):
+            order = sorted(range(3), key=lambda k: -its[k])
+            wrong = [max(0.0, mine[order[j]] - mine[order[i]]) for i, j in ((0, 1), (1, 2), (0, 2))]
+            expected += sum(wrong) / 3 / 3 / 4
+    assert float(objective_of("token-ranking")(student, teacher)) == pytest.approx(expected, rel=1e-4)
+    same_order = replace(teacher, output=torch.cat([teacher.output, teacher.output], -1))
+    assert objective_of("token-ranking")(same_order, teacher) < 1e-6
+
+
+def test_channel_kl_by_hand():
+    student, teacher, _, _ = pair_of()
+    expected = 0.0
+    for text in range(4):
+        places = []
+        for one in (student, teacher):
+            states = one.output[text, :, :10].double()
+            states = states / states.square().mean(-1, keepdim=True).sqrt()
+            places.append([states[:, channel].exp() / states[:, channel].exp().sum() for channel in range(10)])
+        expected += sum(float((p * (p / q).log()).sum()) for q, p in zip(*places, strict=True)) / 10 / 4
+    assert float(objective_of("channel-kl")(student, teacher)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_cooperative_mask_by_hand():
+    student, teacher, _, _ = pair_of()
+    expected = 0.0
+    for text in range(4):
+        ours, theirs = (normalize(one.output[text, :, :10].double(), dim=-1) for one in (student, teacher))
+        fused = []
+        for token in theirs:
+            attention = torch.softmax(torch.stack([token @ other for other in ours]) * 10**0.5, 0)
+            fused.append(sum(share * other for share, other in zip(attention, ours, strict=True)) * 10**0.5)
+        size = torch.stack(fused).abs()
+        tokens, channels = torch.softmax(size.mean(1) / 0.5, 0), torch.softmax(size.mean(0) / 0.5, 0)
+        for i in range(3):
+            for k in range(10):
+                expected += float(tokens[i] * channels[k] * (theirs[i, k] - ours[i, k]) ** 2) * 10 / 2 / 4
+    assert float(objective_of("cooperative-mask")(student, teacher)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_cooperative_weights_learn_nothing():
+    """They look at the student without a gradient: all of it goes through the differences."""
+    student, teacher, _, _ = pair_of()
+    states = student.output.clone().requires_grad_()
+    objective_of("cooperative-mask")(replace(student, output=states), teacher).backward()
+    ours, theirs = (normalize(one.output[..., :10], dim=-1) for one in (student, teacher))
+    tokens, channels = cooperative_mask.weights(ours, theirs, None)
+    fixed = student.output.clone().requires_grad_()
+    squares = (theirs - normalize(fixed, dim=-1)).square()
+    ((squares * tokens[..., None] * channels[:, None]).sum((1, 2)).mean() * 5).backward()
+    torch.testing.assert_close(states.grad, fixed.grad)

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from autodistil.data.batch import VISIBLE, Batch
+from autodistil.data.batch import TARGETS, VISIBLE, Batch
 from autodistil.data.images import ImageCorpus, ImageSubset, PixelReader, read_images
 from autodistil.data.patch_masks import num_views, num_visible, visible_tokens
 from autodistil.data.texts import RunSamples
@@ -94,5 +94,7 @@ class RunImages(RunSamples):
                 )
             patches = self.tokens - self.special_tokens
             read = visible_tokens(generator, images, patches, self.special_tokens, share, views)
-            batch = self.inputs.batch(self.train.take(np.repeat(numbers[:images], views)), self.device)
-            yield {**batch, VISIBLE: torch.from_numpy(read).to(self.device)}
+            shown = np.repeat(numbers[:images], views)
+            batch = self.inputs.batch(self.train.take(shown), self.device)
+            targets = {} if self.targets_of is None else {TARGETS: self._targets(shown)}
+            yield {**batch, **targets, VISIBLE: torch.from_numpy(read).to(self.device)}

@@ -193,7 +193,8 @@ def student_encoder(
         assert output is not None
         return output
 
-    return PooledEncoder(forward, batches, pooling, normalize, superlm.output_head(student))
+    head = None if isinstance(batches, ImageBatcher) else superlm.output_head(student)  # an export of images has none
+    return PooledEncoder(forward, batches, pooling, normalize, head)
 
 
 def _library_encoder(

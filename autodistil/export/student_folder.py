@@ -101,7 +101,7 @@ def export_student(
         is_what = "is the current folder" if here else "exists and is not an empty folder"
         raise ExportError(f"export target {str(to)!r} {is_what}; give --to a new folder")
     formats = (*formats, *(["onnx-bits"] if candidate.config.quantised else []))
-    head = superlm.output_head(candidate.config)
+    head = superlm.output_head(candidate.config) if teacher.images is None else None  # of images its file has no place
     _check_formats(formats, teacher, is_plain_pipeline(teacher.folder) or head is not None)
     with folder_beside(to) as building:
         superlm.extract(candidate.config).save_pretrained(building)

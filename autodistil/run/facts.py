@@ -52,7 +52,8 @@ def embedding_facts(inputs: RunInputs, student: StudentConfig) -> dict[str, str]
     """What a stored embedding of a student takes; nothing of a teacher that makes none."""
     if inputs.teacher.pooling is None and inputs.output_teacher is None:
         return {}
-    dim = student.hidden_size if inputs.output_teacher is None else inputs.output_teacher.dim
+    output = inputs.output_teacher if inputs.teacher.images is None else None
+    dim = student.hidden_size if output is None else output.dim
     return {"embeddings": f"{dim} dimensions, {vector_bytes(dim):,} bytes a vector of float32"}
 
 
@@ -135,7 +136,8 @@ def _teaching(inputs: RunInputs, superlms: SuperLMs) -> dict[str, str]:
     if inputs.output_teacher is not None:
         names, dim = " and ".join(map(shown, config.output_teacher or ())), inputs.output_teacher.dim
         read_as = " of texts as its queries" if config.output_role == "query" else ""
-        facts["output teacher"] = f"{names}: embeddings of {dim} dimensions{read_as} in its space, by a linear head"
+        head = "by a linear head" + ", which is not exported" * (inputs.teacher.images is not None)
+        facts["output teacher"] = f"{names}: embeddings of {dim} dimensions{read_as} in its space, {head}"
     if cuts := inputs.objective.options.cuts:
         dims, sizes = ", ".join(map(str, cuts)), ", ".join(f"{vector_bytes(cut):,}" for cut in cuts)
         facts["embeddings may be cut"] = (

@@ -23,6 +23,7 @@ from autodistil.data.sequences import Sentences
 from autodistil.data.texts import SENTENCES_PER_SEQUENCE, RunSamples, RunText
 from autodistil.data.tokens import decoded
 from autodistil.errors import ConfigError, CorpusError, TeacherError
+from autodistil.evaluation.embedding import check_reads
 from autodistil.evaluation.heldout import HeldOut, text_fingerprint
 from autodistil.formats.onnx_bits import ONNX_BITS
 from autodistil.models.factorised import check_factorisable
@@ -47,6 +48,7 @@ from autodistil.objectives.next_token import NAME as NEXT_TOKEN
 from autodistil.objectives.objective import AUTO, Objective, read_cuts, resolve_objective
 from autodistil.run.folder import RunFolder
 from autodistil.run.output_file import SUFFIX, OutputFile
+from autodistil.run.output_images import ImageOutputTeacher
 from autodistil.run.output_teacher import (
     HEAD_TEXTS,
     Outputs,
@@ -246,30 +248,36 @@ class RunInputs:
         """The output teachers, the same as when the run was begun; None where there are none.
 
         Raises:
-            ConfigError: the teacher reads images, or is a decoder; a weight is none; or a file is no good.
+            ConfigError: the teacher is a decoder, or reads what an output teacher does not; a weight is none; or a file
+                is no good.
             TeacherError: one cannot be loaded.
         """
         if not self.config.output_teacher:
             return None
         teacher = self.teacher
         parts = [read_output_teacher(text) for text in self.config.output_teacher]
-        if teacher.images is not None or teacher.family.causal:
-            what = "reads images" if teacher.images is not None else "is a decoder"
+        if teacher.family.causal:
             name = parts[0][1]
-            raise ConfigError(f"output_teacher = {name!r} is for encoders of text, the teacher {what}; leave it out")
+            raise ConfigError(f"output_teacher = {name!r} is for encoders, the teacher is a decoder; leave it out")
         found = OutputTeachers([self._outputs(name, weight) for weight, name in parts])
-        if self.config.output_role != "document" and all(isinstance(one, OutputFile) for one in found.teachers):
-            raise ConfigError(f"output_role = {self.config.output_role!r} is of encoders, not of files; leave it out")
+        if self.config.output_role != "document" and not any(isinstance(one, OutputTeacher) for one in found.teachers):
+            what = "encoders of text" if self.teacher.images else "encoders, not of files"
+            raise ConfigError(f"output_role = {self.config.output_role!r} is of {what}; leave it out")
         self.folder.check_unchanged("output_teacher_fingerprint", found.fingerprint, "output teacher")
         return found
 
     def _outputs(self, name: str, weight: float) -> Outputs:
-        tokenizer, config = self.teacher.tokenizer, self.config
+        config, images = self.config, self.teacher.images is not None
         if name.endswith(SUFFIX):
-            return OutputFile(Path(name).expanduser(), tokenizer, config.seq_len, weight)
+            if images:
+                raise ConfigError(f"output_teacher = {name!r} is of texts, the teacher reads images; give a model")
+            return OutputFile(Path(name).expanduser(), self.teacher.tokenizer, config.seq_len, weight)
         model = EvaluatedModel.open(name)
+        check_reads("the teacher", images, f"output_teacher {name!r}", model.reads_images)
+        if images:
+            return ImageOutputTeacher(model, self.device, config.precision, weight)
         how = (self.device, OUTPUT_LENGTH, config.precision)
-        return OutputTeacher(model, tokenizer, *how, weight, config.output_role)
+        return OutputTeacher(model, self.teacher.tokenizer, *how, weight, config.output_role)
 
     def _embedded(self, texts: Sentences) -> np.ndarray:
         """Numbers of the texts that all files of embeddings have one of.
@@ -452,7 +460,9 @@ class RunInputs:
             raise ConfigError(f"select = {config.select!r} is of sentences; {other}leave it out")
         if teacher.images is not None:
             special = teacher.max_length - num_patches(teacher.model.config)
-            return RunImages(*shared, teacher.images, teacher.max_length, special)
+            images = RunImages(*shared, teacher.images, teacher.max_length, special)
+            images.targets_of = self.output_targets if config.output_teacher else None
+            return images
         if config.visible_patches != 1 or config.masking != "random":
             raise ConfigError("visible_patches and masking are of images, the teacher reads text; leave them out")
         choose, known = self._chosen if config.select is not None else None, self._embedded if files else None

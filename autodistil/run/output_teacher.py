@@ -33,7 +33,11 @@ from autodistil.utils import atomic_path, check_sum, positive_number, split_weig
 
 
 class Outputs(Protocol):
-    """What embeds the texts of a run: an encoder (`OutputTeacher`), or a file (`output_file.OutputFile`)."""
+    """What embeds the samples of a run.
+
+    An encoder of texts (`OutputTeacher`) or images (`output_images.ImageOutputTeacher`), or a file
+    (`output_file.OutputFile`).
+    """
 
     @property
     def weight(self) -> float:
@@ -111,13 +115,17 @@ class OutputTeacher:
         """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
         texts = decoded(self.tokenizer, samples)
         with autocast(self.device, self.precision):
-            found = self._encode([self.prompt + text for text in texts]).astype(np.float32)
-        scaled: np.ndarray = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
-        return scaled
+            return scaled(self._encode([self.prompt + text for text in texts]).astype(np.float32))
 
     def targets(self, take: Callable[[np.ndarray], np.ndarray], count: int, key: Sequence[str]) -> OutputTargets:
         """Embeddings by numbers of samples, kept once they are made."""
         return OutputTargets(self, take, count, key)
+
+
+def scaled(embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings (rows, dim) of length 1."""
+    found: np.ndarray = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9)
+    return found
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def read_output_teacher(text: str) -> tuple[float, str]:
 class OutputTargets:
     """Embeddings of the training samples by an output teacher, kept beside the cache of tokens."""
 
-    teacher: OutputTeacher
+    teacher: Outputs
     take: Callable[[np.ndarray], np.ndarray]
     """Numbers of samples -> the samples."""
     count: int
@@ -187,7 +195,7 @@ class OutputTargets:
             CorpusError: the disk refuses.
         """
         rows, done = self._files()
-        missing = numbers[done[numbers] == 0]
+        missing = np.unique(numbers[done[numbers] == 0])
         if len(missing):
             rows[missing] = self.teacher.embed(self.take(missing)).astype(np.float16)
             rows.flush()

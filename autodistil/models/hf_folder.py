@@ -27,10 +27,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-import autodistil.models.architectures  # noqa: F401  our own are known without remote code
 from autodistil.data.batch import Batch
 from autodistil.errors import AutodistilError, ConfigError, TeacherError, one_line, one_line_named
-from autodistil.models.families import known_families
+from autodistil.models.architectures import plain_type  # our own are known without remote code
+from autodistil.models.families import family_named, known_families
 from autodistil.models.model_folder import find_model, weight_files
 from autodistil.models.packaged import PACKAGED
 from autodistil.models.weights_header import check_json, read_header, skeleton
@@ -320,8 +320,8 @@ class EvaluatedModel:
     @property
     def reads_images(self) -> bool:
         """Whether its family is one of vision encoders."""
-        kind = self.config.model_type
-        return any(kind in family.model_types for family in known_families() if family.modality == "image")
+        family = family_named(plain_type(self.config))
+        return family is not None and family.modality == "image"
 
     def encoder(self, device: torch.device, layers: int | None = None) -> PreTrainedModel:
         """The bare encoder of a model that reads text, in eval mode; its first `layers`, all unless given.
@@ -358,7 +358,7 @@ class EvaluatedModel:
         """
         config = self.config
         decoders = [name for family in known_families() if family.causal for name in family.model_types]
-        if config.model_type.removeprefix("per-layer-") not in decoders:
+        if plain_type(config) not in decoders:
             raise TeacherError(f"{self._name} is a {config.model_type}; allowed: decoders, {', '.join(decoders)}")
         model: PreTrainedModel = self._load(AutoModelForCausalLM, config).eval().to(device)
         return model

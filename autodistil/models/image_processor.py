@@ -19,7 +19,8 @@ from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 from autodistil.data.batch import PixelInputs
 from autodistil.data.images import INSTALL
 from autodistil.errors import TeacherError
-from autodistil.models.families import family_of
+from autodistil.models.architectures import plain_type
+from autodistil.models.families import family_named
 from autodistil.models.families.vit import VisionFamily
 from autodistil.models.hf_folder import EvaluatedModel, check_answers, loading_errors
 
@@ -75,7 +76,7 @@ def load_image_encoder(
         ConfigError: it has fewer layers.
         TeacherError: its weights or its processor are missing or damaged, or do something else than is supported.
     """
-    family = family_of(model.config)
+    family = family_named(plain_type(model.config))
     assert isinstance(family, VisionFamily), model.config.model_type
     reader = load_image_reader(model.folder, model.source, model.config, what="model")
     encoder = model.untried_encoder(layers)

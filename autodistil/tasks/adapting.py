@@ -27,6 +27,7 @@ from autodistil.models.quantised import round_weights
 from autodistil.tasks.adapt.method import SWAPPED
 from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
+from autodistil.tasks.calibration import probabilities
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.epoch_file import BestEpoch, EpochFile
 from autodistil.tasks.finetune import (
@@ -45,6 +46,8 @@ HELD_OUT, FEWEST, MOST = 0.1, 20, 2_000
 """Share of the training rows that choose, and how many at least and at most."""
 PATIENCE = 2
 """Epochs in a row without a better one that end a training."""
+_TIE = 1e-6
+"""Of the loss: epochs and learning rates whose metric is the same, as it is of few rows soon, are told apart by it."""
 _TOLD = "told"
 DONE = ".adapted.json"
 """What a training that is done leaves beside its weights."""
@@ -98,7 +101,7 @@ class Adapted:
     epoch: int
     """The best one, from 1."""
     chosen: float
-    """The headline metric on the rows that choose."""
+    """The headline metric on the rows that choose, less a trifle that decides between equal ones."""
     folder: Path
     """The model, its Hugging Face files."""
 
@@ -224,6 +227,7 @@ class _Training:
                     answers = pupil.answers(tested) @ objective.head.numpy().T
                     value = scored(data, lesson.chosen_by, answers)[data.task.headline]
                     advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
+                    value -= 0.0 if data.task.regression else _TIE * _loss(lesson.chosen_by.labels, answers)
                     if best is None or value > best.value:
                         best = BestEpoch.of(pupil.network, tuning.done, value)
                     if kept is not None:
@@ -290,6 +294,12 @@ class _Training:
             home=home,
             fitted=fitted,
         )
+
+
+def _loss(labels: np.ndarray, answers: np.ndarray) -> float:
+    """Mean cross-entropy of logits (units, classes), at most 50 of a unit."""
+    given = probabilities(answers)[np.arange(len(labels)), labels]
+    return float(-np.log(given.clip(min=np.exp(-50))).mean())
 
 
 def _prepared(

@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -213,8 +214,8 @@ def check_skeleton(
 
 
 def is_classifier(config: PretrainedConfig) -> bool:
-    """Whether a model was fine-tuned to classify, or score, texts, or to classify their words."""
-    return _is_for(config, "SequenceClassification") or tags_words(config)
+    """Whether a model was fine-tuned to classify, or score, texts, or to classify their words, or images."""
+    return any(_is_for(config, f"{what}Classification") for what in ("Sequence", "Token", "Image"))
 
 
 def tags_words(config: PretrainedConfig) -> bool:
@@ -227,8 +228,10 @@ def _is_for(config: PretrainedConfig, task: str) -> bool:
     return any(str(name).endswith(f"For{task}") for name in names)
 
 
-def head_class(words: bool) -> Any:
-    """The `Auto` class of a model that classifies, or scores, texts, or that classifies words."""
+def head_class(words: bool, images: bool = False) -> Any:
+    """The `Auto` class of a model that classifies, or scores, texts, or that classifies words, or images."""
+    if images:
+        return AutoModelForImageClassification
     return AutoModelForTokenClassification if words else AutoModelForSequenceClassification
 
 
@@ -377,15 +380,24 @@ class EvaluatedModel:
         Raises:
             TeacherError: as `encoder`, or the family has no classification head.
         """
+        model = self.untried_classifier(outputs, words).to(device)  # type: ignore[arg-type]
+        check_answers(model.base_model, self._name)
+        return model
+
+    def untried_classifier(self, outputs: int, words: bool = False) -> PreTrainedModel:
+        """The same of any model, which was not run yet (`check_answers`).
+
+        Raises:
+            TeacherError: as `classifier`.
+        """
         config = self.config
         config.num_labels = outputs
-        model = self._load(head_class(words), config, new_head=True).to(device)
-        check_answers(model.base_model, self._name)
+        model: PreTrainedModel = self._load(head_class(words, self.reads_images), config, new_head=True)
         return model
 
     @property
     def has_head(self) -> bool:
-        """Whether it was fine-tuned to classify, or score, texts, or to classify their words."""
+        """Whether it was fine-tuned to classify, or score, texts, or to classify their words, or images."""
         return is_classifier(self.config)
 
     @property
@@ -406,7 +418,9 @@ class EvaluatedModel:
         """
         if not self.has_head:
             raise TeacherError(f"{self._name} has no classification head; give one that was fine-tuned")
-        model: PreTrainedModel = self._load(head_class(self.tags_words), self.config).eval().to(device)
+        model: PreTrainedModel = (
+            self._load(head_class(self.tags_words, self.reads_images), self.config).eval().to(device)
+        )
         return model
 
     @property

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.image_processor import image_tokens
 from autodistil.models.quantised import round_weights
 from autodistil.tasks.adapt.method import SWAPPED
 from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
@@ -132,7 +133,8 @@ def adapted(
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
     data, rows = lesson.data, len(lesson.train) + len(lesson.unlabelled)
-    objective = read_methods(lesson.objective, teacher is not None, len(data.classes) or 1, data.task.pairs)
+    outputs, task = len(data.classes) or 1, data.task
+    objective = read_methods(lesson.objective, teacher is not None, outputs, task.pairs, task.images)
     epochs, found = settings.epochs or default_epochs(rows), []
     options = settings.of("max_train", "batch_size", "max_length", "device")
     said = {**options, "objective": lesson.objective, "epochs": epochs}
@@ -259,6 +261,12 @@ class _Training:
         targets.known[len(labels) :] = False
         return replace(targets, teacher=answers, class_weights=weights), mean, deviation
 
+    def _length(self, model: EvaluatedModel) -> int:
+        """Tokens of a text or pair, or of an image."""
+        if model.reads_images:
+            return image_tokens(model.config)
+        return usable_length(model.skeleton(), model.tokenizer(), self.settings.max_length)
+
     def preparation(self, model: EvaluatedModel, name: str, home: Path) -> Preparation:
         """What a method may work with before labels are trained on."""
         lesson, rates = self.lesson, sorted(self.settings.learning_rates)
@@ -286,7 +294,7 @@ class _Training:
             classes=self.objective.classes,
             chosen=(chosen - mean) / deviation if lesson.data.task.regression else chosen,
             teacher=self.teacher,
-            length=usable_length(model.skeleton(), model.tokenizer(), self.settings.max_length),
+            length=self._length(model),
             batch_size=self.settings.batch_size,
             rate=rate,
             seed=lesson.seed,
@@ -332,9 +340,8 @@ def _written(trained: _Trained | None, folder: Path, identity: str) -> dict[str,
     """Write a training and what came of it, whole or not at all."""
     building = _building(folder)
     if trained is not None:
-        trained.pupil.network.eval().save_pretrained(building)
+        trained.pupil.save(building)
         (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-        trained.pupil.tokenizer.save_pretrained(building)
     done = {"identity": identity, "epoch": trained and trained.epoch, "chosen": trained and trained.chosen}
     return _put(building, folder, done)
 

@@ -231,9 +231,12 @@ def test_each_share_is_a_row_that_is_kept_beside_the_others(tasks, vit, tmp_path
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--method", "finetune"], "is of images; allowed methods: probe, knn, cluster; got 'finetune'"),
-        (["--method", "similarity"], "is of images; allowed methods"),
-        (["--method", "cluster", "--labels", "5%"], "labels are for methods probe and knn"),
+        (
+            ["--method", "similarity"],
+            (["--method", "similarity"], "is of images; allowed methods: probe, knn, finetune, classify, cluster"),
+        ),
+        (["--method", "classify"], "has no classification head, which classify needs"),
+        (["--method", "cluster", "--labels", "5%"], "labels are for methods probe, knn, finetune"),
         (["--neighbours", "0"], "neighbours = 0 is too small"),
         (["--beside", "all-MiniLM-L6-v2"], "is of images, model 'all-MiniLM-L6-v2' reads text"),
     ],

@@ -347,7 +347,7 @@ def evaluate(
         vectors: how embeddings are stored (`VECTOR_CODES`), a result each of every cut, in the place of
             `settings.vectors`.
         labels: shares of the training rows of each class to train on or to vote, a result each, in the place of
-            `settings.labels`; of `probe` and `knn`.
+            `settings.labels`; of `_OF_LABELS`.
 
     Returns:
         A result a task (and cut, way to store it and share), the file that keeps them, and the results of the models

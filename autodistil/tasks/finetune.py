@@ -91,7 +91,7 @@ class EvaluationSettings:
     neighbours: int = 20
     """Training rows that vote on the class of another (`evaluation.nearest_neighbours`)."""
     labels: float | None = None
-    """Share of each class's training rows that a probe has, or that vote, above 0 and up to 1; all unless given."""
+    """Share of each class's training rows that are trained on, or that vote, above 0 and up to 1; all unless given."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():

@@ -328,6 +328,14 @@ def test_a_proxy_task_is_of_what_the_teacher_reads(search_images, folder, write_
     assert f"image file '{damaged}' cannot be decoded" in refused(capsys, *command, "colours")
 
 
+@pytest.mark.slow
+def test_a_proxy_task_may_fine_tune_students(folder, tmp_path):
+    proxy = {"proxy": "colours", "data": str(write_image_task(tmp_path / "tasks")), "proxy_method": "finetune"}
+    run = Run.open(tmp_path / "run", options(folder, budgets=["10MFLOPs"], refine_top=0, proxy_top=2, **proxy))
+    pipeline.search(run)
+    assert pd.read_csv(run.folder.candidates_path)["score"].between(0, 1).sum() >= 1
+
+
 def test_an_assistant_of_other_images_is_refused(folder, tmp_path, capsys):
     other = save_random_vit(tmp_path / "other", patch_size=8)
     arguments = ["train", "--run", tmp_path / "run", "--teacher", options(folder)["teacher"], "--assistant", other]

@@ -30,7 +30,11 @@ def adapt(
     ] = None,
     task: Annotated[
         str,
-        typer.Option(help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv.", metavar="NAME|DIR"),
+        typer.Option(
+            help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv; of images train/ and test/ with "
+            "a folder for each class.",
+            metavar="NAME|DIR",
+        ),
     ],
     to: Annotated[Path, typer.Option(help="New folder for the fine-tuned student.", metavar="DIR")],
     teacher: Annotated[
@@ -53,8 +57,8 @@ def adapt(
     unlabelled: Annotated[
         list[Path] | None,
         typer.Option(
-            help="More text of the task, which the teacher labels: lines, or tab-separated text_a, text_b, or tokens. "
-            "Repeatable.",
+            help="More text of the task, which the teacher labels: lines, or tab-separated text_a, text_b, or tokens; "
+            "or a folder of images. Repeatable.",
             metavar="FILE",
         ),
     ] = None,
@@ -145,8 +149,11 @@ def _print(found: Adaptation) -> None:
     rows = [
         (_NAMES[who], *(f"{100 * scores[metric]:.1f}" for metric in metrics)) for who, scores in found.metrics.items()
     ]
-    more = ', aggregation_strategy="first"' if found.words else ", truncation=True"
-    more += ", trust_remote_code=True" if found.own_architecture else ""
+    trust = ", trust_remote_code=True" if found.own_architecture else ""
+    more = ("" if found.images else ', aggregation_strategy="first"' if found.words else ", truncation=True") + trust
+    call = f'pipeline("{found.pipeline}", "{found.path}"{more})'
+    if found.images and found.grey:  # of which a pipeline makes colours
+        call = f'AutoModelForImageClassification.from_pretrained("{found.path}"{trust}), as its README.md shows'
     error = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.standard_error.items())
     print_table(
         f"{found.task}, {found.split} ({found.rows:,} rows)",
@@ -161,7 +168,7 @@ def _print(found: Adaptation) -> None:
         *_abstention_lines(found),
         *(f"{one.format}: {one.line}" for one in found.more),
         *([f"teacher: {found.teacher}"] if found.teacher else []),
-        f'use it: pipeline("{found.pipeline}", "{found.path}"{more})',
+        f"use it: {call}",
     )
 
 

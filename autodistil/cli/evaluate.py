@@ -64,7 +64,7 @@ def evaluate(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Of probe and knn: share of the training rows of each class that have a label; of several, "
+            help="Of probe, knn and finetune: share of the training rows of each class that have a label; of several, "
             "1%,5%,100%, a row each [default: 100%].",
             metavar="P%,...",
         ),
@@ -74,7 +74,9 @@ def evaluate(
         list[float] | None,
         typer.Option(help="Of finetune; repeatable, the best counts [default: 5e-5, 1e-4, 3e-4].", metavar="LR"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of finetune [default: 3 to 5 by rows].", metavar="N")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Of finetune [default: 3 to 5 by rows, 20 of few labels].", metavar="N")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Of finetune [default: 32].", metavar="N")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a text [default: 128].", metavar="N")] = None,
     write: Annotated[

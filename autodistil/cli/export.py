@@ -21,6 +21,10 @@ def export(
     model: Annotated[
         str | None, typer.Option(help="In the place of a run: an encoder as it is, with --format.", metavar="ID|DIR")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Of --model: images such as it will read, which openvino-int8 needs.", metavar="DIR"),
+    ] = None,
     to: Annotated[Path, typer.Option(help="New folder for the student.", metavar="DIR")],
     pick: Pick = "best",
     options: dict[str, Any],
@@ -45,8 +49,10 @@ def export(
     if run is None:
         if pick != "best" or unrefined or options.get("budgets"):
             raise ConfigError("--pick, --budget and --unrefined are of a run's students; leave them out with --model")
-        _export_model(str(model), to, formats or [])
+        _export_model(str(model), to, formats or [], images)
         return
+    if images is not None:
+        raise ConfigError("--images are of --model; a run takes those that it held out; leave it out")
     budgets = options.pop("budgets", ())
     opened = open_existing(run, options=options)
     from autodistil import pipeline
@@ -63,9 +69,9 @@ def export(
     )
 
 
-def _export_model(source: str, to: Path, formats: list[str]) -> None:
+def _export_model(source: str, to: Path, formats: list[str], images: Path | None) -> None:
     quiet_libraries()
     from autodistil.export.model_formats import export_model
 
-    written = export_model(source, to, formats)
+    written = export_model(source, to, formats, images)
     print_lines(f"{source}, unchanged, in {to}", *(f"{one.format}: {one.line}" for one in written))

@@ -184,7 +184,11 @@ def _draws(settings: EvaluationSettings) -> range:
 
 def _of_rows(data: TaskData, settings: EvaluationSettings) -> Mapping[str, Any]:
     """Options that decide embeddings, but for those that images do not have, and which rows have labels."""
-    used = settings.of_embeddings(*(["labels"] if settings.labels else []))
+    return _without_length(data, settings.of_embeddings(*(["labels"] if settings.labels else [])))
+
+
+def _without_length(data: TaskData, used: Mapping[str, Any]) -> dict[str, Any]:
+    """Options, but for the length that images do not have."""
     return {name: value for name, value in used.items() if not (data.task.images and name == "max_length")}
 
 
@@ -199,7 +203,8 @@ def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
         "last": last,
         "grid": {f"{rate:g}": value for rate, value in tuned.grid.items()},
     }
-    used = settings.of("max_length", "max_train", "learning_rates", "batch_size")
+    used = _without_length(data, settings.of("max_length", "max_train", "learning_rates", "batch_size"))
+    used |= settings.of(*(["labels"] if settings.labels else []))
     return Outcome(tuned.best, tuned.train_rows, used, details, tuned.last)
 
 
@@ -212,7 +217,7 @@ def _classify(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
     if data.classes:
         found = Classification.of(split.labels, answers, data.classes).to_dict()
         details = {"classes": list(data.classes), "confusion": found["confusion"], "per_class": found["per_class"]}
-    return Outcome([scored(data, split, answers)], 0, settings.of("max_length"), details)
+    return Outcome([scored(data, split, answers)], 0, _without_length(data, settings.of("max_length")), details)
 
 
 def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -280,8 +285,10 @@ METHODS: Mapping[str, Callable[[ScoredModel, Any, EvaluationSettings, Progress],
 _STORED = ("retrieval", "rerank", "similarity")
 """Methods that compare embeddings as an index stores them."""
 
-_OF_IMAGES = ("probe", "knn", "cluster")
-"""Methods on embeddings of images."""
+_OF_IMAGES = ("probe", "knn", "finetune", "classify", "cluster")
+"""Methods that score models of images."""
+_OF_LABELS = ("probe", "knn", "finetune")
+"""Methods that can do with a share of the labels."""
 
 
 def default_method(data: TaskData | Collection, models: Sequence[EvaluatedModel] = ()) -> str:
@@ -340,7 +347,7 @@ def evaluate(
         vectors: how embeddings are stored (`VECTOR_CODES`), a result each of every cut, in the place of
             `settings.vectors`.
         labels: shares of the training rows of each class to train on or to vote, a result each, in the place of
-            `settings.labels`; of `probe` and `knn`.
+            `settings.labels`; of `_OF_LABELS`.
 
     Returns:
         A result a task (and cut, way to store it and share), the file that keeps them, and the results of the models
@@ -433,7 +440,7 @@ def _scored(
     dims: list[int | None] = [*cuts] or [settings.truncate_dim]
     ways: list[str | None] = [*vectors] or [None]
     shares: list[float | None] = [*labels] or [settings.labels]
-    models = model.cut_to(dims) if cuts or vectors else [model]
+    models = model.cut_to(dims) if cuts or vectors or labels or settings.labels else [model]
     for data, method in planned:
         progress.say(f"{data.name}: {method} on {len(data.evaluated):,} {data.evaluated_name} rows, {data.origin}")
         for (dim, one), way, share in product(zip(dims, models, strict=True), ways, shares):
@@ -498,10 +505,11 @@ def _check_labels(planned: Sequence[tuple[TaskData | Collection, str]]) -> None:
         ConfigError: a task is scored by another method, or has scores.
     """
     for data, method in planned:
-        if isinstance(data, Collection) or method not in ("probe", "knn") or data.task.regression:
+        classes = not isinstance(data, Collection) and not data.task.regression and not data.task.words
+        if not classes or method not in _OF_LABELS:
             raise ConfigError(
-                f"labels are for methods probe and knn on tasks of classes, task {data.name!r} is scored by {method}; "
-                "leave --labels out"
+                f"labels are for methods {', '.join(_OF_LABELS)} on tasks of classes, task {data.name!r} is scored by "
+                f"{method}; leave --labels out"
             )
 
 

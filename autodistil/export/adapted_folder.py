@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import ModelCardData, RepoCard
-from transformers import AutoTokenizer
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from autodistil.data.batch import Batch
 from autodistil.errors import IntegrityError, RunError, one_line_named
 from autodistil.formats.pairs import reads_pairs
 from autodistil.formats.writing import Deployable, Text, write_formats
 from autodistil.models.architectures import is_per_layer
 from autodistil.models.hf_folder import CARD, EvaluatedModel, head_class
+from autodistil.models.image_processor import load_image_reader
 from autodistil.models.student_files import write_list
 from autodistil.utils import file_sum, write_text
 
@@ -29,6 +33,8 @@ ABSTAIN_BELOW = "abstain_below"
 """Key of the model's config.json: the confidence below which it had better not answer."""
 FEW_CLASSES = 10
 """As many classes have a table of their own on card and terminal; more only in JSON."""
+_LATER = ("images", "channels")
+"""Fields that figures of earlier releases lack."""
 _NAMES = {"student": "this model", "plain": "the same student on labels alone", "teacher": "its teacher"}
 
 
@@ -61,6 +67,10 @@ class Adaptation:
     """Where the fine-tuned teacher is."""
     words: bool = False
     """Each word has a class, a BIO tag."""
+    images: bool = False
+    """Each image has a class."""
+    channels: int = 3
+    """Of images: 1 grey, 3 colours."""
     own_architecture: bool = False
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
@@ -77,7 +87,12 @@ class Adaptation:
     @property
     def pipeline(self) -> str:
         """What transformers and the Hub call what it does."""
-        return "token-classification" if self.words else "text-classification"
+        return f"{'image' if self.images else 'token' if self.words else 'text'}-classification"
+
+    @property
+    def grey(self) -> bool:
+        """Whether it reads grey images, of which the pipeline of transformers makes colours."""
+        return self.channels == 1
 
     @property
     def entities(self) -> tuple[str, ...]:
@@ -118,7 +133,7 @@ def read_adaptation(folder: Path) -> Adaptation:
         raise RunError(f"{str(folder)!r} is no fine-tuned student: it has no {FIGURES}; make one with autodistil adapt")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        known = {name: values[name] for name in Adaptation.__dataclass_fields__}
+        known = {name: values[name] for name in Adaptation.__dataclass_fields__ if name in values or name not in _LATER}
         return Adaptation(**{**known, "path": folder, "classes": tuple(known["classes"]), "more": ()})
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line_named(error, 120)
@@ -132,6 +147,7 @@ def write_adapted(
     formats: Sequence[str],
     building: Path,
     texts: Sequence[Text] = (),
+    images: NDArray[np.float32] | None = None,
 ) -> Adaptation:
     """Put a fine-tuned model in its place, whole and checked, or not at all.
 
@@ -142,6 +158,7 @@ def write_adapted(
         formats: keys of `formats.FORMATS`, written beside.
         building: a folder beside that place.
         texts: of the task, of which ranges of activations are taken in formats of 8 bits.
+        images: the same of images, (images, channels, height, width), as it reads them.
 
     Raises:
         IntegrityError: it does not load, or answers otherwise.
@@ -151,18 +168,19 @@ def write_adapted(
     if found.threshold is not None:
         config = json.loads((building / "config.json").read_text(encoding="utf-8"))
         write_text(building / "config.json", json.dumps({**config, ABSTAIN_BELOW: found.threshold}, indent=2) + "\n")
-    network = head_class(found.words).from_pretrained(building).eval()
-    tokenizer = AutoTokenizer.from_pretrained(building)
+    network = head_class(found.words, found.images).from_pretrained(building).eval()
     names = list(network.config.id2label.values())
-    batch = tokenizer("a text", return_tensors="pt")
+    tokenizer = None if found.images else AutoTokenizer.from_pretrained(building)
+    batch, units = _one_row(network, tokenizer, building, found.words)
     with torch.no_grad():
         answer = network(**batch).logits
-    shape = (*batch["input_ids"].shape[: 1 + found.words], len(names))
+    shape = (*units, len(names))
     if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
         raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
-    with reads_pairs(network, tokenizer) if found.pairs else nullcontext():
-        more = tuple(write_formats(network, tokenizer, formats, building, texts=texts))
-    found = replace(found, more=more, own_architecture=is_per_layer(network.config))
+    with reads_pairs(network, tokenizer) if found.pairs and tokenizer is not None else nullcontext():
+        more = tuple(write_formats(network, tokenizer, formats, building, texts=texts, images=images))
+    channels = network.config.num_channels if found.images else found.channels
+    found = replace(found, more=more, own_architecture=is_per_layer(network.config), channels=channels)
     write_text(building / FIGURES, json.dumps(found.to_dict(), indent=1) + "\n")
     write_text(building / CARD, _card(found, student))
     files = sorted(path for path in building.rglob("*") if path.is_file())
@@ -171,6 +189,17 @@ def write_adapted(
         found.path.rmdir()
     os.replace(building, found.path)
     return found
+
+
+def _one_row(
+    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path, words: bool
+) -> tuple[Batch, tuple[int, ...]]:
+    """Inputs of one text, or of an image where there is no tokenizer, and the shape of what has an answer."""
+    if tokenizer is None:
+        reader = load_image_reader(folder, folder.name, network.config, what="model")
+        return reader.inputs.batch(reader.probes()[:1]), (1,)
+    batch = tokenizer("a text", return_tensors="pt")
+    return dict(batch), tuple(batch["input_ids"].shape[: 1 + words])
 
 
 def _card(found: Adaptation, student: EvaluatedModel) -> str:

@@ -124,6 +124,8 @@ class Format:
     """Smallest mean cosine of tokens with PyTorch: below it, something is broken. None: only rounding differs."""
     own_bits: bool = False
     """Its weights have the student's own bits; where not, students that differ in these are one."""
+    ranges: bool = False
+    """Holds ranges of activations, which are taken of `Origin.samples`."""
     devices: tuple[str, ...] = ("cpu", "cuda")
     check_cuda: Callable[[], None] = check_cuda
 

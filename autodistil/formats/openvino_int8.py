@@ -44,5 +44,6 @@ OPENVINO_INT8 = replace(
     file="openvino/openvino_model_qint8_quantized.xml",
     measured=None,
     min_cosine=0.9,
+    ranges=True,
 )
 """`file_name="openvino_model_qint8_quantized.xml"` of Optimum and sentence-transformers opens it."""

@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -27,10 +28,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-import autodistil.models.architectures  # noqa: F401  our own are known without remote code
 from autodistil.data.batch import Batch
 from autodistil.errors import AutodistilError, ConfigError, TeacherError, one_line, one_line_named
-from autodistil.models.families import known_families
+from autodistil.models.architectures import plain_type  # our own are known without remote code
+from autodistil.models.families import family_named, known_families
 from autodistil.models.model_folder import find_model, weight_files
 from autodistil.models.packaged import PACKAGED
 from autodistil.models.weights_header import check_json, read_header, skeleton
@@ -213,8 +214,8 @@ def check_skeleton(
 
 
 def is_classifier(config: PretrainedConfig) -> bool:
-    """Whether a model was fine-tuned to classify, or score, texts, or to classify their words."""
-    return _is_for(config, "SequenceClassification") or tags_words(config)
+    """Whether a model was fine-tuned to classify, or score, texts, or to classify their words, or images."""
+    return any(_is_for(config, f"{what}Classification") for what in ("Sequence", "Token", "Image"))
 
 
 def tags_words(config: PretrainedConfig) -> bool:
@@ -227,8 +228,10 @@ def _is_for(config: PretrainedConfig, task: str) -> bool:
     return any(str(name).endswith(f"For{task}") for name in names)
 
 
-def head_class(words: bool) -> Any:
-    """The `Auto` class of a model that classifies, or scores, texts, or that classifies words."""
+def head_class(words: bool, images: bool = False) -> Any:
+    """The `Auto` class of a model that classifies, or scores, texts, or that classifies words, or images."""
+    if images:
+        return AutoModelForImageClassification
     return AutoModelForTokenClassification if words else AutoModelForSequenceClassification
 
 
@@ -320,8 +323,8 @@ class EvaluatedModel:
     @property
     def reads_images(self) -> bool:
         """Whether its family is one of vision encoders."""
-        kind = self.config.model_type
-        return any(kind in family.model_types for family in known_families() if family.modality == "image")
+        family = family_named(plain_type(self.config))
+        return family is not None and family.modality == "image"
 
     def encoder(self, device: torch.device, layers: int | None = None) -> PreTrainedModel:
         """The bare encoder of a model that reads text, in eval mode; its first `layers`, all unless given.
@@ -358,7 +361,7 @@ class EvaluatedModel:
         """
         config = self.config
         decoders = [name for family in known_families() if family.causal for name in family.model_types]
-        if config.model_type.removeprefix("per-layer-") not in decoders:
+        if plain_type(config) not in decoders:
             raise TeacherError(f"{self._name} is a {config.model_type}; allowed: decoders, {', '.join(decoders)}")
         model: PreTrainedModel = self._load(AutoModelForCausalLM, config).eval().to(device)
         return model
@@ -377,15 +380,24 @@ class EvaluatedModel:
         Raises:
             TeacherError: as `encoder`, or the family has no classification head.
         """
+        model = self.untried_classifier(outputs, words).to(device)  # type: ignore[arg-type]
+        check_answers(model.base_model, self._name)
+        return model
+
+    def untried_classifier(self, outputs: int, words: bool = False) -> PreTrainedModel:
+        """The same of any model, which was not run yet (`check_answers`).
+
+        Raises:
+            TeacherError: as `classifier`.
+        """
         config = self.config
         config.num_labels = outputs
-        model = self._load(head_class(words), config, new_head=True).to(device)
-        check_answers(model.base_model, self._name)
+        model: PreTrainedModel = self._load(head_class(words, self.reads_images), config, new_head=True)
         return model
 
     @property
     def has_head(self) -> bool:
-        """Whether it was fine-tuned to classify, or score, texts, or to classify their words."""
+        """Whether it was fine-tuned to classify, or score, texts, or to classify their words, or images."""
         return is_classifier(self.config)
 
     @property
@@ -406,7 +418,9 @@ class EvaluatedModel:
         """
         if not self.has_head:
             raise TeacherError(f"{self._name} has no classification head; give one that was fine-tuned")
-        model: PreTrainedModel = self._load(head_class(self.tags_words), self.config).eval().to(device)
+        model: PreTrainedModel = (
+            self._load(head_class(self.tags_words, self.reads_images), self.config).eval().to(device)
+        )
         return model
 
     @property

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel
 
 from autodistil.data.batch import PixelInputs
-from autodistil.data.images import INSTALL
+from autodistil.data.images import INSTALL, decode
 from autodistil.errors import TeacherError
-from autodistil.models.families import family_of
+from autodistil.models.architectures import plain_type
+from autodistil.models.families import family_named
 from autodistil.models.families.vit import VisionFamily
 from autodistil.models.hf_folder import EvaluatedModel, check_answers, loading_errors
 
@@ -54,6 +56,18 @@ class ImageReader:
         """Pixels, as by `pixels`, of two images that differ."""
         return np.concatenate([self.pixels([image]) for image in _probes(self.channels)])
 
+    def sample(self, files: Sequence[str], most: int) -> NDArray[np.float32]:
+        """Images of files as a model reads them, `most` at most, evenly among them (files, channels, height, width).
+
+        Raises:
+            CorpusError: one is missing, damaged or no image.
+        """
+        places = np.unique(np.linspace(0, len(files) - 1, most).astype(int))
+        chosen = [Path(files[place]) for place in np.random.default_rng(0).permutation(places)]  # not class by class
+        pixels = self.pixels([decode(file, f"image file {str(file)!r}", self.channels) for file in chosen])
+        found: NDArray[np.float32] = self.inputs.batch(pixels)["pixel_values"].numpy()
+        return found
+
     @property
     def fingerprint(self) -> str:
         """What decides on the pixels and on what is made of them."""
@@ -75,15 +89,50 @@ def load_image_encoder(
         ConfigError: it has fewer layers.
         TeacherError: its weights or its processor are missing or damaged, or do something else than is supported.
     """
-    family = family_of(model.config)
-    assert isinstance(family, VisionFamily), model.config.model_type
     reader = load_image_reader(model.folder, model.source, model.config, what="model")
     encoder = model.untried_encoder(layers)
+    _make_ready(model, encoder, reader, device)
+    return encoder, reader
+
+
+def load_image_classifier(
+    model: EvaluatedModel, device: torch.device, outputs: int | None = None
+) -> tuple[PreTrainedModel, ImageReader]:
+    """A vision encoder under a head, and what reads images for it.
+
+    Args:
+        model: one that reads images.
+        device: where to compute.
+        outputs: of a new head, drawn from torch's global generator; None: its own head, in eval mode.
+
+    Raises:
+        TeacherError: as `load_image_encoder`, or it has no head.
+    """
+    reader = load_image_reader(model.folder, model.source, model.config, what="model")
+    network = model.fine_tuned(torch.device("cpu")) if outputs is None else model.untried_classifier(outputs)
+    network.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
+    encoder: Any = network.base_model
+    _make_ready(model, encoder, reader, device)
+    return network, reader
+
+
+def image_tokens(config: PretrainedConfig) -> int:
+    """Tokens of an image, special ones included, of a vision encoder or a student of one."""
+    return _vision_family(config).max_length(config)
+
+
+def _vision_family(config: PretrainedConfig) -> VisionFamily:
+    family = family_named(plain_type(config))
+    assert isinstance(family, VisionFamily), config.model_type
+    return family
+
+
+def _make_ready(model: EvaluatedModel, encoder: PreTrainedModel, reader: ImageReader, device: torch.device) -> None:
+    """Bring an encoder to the size that its processor makes, and try it."""
     with loading_errors(f"model {model.source!r} cannot be used", "; give the config.json that belongs to the weights"):
-        fit_positions(encoder, reader.size, family.special_tokens)
+        fit_positions(encoder, reader.size, _vision_family(model.config).special_tokens)
     encoder.to(device)  # type: ignore[arg-type]  # its wrapper is annotated so
     check_answers(encoder, f"model {model.source!r}", reader.inputs.batch(reader.probes()))
-    return encoder, reader
 
 
 def load_image_reader(

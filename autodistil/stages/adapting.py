@@ -1,7 +1,7 @@
-"""A classifier of texts or words, or scorer of pairs, from a student: fine-tuned, and taught by a fine-tuned teacher.
+"""A classifier of texts, words or images, or scorer of pairs, from a student: fine-tuned, taught by such a teacher.
 
-TO              the fine-tuned student: an ordinary `AutoModelForSequenceClassification`, or `...ForTokenClassification`
-                where words have classes, with its figures on the card
+TO              the fine-tuned student: an ordinary `AutoModelForSequenceClassification`, `...ForTokenClassification`
+                where words have classes, `...ForImageClassification` of images, with its figures on the card
 TO-teacher      the teacher, where none that was fine-tuned is given and one is fine-tuned first
 .TO.work        trainings that are done, until the student is: the same command goes on from there
 """
@@ -18,10 +18,14 @@ import numpy as np
 
 from autodistil.costs.closed_form import BYTES_PER_PARAMETER
 from autodistil.costs.fvcore_check import count_flops
+from autodistil.data.images import IMAGES
+from autodistil.data.readers import corpus_file_errors
+from autodistil.data.sources import files_of
 from autodistil.errors import ConfigError, ExportError, TaskError
+from autodistil.evaluation.embedding import check_reads
 from autodistil.evaluation.standard_error import standard_errors
 from autodistil.export.adapted_folder import Adaptation, write_adapted
-from autodistil.formats.writing import check_formats
+from autodistil.formats.writing import CALIBRATION_TEXTS, check_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapt.method_sum import PLAIN, read_methods
 from autodistil.tasks.adapting import Adapted, Lesson, adapted
@@ -29,6 +33,7 @@ from autodistil.tasks.calibration import Abstention, probabilities
 from autodistil.tasks.catalogue import SPLITS, TaskData, load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
+from autodistil.tasks.image_batching import read_image
 from autodistil.tasks.labelled_rows import read_texts
 from autodistil.tasks.mixed_teachers import MixedTeachers, check_weights
 from autodistil.tasks.own_head import answers_to
@@ -56,14 +61,15 @@ def adapt(
 
     Args:
         student: a folder, an id on the Hub or a packaged name of an encoder.
-        task: a name (`tasks.catalogue.load_task`), or a folder with `train.tsv` and `dev.tsv` or `test.tsv`.
+        task: a name (`tasks.catalogue.load_task`), or a folder with `train.tsv` and `dev.tsv` or `test.tsv`,
+            or of images with `train/CLASS/` and `dev/` or `test/`.
         to: a folder that does not exist yet.
         data_dir: local folder of tasks.
         teacher: a fine-tuned model of the task, or an encoder to fine-tune first, or several; None: labels alone teach.
         settings: learning rates, epochs, rows, length, device.
         objective: as `tasks.adapt.method_sum.read_methods` takes it.
         teacher_weights: of several teachers, one each; by how well each one fits the task unless given.
-        unlabelled: files of further texts of the task, which the teacher labels.
+        unlabelled: files of further texts of the task, or folders or files of images, which the teacher labels.
         balanced: classes weigh alike.
         seed: decides new heads and the order of rows.
         plain: also fine-tune on labels alone, to show beside; not where that is what is done anyway.
@@ -80,15 +86,22 @@ def adapt(
         if to.exists() and (not to.is_dir() or any(to.iterdir())):
             raise ExportError(f"target {str(to)!r} exists and is not an empty folder; give --to a new folder")
     data, model = load_labelled(task, data_dir), EvaluatedModel.open(student)
+    images = data.task.images
+    check_reads(f"model {student!r}", model.reads_images, f"task {task!r}", images)
     _check_abstain(abstain, data)
-    _check_texts(data, progress)
+    if images:
+        _check_decoded(data, model)
+    else:
+        _check_texts(data, progress)
     names = () if teacher is None else (teacher,) if isinstance(teacher, str) else tuple(teacher)
     sources = [EvaluatedModel.open(name) for name in names]
+    for one in sources:
+        check_reads(f"teacher {one.source!r}", one.reads_images, f"task {task!r}", images)
     if unlabelled and not sources:
-        raise ConfigError("unlabelled texts are for a teacher, which labels them; give --teacher too")
+        raise ConfigError("unlabelled rows are for a teacher, which labels them; give --teacher too")
     check_weights(teacher_weights, len(sources))
-    said = read_methods(objective, bool(sources), len(data.classes) or 1, data.task.pairs)
-    further = [row for path in unlabelled for row in read_texts(path, data.task.pairs)]
+    said = read_methods(objective, bool(sources), len(data.classes) or 1, data.task.pairs, images)
+    further = [row for path in unlabelled for row in _unlabelled(path, data)]
     lesson = Lesson.of(data, settings, unlabelled=tuple(further), objective=said.name, balanced=balanced, seed=seed)
     work = to.with_name(f".{to.name}.work")
     with disk_errors(work):
@@ -112,7 +125,8 @@ def adapt(
         found = replace(found, costs=costs, abstention=abstention)
         rows = lesson.train
         texts = rows.text_a if rows.text_b is None else tuple(zip(rows.text_a, rows.text_b, strict=True))
-        found = write_adapted(best.folder, model, found, formats, work / "out", texts)
+        samples = pupil.images.sample(rows.text_a, CALIBRATION_TEXTS) if pupil.images and formats else None
+        found = write_adapted(best.folder, model, found, formats, work / "out", () if images else texts, samples)
         shutil.rmtree(work, ignore_errors=True)
         return found
 
@@ -121,15 +135,26 @@ def load_labelled(task: str, data_dir: Path | None) -> TaskData:
     """A task by name, or a folder that holds one.
 
     Raises:
-        TaskError: it is unknown, its data are missing or damaged, or it is of images.
+        TaskError: it is unknown, or its data are missing or damaged.
     """
     path = Path(task).expanduser()
-    if data_dir is None and path.is_dir() and any((path / f"{split}.tsv").is_file() for split in SPLITS):
+    held = any((path / f"{split}.tsv").is_file() or (path / split).is_dir() for split in SPLITS)
+    if data_dir is None and path.is_dir() and held:
         return load_task(path.resolve().name, path.resolve().parent)
-    data = load_task(task, data_dir)
-    if data.task.images:
-        raise TaskError(f"task {task!r} is of images, adapt is for models that read text; use evaluate --method probe")
-    return data
+    return load_task(task, data_dir)
+
+
+def _unlabelled(path: Path, data: TaskData) -> list[tuple[str, str | None]]:
+    """Texts or pairs of a file, or images of a file or folder.
+
+    Raises:
+        TaskError: it cannot be read, or holds none.
+        CorpusError: the same of images.
+    """
+    if not data.task.images:
+        return list(read_texts(path, data.task.pairs))
+    with corpus_file_errors(path):
+        return [(str(file), None) for file in files_of(path, str(path), IMAGES)]
 
 
 # ---- teacher
@@ -177,6 +202,16 @@ def _check_abstain(risk: float | None, data: TaskData) -> None:
     if risk is not None and (data.task.regression or data.task.words):
         what = "words, of which each has a confidence" if data.task.words else "scores, which have no confidence"
         raise ConfigError(f"task {data.name!r} is of {what}; abstain is for classes of texts")
+
+
+def _check_decoded(data: TaskData, model: EvaluatedModel) -> None:
+    """Refuse images of the reported split that cannot be read: it is looked at when all trainings are done.
+
+    Raises:
+        CorpusError: one cannot.
+    """
+    for file in data.evaluated.text_a:
+        read_image(file, model.config.num_channels)
 
 
 def _check_texts(data: TaskData, progress: Progress) -> None:
@@ -236,6 +271,7 @@ def _found(
         task=data.name,
         pairs=data.task.pairs,
         words=data.task.words,
+        images=data.task.images,
         classes=data.classes,
         origin=data.origin,
         split=data.evaluated_name,
@@ -248,6 +284,6 @@ def _found(
         learning_rate=best.learning_rate,
         epoch=best.epoch,
         teacher=None if teachers is None else teachers.name,
-        scored_rows=data.evaluated.fingerprint,
+        scored_rows=data.fingerprint if data.task.images else data.evaluated.fingerprint,
         classification={who: Classification.of(labels, of, data.classes).to_dict() for who, of in by_class.items()},
     )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -171,8 +172,9 @@ class _Student:
 
     @contextmanager
     def exported(self) -> Iterator[EvaluatedModel]:
-        assert isinstance(self.batches, TextBatcher), "images have no method that asks for a folder"
+        batches = self.batches
+        reads: Any = batches.tokenizer if isinstance(batches, TextBatcher) else batches.reader.processor
         with TemporaryDirectory(prefix="autodistil-") as folder:
             self.superlm.extract(self.candidate.config).save_pretrained(folder)
-            self.batches.tokenizer.save_pretrained(folder)
+            reads.save_pretrained(folder)
             yield EvaluatedModel(self.candidate.id, Path(folder), users_own=False)

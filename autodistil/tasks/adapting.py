@@ -23,10 +23,12 @@ from transformers import PreTrainedModel
 
 from autodistil.errors import DivergedError, TaskError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.image_processor import image_tokens
 from autodistil.models.quantised import round_weights
 from autodistil.tasks.adapt.method import SWAPPED
 from autodistil.tasks.adapt.method_sum import MethodSum, read_methods
 from autodistil.tasks.adapt.preparation import Fitted, Preparation, Taught
+from autodistil.tasks.calibration import probabilities
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.epoch_file import BestEpoch, EpochFile
 from autodistil.tasks.finetune import (
@@ -45,6 +47,8 @@ HELD_OUT, FEWEST, MOST = 0.1, 20, 2_000
 """Share of the training rows that choose, and how many at least and at most."""
 PATIENCE = 2
 """Epochs in a row without a better one that end a training."""
+_TIE = 1e-6
+"""Of the loss: epochs and learning rates whose metric is the same, as it is of few rows soon, are told apart by it."""
 _TOLD = "told"
 DONE = ".adapted.json"
 """What a training that is done leaves beside its weights."""
@@ -98,7 +102,7 @@ class Adapted:
     epoch: int
     """The best one, from 1."""
     chosen: float
-    """The headline metric on the rows that choose."""
+    """The headline metric on the rows that choose, less a trifle that decides between equal ones."""
     folder: Path
     """The model, its Hugging Face files."""
 
@@ -129,7 +133,8 @@ def adapted(
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
     data, rows = lesson.data, len(lesson.train) + len(lesson.unlabelled)
-    objective = read_methods(lesson.objective, teacher is not None, len(data.classes) or 1, data.task.pairs)
+    outputs, task = len(data.classes) or 1, data.task
+    objective = read_methods(lesson.objective, teacher is not None, outputs, task.pairs, task.images)
     epochs, found = settings.epochs or default_epochs(rows), []
     options = settings.of("max_train", "batch_size", "max_length", "device")
     said = {**options, "objective": lesson.objective, "epochs": epochs}
@@ -224,6 +229,7 @@ class _Training:
                     answers = pupil.answers(tested) @ objective.head.numpy().T
                     value = scored(data, lesson.chosen_by, answers)[data.task.headline]
                     advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
+                    value -= 0.0 if data.task.regression else _TIE * _loss(lesson.chosen_by.labels, answers)
                     if best is None or value > best.value:
                         best = BestEpoch.of(pupil.network, tuning.done, value)
                     if kept is not None:
@@ -255,6 +261,12 @@ class _Training:
         targets.known[len(labels) :] = False
         return replace(targets, teacher=answers, class_weights=weights), mean, deviation
 
+    def _length(self, model: EvaluatedModel) -> int:
+        """Tokens of a text or pair, or of an image."""
+        if model.reads_images:
+            return image_tokens(model.config)
+        return usable_length(model.skeleton(), model.tokenizer(), self.settings.max_length)
+
     def preparation(self, model: EvaluatedModel, name: str, home: Path) -> Preparation:
         """What a method may work with before labels are trained on."""
         lesson, rates = self.lesson, sorted(self.settings.learning_rates)
@@ -282,7 +294,7 @@ class _Training:
             classes=self.objective.classes,
             chosen=(chosen - mean) / deviation if lesson.data.task.regression else chosen,
             teacher=self.teacher,
-            length=usable_length(model.skeleton(), model.tokenizer(), self.settings.max_length),
+            length=self._length(model),
             batch_size=self.settings.batch_size,
             rate=rate,
             seed=lesson.seed,
@@ -290,6 +302,12 @@ class _Training:
             home=home,
             fitted=fitted,
         )
+
+
+def _loss(labels: np.ndarray, answers: np.ndarray) -> float:
+    """Mean cross-entropy of logits (units, classes), at most 50 of a unit."""
+    given = probabilities(answers)[np.arange(len(labels)), labels]
+    return float(-np.log(given.clip(min=np.exp(-50))).mean())
 
 
 def _prepared(
@@ -322,9 +340,8 @@ def _written(trained: _Trained | None, folder: Path, identity: str) -> dict[str,
     """Write a training and what came of it, whole or not at all."""
     building = _building(folder)
     if trained is not None:
-        trained.pupil.network.eval().save_pretrained(building)
+        trained.pupil.save(building)
         (building / "model.safetensors").chmod(0o644)  # safetensors creates it for its owner only
-        trained.pupil.tokenizer.save_pretrained(building)
     done = {"identity": identity, "epoch": trained and trained.epoch, "chosen": trained and trained.chosen}
     return _put(building, folder, done)
 

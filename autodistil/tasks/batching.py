@@ -97,6 +97,13 @@ class TokenizedRows:
         batch = {"input_ids": padded(ids, self.padding), "attention_mask": padded([1] * len(row) for row in ids)}
         return batch if self.types is None else {**batch, "token_type_ids": padded(self.types[row] for row in rows)}
 
+    def hidden(self, inputs: Batch, share: float) -> Batch:
+        """Inputs with about a share of the tokens of each row hidden from the others, never the first."""
+        mask = inputs["attention_mask"]
+        hidden = torch.rand(mask.shape, device=mask.device) < share
+        hidden[:, 0] = False
+        return {**inputs, "attention_mask": mask.masked_fill(hidden, 0)}
+
 
 def sorted_batches(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
     """Indices of each batch, longest rows first so that too little memory shows at once."""

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from autodistil.data.batch import Batch
 from autodistil.errors import ConfigError, DivergedError
 from autodistil.formats.pairs import takes_types
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
+from autodistil.models.image_processor import ImageReader, image_tokens, load_image_classifier
 from autodistil.models.quantised import compute_rounded
 from autodistil.tasks.adapt.method import BEFORE, COUNTS, DROPPED, MOVED, SWAPPED, Answers
 from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
@@ -32,6 +34,7 @@ from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import Descent
 from autodistil.tasks.file_forward import Forward, file_forward
+from autodistil.tasks.image_batching import ImageRows
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
@@ -39,6 +42,7 @@ DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
 
 _HIDDEN = 0.1
 """Share of the tokens that are hidden in a view with tokens dropped."""
+_FEW_ROWS, _FEW_ROWS_EPOCHS = 1_000, 20
 _BEFORE, _START = "before", "start."
 """Names of tensors: of the answers an epoch ago, and of the weights that a training started with."""
 _MINIMUM = {
@@ -52,6 +56,8 @@ _MINIMUM = {
     "neighbours": 1,
 }
 
+Rows = TokenizedRows | ImageRows
+"""What a model reads."""
 Scores = dict[str, float]
 """metric -> value."""
 
@@ -85,7 +91,7 @@ class EvaluationSettings:
     neighbours: int = 20
     """Training rows that vote on the class of another (`evaluation.nearest_neighbours`)."""
     labels: float | None = None
-    """Share of each class's training rows that a probe has, or that vote, above 0 and up to 1; all unless given."""
+    """Share of each class's training rows that are trained on, or that vote, above 0 and up to 1; all unless given."""
 
     def __post_init__(self) -> None:
         for name, minimum in _MINIMUM.items():
@@ -159,8 +165,8 @@ def fine_tune(
         TaskError: the task has no training split.
         TeacherError: the model cannot be loaded, or its family has no classification head.
     """
-    train = data.train(settings.max_train)
-    epochs, headline = settings.epochs or default_epochs(len(train)), data.task.headline
+    train = _train(data, settings, 0)
+    epochs, headline = settings.epochs or default_epochs(len(train), settings.labels), data.task.headline
     runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
     with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
         for seed, rate in product(seeds, settings.learning_rates):
@@ -187,9 +193,20 @@ def fine_tune(
     return FineTuned(rate, tuple(runs[rate]), grid, len(train), headline)
 
 
-def default_epochs(train_rows: int) -> int:
-    """5 epochs under 10,000 rows, 4 under 50,000, else 3."""
+def default_epochs(train_rows: int, labels: float | None = None) -> int:
+    """5 epochs under 10,000 rows, 4 under 50,000, else 3; of a share of the labels below 1,000 rows 20.
+
+    Few rows are few steps, and want more epochs (Mosbach et al. 2021, arXiv 2006.04884).
+    """
+    if (labels or 1.0) < 1 and train_rows < _FEW_ROWS:
+        return _FEW_ROWS_EPOCHS
     return 5 if train_rows < 10_000 else 4 if train_rows < 50_000 else 3
+
+
+def _train(data: TaskData, settings: EvaluationSettings, seed: int) -> Split:
+    """The training rows; where a share of the labels is asked for, each seed draws its own."""
+    share = settings.labels or 1.0
+    return data.train(settings.max_train, seed if share < 1 else 0, share)
 
 
 def _after_each_epoch(
@@ -197,7 +214,7 @@ def _after_each_epoch(
 ) -> Iterator[Scores]:
     """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
     torch.manual_seed(seed)
-    train, evaluated = data.train(settings.max_train), data.evaluated
+    train, evaluated = _train(data, settings, seed), data.evaluated
     objective = read_methods(PLAIN, False, len(data.classes) or 1, data.task.pairs)
     pupil = Pupil.of(model, objective.outputs, settings, data.task.words)
     rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
@@ -239,9 +256,10 @@ class Pupil:
     """A model under a head, and how it reads rows. It answers by unit: a row, or a word where words have classes."""
 
     network: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase | None
+    """None where it reads images."""
     length: int
-    """Tokens of a text or pair."""
+    """Tokens of a text or pair, at most, or of an image."""
     device: torch.device
     batch_size: int
     """Rows a step."""
@@ -249,6 +267,8 @@ class Pupil:
     """Words have classes."""
     forward: Forward | None = None
     """Computes the answers in the place of the network: an ONNX file."""
+    images: ImageReader | None = None
+    """Reads image files, where it reads these."""
 
     @classmethod
     def of(cls, model: EvaluatedModel, outputs: int | None, settings: EvaluationSettings, words: bool = False) -> Pupil:
@@ -257,14 +277,19 @@ class Pupil:
         Raises:
             TeacherError: the model cannot be loaded, or its family has no classification head.
         """
-        device, tokenizer = resolve_device(settings.device), model.tokenizer()
+        device = resolve_device(settings.device)
+        forward = None if model.file is None else file_forward(model)
+        if model.reads_images:
+            network, images = load_image_classifier(model, device, outputs)
+            length = image_tokens(network.config)
+            return cls(network, None, length, device, settings.batch_size, False, forward, images)
+        tokenizer = model.tokenizer()
         if outputs is None:
             network, words = model.fine_tuned(device), model.tags_words
         else:
             network = model.classifier(outputs, device, words)
             compute_rounded(network)
         length = usable_length(network, tokenizer, settings.max_length)
-        forward = None if model.file is None else file_forward(model)
         return cls(network, tokenizer, length, device, settings.batch_size, words, forward)
 
     @property
@@ -280,19 +305,28 @@ class Pupil:
         *_, head = (module for module in own if isinstance(module, nn.Linear))
         return head
 
-    def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> TokenizedRows:
-        """Rows as the model reads them."""
+    def save(self, folder: Path) -> None:
+        """Write the network and what reads rows for it, as Hugging Face folders have them."""
+        self.network.eval().save_pretrained(folder)
+        reads: Any = self.tokenizer if self.images is None else self.images.processor
+        reads.save_pretrained(folder)
+
+    def tokenized(self, text_a: Sequence[str], text_b: Sequence[str] | None) -> Rows:
+        """Rows as the model reads them: texts or pairs, or files of images."""
+        if self.images is not None:
+            return ImageRows.of(self.images, self.network.config, text_a)
+        assert self.tokenizer is not None
         rows = TokenizedRows.of(self.tokenizer, text_a, text_b, self.length, self.words)
         return rows if takes_types(self.network) else replace(rows, types=None)
 
-    def answers(self, rows: TokenizedRows) -> np.ndarray:
+    def answers(self, rows: Rows) -> np.ndarray:
         """Logits or scores, (units, outputs); of words that were cut off zeros, whose first class is `O`."""
         answers = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
         for batch, logits in self._logits(rows):
             answers[rows.units(batch)] = rows.by_unit(logits, batch).cpu().numpy()
         return answers
 
-    def read(self, rows: TokenizedRows) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """The `answers`, and the features that the head makes them of, (units, width)."""
         answers = np.zeros((len(rows.seen), self.outputs), dtype=np.float32)
         features = np.zeros((len(rows.seen), self.head.in_features), dtype=np.float32)
@@ -304,7 +338,7 @@ class Pupil:
                 features[units] = rows.by_unit(seen.pop(), batch).cpu().numpy()
         return answers, features
 
-    def _logits(self, rows: TokenizedRows) -> Iterator[tuple[np.ndarray, Tensor]]:
+    def _logits(self, rows: Rows) -> Iterator[tuple[np.ndarray, Tensor]]:
         """What it answers batch by batch: indices of rows, and logits of them or of their tokens."""
         self.network.eval()
         forward = self.forward or (lambda inputs: self.network(**inputs).logits)
@@ -340,19 +374,19 @@ class FineTuning:
     def __init__(
         self,
         pupil: Pupil,
-        rows: TokenizedRows,
+        rows: Rows,
         targets: Targets,
         objective: MethodSum,
         epochs: int,
         rate: float,
         seed: int,
-        swapped: TokenizedRows | None = None,
+        swapped: Rows | None = None,
     ) -> None:
         """Make ready.
 
         Args:
             pupil: trained in place.
-            rows: texts.
+            rows: texts, or images.
             targets: theirs.
             objective: whose loss falls.
             epochs: how many, over which the learning rate warms up and falls to 0.
@@ -427,10 +461,7 @@ class FineTuning:
             counts=None if self._counts is None else self._counts.to(device),
         )
         if DROPPED in needs:
-            hidden = torch.rand(inputs["attention_mask"].shape, device=device) < _HIDDEN
-            hidden[:, 0] = False
-            kept = inputs["attention_mask"].masked_fill(hidden, 0)
-            logits, further = self._outputs({**inputs, "attention_mask": kept}, batch)
+            logits, further = self._outputs(self.rows.hidden(inputs, _HIDDEN), batch)
             answers = replace(answers, dropped=replace(whole, logits=logits, further=further))
         if SWAPPED in needs:
             assert self.swapped is not None

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from autodistil_helpers import random_teacher, uneven_students
 from hypothesis import given
 from hypothesis import strategies as st
 from image_helpers import PROCESSORS, save_random_vit, write_image_task
@@ -28,6 +29,7 @@ from autodistil.evaluation.nearest_neighbours import nearest_neighbours
 from autodistil.evaluation.results import read_results
 from autodistil.formats.writing import write_formats
 from autodistil.models.hf_folder import EvaluatedModel
+from autodistil.models.superlm import SuperLM
 from autodistil.tasks.catalogue import Split, Task, TaskData, load_task
 from autodistil.tasks.few_labels import each_class, read_shares
 from autodistil.tasks.finetune import EvaluationSettings
@@ -96,6 +98,22 @@ def test_features_are_class_tokens_of_transformers(kind, tasks, tmp_path):
     np.testing.assert_array_equal(encode([files[3], files[0], files[3]]), encode(files)[[3, 0, 3]])
     cut = folder_encoder(EvaluatedModel.open(str(folder)), truncate_dim=8)(files)
     np.testing.assert_allclose(cut, states[:, 0, :8], atol=1e-5)
+
+
+def test_a_student_whose_layers_have_sizes_of_their_own_reads_images(tasks, tmp_path):
+    teacher = random_teacher("vit")
+    student = SuperLM(teacher, teacher.dims).extract(uneven_students(teacher)[0]).eval()
+    student.save_pretrained(tmp_path)
+    PROCESSORS["vit"]()[0].save_pretrained(tmp_path)
+    assert student.config.model_type == "per-layer-vit"
+    files = image_files(tasks / "colours" / "test")
+    inputs = AutoImageProcessor.from_pretrained(tmp_path)([Image.open(file) for file in files], return_tensors="pt")
+    with torch.no_grad():
+        expected = student(**inputs).last_hidden_state[:, 0]
+    model = EvaluatedModel.open(str(tmp_path))
+    assert model.reads_images
+    np.testing.assert_allclose(folder_encoder(model)(files), expected, atol=1e-5)
+    assert evaluate(str(tmp_path), ["colours"], tasks, "knn").results[0].rows == 12
 
 
 @pytest.mark.slow
@@ -213,9 +231,12 @@ def test_each_share_is_a_row_that_is_kept_beside_the_others(tasks, vit, tmp_path
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--method", "finetune"], "is of images; allowed methods: probe, knn, cluster; got 'finetune'"),
-        (["--method", "similarity"], "is of images; allowed methods"),
-        (["--method", "cluster", "--labels", "5%"], "labels are for methods probe and knn"),
+        (
+            ["--method", "similarity"],
+            (["--method", "similarity"], "is of images; allowed methods: probe, knn, finetune, classify, cluster"),
+        ),
+        (["--method", "classify"], "has no classification head, which classify needs"),
+        (["--method", "cluster", "--labels", "5%"], "labels are for methods probe, knn, finetune"),
         (["--neighbours", "0"], "neighbours = 0 is too small"),
         (["--beside", "all-MiniLM-L6-v2"], "is of images, model 'all-MiniLM-L6-v2' reads text"),
     ],

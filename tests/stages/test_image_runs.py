@@ -16,7 +16,7 @@ from device_helpers import entry_of, table_of
 from image_helpers import save_random_vit, write_image_task, write_images
 from run_helpers import one_line, save_random_bert, train_in_two, write_corpus
 from safetensors.torch import load_file
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from variants import slow_but
 
 from autodistil import cli, pipeline
@@ -24,8 +24,9 @@ from autodistil.costs.budget import read_budget
 from autodistil.data.batch import VISIBLE, PixelInputs
 from autodistil.errors import BudgetError, ConfigError, TeacherError
 from autodistil.evaluation.embedding import folder_encoder
-from autodistil.evaluation.evaluate import FolderModel
+from autodistil.evaluation.evaluate import FolderModel, evaluate
 from autodistil.evaluation.proxy_task import load_proxy
+from autodistil.export.model_formats import export_model
 from autodistil.formats import FORMATS
 from autodistil.formats.parity import cosines
 from autodistil.formats.setting import RuntimeSetting
@@ -37,8 +38,10 @@ from autodistil.profiling.profile import check_lengths
 from autodistil.profiling.session import Plan
 from autodistil.run.run import Run
 from autodistil.space.student import Candidate
+from autodistil.stages.adapting import adapt
 from autodistil.stages.costing import targets_of
 from autodistil.stages.profiling import folder_sources, run_sources
+from autodistil.tasks.finetune import EvaluationSettings
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -318,11 +321,19 @@ def test_a_proxy_task_is_of_what_the_teacher_reads(search_images, folder, write_
     command = [*search_images, "--corpus", folder / "pictures", "--budget", "5MFLOPs", "--data", data, "--proxy"]
     assert "proxy task 'mine' is of text, the teacher reads images" in refused(capsys, *command, "mine")
     write_image_task(data)
-    line = refused(capsys, *command, "colours", "--proxy-method", "finetune")
-    assert "is of images; allowed methods: probe, knn, cluster; got 'finetune'" in line
+    line = refused(capsys, *command, "colours", "--proxy-method", "similarity")
+    assert "is of images; allowed methods: probe, knn, finetune, classify, cluster; got 'similarity'" in line
     damaged = sorted((data / "colours" / "train" / "red").iterdir())[3]
     damaged.write_bytes(damaged.read_bytes()[:200])
     assert f"image file '{damaged}' cannot be decoded" in refused(capsys, *command, "colours")
+
+
+@pytest.mark.slow
+def test_a_proxy_task_may_fine_tune_students(folder, tmp_path):
+    proxy = {"proxy": "colours", "data": str(write_image_task(tmp_path / "tasks")), "proxy_method": "finetune"}
+    run = Run.open(tmp_path / "run", options(folder, budgets=["10MFLOPs"], refine_top=0, proxy_top=2, **proxy))
+    pipeline.search(run)
+    assert pd.read_csv(run.folder.candidates_path)["score"].between(0, 1).sum() >= 1
 
 
 def test_an_assistant_of_other_images_is_refused(folder, tmp_path, capsys):
@@ -361,6 +372,47 @@ def test_a_training_on_a_part_of_the_patches_goes_on_where_it_stopped(folder, ma
     for name in ("tiny", "base"):
         ours, theirs = (one.superlms.trained(name).state_dict() for one in (run, whole))
         assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, r"visible_patches = 1 is all of them; set it below 1, such as 0.25, or leave masking out"),
+        ({"visible_patches": 0.05}, r"makes 20 views of an image, a micro-batch has 8 images; raise batch_size"),
+    ],
+)
+def test_views_that_cannot_be_made_are_refused_before_a_training(folder, more, expected, tmp_path):
+    run = Run.open(tmp_path / "run", options(folder, masking="disjoint", **more))
+    with pytest.raises(ConfigError, match=expected):
+        pipeline.train(run)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_students_whose_layers_have_sizes_of_their_own_are_evaluated_as_others(folder, tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        "sub_spaces:\n  base: {per_layer: true, num_layers: [2, 4], hidden_size: [32], head_size: 16, "
+        "num_heads: [0, 1, 2], mlp_ratio: [0, 1, 2]}\n"
+    )
+    given = options(folder, space=str(space), budgets=["10MFLOPs"], trials=12, refine_top=0)
+    run = Run.open(tmp_path / "run", given)
+    table = pipeline.search(run).table
+    uneven = next(one for one in table.within_budgets.best_first.ids if table[one].layers)
+    student, data = tmp_path / "student", write_image_task(tmp_path / "tasks", train=16)
+    pipeline.export(run, uneven, student, formats=("onnx",))
+    assert AutoConfig.from_pretrained(student).model_type == "per-layer-vit"
+    quick = EvaluationSettings(seeds=1, epochs=1, learning_rates=(1e-3,))
+    for method in ("probe", "knn", "finetune"):
+        assert evaluate(str(student), ["colours"], data, method, quick).results[0].rows == 12
+    whole, by_file = (evaluate(str(student), ["colours"], data, "knn", file=file) for file in (None, "onnx/model.onnx"))
+    assert whole.results[0].metrics == by_file.results[0].metrics
+    (one,) = export_model(str(student), tmp_path / "again", ["onnx"])
+    assert one.agreement.max_difference < 1e-4
+    found = adapt(str(student), "colours", tmp_path / "adapted", data, settings=replace(quick, batch_size=8))
+    assert found.own_architecture
+    (again,) = evaluate(str(found.path), ["colours"], data).results
+    assert (again.method, again.metrics["accuracy"][0]) == ("classify", found.metrics["student"]["accuracy"])
 
 
 def test_patches_are_of_images(tmp_path, quickstart_teacher_dir):

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PretrainedConfig
 from autodistil.models.architectures.configuration_per_layer import CONFIGS, head_field
 from autodistil.models.architectures.modeling_per_layer import MODELS, PerLayerModel
 
-__all__ = ["PER_LAYER_TYPES", "PerLayerModel", "is_per_layer", "per_layer_config"]
+__all__ = ["PER_LAYER_TYPES", "PerLayerModel", "is_per_layer", "per_layer_config", "plain_type"]
 
 PER_LAYER_TYPES = tuple(CONFIGS)
 """Values of `model_type` whose models may have layers of several sizes, and heads of any."""
@@ -30,6 +30,11 @@ for _model, _auto in MODELS.items():
 def is_per_layer(config: PretrainedConfig) -> bool:
     """Whether a config is of an architecture of ours."""
     return isinstance(config, tuple(CONFIGS.values()))
+
+
+def plain_type(config: PretrainedConfig) -> str:
+    """A config's `model_type`; of an architecture of ours that of the one in transformers it comes from."""
+    return str(config.model_type).removeprefix("per-layer-")
 
 
 def per_layer_config(config: PretrainedConfig, head_size: int, layers: Sequence[tuple[int, int]]) -> PretrainedConfig:

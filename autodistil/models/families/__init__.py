@@ -37,7 +37,8 @@ __all__ = [
     "BERT", "BERT_FIELDS", "DEIT", "DINOV2", "DISTILBERT", "ELECTRA", "EMBEDDING", "FAMILIES", "FFN",
     "GROUPED_CONTEXT", "GROUPED_KEYS", "GROUPED_QUERIES", "GROUPED_VALUES", "HEADS", "HIDDEN", "LLAMA", "LM_HEAD",
     "MODERNBERT", "MPNET", "QWEN2", "QWEN3", "ROBERTA", "ROTARY_HEADS", "VIT", "WHOLE", "Atoms", "Family",
-    "HeadGroups", "VisionFamily", "family_of", "known_families", "register_family", "supported_model_types",
+    "HeadGroups", "VisionFamily", "family_named", "family_of", "known_families", "register_family",
+    "supported_model_types",
 ]  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = (
@@ -70,15 +71,20 @@ def supported_model_types() -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for family in known_families() for name in family.model_types))
 
 
+def family_named(model_type: str) -> Family | None:
+    """The family that describes a `model_type`, None where none does."""
+    return next((family for family in known_families() if model_type in family.model_types), None)
+
+
 def family_of(config: PretrainedConfig) -> Family:
     """The family of a Hugging Face config.
 
     Raises:
         TeacherError: no table describes `config.model_type`.
     """
-    for family in known_families():
-        if config.model_type in family.model_types:
-            return family
+    family = family_named(config.model_type)
+    if family is not None:
+        return family
     supported = supported_model_types()
     raise TeacherError(
         f"model type {config.model_type!r}{suggest(config.model_type, supported)} has no family table; "

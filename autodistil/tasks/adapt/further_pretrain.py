@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy, gelu, mse_loss
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
 from autodistil.errors import TeacherError
-from autodistil.tasks.adapt.method import Method, supervised
+from autodistil.tasks.adapt.method import TEXTS, Method, supervised
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.batching import TokenizedRows
 
@@ -88,4 +88,4 @@ def _trained(
     return network
 
 
-FURTHER_PRETRAIN = Method(supervised, prepare=prepare)
+FURTHER_PRETRAIN = Method(supervised, only=frozenset({TEXTS}), prepare=prepare)

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from autodistil.errors import TeacherError
 from autodistil.models.pooling import mean_pooling
-from autodistil.tasks.adapt.method import TEACHER, Method
+from autodistil.tasks.adapt.method import TEACHER, TEXTS, Method
 from autodistil.tasks.adapt.preparation import Preparation
 from autodistil.tasks.adapt.soft_targets import loss
 from autodistil.tasks.batching import TokenizedRows
@@ -70,4 +70,4 @@ def _cosines(states: Tensor) -> Tensor:
     return scaled @ scaled.transpose(-1, -2)
 
 
-INTERMEDIATE = Method(loss, frozenset({TEACHER}), prepare=prepare)
+INTERMEDIATE = Method(loss, frozenset({TEACHER}), only=frozenset({TEXTS}), prepare=prepare)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TEACHER, BEFORE, DROPPED, SWAPPED, MOVED, COUNTS = "teacher", "before", "dropped", "swapped", "moved", "counts"
 """What a method may need of `Answers`."""
-CLASSES, SCORES, PAIRS = "classes", "scores", "pairs"
+CLASSES, SCORES, PAIRS, TEXTS = "classes", "scores", "pairs", "texts"
 """What a method may be for alone."""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autodistil.errors import ConfigError
 from autodistil.tasks.adapt import METHODS
-from autodistil.tasks.adapt.method import CLASSES, PAIRS, SCORES, TEACHER, Answers, Method
+from autodistil.tasks.adapt.method import CLASSES, PAIRS, SCORES, TEACHER, TEXTS, Answers, Method
 from autodistil.utils import read_weighted_sum, weighted_sum
 
 AUTO = "auto"
@@ -19,6 +19,7 @@ AUTO = "auto"
 PLAIN = "cross-entropy"
 """The labels alone."""
 _TAUGHT = "soft-targets"
+_IMAGES = "images"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _with_further(answers: Answers, start: int, count: int) -> Answers:
     return replace(answers, further=further, dropped=dropped, swapped=swapped)
 
 
-def read_methods(text: str, taught: bool, classes: int, pairs: bool) -> MethodSum:
+def read_methods(text: str, taught: bool, classes: int, pairs: bool, images: bool = False) -> MethodSum:
     """Read a weighted sum of methods, or `auto`.
 
     Args:
@@ -93,6 +94,7 @@ def read_methods(text: str, taught: bool, classes: int, pairs: bool) -> MethodSu
         taught: whether there is a teacher.
         classes: of the task; 1 where scores are predicted.
         pairs: whether rows are pairs of texts.
+        images: whether rows are images.
 
     Raises:
         ConfigError: an unknown method, a weight that is not above zero, one that needs a teacher where none is, or one
@@ -101,13 +103,14 @@ def read_methods(text: str, taught: bool, classes: int, pairs: bool) -> MethodSu
     if text == AUTO:
         text = _TAUGHT if taught else PLAIN
     objective = MethodSum(read_weighted_sum(text, METHODS, AUTO, "soft-targets+0.5*ps-kd"), classes)
-    has = {SCORES if classes == 1 else CLASSES} | ({PAIRS} if pairs else set())
+    has = {SCORES if classes == 1 else CLASSES, _IMAGES if images else TEXTS} | ({PAIRS} if pairs else set())
+    fit = [name for name, method in METHODS.items() if method.only <= has and (taught or TEACHER not in method.needs)]
     for (_, name), method in zip(objective.terms, objective.methods, strict=True):
         if TEACHER in method.needs and not taught:
             raise ConfigError(f"objective {name!r} needs a fine-tuned teacher; give --teacher, or another --objective")
         if not method.only <= has:
             raise ConfigError(
                 f"objective {name!r} is for tasks of {' and '.join(sorted(method.only))}, this is one of "
-                f"{' and '.join(sorted(has))}; give another --objective"
+                f"{' and '.join(sorted(has))}; allowed: {', '.join(fit)}; give another --objective"
             )
     return objective

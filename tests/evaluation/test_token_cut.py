@@ -16,6 +16,7 @@ from transformers import AutoModel
 
 from autodistil import cli
 from autodistil.evaluation.token_cut import WEAK, find_object, second_eigenvector
+from autodistil.models.architectures import per_layer_config
 from autodistil.models.attention import LAST_LAYER, run_tapped, use_tapped_attention
 
 
@@ -61,14 +62,15 @@ def test_keys_that_are_all_alike_show_no_object():
     assert not find_object(np.ones((9, 4)), (3, 3)).any()
 
 
-def test_the_last_layer_is_tapped_wherever_it_is():
+@pytest.mark.parametrize(("layers", "last"), [([(4, 64)] * 4, 3), ([(4, 64), (2, 64), (0, 64), (0, 64)], 1)])
+def test_the_last_attention_is_tapped_wherever_it_is(layers, last):
+    """In a student whose later layers have none it is the second."""
     torch.manual_seed(0)
-    model = AutoModel.from_config(VISION_CONFIGS["vit"]()).eval()
+    model = AutoModel.from_config(per_layer_config(VISION_CONFIGS["vit"](), 16, layers)).eval()
     use_tapped_attention(model)
     batch = {"pixel_values": torch.randn(2, 3, 16, 16)}
-    last, third = (run_tapped(model, batch, layer, output=True) for layer in (LAST_LAYER, 3))
-    assert model.config.num_hidden_layers == 4
-    for ours, theirs in zip(last.attention, third.attention, strict=True):
+    found, expected = (run_tapped(model, batch, layer, output=True) for layer in (LAST_LAYER, last))
+    for ours, theirs in zip(found.attention, expected.attention, strict=True):
         assert torch.equal(ours, theirs)
 
 

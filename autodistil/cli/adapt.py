@@ -1,4 +1,4 @@
-"""`autodistil adapt`: a classifier, scorer or finder of entities from a student, beside its teacher's figures."""
+"""`autodistil adapt`: a classifier, scorer, finder of entities or of answers from a student, beside its teacher."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def adapt(
     ] = None,
     task: Annotated[
         str,
-        typer.Option(help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv.", metavar="NAME|DIR"),
+        typer.Option(
+            help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv, or .json of SQuAD.",
+            metavar="NAME|DIR",
+        ),
     ],
     to: Annotated[Path, typer.Option(help="New folder for the fine-tuned student.", metavar="DIR")],
     teacher: Annotated[
@@ -161,7 +164,9 @@ def _print(found: Adaptation) -> None:
         *_abstention_lines(found),
         *(f"{one.format}: {one.line}" for one in found.more),
         *([f"teacher: {found.teacher}"] if found.teacher else []),
-        f'use it: pipeline("{found.pipeline}", "{found.path}"{more})',
+        f"use it: as {found.path}/README.md shows, AutoModelForQuestionAnswering"
+        if found.spans
+        else f'use it: pipeline("{found.pipeline}", "{found.path}"{more})',
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import ModelCardData, RepoCard
-from transformers import AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, PreTrainedTokenizerBase
 
 from autodistil.errors import IntegrityError, RunError, one_line_named
 from autodistil.formats.pairs import reads_pairs
@@ -29,6 +29,8 @@ ABSTAIN_BELOW = "abstain_below"
 """Key of the model's config.json: the confidence below which it had better not answer."""
 FEW_CLASSES = 10
 """As many classes have a table of their own on card and terminal; more only in JSON."""
+_LATER = ("spans", "unanswerable", "max_length")
+"""Fields that folders of earlier releases lack."""
 _NAMES = {"student": "this model", "plain": "the same student on labels alone", "teacher": "its teacher"}
 
 
@@ -41,7 +43,7 @@ class Adaptation:
     pairs: bool
     """Of two texts."""
     classes: tuple[str, ...]
-    """Empty where scores are predicted."""
+    """Empty where scores are predicted, or spans."""
     origin: str
     """Where its rows came from."""
     split: str
@@ -61,6 +63,12 @@ class Adaptation:
     """Where the fine-tuned teacher is."""
     words: bool = False
     """Each word has a class, a BIO tag."""
+    spans: bool = False
+    """It finds answers to questions in texts."""
+    unanswerable: bool = False
+    """Some questions of the task have no answer."""
+    max_length: int | None = None
+    """Tokens of a window, where texts are read in such."""
     own_architecture: bool = False
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
@@ -77,6 +85,8 @@ class Adaptation:
     @property
     def pipeline(self) -> str:
         """What transformers and the Hub call what it does."""
+        if self.spans:
+            return "question-answering"
         return "token-classification" if self.words else "text-classification"
 
     @property
@@ -118,7 +128,7 @@ def read_adaptation(folder: Path) -> Adaptation:
         raise RunError(f"{str(folder)!r} is no fine-tuned student: it has no {FIGURES}; make one with autodistil adapt")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        known = {name: values[name] for name in Adaptation.__dataclass_fields__}
+        known = {name: values[name] for name in Adaptation.__dataclass_fields__ if name not in _LATER or name in values}
         return Adaptation(**{**known, "path": folder, "classes": tuple(known["classes"]), "more": ()})
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = one_line_named(error, 120)
@@ -151,15 +161,13 @@ def write_adapted(
     if found.threshold is not None:
         config = json.loads((building / "config.json").read_text(encoding="utf-8"))
         write_text(building / "config.json", json.dumps({**config, ABSTAIN_BELOW: found.threshold}, indent=2) + "\n")
-    network = head_class(found.words).from_pretrained(building).eval()
+    kind = AutoModelForQuestionAnswering if found.spans else head_class(found.words)
+    network = kind.from_pretrained(building).eval()
     tokenizer = AutoTokenizer.from_pretrained(building)
-    names = list(network.config.id2label.values())
-    batch = tokenizer("a text", return_tensors="pt")
-    with torch.no_grad():
-        answer = network(**batch).logits
-    shape = (*batch["input_ids"].shape[: 1 + found.words], len(names))
-    if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
-        raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
+    if found.spans:
+        _check_spans(network, tokenizer)
+    else:
+        _check_classes(network, tokenizer, found)
     with reads_pairs(network, tokenizer) if found.pairs else nullcontext():
         more = tuple(write_formats(network, tokenizer, formats, building, texts=texts))
     found = replace(found, more=more, own_architecture=is_per_layer(network.config))
@@ -171,6 +179,35 @@ def write_adapted(
         found.path.rmdir()
     os.replace(building, found.path)
     return found
+
+
+def _check_classes(network: Any, tokenizer: PreTrainedTokenizerBase, found: Adaptation) -> None:
+    """Make sure that a model answers with its classes, or a score.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    names = list(network.config.id2label.values())
+    batch = tokenizer("a text", return_tensors="pt")
+    with torch.no_grad():
+        answer = network(**batch).logits
+    shape = (*batch["input_ids"].shape[: 1 + found.words], len(names))
+    if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
+        raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
+
+
+def _check_spans(network: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that a model says of each token whether an answer starts or ends there.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    batch = tokenizer("a question", "a text", return_tensors="pt")
+    with torch.no_grad():
+        answer = network(**batch)
+    for logits in (answer.start_logits, answer.end_logits):
+        if logits.shape != batch["input_ids"].shape or not logits.isfinite().all():
+            raise IntegrityError("the fine-tuned model gives no logits of starts and ends; please report this")
 
 
 def _card(found: Adaptation, student: EvaluatedModel) -> str:

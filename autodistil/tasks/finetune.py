@@ -32,6 +32,7 @@ from autodistil.tasks.calibration import calibration_error, probabilities
 from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import Descent
 from autodistil.tasks.file_forward import Forward, file_forward
+from autodistil.tasks.span_finder import after_each_epoch
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
@@ -161,6 +162,7 @@ def fine_tune(
     """
     train = data.train(settings.max_train)
     epochs, headline = settings.epochs or default_epochs(len(train)), data.task.headline
+    training = after_each_epoch if data.task.spans else _after_each_epoch
     runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
     with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
         for seed, rate in product(seeds, settings.learning_rates):
@@ -169,7 +171,7 @@ def fine_tune(
             run = []
             try:
                 with torch.random.fork_rng():  # torch's own generator is left as it was
-                    for result in _after_each_epoch(model, data, settings, epochs, rate, seed):
+                    for result in training(model, data, settings, epochs, rate, seed):
                         run.append(result)
                         advance(1, f"learning rate {rate:g}, seed {seed}: {headline} {result[headline]:.3f}")
             except DivergedError as error:
@@ -209,7 +211,12 @@ def _after_each_epoch(
 
 
 def scored(data: TaskData, split: Split, answers: np.ndarray) -> Scores:
-    """The metrics of a task by logits (units, classes), and their calibration error; or by scores (rows, 1)."""
+    """The metrics of a task by logits (units, classes), and their calibration error; or by scores (rows, 1).
+
+    Of spans by what is answered to each question, texts (rows,).
+    """
+    if data.task.spans:
+        return data.scores(split, answers)
     if data.task.regression:
         return data.scores(split, answers[:, 0])
     found = data.scores(split, answers.argmax(1))

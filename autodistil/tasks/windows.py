@@ -1,11 +1,11 @@
 """Questions with windows of their texts as tokens, and which span of characters two rows of logits mean.
 
 As BERT reads SQuAD (Devlin et al. 2019, section 4.2) and Hugging Face's examples do: a window is the question and as
-much of the text as there is room for, neighbours share `OVERLAP` tokens, and a window that does not hold the whole answer is
-taught to point at its first token ([CLS]), which stands for no answer. The answer is the span of the highest sum of
-start and end logit over all windows; none where [CLS] has a higher one, the lowest of all windows, and the task has
-such questions (section 4.3, threshold 0). Departures: the best span is looked for among all and not the 20 best starts
-and ends, and tokens of the question are no candidates in training either.
+much of the text as there is room for, neighbours share `OVERLAP` tokens, and a window that does not hold the whole
+answer is taught to point at its first token ([CLS]), which stands for no answer. The answer is the span of the highest
+sum of start and end logit over all windows; none where [CLS] has a higher one, the lowest of all windows, and the task
+has such questions (section 4.3, threshold 0). Departures: the best span is looked for among all and not the 20 best
+starts and ends, and tokens of the question are no candidates in training either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`autodistil adapt`: a classifier, scorer or finder of entities from a student, beside its teacher's figures."""
+"""`autodistil adapt`: a classifier, scorer, finder of entities or of answers from a student, beside its teacher."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def adapt(
     task: Annotated[
         str,
         typer.Option(
-            help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv; of images train/ and test/ with "
-            "a folder for each class.",
+            help="As of evaluate, or a folder with train.tsv and dev.tsv or test.tsv, or .json of SQuAD; of images "
+            "train/ and test/ with a folder for each class.",
             metavar="NAME|DIR",
         ),
     ],
@@ -154,6 +154,8 @@ def _print(found: Adaptation) -> None:
     call = f'pipeline("{found.pipeline}", "{found.path}"{more})'
     if found.images and found.grey:  # of which a pipeline makes colours
         call = f'AutoModelForImageClassification.from_pretrained("{found.path}"{trust}), as its README.md shows'
+    if found.spans:  # transformers has no pipeline for them
+        call = f'AutoModelForQuestionAnswering.from_pretrained("{found.path}"{trust}), as its README.md shows'
     error = ", ".join(f"{name} {100 * value:.1f}" for name, value in found.standard_error.items())
     print_table(
         f"{found.task}, {found.split} ({found.rows:,} rows)",

@@ -20,3 +20,8 @@ def most_frequent_class(data: TaskData) -> dict[str, float]:
     """
     counts = np.bincount(data.splits.get("train", data.evaluated).labels)
     return data.scores(data.evaluated, np.full_like(data.evaluated.labels, counts.argmax()))
+
+
+def never_answering(data: TaskData) -> dict[str, float]:
+    """Scores on the evaluated split of finding no answer to any question; of a task of spans."""
+    return data.scores(data.evaluated, np.full(len(data.evaluated), "", dtype=object))

@@ -4,7 +4,7 @@ similarity  correlation of the cosine of pairs with their scores, without traini
 probe       a linear model of frozen embeddings
 knn         votes of the nearest training rows (`nearest_neighbours`)
 finetune    the whole model, at its best epoch
-classify    a fine-tuned model's own head, without training
+classify    a fine-tuned model's own head, without training (classes, scores, words, answers in texts)
 retrieval   documents ranked by their cosine to a query (`ranking`)
 rerank      the same, of each query's candidates
 cluster     k-means of the embeddings, beside the classes
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from autodistil.errors import ConfigError, RunError, TaskError, suggest
-from autodistil.evaluation.baseline import most_frequent_class
+from autodistil.evaluation.baseline import most_frequent_class, never_answering
 from autodistil.evaluation.embedding import (
     DEFAULT_PROBE_ROWS,
     Encoder,
@@ -62,6 +62,8 @@ from autodistil.tasks.classification import Classification
 from autodistil.tasks.collection import Collection, find_collection
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, fine_tune, scored
 from autodistil.tasks.own_head import answers_to, class_order, knows_classes
+from autodistil.tasks.span_finder import SpanFinder
+from autodistil.tasks.squad import question_scores, scores_by_kind, span_scores
 from autodistil.utils import Progress, resolve_device
 
 
@@ -209,6 +211,8 @@ def _finetune(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
 
 
 def _classify(model: ScoredModel, data: TaskData, settings: EvaluationSettings, progress: Progress) -> Outcome:
+    if data.task.spans:
+        return _find_spans(model, data, settings)
     with model.exported() as folder:
         pupil = Pupil.of(folder, None, settings)
     split = data.evaluated
@@ -218,6 +222,17 @@ def _classify(model: ScoredModel, data: TaskData, settings: EvaluationSettings, 
         found = Classification.of(split.labels, answers, data.classes).to_dict()
         details = {"classes": list(data.classes), "confusion": found["confusion"], "per_class": found["per_class"]}
     return Outcome([scored(data, split, answers)], 0, _without_length(data, settings.of("max_length")), details)
+
+
+def _find_spans(model: ScoredModel, data: TaskData, settings: EvaluationSettings) -> Outcome:
+    with model.exported() as folder:
+        finder = SpanFinder.of(folder, settings, new_head=False)
+    split = data.evaluated
+    assert split.answers is not None
+    found = finder.found(split).tolist()
+    details = {"by_kind": scores_by_kind(split.answers, found)} if split.unanswerable else {}
+    queries = question_scores(split.answers, found)
+    return Outcome([span_scores(split.answers, found)], 0, settings.of("max_length"), details, queries=queries)
 
 
 def _ranking(model: ScoredModel, data: Collection, settings: EvaluationSettings, progress: Progress) -> Outcome:
@@ -480,6 +495,8 @@ def _check_method(data: TaskData, method: str, settings: EvaluationSettings, mod
     """
     check_images(data, method)
     _check_words(data, method)
+    if data.task.spans:
+        _check_spans(data, method, models)
     if settings.cut and method in ("finetune", "classify"):
         raise ConfigError(f"{settings.cut} is of embeddings, which {method} makes none of; leave it out")
     if settings.vectors and method not in _STORED:
@@ -550,6 +567,24 @@ def _check_words(data: TaskData, method: str) -> None:
         )
 
 
+def _check_spans(data: TaskData, method: str, models: Sequence[EvaluatedModel]) -> None:
+    """Make sure that spans of texts can be looked for.
+
+    Raises:
+        TaskError: the method scores something else, or a file is to be scored.
+        TeacherError: the family of a model has no head for them.
+    """
+    if method not in ("finetune", "classify"):
+        raise TaskError(
+            f"task {data.name!r} is of spans; method {method!r}, which scores embeddings of texts, does not fit it; "
+            "use --finetune, or give a model that was fine-tuned on such a task"
+        )
+    for model in models:
+        if model.file is not None:
+            raise TaskError(f"task {data.name!r} is of spans, which are found by weights alone; leave --file out")
+        model.check_finds_spans()
+
+
 def _keeps(model: EvaluatedModel, write: bool | None) -> bool:
     """Whether results go into the model's folder; that it can keep them is checked before hours of work.
 
@@ -582,12 +617,20 @@ def _result(method: str, data: TaskData | Collection, outcome: Outcome, fingerpr
             "origin": data.origin,
             "fingerprint": data.fingerprint,
             **({"modality": "image"} if _of_images(data) else {}),
+            **({"task_type": kind} if (kind := _task_type(data)) else {}),
         },
         settings=outcome.settings,
         details=outcome.details,
         standard_error=standard_errors(metrics, len(data.evaluated), outcome.queries),
         baseline=_baseline(method, data),
     )
+
+
+def _task_type(data: TaskData | Collection) -> str | None:
+    """What the Hub calls a task whose answers are within texts."""
+    if isinstance(data, Collection) or not (data.task.words or data.task.spans):
+        return None
+    return "question-answering" if data.task.spans else "token-classification"
 
 
 def _of_images(data: TaskData | Collection) -> bool:
@@ -598,4 +641,4 @@ def _baseline(method: str, data: TaskData | Collection) -> Mapping[str, float]:
     """What a model that predicts classes has to beat; nothing where none are predicted."""
     if isinstance(data, Collection) or data.task.regression or method not in ("probe", "knn", "finetune", "classify"):
         return {}
-    return most_frequent_class(data)
+    return never_answering(data) if data.task.spans else most_frequent_class(data)

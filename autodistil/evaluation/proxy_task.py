@@ -84,8 +84,9 @@ def load_proxy(name: str, data_dir: Path | None = None, method: str | None = Non
     """
     data = load_task(name, data_dir, ("train",))
     method = method or default_method(data)
-    if data.task.words:
-        raise TaskError(f"task {name!r} is of words, by which no students are ranked; give one whose rows have labels")
+    if data.task.words or data.task.spans:
+        what = "spans" if data.task.spans else "words"
+        raise TaskError(f"task {name!r} is of {what}, by which no students are ranked; give one whose rows have labels")
     check_images(data, method)
     if method == "similarity":
         check_scored_pairs(data, instead="--proxy-method probe or finetune")

@@ -51,7 +51,8 @@ class TaskResult:
     model: str
     """Fingerprint of configuration and weights."""
     data: Mapping[str, str]
-    """`origin` and `fingerprint` of the data; `modality` where it is of images."""
+    """`origin` and `fingerprint` of the data; `modality` where it is of images, `task_type`, as the Hub calls it, where
+    answers are within texts."""
     settings: Mapping[str, Any]
     details: Mapping[str, Any] = field(default_factory=dict)
     """What the method adds, such as the learning rate and the best epochs."""
@@ -275,7 +276,8 @@ def with_section(text: str, results: Sequence[TaskResult]) -> str:
 
 def _index_entries(result: TaskResult) -> list[EvalResult]:
     """A result for `model-index`, one entry a metric."""
-    kind = "image-classification" if result.data.get("modality") == "image" else "text-classification"
+    texts = result.data.get("task_type", "text-classification")
+    kind = "image-classification" if result.data.get("modality") == "image" else texts
     hub = TASKS[result.task].hub if result.task in TASKS else None
     return [
         EvalResult(

@@ -1,6 +1,6 @@
 """How far a score may be off because the scored rows are a sample: its standard error.
 
-accuracy     binomial: sqrt(p (1 - p) / n)
+accuracy     binomial: sqrt(p (1 - p) / n); exact match too
 pearson      (1 - r^2) / sqrt(n - 3): the error of Fisher's z, on the scale of r (Gnambs 2023, Collabra 9, 87615)
 spearman     (1 - r^2) sqrt((1 + r^2 / 2) / (n - 3)) (Bonett & Wright 2000, Psychometrika 65, 23-28)
 of queries   sample standard deviation over queries / sqrt(queries), for metrics that are a mean over them
@@ -31,7 +31,7 @@ def _of_spearman(r: float, rows: int) -> float:
 
 
 _CLOSED_FORMS: Mapping[str, Callable[[float, int], float]] = MappingProxyType(
-    {"accuracy": _of_accuracy, "pearson": _of_pearson, "spearman": _of_spearman}
+    {"accuracy": _of_accuracy, "exact_match": _of_accuracy, "pearson": _of_pearson, "spearman": _of_spearman}
 )
 """Metric -> (value, rows) -> standard error."""
 _FEWEST = 4

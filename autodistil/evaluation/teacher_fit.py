@@ -58,6 +58,8 @@ def rank_teachers(
         TeacherError: a model is not there or damaged.
     """
     data = load_task(task, data_dir, ("train",))
+    if data.task.spans:
+        raise TaskError(f"task {task!r} has answers in texts, models are ranked by classes and scores; give another")
     if data.task.words:
         raise TaskError(f"task {task!r} has classes of words, models are ranked by embeddings of texts; give another")
     models = [EvaluatedModel.open(source) for source in dict.fromkeys(sources)]

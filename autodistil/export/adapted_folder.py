@@ -15,7 +15,11 @@ import numpy as np
 import torch
 from huggingface_hub import ModelCardData, RepoCard
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from autodistil.data.batch import Batch
 from autodistil.errors import IntegrityError, RunError, one_line_named
@@ -33,8 +37,8 @@ ABSTAIN_BELOW = "abstain_below"
 """Key of the model's config.json: the confidence below which it had better not answer."""
 FEW_CLASSES = 10
 """As many classes have a table of their own on card and terminal; more only in JSON."""
-_LATER = ("images", "channels")
-"""Fields that figures of earlier releases lack."""
+_LATER = ("images", "channels", "spans", "unanswerable", "max_length")
+"""Fields that folders of earlier releases lack."""
 _NAMES = {"student": "this model", "plain": "the same student on labels alone", "teacher": "its teacher"}
 
 
@@ -47,7 +51,7 @@ class Adaptation:
     pairs: bool
     """Of two texts."""
     classes: tuple[str, ...]
-    """Empty where scores are predicted."""
+    """Empty where scores are predicted, or spans."""
     origin: str
     """Where its rows came from."""
     split: str
@@ -71,6 +75,12 @@ class Adaptation:
     """Each image has a class."""
     channels: int = 3
     """Of images: 1 grey, 3 colours."""
+    spans: bool = False
+    """It finds answers to questions in texts."""
+    unanswerable: bool = False
+    """Some questions of the task have no answer."""
+    max_length: int | None = None
+    """Tokens of a window, where texts are read in such."""
     own_architecture: bool = False
     """It loads with `trust_remote_code=True` only, where autodistil is not installed."""
     more: tuple[Deployable, ...] = ()
@@ -87,6 +97,8 @@ class Adaptation:
     @property
     def pipeline(self) -> str:
         """What transformers and the Hub call what it does."""
+        if self.spans:
+            return "question-answering"
         return f"{'image' if self.images else 'token' if self.words else 'text'}-classification"
 
     @property
@@ -168,15 +180,14 @@ def write_adapted(
     if found.threshold is not None:
         config = json.loads((building / "config.json").read_text(encoding="utf-8"))
         write_text(building / "config.json", json.dumps({**config, ABSTAIN_BELOW: found.threshold}, indent=2) + "\n")
-    network = head_class(found.words, found.images).from_pretrained(building).eval()
-    names = list(network.config.id2label.values())
+    kind = AutoModelForQuestionAnswering if found.spans else head_class(found.words, found.images)
+    network = kind.from_pretrained(building).eval()
     tokenizer = None if found.images else AutoTokenizer.from_pretrained(building)
-    batch, units = _one_row(network, tokenizer, building, found.words)
-    with torch.no_grad():
-        answer = network(**batch).logits
-    shape = (*units, len(names))
-    if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
-        raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
+    if found.spans:
+        assert tokenizer is not None
+        _check_spans(network, tokenizer)
+    else:
+        _check_classes(network, tokenizer, building, found)
     with reads_pairs(network, tokenizer) if found.pairs and tokenizer is not None else nullcontext():
         more = tuple(write_formats(network, tokenizer, formats, building, texts=texts, images=images))
     channels = network.config.num_channels if found.images else found.channels
@@ -191,8 +202,23 @@ def write_adapted(
     return found
 
 
+def _check_classes(network: Any, tokenizer: PreTrainedTokenizerBase | None, folder: Path, found: Adaptation) -> None:
+    """Make sure that a model answers with its classes, or a score.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    names = list(network.config.id2label.values())
+    batch, units = _one_row(network, tokenizer, folder, found.words)
+    with torch.no_grad():
+        answer = network(**batch).logits
+    shape = (*units, len(names))
+    if names != list(found.classes or ("score",)) or answer.shape != shape or not answer.isfinite().all():
+        raise IntegrityError(f"the fine-tuned model says {names} for {found.classes or 'a score'}; please report this")
+
+
 def _one_row(
-    network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path, words: bool
+    network: Any, tokenizer: PreTrainedTokenizerBase | None, folder: Path, words: bool
 ) -> tuple[Batch, tuple[int, ...]]:
     """Inputs of one text, or of an image where there is no tokenizer, and the shape of what has an answer."""
     if tokenizer is None:
@@ -200,6 +226,20 @@ def _one_row(
         return reader.inputs.batch(reader.probes()[:1]), (1,)
     batch = tokenizer("a text", return_tensors="pt")
     return dict(batch), tuple(batch["input_ids"].shape[: 1 + words])
+
+
+def _check_spans(network: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make sure that a model says of each token whether an answer starts or ends there.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    batch = tokenizer("a question", "a text", return_tensors="pt")
+    with torch.no_grad():
+        answer = network(**batch)
+    for logits in (answer.start_logits, answer.end_logits):
+        if logits.shape != batch["input_ids"].shape or not logits.isfinite().all():
+            raise IntegrityError("the fine-tuned model gives no logits of starts and ends; please report this")
 
 
 def _card(found: Adaptation, student: EvaluatedModel) -> str:

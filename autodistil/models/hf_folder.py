@@ -20,6 +20,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -214,13 +215,20 @@ def check_skeleton(
 
 
 def is_classifier(config: PretrainedConfig) -> bool:
-    """Whether a model was fine-tuned to classify, or score, texts, or to classify their words, or images."""
-    return any(_is_for(config, f"{what}Classification") for what in ("Sequence", "Token", "Image"))
+    """Whether a model was fine-tuned to classify, or score, texts, to classify words or images, or to find answers."""
+    return any(_is_for(config, f"{what}Classification") for what in ("Sequence", "Token", "Image")) or finds_spans(
+        config
+    )
 
 
 def tags_words(config: PretrainedConfig) -> bool:
     """Whether a model was fine-tuned to classify words (token classification)."""
     return _is_for(config, "TokenClassification")
+
+
+def finds_spans(config: PretrainedConfig) -> bool:
+    """Whether a model was fine-tuned to find answers in texts (extractive question answering)."""
+    return _is_for(config, "QuestionAnswering")
 
 
 def _is_for(config: PretrainedConfig, task: str) -> bool:
@@ -360,9 +368,8 @@ class EvaluatedModel:
             TeacherError: it is no decoder, or its weights are missing, damaged or not safetensors.
         """
         config = self.config
-        decoders = [name for family in known_families() if family.causal for name in family.model_types]
-        if plain_type(config) not in decoders:
-            raise TeacherError(f"{self._name} is a {config.model_type}; allowed: decoders, {', '.join(decoders)}")
+        if not self._decodes:
+            raise TeacherError(f"{self._name} is a {config.model_type}; allowed: decoders, {', '.join(_decoders())}")
         model: PreTrainedModel = self._load(AutoModelForCausalLM, config).eval().to(device)
         return model
 
@@ -395,9 +402,40 @@ class EvaluatedModel:
         model: PreTrainedModel = self._load(head_class(words, self.reads_images), config, new_head=True)
         return model
 
+    def span_finder(self, device: torch.device) -> PreTrainedModel:
+        """The encoder under a new head of two numbers a token, for start and end of an answer (`classifier`).
+
+        Raises:
+            TeacherError: as `encoder`, or the family has no such head in transformers.
+        """
+        self.check_finds_spans()
+        config = self.config
+        config.num_labels = 2
+        model = self._load(AutoModelForQuestionAnswering, config, new_head=True).to(device)
+        check_answers(model.base_model, self._name)
+        return model
+
+    def check_finds_spans(self) -> None:
+        """Make sure that its family has a head that finds answers.
+
+        Raises:
+            TeacherError: it has none in transformers, or its tokens see those before them alone.
+        """
+        config = self.config
+        if self._decodes:
+            raise TeacherError(
+                f"{self._name} is a {config.model_type}, a decoder, whose tokens do not see the text behind them; "
+                "answers in texts are for encoders, give one"
+            )
+        if type(config) not in AutoModelForQuestionAnswering._model_mapping:
+            raise TeacherError(
+                f"{self._name} is a {config.model_type}, which has no head for answers in transformers "
+                "(AutoModelForQuestionAnswering); give one of another family, such as bert, roberta or modernbert"
+            )
+
     @property
     def has_head(self) -> bool:
-        """Whether it was fine-tuned to classify, or score, texts, or to classify their words, or images."""
+        """Whether it was fine-tuned to classify, or score, texts, to classify words or images, or to find answers."""
         return is_classifier(self.config)
 
     @property
@@ -410,6 +448,11 @@ class EvaluatedModel:
         """Whether it was fine-tuned to classify words."""
         return tags_words(self.config)
 
+    @property
+    def finds_spans(self) -> bool:
+        """Whether it was fine-tuned to find answers in texts."""
+        return finds_spans(self.config)
+
     def fine_tuned(self, device: torch.device) -> PreTrainedModel:
         """The model with the head that it was fine-tuned with, in eval mode.
 
@@ -418,9 +461,8 @@ class EvaluatedModel:
         """
         if not self.has_head:
             raise TeacherError(f"{self._name} has no classification head; give one that was fine-tuned")
-        model: PreTrainedModel = (
-            self._load(head_class(self.tags_words, self.reads_images), self.config).eval().to(device)
-        )
+        kind = AutoModelForQuestionAnswering if self.finds_spans else head_class(self.tags_words, self.reads_images)
+        model: PreTrainedModel = self._load(kind, self.config).eval().to(device)
         return model
 
     @property
@@ -433,12 +475,22 @@ class EvaluatedModel:
         return load_config(str(self.folder), what="model")
 
     @property
+    def _decodes(self) -> bool:
+        """Whether it is a decoder."""
+        return plain_type(self.config) in _decoders()
+
+    @property
     def _name(self) -> str:
         return f"model {self.source!r}"
 
     def _load(self, kind: Any, config: PretrainedConfig, new_head: bool = False) -> Any:
         with quiet("transformers"):  # it tells of new heads and poolers, which are meant
             return load_weights(kind, self.folder, config, self._name, new_head=new_head)[0]
+
+
+def _decoders() -> list[str]:
+    """Values of `model_type` of decoders."""
+    return [name for family in known_families() if family.causal for name in family.model_types]
 
 
 def usable_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int) -> int:

@@ -230,7 +230,7 @@ def head_notes(teacher: Teacher) -> list[str]:
     if not is_classifier(teacher.model.config):
         return []
     return [
-        f"{teacher.source} is fine-tuned to classify: students are distilled from its encoder, without the head; "
+        f"{teacher.source} is fine-tuned: students are distilled from its encoder, without the head; "
         "autodistil adapt --run takes the head up again, to teach them the task"
     ]
 

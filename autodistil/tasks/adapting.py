@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from autodistil.errors import DivergedError, TaskError
+from autodistil.errors import DivergedError, TaskError, TeacherError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.models.image_processor import image_tokens
 from autodistil.models.quantised import round_weights
@@ -40,6 +40,7 @@ from autodistil.tasks.finetune import (
     scored,
     standardised,
 )
+from autodistil.tasks.span_finder import SpanFinder, SpansTaught, SpanTuning
 from autodistil.tasks.words import words
 from autodistil.utils import Progress, listed, resolve_device, write_text
 
@@ -113,7 +114,7 @@ def adapted(
     settings: EvaluationSettings,
     keep: Path,
     progress: Progress,
-    teacher: Taught | None = None,
+    teacher: Taught | SpansTaught | None = None,
     what: str = "model",
 ) -> Adapted:
     """Fine-tune a model by every learning rate, or go on where that was interrupted, and give the best one.
@@ -134,7 +135,8 @@ def adapted(
     """
     data, rows = lesson.data, len(lesson.train) + len(lesson.unlabelled)
     outputs, task = len(data.classes) or 1, data.task
-    objective = read_methods(lesson.objective, teacher is not None, outputs, task.pairs, task.images)
+    task_kinds = (task.pairs, task.images, task.spans)
+    objective = read_methods(lesson.objective, teacher is not None, outputs, *task_kinds)
     epochs, found = settings.epochs or default_epochs(rows), []
     options = settings.of("max_train", "batch_size", "max_length", "device")
     said = {**options, "objective": lesson.objective, "epochs": epochs}
@@ -165,7 +167,7 @@ def adapted(
 
 def taught(model: EvaluatedModel, teacher: Pupil, lesson: Lesson, order: Sequence[int]) -> Taught:
     """What a fine-tuned teacher says of the training rows and the others; `order`: its output for each class."""
-    rows = teacher.tokenized(*_texts(lesson.privileged))
+    rows = teacher.tokenized(*texts_of(lesson.privileged))
     answers, features = teacher.read(rows)
     head, places = teacher.head.weight.detach().cpu(), list(order)
     return Taught(torch.from_numpy(answers[:, places]), torch.from_numpy(features), head[places], model, rows.seen)
@@ -178,7 +180,7 @@ def taught(model: EvaluatedModel, teacher: Pupil, lesson: Lesson, order: Sequenc
 class _Trained:
     """A model after its best epoch."""
 
-    pupil: Pupil
+    pupil: Pupil | SpanFinder
     epoch: int
     chosen: float
 
@@ -191,7 +193,7 @@ class _Training:
     settings: EvaluationSettings
     objective: MethodSum
     epochs: int
-    teacher: Taught | None
+    teacher: Taught | SpansTaught | None
 
     def run(
         self,
@@ -211,44 +213,95 @@ class _Training:
             advance: told of epochs.
         """
         lesson, data, objective = self.lesson, self.lesson.data, self.objective
+        if data.task.spans:
+            return self._run_spans(model, rate, kept, advance)
         with torch.random.fork_rng():
             torch.manual_seed(lesson.seed)
             pupil = Pupil.of(model, objective.outputs, self.settings, data.task.words)
-            first, second = _texts(lesson)
+            first, second = texts_of(lesson)
             rows, (targets, mean, deviation) = pupil.tokenized(first, second), self.targets()
-            rows = rows if self.teacher is None else rows.only(self.teacher.seen)
+            rows = rows if self._taught is None else rows.only(self._taught.seen)
             swapped = pupil.tokenized(second, first) if SWAPPED in objective.needs and second is not None else None
             tested = pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b)
             targets = replace(targets, told=told)
             tuning = FineTuning(pupil, rows, targets, objective, self.epochs, rate, lesson.seed, swapped)
-            best = None if kept is None else kept.restore(tuning)
-            advance(tuning.done)
-            try:
-                while tuning.done < self.epochs and (best is None or tuning.done - best.epoch < PATIENCE):
-                    tuning.epoch()
-                    answers = pupil.answers(tested) @ objective.head.numpy().T
-                    value = scored(data, lesson.chosen_by, answers)[data.task.headline]
-                    advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
-                    value -= 0.0 if data.task.regression else _TIE * _loss(lesson.chosen_by.labels, answers)
-                    if best is None or value > best.value:
-                        best = BestEpoch.of(pupil.network, tuning.done, value)
-                    if kept is not None:
-                        kept.save(tuning, best)
-            except DivergedError:
-                return None
-            advance(self.epochs - tuning.done)
-        assert best is not None, "a training has an epoch"
-        pupil.network.load_state_dict(best.weights)
-        round_weights(pupil.network)
+            best = self._best_epoch(
+                tuning, pupil, lambda: pupil.answers(tested) @ objective.head.numpy().T, rate, kept, advance
+            )
+        if best is None:
+            return None
         _finish_head(pupil, objective.head, mean, deviation)
         _name_classes(pupil.network, data)
         return _Trained(pupil, best.epoch, best.value)
+
+    def _run_spans(self, model: EvaluatedModel, rate: float, kept: EpochFile | None, advance: Any) -> _Trained | None:
+        """The same where spans of texts are looked for."""
+        lesson, teacher, chosen_by = self.lesson, self.teacher, self.lesson.chosen_by
+        assert not isinstance(teacher, Taught)
+        with torch.random.fork_rng():
+            torch.manual_seed(lesson.seed)
+            finder = SpanFinder.of(model, self.settings)
+            windows, tested = finder.windows(*texts_of(lesson)), finder.windows(chosen_by.text_a, chosen_by.text_b)
+            if teacher is not None and not windows.alike(teacher.windows):
+                raise TeacherError("the teacher splits text into other tokens than the student; leave --teacher out")
+            said = None if teacher is None else teacher.logits
+            tuning = SpanTuning(finder, windows, lesson.train, self.objective, self.epochs, rate, lesson.seed, said)
+            best = self._best_epoch(tuning, finder, lambda: finder.found(chosen_by, tested), rate, kept, advance)
+        return None if best is None else _Trained(finder, best.epoch, best.value)
+
+    def _best_epoch(
+        self,
+        tuning: FineTuning | SpanTuning,
+        pupil: Pupil | SpanFinder,
+        answers: Callable[[], np.ndarray],
+        rate: float,
+        kept: EpochFile | None,
+        advance: Any,
+    ) -> BestEpoch | None:
+        """Train until no epoch is better, and give the pupil the weights of the best one; None where that diverged.
+
+        Args:
+            tuning: the training, which may have begun.
+            pupil: what it trains.
+            answers: what the pupil answers to the rows that choose, as `scored` takes it.
+            rate: the learning rate, to tell.
+            kept: where each epoch is kept; None: nowhere.
+            advance: told of epochs.
+        """
+        data = self.lesson.data
+        best = None if kept is None else kept.restore(tuning)
+        advance(tuning.done)
+        try:
+            while tuning.done < self.epochs and (best is None or tuning.done - best.epoch < PATIENCE):
+                tuning.epoch()
+                answered = answers()
+                value = scored(data, self.lesson.chosen_by, answered)[data.task.headline]
+                advance(1, f"learning rate {rate:g}: {data.task.headline} {value:.3f}")
+                if data.classes:
+                    value -= _TIE * _loss(self.lesson.chosen_by.labels, answered)
+                if best is None or value > best.value:
+                    best = BestEpoch.of(pupil.network, tuning.done, value)
+                if kept is not None:
+                    kept.save(tuning, best)
+        except DivergedError:
+            return None
+        advance(self.epochs - tuning.done)
+        assert best is not None, "a training has an epoch"
+        pupil.network.load_state_dict(best.weights)
+        round_weights(pupil.network)
+        return best
+
+    @property
+    def _taught(self) -> Taught | None:
+        """What a teacher says of rows or words."""
+        assert not isinstance(self.teacher, SpansTaught)
+        return self.teacher
 
     def targets(self) -> tuple[Targets, float, float]:
         """What the rows are taught, and mean and deviation of scores, by which they were standardised."""
         lesson, labels = self.lesson, self.lesson.train.labels
         more = sum(len(words(text)) if lesson.data.task.words else 1 for text, _ in lesson.unlabelled)
-        answers = None if self.teacher is None else self.teacher.answers
+        answers = None if self._taught is None else self._taught.answers
         mean, deviation, weights = 0.0, 1.0, None
         if lesson.data.task.regression:
             known = standardised(labels)
@@ -271,7 +324,7 @@ class _Training:
         """What a method may work with before labels are trained on."""
         lesson, rates = self.lesson, sorted(self.settings.learning_rates)
         targets, mean, deviation = self.targets()
-        first, second = _texts(lesson)
+        first, second = texts_of(lesson)
         chosen = torch.from_numpy(lesson.chosen_by.labels)
         rate = rates[len(rates) // 2]
         alone = replace(self, objective=MethodSum(((1.0, name),), self.objective.classes))
@@ -280,8 +333,10 @@ class _Training:
             done = alone.run(student, rate, [told])
             if done is None:
                 raise DivergedError(f"learning rate {rate:g}: diverged; give lower ones")
-            answers, features = done.pupil.read(done.pupil.tokenized(first, second))
-            of_chosen = done.pupil.read(done.pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b))[1]
+            pupil = done.pupil
+            assert isinstance(pupil, Pupil)
+            answers, features = pupil.read(pupil.tokenized(first, second))
+            of_chosen = pupil.read(pupil.tokenized(lesson.chosen_by.text_a, lesson.chosen_by.text_b))[1]
             answers = (answers - mean) / deviation
             return Fitted(*(torch.from_numpy(part) for part in (answers, features, of_chosen)))
 
@@ -293,7 +348,7 @@ class _Training:
             known=targets.known,
             classes=self.objective.classes,
             chosen=(chosen - mean) / deviation if lesson.data.task.regression else chosen,
-            teacher=self.teacher,
+            teacher=self._taught,
             length=self._length(model),
             batch_size=self.settings.batch_size,
             rate=rate,
@@ -362,7 +417,7 @@ def _put(building: Path, folder: Path, done: dict[str, Any]) -> dict[str, Any]:
     return done
 
 
-def _texts(lesson: Lesson) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+def texts_of(lesson: Lesson) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     """First and second texts of the training rows and the unlabelled ones."""
     train = lesson.train
     first = (*train.text_a, *(one for one, _ in lesson.unlabelled))
@@ -394,14 +449,16 @@ def _name_classes(network: PreTrainedModel, data: TaskData) -> None:
 # ---- what is done already
 
 
-def _identity(model: EvaluatedModel, lesson: Lesson, settings: Mapping[str, Any], teacher: Taught | None) -> str:
+def _identity(
+    model: EvaluatedModel, lesson: Lesson, settings: Mapping[str, Any], teacher: Taught | SpansTaught | None
+) -> str:
     """Hash of all that decides a training but its learning rate."""
     digest = hashlib.sha256(
         json.dumps([model.fingerprint, lesson.data.fingerprint, settings, lesson.balanced, lesson.seed]).encode()
     )
     digest.update(json.dumps(list(lesson.unlabelled)).encode())
-    for said in () if teacher is None else (teacher.answers, teacher.features):
-        digest.update(said.numpy().tobytes())
+    for said in () if teacher is None else teacher.said:
+        digest.update(said.tobytes())
     return digest.hexdigest()[:16]
 
 

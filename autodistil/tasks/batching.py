@@ -25,7 +25,7 @@ _POOL = 32
 class TokenizedRows:
     """Tokenised texts or pairs."""
 
-    ids: Sequence[Sequence[int]]
+    ids: Sequence[Sequence[int]] | Sequence[np.ndarray]
     types: Sequence[Sequence[int]] | None
     """Which text of a pair each token belongs to, for models that are told."""
     padding: int

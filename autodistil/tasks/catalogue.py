@@ -1,11 +1,12 @@
 """Labelled tasks by name: GLUE (Wang et al. 2019), the STS test sets, further small sets, and folders of one's own.
 
 A task's data come from a local folder where it holds the task (`DIR/<task>`, `DIR/glue/<task>`, `DIR/extra/<task>`
-with `train.tsv`, `dev.tsv`, `test.tsv`, or `train/`, `dev/`, `test/` with images), else from the Hugging Face Hub. The
-evaluated split is `dev`, as is usual for GLUE, whose test labels are secret; `test` only where there is no `dev`.
+with `train.tsv`, `dev.tsv`, `test.tsv`, or `train/`, `dev/`, `test/` with images, or `train.json`, `dev.json` in the
+format of SQuAD), else from the Hugging Face Hub. The evaluated split is `dev`, as is usual for GLUE, whose test labels
+are secret; `test` only where there is no `dev`.
 
 Metrics are those of GLUE and STS, from scikit-learn and SciPy, and of words those of named entities
-(`tasks.entities`). All are fractions: 1 is perfect, 0 chance or worst.
+(`tasks.entities`), of questions those of SQuAD (`tasks.squad`). All are fractions: 1 is perfect, 0 chance or worst.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from autodistil.tasks.entities import ENTITY_METRICS, entity_scores, is_tag, tag
 from autodistil.tasks.few_labels import each_class
 from autodistil.tasks.image_folder import image_fingerprint, read_image_rows
 from autodistil.tasks.labelled_rows import HubTable, LabelledRows, hub_rows, read_rows
+from autodistil.tasks.squad import SPAN_METRICS, Answer, Questions, hub_questions, read_squad, span_scores, squad_file
 from autodistil.tasks.words import words
 
 SPLITS = ("train", "dev", "test")
@@ -107,12 +109,14 @@ class Task:
     regression: bool = False
     """The label is a score; otherwise a class."""
     metrics: tuple[str, ...] = ("accuracy",)
-    """Keys of `METRICS`, of words `ENTITY_METRICS`; the first is the headline."""
+    """Keys of `METRICS`, of words `ENTITY_METRICS`, of spans `SPAN_METRICS`; the first is the headline."""
     hub: HubTable | None = None
     words: bool = False
     """Each word has a class, its BIO tag (token classification)."""
     images: bool = False
     """Each row is an image."""
+    spans: bool = False
+    """Each row is a question and a text, which holds the answer (extractive question answering)."""
 
     @property
     def headline(self) -> str:
@@ -125,14 +129,19 @@ class Split:
     """Texts and labels of a split, in its order."""
 
     text_a: tuple[str, ...]
-    """Texts; of images the paths of their files."""
+    """Texts, of spans questions; of images the paths of their files."""
     text_b: tuple[str, ...] | None
     labels: np.ndarray
-    """Class indices (rows,) of int64, or scores (rows,) of float64; of words class indices (words,), row by row."""
+    """Class indices (rows,) of int64, or scores (rows,) of float64; of words class indices (words,), row by row; of
+    spans 1 where there is an answer, else 0."""
     words: np.ndarray | None = None
     """How many words each row has, (rows,), where each word has a label."""
     teacher_text: tuple[str, ...] | None = None
     """What a teacher may read beside, and a student may not (privileged information, Vapnik & Vashist 2009)."""
+    answers: tuple[tuple[Answer, ...], ...] | None = None
+    """Right answers to each question, where spans of texts are looked for."""
+    unanswerable: bool = False
+    """Some questions of the task have no answer in their text."""
 
     def __len__(self) -> int:
         return len(self.text_a)
@@ -140,7 +149,7 @@ class Split:
     @property
     def fingerprint(self) -> str:
         """Hash of texts and labels, (16 hexadecimal digits)."""
-        text = json.dumps([self.text_a, self.text_b, self.labels.tolist()])
+        text = json.dumps([self.text_a, self.text_b, self.labels.tolist(), *([self.answers] if self.answers else [])])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def take(self, indices: Iterable[int]) -> Split:
@@ -148,6 +157,9 @@ class Split:
         chosen = list(indices)
         text_a = tuple(self.text_a[i] for i in chosen)
         text_b = None if self.text_b is None else tuple(self.text_b[i] for i in chosen)
+        if self.answers is not None:
+            answers = tuple(self.answers[i] for i in chosen)
+            return replace(self, text_a=text_a, text_b=text_b, labels=self.labels[chosen], answers=answers)
         if self.words is None:
             told = None if self.teacher_text is None else tuple(self.teacher_text[i] for i in chosen)
             return Split(text_a, text_b, self.labels[chosen], teacher_text=told)
@@ -210,8 +222,11 @@ class TaskData:
 
         Args:
             split: labelled rows of the task.
-            predictions: a class or score of each row, (rows,), or a class of each word, (words,).
+            predictions: a class or score of each row, (rows,), or a class of each word, (words,), or of spans a text of
+                each row, (rows,).
         """
+        if split.answers is not None:
+            return span_scores(split.answers, predictions.tolist())
         if not self.task.words:
             return score(self.task.metrics, split.labels, predictions)
         names = np.array(self.classes)
@@ -239,7 +254,7 @@ class TaskData:
             train = train.take(each_class(train.labels, labels, seed))
         if max_rows is not None and max_rows < len(train):
             train = train.take(np.sort(np.random.default_rng(seed).permutation(len(train))[:max_rows]))
-        if len(np.unique(train.labels)) < 2:
+        if not self.task.spans and len(np.unique(train.labels)) < 2:
             raise TaskError(
                 f"the {len(train)} train rows of task {self.task.name!r} all have one label; give more rows"
             )
@@ -249,6 +264,11 @@ class TaskData:
 def _glue(config: str, columns: str, dev: str = "validation") -> HubTable:
     splits = MappingProxyType({"train": "train", "dev": dev})
     return HubTable("nyu-mll/glue", config, tuple(columns.split()), "label", splits)
+
+
+def _squad(name: str) -> HubTable:
+    splits = MappingProxyType({"train": "train", "dev": "validation"})
+    return HubTable(f"rajpurkar/{name}", None, ("question", "context"), "answers", splits)
 
 
 _STS = HubTable("", None, ("sentence1", "sentence2"), "score", MappingProxyType({"test": "test"}))
@@ -274,6 +294,7 @@ _TABLE = (
         )
         for year in range(12, 17)
     ),
+    *(Task(name, pairs=True, metrics=SPAN_METRICS, hub=_squad(name), spans=True) for name in ("squad", "squad_v2")),
     Task("qnli_devsplit", pairs=True),
     Task("qqp_small", pairs=True, metrics=("f1", "accuracy")),
     Task("snli_small", pairs=True),
@@ -291,7 +312,8 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     Args:
         name: a key of `TASKS`, or the name of a folder under `data_dir`, which becomes a task of its own: of words
             where it has `tokens`, of pairs where it has `text_b`, of scores where it has `score` or labels are numbers
-            and not all whole, of images where its splits are folders of them, else of classes.
+            and not all whole, of images where its splits are folders of them, of spans where they are JSON, else of
+            classes.
         data_dir: folder to look in first.
         splits: those to read; of others nothing is seen.
 
@@ -302,6 +324,8 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     folder = next((f for f in folders if any((f / f"{split}.tsv").is_file() for split in SPLITS)), None)
     task = TASKS.get(name)
     if folder is not None and data_dir is not None:
+        if task is not None and task.spans:
+            raise TaskError(f"task {name!r} is of spans; give {str(folder)!r} train.json and dev.json for its .tsv")
         rows = {split: read_rows(path) for split in splits if (path := folder / f"{split}.tsv").is_file()}
         return _interpret(task or _guess_task(name, rows), rows, f"{folder.relative_to(data_dir)} (local)", splits)
     folder = next((f for f in folders if any((f / split).is_dir() for split in SPLITS)), None)
@@ -310,6 +334,10 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
         images = Task(name, metrics=("accuracy", "balanced_accuracy"), images=True)
         data = _interpret(images, rows, f"{folder.relative_to(data_dir)} (local)", splits)
         return replace(data, fingerprint=image_fingerprint(rows))
+    folder = next((f for f in folders if any(squad_file(f, split) for split in SPLITS)), None)
+    if folder is not None and data_dir is not None:
+        questions = {split: read_squad(file) for split in splits if (file := squad_file(folder, split))}
+        return _of_spans(name, questions, f"{folder.relative_to(data_dir)} (local)", splits)
     if any(any(folder.glob("corpus.jsonl*")) for folder in folders):
         raise TaskError(
             f"task {name!r} is a collection to search (corpus.jsonl), here labelled rows are needed: train.tsv and "
@@ -318,10 +346,13 @@ def load_task(name: str, data_dir: Path | None = None, splits: Sequence[str] = S
     if task is None or task.hub is None:
         what = "is not on the Hub" if task else f"is unknown{suggest(name, TASKS)}; allowed: {', '.join(TASKS)}"
         place = f"no folder of --data {str(data_dir)!r} holds it" if data_dir else "give --data a folder that holds it"
-        place = f"{place} (train.tsv, dev.tsv or test.tsv; of images train/, test/)" if task else f"otherwise {place}"
+        files = "train.tsv, dev.tsv or test.tsv; of images train/, test/; of spans train.json, dev.json"
+        place = f"{place} ({files})" if task else f"otherwise {place}"
         raise TaskError(f"task {name!r} {what}; {place}")
     table = replace(task.hub, splits={ours: theirs for ours, theirs in task.hub.splits.items() if ours in splits})
     origin = f"hf:{table.name}" + f":{table.config}" * bool(table.config)
+    if task.spans:
+        return _of_spans(name, hub_questions(table.name, table.splits), origin, splits)
     return _interpret(task, hub_rows(table), origin, splits)
 
 
@@ -358,15 +389,44 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted: Sequence[str]) -> TaskData:
-    """Check rows and turn labels into numbers."""
-    evaluated = {"dev", "test"} & set(wanted)
-    if evaluated and not evaluated & rows.keys():
+def _of_spans(name: str, found: Mapping[str, Questions], origin: str, wanted: Sequence[str]) -> TaskData:
+    """A task of questions, whose answers are spans of texts."""
+    task = Task(name, pairs=True, metrics=SPAN_METRICS, hub=TASKS[name].hub if name in TASKS else None, spans=True)
+    _check_splits(task, found, origin, wanted)
+    unanswerable = any(not answers for part in found.values() for answers in part.answers)
+    splits = {
+        split: Split(
+            part.questions,
+            part.contexts,
+            np.array([bool(answers) for answers in part.answers], dtype=np.int64),
+            answers=part.answers,
+            unanswerable=unanswerable,
+        )
+        for split, part in found.items()
+    }
+    text = json.dumps([[split, of.questions, of.contexts, of.answers] for split, of in sorted(found.items())])
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return TaskData(task, MappingProxyType(splits), (), origin, fingerprint)
+
+
+def _check_splits(task: Task, found: Mapping[str, object], origin: str, wanted: Sequence[str]) -> None:
+    """Make sure that there is what was asked for.
+
+    Raises:
+        TaskError: no split is there, or none to evaluate.
+    """
+    if {"dev", "test"} & set(wanted) and not {"dev", "test"} & set(wanted) & found.keys():
         raise TaskError(f"task {task.name!r} ({origin}) has no dev and no test split; one of them is evaluated, add it")
-    if not rows:
+    if not found:
         raise TaskError(
             f"task {task.name!r} ({origin}) has no {' or '.join(wanted)} split; add it, or choose another task"
         )
+
+
+def _interpret(task: Task, rows: Mapping[str, LabelledRows], origin: str, wanted: Sequence[str]) -> TaskData:
+    """Check rows and turn labels into numbers."""
+    evaluated = {"dev", "test"} & set(wanted)
+    _check_splits(task, rows, origin, wanted)
     for split, part in rows.items():
         if task.words != part.words:
             found, allowed = ("tokens, tags", "text_a, label")[:: 1 if part.words else -1]

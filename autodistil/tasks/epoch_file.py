@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from autodistil.tasks.finetune import FineTuning
+from autodistil.tasks.span_finder import SpanTuning
 from autodistil.utils import atomic_path
 
 _BEST, _SAID = "best.", "said"
@@ -42,7 +43,7 @@ class EpochFile:
     identity: str
     """Of what decides the training: a file of another one counts as none."""
 
-    def save(self, tuning: FineTuning, best: BestEpoch) -> None:
+    def save(self, tuning: FineTuning | SpanTuning, best: BestEpoch) -> None:
         """Write what came of the epochs that are done, in the place of an earlier file.
 
         Raises:
@@ -54,7 +55,7 @@ class EpochFile:
         with atomic_path(self.path) as temporary:
             save_file(whole, temporary, {_SAID: json.dumps(said)})
 
-    def restore(self, tuning: FineTuning) -> BestEpoch | None:
+    def restore(self, tuning: FineTuning | SpanTuning) -> BestEpoch | None:
         """Bring a fine-tuning to where it was left; None, and nothing changes, where no file of it is there."""
         try:
             with safe_open(self.path, "pt") as file:

@@ -35,6 +35,7 @@ from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import Descent
 from autodistil.tasks.file_forward import Forward, file_forward
 from autodistil.tasks.image_batching import ImageRows
+from autodistil.tasks.span_finder import after_each_epoch
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
@@ -167,6 +168,7 @@ def fine_tune(
     """
     train = _train(data, settings, 0)
     epochs, headline = settings.epochs or default_epochs(len(train), settings.labels), data.task.headline
+    training = after_each_epoch if data.task.spans else _after_each_epoch
     runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
     with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
         for seed, rate in product(seeds, settings.learning_rates):
@@ -175,7 +177,7 @@ def fine_tune(
             run = []
             try:
                 with torch.random.fork_rng():  # torch's own generator is left as it was
-                    for result in _after_each_epoch(model, data, settings, epochs, rate, seed):
+                    for result in training(model, data, _train(data, settings, seed), settings, epochs, rate, seed):
                         run.append(result)
                         advance(1, f"learning rate {rate:g}, seed {seed}: {headline} {result[headline]:.3f}")
             except DivergedError as error:
@@ -210,11 +212,17 @@ def _train(data: TaskData, settings: EvaluationSettings, seed: int) -> Split:
 
 
 def _after_each_epoch(
-    model: EvaluatedModel, data: TaskData, settings: EvaluationSettings, epochs: int, rate: float, seed: int
+    model: EvaluatedModel,
+    data: TaskData,
+    train: Split,
+    settings: EvaluationSettings,
+    epochs: int,
+    rate: float,
+    seed: int,
 ) -> Iterator[Scores]:
     """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
     torch.manual_seed(seed)
-    train, evaluated = _train(data, settings, seed), data.evaluated
+    evaluated = data.evaluated
     objective = read_methods(PLAIN, False, len(data.classes) or 1, data.task.pairs)
     pupil = Pupil.of(model, objective.outputs, settings, data.task.words)
     rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
@@ -226,7 +234,12 @@ def _after_each_epoch(
 
 
 def scored(data: TaskData, split: Split, answers: np.ndarray) -> Scores:
-    """The metrics of a task by logits (units, classes), and their calibration error; or by scores (rows, 1)."""
+    """The metrics of a task by logits (units, classes), and their calibration error; or by scores (rows, 1).
+
+    Of spans by what is answered to each question, texts (rows,).
+    """
+    if data.task.spans:
+        return data.scores(split, answers)
     if data.task.regression:
         return data.scores(split, answers[:, 0])
     found = data.scores(split, answers.argmax(1))

@@ -30,6 +30,7 @@ from autodistil.evaluation.results import read_results
 from autodistil.formats.writing import write_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.superlm import SuperLM
+from autodistil.space.space import OneStudent
 from autodistil.tasks.catalogue import Split, Task, TaskData, load_task
 from autodistil.tasks.few_labels import each_class, read_shares
 from autodistil.tasks.finetune import EvaluationSettings
@@ -102,7 +103,8 @@ def test_features_are_class_tokens_of_transformers(kind, tasks, tmp_path):
 
 def test_a_student_whose_layers_have_sizes_of_their_own_reads_images(tasks, tmp_path):
     teacher = random_teacher("vit")
-    student = SuperLM(teacher, teacher.dims).extract(uneven_students(teacher)[0]).eval()
+    uneven = uneven_students(teacher)[0]
+    student = SuperLM.from_teacher(teacher, OneStudent("uneven", uneven)).extract(uneven)
     student.save_pretrained(tmp_path)
     PROCESSORS["vit"]()[0].save_pretrained(tmp_path)
     assert student.config.model_type == "per-layer-vit"
@@ -231,10 +233,7 @@ def test_each_share_is_a_row_that_is_kept_beside_the_others(tasks, vit, tmp_path
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (
-            ["--method", "similarity"],
-            (["--method", "similarity"], "is of images; allowed methods: probe, knn, finetune, classify, cluster"),
-        ),
+        (["--method", "similarity"], "is of images; allowed methods: probe, knn, finetune, classify, cluster"),
         (["--method", "classify"], "has no classification head, which classify needs"),
         (["--method", "cluster", "--labels", "5%"], "labels are for methods probe, knn, finetune"),
         (["--neighbours", "0"], "neighbours = 0 is too small"),

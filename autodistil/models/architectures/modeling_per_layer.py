@@ -56,7 +56,7 @@ class _Layout(NamedTuple):
     without_attention: dict[str, type[nn.Module]]
     """What stands for the modules of the block in a layer that lacks it."""
     without_ffn: dict[str, type[nn.Module]]
-    models: str = "Model ForSequenceClassification ForTokenClassification"
+    models: str = "Model ForSequenceClassification ForTokenClassification ForQuestionAnswering"
 
     def linears(self) -> dict[str, tuple[str, str]]:
         """Name -> the sizes of its outputs and inputs."""

@@ -2,4 +2,4 @@
 
 from autodistil.tasks.adapt.method import Method, supervised
 
-CROSS_ENTROPY = Method(supervised)
+CROSS_ENTROPY = Method(supervised, spans=True)

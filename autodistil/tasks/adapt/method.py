@@ -2,7 +2,8 @@
 
 A method is a file beside this one, entered in the dict of `autodistil.tasks.adapt`; nothing else names it. Rows without
 a label are taught by their teacher alone. Where scores are predicted instead of classes, an answer is one number and
-squared errors stand for cross-entropies. Where words have classes, a row is a word.
+squared errors stand for cross-entropies. Where words have classes, a row is a word; where
+spans of texts are looked for, the start or end of one.
 
 A method may ask for further outputs of the head while it trains (`further`): what is exported is one linear map of the
 classes all the same, made of the trained one by `head`. And it may do something before labels are trained on
@@ -74,6 +75,8 @@ class Method:
     needs: frozenset[str] = frozenset()
     only: frozenset[str] = frozenset()
     """What it is for alone; anything where that is empty."""
+    spans: bool = False
+    """Whether it teaches where answers start and end too, of which the classes are the tokens of a text."""
     further: Callable[[int], int] | None = None
     """Classes -> further outputs of the head."""
     head: Callable[[int], Tensor] | None = None

@@ -86,7 +86,9 @@ def _with_further(answers: Answers, start: int, count: int) -> Answers:
     return replace(answers, further=further, dropped=dropped, swapped=swapped)
 
 
-def read_methods(text: str, taught: bool, classes: int, pairs: bool, images: bool = False) -> MethodSum:
+def read_methods(
+    text: str, taught: bool, classes: int, pairs: bool, images: bool = False, spans: bool = False
+) -> MethodSum:
     """Read a weighted sum of methods, or `auto`.
 
     Args:
@@ -95,6 +97,7 @@ def read_methods(text: str, taught: bool, classes: int, pairs: bool, images: boo
         classes: of the task; 1 where scores are predicted.
         pairs: whether rows are pairs of texts.
         images: whether rows are images.
+        spans: whether spans of texts are looked for.
 
     Raises:
         ConfigError: an unknown method, a weight that is not above zero, one that needs a teacher where none is, or one
@@ -108,6 +111,11 @@ def read_methods(text: str, taught: bool, classes: int, pairs: bool, images: boo
     for (_, name), method in zip(objective.terms, objective.methods, strict=True):
         if TEACHER in method.needs and not taught:
             raise ConfigError(f"objective {name!r} needs a fine-tuned teacher; give --teacher, or another --objective")
+        if spans and not method.spans:
+            allowed = ", ".join(name for name, method in METHODS.items() if method.spans)
+            raise ConfigError(
+                f"objective {name!r} is for classes or scores of rows, this task is of spans; allowed: {allowed}"
+            )
         if not method.only <= has:
             raise ConfigError(
                 f"objective {name!r} is for tasks of {' and '.join(sorted(method.only))}, this is one of "

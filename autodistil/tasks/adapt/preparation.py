@@ -29,6 +29,11 @@ class Taught:
     seen: np.ndarray
     """Which rows have an answer, (rows,): words that were cut off have none, and are not trained on."""
 
+    @property
+    def said(self) -> Sequence[np.ndarray]:
+        """All that it says."""
+        return self.answers.numpy(), self.features.numpy()
+
 
 @dataclass(frozen=True)
 class Fitted:

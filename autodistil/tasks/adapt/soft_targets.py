@@ -16,4 +16,4 @@ def loss(answers: Answers) -> Tensor:
     return taught.where(~answers.known, SHARE * taught + (1 - SHARE) * supervised(answers))
 
 
-SOFT_TARGETS = Method(loss, frozenset({TEACHER}))
+SOFT_TARGETS = Method(loss, frozenset({TEACHER}), spans=True)

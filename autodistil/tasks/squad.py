@@ -1,0 +1,194 @@
+"""Extractive question answering: questions whose answers stand in a text, in the format and by the metrics of SQuAD.
+
+Rajpurkar et al. 2016 (arXiv 1606.05250), and 2018 (arXiv 1806.03822) for questions without an answer. Metrics are those
+of the official `evaluate-v2.0.py`, which of questions with answers gives what `evaluate-v1.1.py` does: exact match and
+F1 of words, both without case, punctuation and articles, of several answers by the best one. Where a text has no answer
+the empty one is right. One departure from v1.1: an answer that is nothing but articles or punctuation counts as none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from autodistil.data.sources import dataset_errors
+from autodistil.errors import CorpusError, TaskError, one_line_named
+from autodistil.utils import optional_import
+
+SPAN_METRICS = ("token_f1", "exact_match")
+"""Fractions, means over questions; the first is the headline."""
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class Answer(NamedTuple):
+    """A span of a text."""
+
+    start: int
+    """Its first character."""
+    text: str
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions of one split, in order."""
+
+    questions: tuple[str, ...]
+    contexts: tuple[str, ...]
+    """Text that each question is asked of."""
+    answers: tuple[tuple[Answer, ...], ...]
+    """Right answers to each; none where its text has none."""
+
+
+# ---- files
+
+
+def squad_file(folder: Path, split: str) -> Path | None:
+    """The file of a split, `train.json` or as the official ones are called `train-v1.1.json`; None where there is none.
+
+    Raises:
+        TaskError: there are several.
+    """
+    found = sorted(path for path in (folder / f"{split}.json", *folder.glob(f"{split}-v*.json")) if path.is_file())
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise TaskError(f"task folder {str(folder)!r} has several files of {split} ({names}); leave one of them there")
+    return found[0] if found else None
+
+
+def read_squad(path: Path) -> Questions:
+    """Read a file of SQuAD, version 1.1 or 2.0.
+
+    Raises:
+        TaskError: it cannot be read, is none, holds no question, or an answer does not stand in its text.
+    """
+    rows = []
+    try:
+        for article in json.loads(path.read_text(encoding="utf-8-sig"))["data"]:
+            for paragraph in article["paragraphs"]:
+                context = _text(paragraph["context"])
+                for qa in paragraph["qas"]:
+                    known = [] if qa.get("is_impossible") else qa["answers"]
+                    answers = tuple(
+                        _located(context, _text(one["text"]), int(one["answer_start"]), f"{qa.get('id')} of {path}")
+                        for one in known
+                    )
+                    rows.append((_text(qa["question"]), context, answers))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TaskError(
+            f"task file {str(path)!r} is no SQuAD JSON ({one_line_named(error, 80)}); allowed: data, paragraphs, "
+            "context, qas, question, answers, text, answer_start; write it so, or give tab-separated files"
+        ) from error
+    return _questions(rows, f"task file {str(path)!r}")
+
+
+def hub_questions(name: str, splits: Mapping[str, str]) -> dict[str, Questions]:
+    """The splits of a set on the Hub with the columns of `squad`: question, context, answers.
+
+    Args:
+        name: of the set.
+        splits: ours -> theirs.
+
+    Raises:
+        TaskError: `datasets` is not installed, or the set cannot be had.
+    """
+    where, found = f"Hugging Face data set {name!r}", {}
+    try:
+        datasets = optional_import("datasets", where)
+        with dataset_errors(where):
+            for split, theirs in splits.items():
+                rows = []
+                for row in datasets.load_dataset(name, split=theirs):
+                    spans = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
+                    context = row["context"]
+                    answers = tuple(_located(context, text, start, f"{row['id']} of {where}") for text, start in spans)
+                    rows.append((row["question"], context, answers))
+                found[split] = _questions(rows, f"{theirs} of {where}")
+    except CorpusError as error:
+        raise TaskError(f"{error}; or give --data a folder that holds the task") from error
+    return found
+
+
+def _questions(rows: Sequence[tuple[str, str, tuple[Answer, ...]]], where: str) -> Questions:
+    if not rows:
+        raise TaskError(f"{where} holds no question; add some, or remove the file")
+    questions, contexts, answers = zip(*rows, strict=True)
+    return Questions(questions, contexts, answers)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{str(value)[:20]!r} is no text")
+    return value
+
+
+def _located(context: str, text: str, start: int, question: str) -> Answer:
+    """An answer without blanks at its ends, where it stands; of several places the one nearest to `start`."""
+    start, text = start + len(text) - len(text.lstrip()), text.strip()
+    if text and start >= 0 and context.startswith(text, start):
+        return Answer(start, text)
+    places = [match.start() for match in re.finditer(re.escape(text), context)] if text else []
+    if not places:
+        raise TaskError(f"the answer {text[:40]!r} to question {question} does not stand in its context; correct it")
+    return Answer(min(places, key=lambda place: abs(place - start)), text)
+
+
+# ---- metrics
+
+
+def normalised(text: str) -> str:
+    """A text in lower case, without ASCII punctuation and the articles a, an, the, single blanks between words."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def exact_match(right: str, answer: str) -> float:
+    """1 where both are the same once they are normalised, else 0."""
+    return float(normalised(right) == normalised(answer))
+
+
+def token_f1(right: str, answer: str) -> float:
+    """Harmonic mean of the shares of common words in both; where one has none, 1 if neither has any."""
+    theirs, ours = normalised(right).split(), normalised(answer).split()
+    if not theirs or not ours:
+        return float(theirs == ours)
+    return 2 * sum((Counter(theirs) & Counter(ours)).values()) / (len(theirs) + len(ours))
+
+
+def question_scores(answers: Sequence[Sequence[Answer]], found: Sequence[str]) -> dict[str, list[float]]:
+    """`SPAN_METRICS` of each question.
+
+    Args:
+        answers: the right ones to each question; none where it has none.
+        found: what is answered, empty where nothing is.
+    """
+    scores: dict[str, list[float]] = {name: [] for name in SPAN_METRICS}
+    for right, answer in zip(answers, found, strict=True):
+        texts = [one.text for one in right if normalised(one.text)] or [""]
+        for name, metric in zip(SPAN_METRICS, (token_f1, exact_match), strict=True):
+            scores[name].append(max(metric(text, answer) for text in texts))
+    return scores
+
+
+def span_scores(answers: Sequence[Sequence[Answer]], found: Sequence[str]) -> dict[str, float]:
+    """`SPAN_METRICS`, means over questions; arguments as of `question_scores`."""
+    return {name: float(np.mean(values)) for name, values in question_scores(answers, found).items()}
+
+
+def scores_by_kind(answers: Sequence[Sequence[Answer]], found: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The same of the questions with an answer, and of those without, where there are any of a kind."""
+    kinds = {"answerable": [bool(right) for right in answers], "unanswerable": [not right for right in answers]}
+    values = question_scores(answers, found)
+    return {
+        kind: {"questions": sum(mask), **{name: float(np.mean(np.array(of)[mask])) for name, of in values.items()}}
+        for kind, mask in kinds.items()
+        if any(mask)
+    }

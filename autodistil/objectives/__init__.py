@@ -8,7 +8,9 @@ from autodistil.objectives import (
     exits,
     hidden,
     last_hidden,
+    logits_js,
     logits_kl,
+    logits_reverse_kl,
     matryoshka,
     mi_alpha,
     minilm,
@@ -38,6 +40,8 @@ TERMS: Mapping[str, Term] = {
     "hidden": hidden.TERM,
     "upper-hidden": upper_hidden.TERM,
     "logits-kl": logits_kl.TERM,
+    "logits-reverse-kl": logits_reverse_kl.TERM,
+    "logits-js": logits_js.TERM,
     next_token.NAME: next_token.TERM,
 }
 """Name in an objective -> term."""

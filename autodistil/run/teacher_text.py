@@ -86,7 +86,7 @@ class TeacherText:
         if self._last is None:
             took = time.monotonic() - begun
             self.progress.say(
-                f"the teacher wrote the ends of {len(texts)} texts of {texts.shape[1]} tokens in {took:.2g} s: "
+                f"the teacher wrote the ends of {len(texts)} texts of {texts.shape[1]} tokens in {took:,.1f} s: "
                 f"they do for {BLOCK} steps"
             )
         return found

@@ -165,6 +165,10 @@ class RunConfig:
     """Share of an image's patches that a training step reads, teacher and students alike: 0.25 as in DMAE."""
     masking: Literal["random", "disjoint"] = "random"
     """Which: drawn for each image, or in views of an image that have none in common (`data.patch_masks`)."""
+    teacher_text: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    """Share of the training sequences whose end the teacher writes, of decoders (`run.teacher_text`)."""
+    on_policy: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    """Share of the steps whose texts the largest student writes, of decoders (`training.on_policy`)."""
     exits: bool = False
     """Every layer is trained to end in a usable embedding, so that a student can be left after any of them."""
     layer_map: Literal["spread", "stride", "first", "influence"] = "spread"
@@ -293,6 +297,11 @@ class RunConfig:
             raise ConfigError(
                 f"output_role = {self.output_role!r} is of an output teacher's prompts, and there is none; "
                 "give --output-teacher, or leave it out"
+            )
+        if self.train_minutes is not None and (self.teacher_text or self.on_policy):
+            raise ConfigError(
+                f"train_minutes = {self.train_minutes:g} is turned into steps by timing some, without the text that "
+                "models write (teacher_text, on_policy); give train_steps"
             )
         if self.train_steps is not None and self.train_minutes is not None:
             raise ConfigError("train_steps and train_minutes are both given; give one of them")

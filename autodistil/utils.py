@@ -154,6 +154,11 @@ def check_sum(path: Path) -> None:
         raise ValueError("its checksum differs: cut short, flipped or edited since it was written")
 
 
+def evenly(each: float, step: int) -> int:
+    """How many are due by the end of a step, `each` of them a step, a share or more: as even as whole numbers are."""
+    return int((step + 1) * each + 1e-9)
+
+
 def kept_array(path: Path, make: Callable[[], np.ndarray], why: str) -> np.ndarray:
     """An array that is made once and kept in a run folder, so that it never changes.
 

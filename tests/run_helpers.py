@@ -5,12 +5,25 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, BertConfig, ModernBertConfig, MPNetConfig
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BertConfig,
+    LlamaConfig,
+    ModernBertConfig,
+    MPNetConfig,
+)
 
 from autodistil import pipeline
 from autodistil.run.run import Run
 
 SENTENCE = "The river {} runs along the old wall of town number {} and the people cross the bridge every morning. "
+DECODER_SPACE = """
+sub_spaces:
+  tiny:
+    {num_layers: [2, 3], hidden_size: [32, 48], num_heads: [2, 4], head_size: 16, mlp_ratio: 2.0, free_attention: true}
+"""
 
 
 def save_random_bert(
@@ -63,6 +76,31 @@ def small_mpnet():
         intermediate_size=256,
         max_position_embeddings=130,
     )
+
+
+def small_llama(**options):
+    """The config of a Llama, 4 layers x 64, with a BERT tokenizer's number of tokens unless given."""
+    return LlamaConfig(
+        **{"vocab_size": 30522, **options},
+        hidden_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        bos_token_id=101,
+        eos_token_id=102,
+        tie_word_embeddings=True,
+    )
+
+
+def save_llama(folder, tokenizer, **options):
+    """A random one with a tokenizer; its path."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(small_llama(**options)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 def write_corpus(path):

@@ -63,6 +63,8 @@ _FLAGS: dict[str | None, dict[str, tuple[str | None, str]]] = {
             "Share of an image's patches that a step reads, such as 0.25 [default: 1].",
         ),
         "masking": ("random|disjoint", "Patches of each image at random, or views that have none in common."),
+        "teacher_text": ("SHARE", "Share of the training text whose continuation the teacher writes; of decoders."),
+        "on_policy": ("SHARE", "Share of the steps on text that the largest student writes; of decoders."),
         "teacher_layer": ("N", "Teacher layer whose attention is distilled, from 0 [default: the last]."),
         "select": ("NAME", "Train on a part of the sentences: random, frequent, diverse or hard; with --tokens."),
         "tokens": ("N", "Tokens of that part."),

@@ -62,6 +62,8 @@ class RunSamples(ABC):
     progress: Progress
     targets_of: Callable[[np.ndarray], torch.Tensor] | None = field(default=None, kw_only=True)
     """Numbers of training samples -> their embeddings (samples, dim) by an output teacher; None where there is none."""
+    rewrite: Callable[[int], np.ndarray] | None = field(default=None, kw_only=True)
+    """Step -> its samples where a model wrote some of them; None where none does."""
     own_rows: Callable[[int], slice] = field(default=slice, kw_only=True)
     """Samples of a micro-batch -> which of them this process computes on, and so embeds by an output teacher; all."""
     unit: str = field(init=False)
@@ -136,12 +138,17 @@ class RunSamples(ABC):
 
     def step_samples(self, step: int) -> np.ndarray:
         """The samples of a training step: a function of the seed and the step alone."""
+        return self.corpus_samples(step) if self.rewrite is None else self.rewrite(step)
+
+    def corpus_samples(self, step: int) -> np.ndarray:
+        """The samples of a training step as the corpus has them."""
         return self.train.take(self.step_indices(step))
 
     def micro_batches(self, step: int) -> Iterator[Batch]:
         """The samples of a training step as the micro-batches that it is cut into."""
-        for numbers in np.split(self.step_indices(step), self.config.accumulate):
-            batch = self.inputs.batch(self.train.take(numbers), self.device)
+        parts = (np.split(of, self.config.accumulate) for of in (self.step_indices(step), self.step_samples(step)))
+        for numbers, samples in zip(*parts, strict=True):
+            batch = self.inputs.batch(samples, self.device)
             yield batch if self.targets_of is None else {**batch, TARGETS: self._targets(numbers)}
 
     def _targets(self, numbers: np.ndarray) -> torch.Tensor:

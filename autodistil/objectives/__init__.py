@@ -10,7 +10,9 @@ from autodistil.objectives import (
     exits,
     hidden,
     last_hidden,
+    logits_js,
     logits_kl,
+    logits_reverse_kl,
     matryoshka,
     mi_alpha,
     minilm,
@@ -46,6 +48,8 @@ TERMS: Mapping[str, Term] = {
     "channel-kl": channel_kl.TERM,
     "cooperative-mask": cooperative_mask.TERM,
     "logits-kl": logits_kl.TERM,
+    "logits-reverse-kl": logits_reverse_kl.TERM,
+    "logits-js": logits_js.TERM,
     next_token.NAME: next_token.TERM,
 }
 """Name in an objective -> term."""

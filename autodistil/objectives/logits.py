@@ -1,9 +1,9 @@
 """Losses of next-token predictions without a matrix of logits (fused with the head: Liger Kernel, arXiv 2410.10989).
 
-Logits are Z = X W^T with last hidden states X (tokens, hidden) and the head W (vocabulary, hidden). Both losses have a
-closed gradient by the logits, D: softmax(Z) - softmax(Y) for the KL divergence from a teacher's logits Y, softmax(Z)
-less one at the next token for the cross-entropy. So dX = D W and dW = D^T X are formed in the forward, some tokens at a
-time: memory is that of a few tokens' logits, whatever the length of the texts.
+Logits are Z = X W^T with last hidden states X (tokens, hidden) and the head W (vocabulary, hidden). The losses have a
+closed gradient by the logits, D, such as softmax(Z) - softmax(Y) for the KL divergence from a teacher's logits Y, or
+softmax(Z) less one at the next token for the cross-entropy. So dX = D W and dW = D^T X are formed in the forward, some
+tokens at a time: memory is that of a few tokens' logits, whatever the length of the texts.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import torch
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import with_gradients
+from autodistil.objectives.term import Mask, Term, TermOptions, with_gradients
 
 _CHUNK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 27}
 """Logits formed at a time, by device."""
 
 Divergence = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
 """Logits of some tokens (tokens, vocabulary), and which -> their summed loss, and its gradient by the logits."""
+
+Comparison = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Log-probabilities of the student and of the teacher, (tokens, vocabulary) each, which it may overwrite -> their
+summed divergence, and its gradient by the student's logits."""
 
 
 def loss_of_logits(hidden: Tensor, head: Tensor, divergence: Divergence) -> Tensor:
@@ -33,6 +37,35 @@ def loss_of_logits(hidden: Tensor, head: Tensor, divergence: Divergence) -> Tens
         divergence: see `Divergence`.
     """
     return with_gradients(partial(_loss_and_gradients, divergence), hidden, head)
+
+
+def divergence_of_logits(
+    compare: Comparison, hidden: Tensor, head: Tensor, teacher_hidden: Tensor, teacher_head: Tensor
+) -> Tensor:
+    """A divergence of two models' next tokens, mean over tokens; differentiable in the student's two.
+
+    Args:
+        compare: see `Comparison`.
+        hidden: the student's last hidden states, (tokens, hidden).
+        head: its head, (vocabulary, hidden).
+        teacher_hidden: (tokens, teacher's hidden).
+        teacher_head: (vocabulary, teacher's hidden).
+    """
+    theirs, their_head = teacher_hidden.float(), teacher_head.float()
+
+    def divergence(logits: Tensor, tokens: slice) -> tuple[Tensor, Tensor]:
+        return compare(logits.log_softmax(-1), (theirs[tokens] @ their_head.T).log_softmax(-1))
+
+    return loss_of_logits(hidden, head, divergence)
+
+
+def term_of(compare: Comparison) -> Term:
+    """The term of an objective that is this divergence behind real tokens; of decoders."""
+
+    def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
+        return divergence_of_logits(compare, *real_outputs(student, mask), *real_outputs(teacher, mask))
+
+    return Term(loss, needs="output", decoders_only=True)
 
 
 def real_outputs(states: ModelStates, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ superlm/<sub-space>/            superlm.safetensors once trained, checkpoint.saf
 importance.safetensors          order of the teacher's dimensions and layers
 output_head.safetensors         map into the output teacher's space, before training
 selection.npy                   which sentences are trained on, where not all are
+teacher_text/                   training texts that the teacher wrote, some steps a file
 metrics.jsonl, tensorboard/     training
 heldout.npy, vocabulary.npz     what students are scored on, and which tokens they keep where that is searched
 study.db, candidates.csv        search
@@ -72,6 +73,7 @@ class RunFolder:
         self.importance_path = path / "importance.safetensors"
         self.output_head_path = path / "output_head.safetensors"
         self.selection_path = path / "selection.npy"
+        self.teacher_text_path = path / "teacher_text"
         self.vocabulary_path = path / "vocabulary.npz"
         self.heldout_path = path / "heldout.npy"
         self.superlms_path = path / "superlm"
@@ -103,6 +105,7 @@ class RunFolder:
             path: Path = getattr(folder, name)
             if not path.is_file():
                 setattr(folder, name, elsewhere / path.name)
+        folder.teacher_text_path = elsewhere / self.teacher_text_path.name
         return folder
 
     def superlm_folder(self, sub_space: str) -> Path:

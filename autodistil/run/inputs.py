@@ -61,6 +61,7 @@ from autodistil.run.output_teacher import (
     save_head,
 )
 from autodistil.run.selected_text import selected_text
+from autodistil.run.teacher_text import TeacherText
 from autodistil.space.axes.bits import BITS
 from autodistil.space.files import load_space, space_to_dict
 from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
@@ -346,6 +347,10 @@ class RunInputs:
                 f"objective {asking[0]!r} needs layers that end in a norm, as in BERT; those of {kind} teachers begin "
                 "with it; leave it out"
             )
+        if self.config.on_policy and any(name == NEXT_TOKEN for _, name in objective.terms):
+            raise ConfigError(
+                f"on_policy: objective {NEXT_TOKEN!r} would have students imitate text that they write; leave one out"
+            )
         if self.config.objective == AUTO:  # others are an option of the run, and may differ in trials of a tuning
             what = "objective: its teacher pools otherwise, or the default is another now"
             self.folder.check_unchanged("objective", objective.name, what)
@@ -455,6 +460,9 @@ class RunInputs:
         sentences = unit != "sequences"
         if files and not sentences:
             raise ConfigError(f"text_unit = {unit!r} cuts texts that {files[0].path.name!r} has whole; leave it out")
+        if (config.teacher_text or config.on_policy) and (sentences or not teacher.family.causal):
+            other = "the teacher is none" if not teacher.family.causal else f"text_unit = {unit!r}"
+            raise ConfigError(f"teacher_text and on_policy are of decoders, on sequences; {other}; leave them out")
         if config.select is not None and not (sentences and teacher.images is None):
             other = "set text_unit = sentences, or " * (teacher.images is None)
             raise ConfigError(f"select = {config.select!r} is of sentences; {other}leave it out")
@@ -468,6 +476,9 @@ class RunInputs:
         choose, known = self._chosen if config.select is not None else None, self._embedded if files else None
         text = RunText(*shared, teacher.tokenizer, sentences, choose, unit == "documents", known)
         text.targets_of = self.output_targets if config.output_teacher else None
+        if config.teacher_text:
+            kept = self.folder.teacher_text_path
+            text.rewrite = TeacherText(config, teacher, text.corpus_samples, kept, self.progress)
         return text
 
     def _chosen(self, among: Sentences) -> np.ndarray:

@@ -365,13 +365,19 @@ def train_on_cluster(
     Raises:
         ClusterError: no cluster, too small a one, or more failures than allowed; the last checkpoint is kept.
         DivergedError: a loss or gradient is not finite; likewise.
-        ConfigError: more workers than texts in a micro-batch, or a storage that not all nodes see.
+        ConfigError: more workers than texts in a micro-batch, text that models write, or a storage that not all nodes
+            see.
     """
     from autodistil.cluster.ray_session import ray_session  # who has one machine needs no Ray
     from autodistil.cluster.ray_train import check_fits, train_job
     from autodistil.cluster.train_worker import TrainJob
 
     config, folder = run.config, run.folder
+    if config.teacher_text or config.on_policy:
+        raise ConfigError(
+            f"workers = {config.workers} cannot share text that models write (teacher_text, on_policy); train without "
+            "--workers"
+        )
     names = tuple(sub.name for sub in sub_spaces)
     check_batch(run.inputs.text.samples_a_step // config.accumulate, config.workers)
     with ray_session(config.address, run.progress) as session:

@@ -30,6 +30,8 @@ class Recipe:
     seed: int
     precision: str
     """`fp32`, or `bf16`: students compute in bfloat16, shared weights and optimiser stay in fp32."""
+    on_policy: float = 0.0
+    """Share of the steps whose texts the largest student writes (`on_policy`)."""
 
     def peak_rate(self, width: int) -> float:
         """The peak learning rate for a SuperLM, or a student, of such a hidden size at most."""

@@ -25,6 +25,7 @@ from autodistil.models.teacher import Teacher
 from autodistil.objectives.objective import WHOLE, Objective, Share
 from autodistil.space.student import StudentConfig, size_key
 from autodistil.training.assistant import StudentAssistant
+from autodistil.training.on_policy import is_on_policy, own_texts
 from autodistil.training.recipe import Recipe
 from autodistil.training.sampling import draw_students
 from autodistil.training.workers import ALONE, Part, TrainingWorkers
@@ -218,11 +219,32 @@ def train_step(
 ) -> list[StepMetrics]:
     """One step of each trainer on the same micro-batches, and on the same states where they have one teacher.
 
+    In steps that are on-policy each is on texts of its own, which its largest student makes of the micro-batches.
+
     A trainer alone is updated right after its last micro-batch, so that gradients of one SuperLM are held at a time;
     among workers the sums of all SuperLMs are under way while the next one computes. Where terms compare the texts of
     the batch and it comes in several micro-batches, all go through the models once before, for their embeddings.
     """
-    batches = list(batches)
+    batches, recipe, step = list(batches), trainers[0].recipe, trainers[0].steps_done
+    if not is_on_policy(recipe, step):
+        return _step_on(trainers, teacher, batches, layer, workers)
+    rows = []
+    for trainer in trainers:
+        start = time.perf_counter()
+        own = own_texts(trainer.superlm, batches, recipe, step)
+        writing = time.perf_counter() - start
+        (row,) = _step_on([trainer], teacher, own, layer, workers)
+        rows.append(replace(row, seconds=writing + row.seconds))
+    return rows
+
+
+def _step_on(
+    trainers: Sequence[SuperLMTrainer],
+    teacher: Teacher,
+    batches: Sequence[Batch],
+    layer: int | None,
+    workers: TrainingWorkers,
+) -> list[StepMetrics]:
     parts = workers.take(batches)
     steps = [_Step(trainer, workers) for trainer in trainers]
     if len(parts) > 1:

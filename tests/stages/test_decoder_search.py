@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from run_helpers import one_line, run_options, stop_after
+from run_helpers import DECODER_SPACE, one_line, run_options, save_llama, small_llama, stop_after
 from tokenizers_helpers import byte_level_bpe
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertModel
 
 from autodistil import cli, pipeline
 from autodistil.errors import ConfigError, ExportError
@@ -25,40 +25,11 @@ from autodistil.space.student import Candidate
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
-SPACE = """
-sub_spaces:
-  tiny:
-    {num_layers: [2, 3], hidden_size: [32, 48], num_heads: [2, 4], head_size: 16, mlp_ratio: 2.0, free_attention: true}
-"""
-
-
-def small_llama(**options):
-    return LlamaConfig(
-        **{"vocab_size": 30522, **options},
-        hidden_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        bos_token_id=101,
-        eos_token_id=102,
-        tie_word_embeddings=True,
-    )
-
-
-def save_llama(folder, tokenizer, **options):
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(small_llama(**options)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory, quickstart_teacher_dir):
     folder = tmp_path_factory.mktemp("decoder")
-    options = run_options(folder, quickstart_teacher_dir, SPACE, train_steps=4, checkpoint_seconds=0.0)
+    options = run_options(folder, quickstart_teacher_dir, DECODER_SPACE, train_steps=4, checkpoint_seconds=0.0)
     return {**options, "teacher": save_llama(folder / "llama", AutoTokenizer.from_pretrained(quickstart_teacher_dir))}
 
 
@@ -147,7 +118,7 @@ def test_a_student_in_gguf_is_the_student(tmp_path):
     pytest.importorskip("gguf")
     tokenizer = byte_level_bpe()
     teacher = save_llama(tmp_path / "llama", tokenizer, vocab_size=len(tokenizer))
-    options = run_options(tmp_path, teacher, SPACE, train_steps=2)
+    options = run_options(tmp_path, teacher, DECODER_SPACE, train_steps=2)
     run = Run.open(tmp_path / "run", {**options, "teacher": teacher, "budgets": ["100MFLOPs"]})
     pipeline.search(run)
     _, exported = pipeline.export(Run.open(tmp_path / "run"), "best", tmp_path / "to", formats=("gguf-f32", "gguf-q8"))

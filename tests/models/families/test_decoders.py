@@ -23,7 +23,10 @@ from autodistil.models.families.llama import LLAMA, QWEN2, QWEN3
 from autodistil.models.ordering import ORDERS, apply_order
 from autodistil.models.superlm import SuperLM
 from autodistil.models.teacher import check_teacher
-from autodistil.objectives.logits_kl import logits_kl
+from autodistil.objectives.logits import divergence_of_logits
+from autodistil.objectives.logits_js import js
+from autodistil.objectives.logits_kl import kl
+from autodistil.objectives.logits_reverse_kl import reverse_kl
 from autodistil.objectives.next_token import next_token_nats
 from autodistil.objectives.objective import resolve_objective
 from autodistil.space.files import load_space
@@ -180,24 +183,47 @@ def test_training_lowers_the_perplexity_of_a_teachers_text(in_place):
 # ---- losses of next tokens
 
 
+def plain_kl(of, other):
+    return (of * (of / other).log()).sum(-1).mean()
+
+
+PLAIN = {
+    kl: lambda q, p: plain_kl(p, q),
+    reverse_kl: plain_kl,
+    js: lambda q, p: (plain_kl(p, (p + q) / 2) + plain_kl(q, (p + q) / 2)) / 2,
+}
+"""Comparison of logits -> its formula, of the student's probabilities and the teacher's."""
+
+
+@pytest.mark.parametrize("compare", PLAIN)
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, 1000), st.integers(1, 9), st.sampled_from([1, 30, 1 << 20]))
-def test_logits_kl_equals_float64_autograd(seed, tokens, entries):
+@given(seed=st.integers(0, 1000), tokens=st.integers(1, 9), entries=st.sampled_from([1, 30, 1 << 20]))
+def test_divergences_of_logits_equal_float64_autograd(compare, seed, tokens, entries):
     sizes = ((tokens, 5), (11, 5), (tokens, 7), (11, 7))
     hidden, head, *theirs = (random_hidden(seed + i, *shape) for i, shape in enumerate(sizes))
     exact = [part.double().requires_grad_() for part in (hidden, head)]
-    target = (theirs[0].double() @ theirs[1].double().T).log_softmax(-1)
-    ours = (exact[0] @ exact[1].T).log_softmax(-1)
-    expected = (target.exp() * (target - ours)).sum(-1).mean()
+    target = (theirs[0].double() @ theirs[1].double().T).softmax(-1)
+    expected = PLAIN[compare]((exact[0] @ exact[1].T).softmax(-1), target)
     expected.backward()
     leaves = [part.clone().requires_grad_() for part in (hidden, head)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autodistil.objectives.logits._CHUNK_ENTRIES", {"cpu": entries})
-        loss = logits_kl(*leaves, *theirs)
+        loss = divergence_of_logits(compare, *leaves, *theirs)
     (3 * loss).backward()
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
     for leaf, reference in zip(leaves, exact, strict=True):
         torch.testing.assert_close(leaf.grad.double(), 3 * reference.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_js_of_beta_is_that_of_gkd(monkeypatch):
+    """Near 0 and 1 it is KL(p || q) and KL(q || p), over the factor that goes to zero (GKD, section 3)."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = torch.randn(2, 3, 11, dtype=torch.double, generator=generator).log_softmax(-1)
+    for beta, factor, near in ((1e-4, 1e-4, kl), (1 - 1e-4, 1e-4, reverse_kl)):
+        monkeypatch.setattr("autodistil.objectives.logits_js.BETA", beta)
+        found, expected = js(ours.clone(), theirs.clone()), near(ours.clone(), theirs.clone())
+        torch.testing.assert_close(found[0] / factor, expected[0], rtol=2e-3, atol=0)
+        torch.testing.assert_close(found[1] / factor, expected[1], rtol=2e-2, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=15)

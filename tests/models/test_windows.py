@@ -16,6 +16,7 @@ from autodistil.costs.fvcore_check import count_flops
 from autodistil.errors import BudgetError, SpaceError
 from autodistil.export.family_contract import check_family
 from autodistil.export.family_contract import random_teacher as teacher_of
+from autodistil.models import attention
 from autodistil.models.families import LLAMA, MODERNBERT, family_of
 from autodistil.models.superlm import SuperLM
 from autodistil.space.files import space_from_dict, space_to_dict
@@ -217,3 +218,42 @@ def test_the_teachers_own_window_is_what_whole_stands_for():
     assert random_teacher("llama").encoder_shape.window == 40
     assert teacher_of(MistralConfig(pad_token_id=0, sliding_window=6)).encoder_shape.window == 6
     assert LLAMA.windows.of(DECODER_CONFIGS["llama"]()) is None
+
+
+# ---- long texts
+
+
+@pytest.mark.parametrize(("kind", "axes"), [("modernbert", {"window": (8,)}), ("llama", {"window": (5,)})])
+def test_local_attention_by_blocks_is_that_of_the_whole_text(kind, axes, monkeypatch):
+    """States and gradients, of texts with padding and without."""
+    superlm = superlm_of(kind, **axes)
+    student = superlm.sub_space.students[-1]
+    ids = torch.randint(3, 97, (2, 39), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 20:] = 0
+    for batch in ({"input_ids": ids}, {"input_ids": ids, "attention_mask": mask}):
+        found = []
+        for block in (512, 6):
+            monkeypatch.setattr(attention, "_LOCAL_BLOCK", block)
+            leaves = superlm.leaf_weights(student, None)
+            output = superlm.forward(student, batch, leaves, output=True).output
+            output = output[mask == 1] if "attention_mask" in batch else output
+            output.square().mean().backward()
+            found.append((output.detach(), [leaf.grad for leaf in leaves.values() if leaf.grad is not None]))
+        (whole, gradients), (blocks, others) = found
+        torch.testing.assert_close(blocks, whole, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(others, gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_local_attention_of_long_texts_makes_no_scores_of_all_pairs(monkeypatch):
+    shapes = []
+    plain = attention.sdpa_attention_forward
+    monkeypatch.setattr(attention, "_LOCAL_BLOCK", 6)
+    monkeypatch.setattr(
+        attention,
+        "sdpa_attention_forward",
+        lambda m, q, k, *a, **o: shapes.append(k.shape[2]) or plain(m, q, k, *a, **o),
+    )
+    superlm = superlm_of("llama", window=(5,))
+    superlm.forward(superlm.sub_space.students[-1], {"input_ids": torch.randint(3, 97, (1, 39))}, output=True)
+    assert max(shapes) == 6 + 4

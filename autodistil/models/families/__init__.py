@@ -37,7 +37,8 @@ __all__ = [
     "BERT", "BERT_FIELDS", "DEIT", "DINOV2", "DISTILBERT", "ELECTRA", "EMBEDDING", "FAMILIES", "FFN",
     "GROUPED_CONTEXT", "GROUPED_KEYS", "GROUPED_QUERIES", "GROUPED_VALUES", "HEADS", "HIDDEN", "LLAMA", "LM_HEAD",
     "MINISTRAL", "MISTRAL", "MODERNBERT", "MPNET", "QWEN2", "QWEN3", "ROBERTA", "ROTARY_HEADS", "VIT", "WHOLE",
-    "Atoms", "Family", "HeadGroups", "VisionFamily", "family_of", "known_families", "register_family", "supported_model_types",
+    "Atoms", "Family", "HeadGroups", "VisionFamily", "family_of", "known_families", "register_family",
+    "supported_model_types",
 ]  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = (

@@ -44,7 +44,7 @@ __all__ = [
 FAMILIES: tuple[Family, ...] = (
     *(BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT),
     *(VIT, DEIT, DINOV2),
-    *(LLAMA, MISTRAL, MINISTRAL, QWEN2, QWEN3),
+    *(LLAMA, QWEN2, QWEN3, MISTRAL, MINISTRAL),
 )
 """The shipped ones."""
 

@@ -174,8 +174,8 @@ def _local_sdpa(
     for start in range(0, seq, step):
         rows = slice(start, start + step)
         seen = slice(max(0, start - reach), start + step + ahead)
-        near = (part[:, :, seen] for part in (key, value))
-        blocks.append(sdpa_attention_forward(module, query[:, :, rows], *near, mask[:, :, rows, seen], **kwargs)[0])
+        states = query[:, :, rows], key[:, :, seen], value[:, :, seen]
+        blocks.append(sdpa_attention_forward(module, *states, mask[:, :, rows, seen], **kwargs)[0])
     return torch.cat(blocks, dim=1), None
 
 

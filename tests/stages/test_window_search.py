@@ -5,12 +5,16 @@ import json
 import pandas as pd
 import pytest
 import torch
+import yaml
 from run_helpers import run_options, save_random, small_modernbert
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from autodistil import pipeline
 from autodistil.run import inputs
 from autodistil.run.run import Run
+from autodistil.space.files import space_from_dict
+from autodistil.space.space import OneStudent
+from autodistil.stages.fitting import spread_students
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -77,3 +81,11 @@ def test_a_modernbert_keeps_the_window_it_was_trained_with(tmp_path, quickstart_
     assert table.groupby("window")["loss"].count().to_dict() == {4: 2, 16: 2}
     model = AutoModel.from_pretrained(result.student.path)
     assert model.config.local_attention == table.loc[result.best, "window"]
+
+
+def test_students_are_fitted_with_their_window():
+    space = space_from_dict({"sub_spaces": {"tiny": yaml.safe_load(SPACE % "[8, 16]")["sub_spaces"]["tiny"]}}, "x")
+    (sub,) = space.sub_spaces
+    assert {student.window for student in spread_students(sub, 8)} == {16}
+    assert spread_students(OneStudent("x", sub.students[0]), 1) == [sub.students[0]]
+    assert sub.students[0].window == 8

@@ -152,7 +152,7 @@ def test_students_without_a_window_are_listed_once():
 def test_masked_scores_cost_what_others_do(kind):
     superlm = superlm_of(kind)
     shape = random_teacher(kind).encoder_shape
-    for student in superlm.sub_space.students[::17]:
+    for student in superlm.sub_space.students[1::30]:
         assert flops([student], shape, 24)[0] == count_flops(superlm.meta_model(student), 24)
 
 

@@ -1,12 +1,13 @@
 """Budgets as people type them: `5GFLOPs`, `300MFLOPs@256`, `12Mparams`, `25MB`, `12KBkv`, `8ms@cpu,threads=1`.
 
     budget  = number unit [@ length | @ device {, setting = value}]
-    unit    = [K | M | G | T] (FLOPs | MACs | params | B | Bkv)  |  ms | s  |  (K | M | G) (Bram | Bfile)
+    unit    = [K | M | G | T] (FLOPs | MACs | params | B | Bkv | Bcache)  |  ms | s  |  (K | M | G) (Bram | Bfile)
     setting = runtime | threads | batch | seq
 
 Prefixes are powers of 1,000; case and spaces do not matter. FLOPs are multiply-adds of one sequence, in the convention
 of fvcore and of the paper, at the run's length unless one stands after @. Bytes `kv` are of the cache of keys and
-values of a decoder, a token (`closed_form.kv_bytes`).
+values of a decoder, a token (`closed_form.kv_bytes`); bytes `cache` are of that of a whole sequence, which a window
+bounds, at a length as FLOPs are.
 
 Times are of one forward of the whole batch, `Bram` is its peak memory, `Bfile` the file that the runtime loads. The
 device is `cpu` or `cuda`, measured here; the name of a latency table that is given along; or the path of one. Settings
@@ -24,6 +25,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from autodistil.costs.units import AT_LENGTH
 from autodistil.errors import BudgetError, ProfileError, suggest
 from autodistil.formats.setting import DEVICES, MAX_BATCH, MAX_SEQ_LEN, MAX_THREADS, RuntimeSetting, check_runtime
 from autodistil.utils import short
@@ -45,6 +47,7 @@ _UNITS: Mapping[str, Unit] = {
     **_spellings("params", ("params", "param", "parameters", "parameter"), ("", *"kmgt"), 1),
     **_spellings("size_mb", ("b",), "kmgt", 1e6),  # 7B may mean parameters, so bytes need a prefix
     **_spellings("kv_bytes", ("bkv",), ("", *"kmgt"), 1),
+    **_spellings("cache_bytes", ("bcache",), ("", *"kmgt"), 1),
     "ms": ("ms", 1.0),
     "s": ("ms", 1e3),
     **_spellings("ram_mb", ("bram",), "kmg", 1e6),
@@ -78,7 +81,7 @@ class Budget:
     """An upper limit of one cost of a student."""
 
     cost: str
-    """`flops`, `params`, `size_mb` or `kv_bytes`; of a device `ms`, `ram_mb` or `file_mb`."""
+    """`flops`, `params`, `size_mb`, `kv_bytes` or `cache_bytes`; of a device `ms`, `ram_mb` or `file_mb`."""
     limit: float
     """The limit in base units: multiply-adds, parameters, MB of 1,000,000 bytes, bytes, or milliseconds."""
     seq_len: int | None
@@ -153,8 +156,8 @@ def read_budget(text: str) -> Budget:
         raise _refusal(short(text), "numbers above zero and finite", "correct the number")
     if cost in _DEVICE_COSTS:
         return _device_budget(cost, limit, typed, where)
-    if where is not None and cost != "flops":
-        raise _refusal(f"a length in {short(text)}", "@ after FLOPs only", f"remove {short('@' + where)}")
+    if where is not None and cost not in AT_LENGTH:
+        raise _refusal(f"a length in {short(text)}", "@ after FLOPs and Bcache only", f"remove {short('@' + where)}")
     return Budget(cost, limit, None if where is None else _whole("length", where, MAX_SEQ_LEN, typed), typed)
 
 

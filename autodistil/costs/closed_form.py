@@ -13,7 +13,7 @@ costs what a global one does.
 
 A decoder's FLOPs are those of the prefill, which fills the cache of keys and values with S tokens and predicts the
 next: + H V for the language-model head at the last one, with V rows. The cache takes 2 L W / G numbers a token, of two
-bytes each.
+bytes each; of S tokens a layer with a window keeps those of the window alone.
 
 Vision encoders have P C p^2 H more for P patches of p x p pixels with C channels, which a convolution embeds; their
 last norm comes in the place of that of the embeddings.
@@ -40,6 +40,7 @@ from autodistil.space.axes import axis_of
 from autodistil.space.axes.bits import EMBEDDING_BITS, FLOAT_BITS, LAYER_BITS
 from autodistil.space.axes.embedding import EMBEDDING_SIZE
 from autodistil.space.axes.vocabulary import VOCAB_SIZE
+from autodistil.space.axes.window import GLOBAL_EVERY, WINDOW
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.student import DIMENSIONS, SIZES, Candidate, StudentConfig, layers_text
 
@@ -47,14 +48,14 @@ LAYERS = "layers"
 """Column of the cost table with the sizes of layers, of students whose layers differ."""
 COST_COLUMNS = ("flops", "params", "params_no_embeddings", "size_mb")
 """Columns of the cost table that are costs."""
+DECODER_COLUMNS = ("kv_bytes", "cache_bytes")
+"""And those of decoders besides."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 BYTES_PER_PARAMETER = 4
 """Weights are exported in float32."""
-KV_BYTES = "kv_bytes"
-"""Column of the cost table of decoders: bytes of the cache of keys and values, a token."""
 BYTES_PER_CACHED = 2
 """Caches are in float16 or bfloat16, as decoders are served."""
 
@@ -89,6 +90,10 @@ class SizeColumns(NamedTuple):
     embedding: Ints
     embedding_bits: Ints
     layer_bits: Ints
+    window: Ints
+    """Tokens that local layers attend to."""
+    global_every: Ints
+    """Layers to a global one; 0: none is global."""
     factorised: NDArray[np.bool_]
     pooler: NDArray[np.bool_]
 
@@ -110,9 +115,9 @@ class SizeColumns(NamedTuple):
 def size_columns(students: Sequence[StudentConfig], shape: EncoderShape) -> SizeColumns:
     """The sizes of students as columns."""
     own = attrgetter(*DIMENSIONS, "attention_width")
-    axes = (VOCAB_SIZE, EMBEDDING_SIZE, EMBEDDING_BITS, LAYER_BITS)
+    axes = (VOCAB_SIZE, EMBEDDING_SIZE, EMBEDDING_BITS, LAYER_BITS, WINDOW, GLOBAL_EVERY)
     rows = [(*own(s), *s.totals, *(axis.of(s, shape) for axis in axes)) for s in students]
-    columns = np.array(rows, dtype=np.int64).reshape(-1, 14).T
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 16).T
     # Hugging Face's ELECTRA leaves the projection out where both sizes agree, and has no pooler.
     factorised = columns[11] != columns[1]
     pooler = np.array([shape.pooler and s.embedding_size is None for s in students], dtype=bool)
@@ -177,6 +182,18 @@ def kv_bytes(students: Sequence[StudentConfig], shape: EncoderShape) -> Ints:
     return 2 * sizes.all_kv_width(shape.layer) * BYTES_PER_CACHED
 
 
+def cache_bytes(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> Ints:
+    """Bytes of the cache of keys and values of one sequence of `seq_len` tokens, one number a student.
+
+    Students with a window have layers that are alike, so that each has its share of what a token takes.
+    """
+    sizes = size_columns(students, shape)
+    seen = np.minimum(sizes.window, seq_len)
+    whole = np.where(sizes.global_every > 0, -(-sizes.layers // np.maximum(1, sizes.global_every)), 0)
+    kept = (sizes.layers - whole) * seen + whole * seq_len
+    return kv_bytes(students, shape) * kept // sizes.layers
+
+
 def size_mb(students: Sequence[StudentConfig], shape: EncoderShape) -> Floats:
     """MB (1,000,000 bytes) of the file that is served, one number a student.
 
@@ -236,8 +253,12 @@ def _costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int)
         "params_no_embeddings": parameters(students, shape, embeddings=False),
         "flops": flops(students, shape, seq_len),
         "size_mb": size_mb(students, shape),
-        **({KV_BYTES: kv_bytes(students, shape)} if shape.tied_head is not None else {}),
+        **(_decoder_costs(students, shape, seq_len) if shape.tied_head is not None else {}),
     }
+
+
+def _decoder_costs(students: Sequence[StudentConfig], shape: EncoderShape, seq_len: int) -> dict[str, Ints]:
+    return {"kv_bytes": kv_bytes(students, shape), "cache_bytes": cache_bytes(students, shape, seq_len)}
 
 
 def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: int) -> pd.DataFrame:
@@ -246,7 +267,7 @@ def cost_table(candidates: Sequence[Candidate], shape: EncoderShape, seq_len: in
     `layers`, as text, stands beside the axes where some students' layers have sizes of their own.
 
     The costs are `params`, `params_no_embeddings`, `flops` (multiply-adds at `seq_len`), `size_mb` (1,000,000 bytes),
-    and `kv_bytes` (a token) of decoders.
+    and `kv_bytes` (a token) and `cache_bytes` (of `seq_len` tokens) of decoders.
     """
     students = [candidate.config for candidate in candidates]
     names = {"id": [c.id for c in candidates], "sub_space": [c.sub_space for c in candidates]}

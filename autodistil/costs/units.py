@@ -31,13 +31,16 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
         "params": Cost("params", "Parameters", "{} parameters"),
         "size_mb": Cost("size_mb", "Size", "MB"),
         "kv_bytes": Cost("kv_bytes", "Cache of keys and values a token", "{}B"),
+        "cache_bytes": Cost("cache_bytes", "Cache of keys and values", "{}B"),
         "ms": Cost("ms", "Latency", "ms"),
         "ram_mb": Cost("ram_mb", "Peak memory", "MB"),
         "file_mb": Cost("file_mb", "File size", "MB"),
     }
 )
-"""Costs by the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`. FLOPs at
-another length than the run's have columns such as `flops@256`."""
+"""Costs by the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`. Those of
+`AT_LENGTH` at another length than the run's have columns such as `flops@256`."""
+AT_LENGTH = ("flops", "cache_bytes")
+"""Costs that depend on the length of a text."""
 
 
 def cost_of(column: str) -> Cost:
@@ -46,7 +49,7 @@ def cost_of(column: str) -> Cost:
     cost = COSTS[kind]
     if not at:
         return cost
-    there = f"at {where} tokens" if kind == "flops" else f"on {where.replace(',', ', ')}"
+    there = f"at {where} tokens" if kind in AT_LENGTH else f"on {where.replace(',', ', ')}"
     return replace(cost, column=column, name=f"{cost.name} {there}")
 
 

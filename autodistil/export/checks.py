@@ -49,10 +49,14 @@ def check_parity(superlm: SuperLM, candidate: Candidate, reloaded: PreTrainedMod
 
 
 def _random_texts(superlm: SuperLM, student: StudentConfig, config: PretrainedConfig) -> Iterator[tuple[Batch, Batch]]:
-    """Texts at several lengths with padding, in the teacher's numbering of tokens and in the student's."""
+    """Texts at several lengths with padding, in the teacher's numbering of tokens and in the student's.
+
+    One is longer than a student's window.
+    """
     generator = torch.Generator().manual_seed(0)
     kept = superlm.kept_tokens(student)
-    for length in (7, 64):
+    beyond = min((student.window or 0) + 16, superlm.family.max_length(superlm.base_config))
+    for length in (7, 64, *([beyond] if student.window else [])):
         ids = torch.randint(10, config.vocab_size, (2, length), generator=generator)
         mask = torch.ones_like(ids).to(superlm.device)
         mask[1, length // 2 :] = 0

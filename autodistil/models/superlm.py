@@ -329,7 +329,7 @@ class SuperLM:
 
     def _slices(self, student: StudentConfig) -> list[Slice]:
         """Name, place and shape of each parameter of the student, cached."""
-        student = student.architecture
+        student = student.network
         if student in self._plans:
             return self._plans[student]
         slots = [self._layers.index(layer) for layer in self.layers_of(student)]
@@ -359,8 +359,8 @@ class SuperLM:
         return self.family.causal and bool(self.base_config.tie_word_embeddings)
 
     def _skeleton(self, student: StudentConfig) -> PreTrainedModel:
-        """The module tree of the student's architecture without parameters (they stay on the meta device), cached."""
-        student = student.architecture
+        """The module tree of the student without parameters (they stay on the meta device), cached."""
+        student = student.network
         if student not in self._skeletons:
             model = self._new_model(student, self.device).eval()
             use_tapped_attention(model, self.family.projections, student.head_size)

@@ -18,7 +18,7 @@ from torch import Tensor
 from autodistil.errors import ConfigError
 from autodistil.models.attention import ModelStates
 from autodistil.objectives import TERMS
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, compared, outputs_of, tokens_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, compared, one_by_one, outputs_of, tokens_of
 from autodistil.utils import read_weighted_sum, weighted_sum
 
 MOST_DIMENSIONS = 65_536
@@ -147,20 +147,10 @@ class Objective:
         losses = []
         for weight, name in self.terms:
             term = TERMS[name]
-            values = term.texts(block, self.options) if term.texts else _one_by_one(term, block, self.options)
+            values = term.texts(block, self.options) if term.texts else one_by_one(term.loss, block, self.options)
             counts = _TEXT_WEIGHTS[term.mean_over](tokens)
             losses.append(weight * values * counts * (len(counts) / counts.sum()))
         return torch.stack(losses).sum(0)
-
-
-def _one_by_one(term: Term, block: Block, options: TermOptions) -> Tensor:
-    """Losses of the texts of a block as batches of their own, without padding."""
-    losses = [
-        term.loss(student.text(i, int(size)), teacher.text(i, int(size)), None, options)
-        for student, teacher, mask in block
-        for i, size in enumerate(tokens_of(teacher, mask))
-    ]
-    return torch.stack(losses)
 
 
 def parse_objective(text: str) -> tuple[tuple[float, str], ...]:

@@ -34,7 +34,7 @@ from autodistil.objectives.relations import (
     split_relation_heads,
     student_relation_heads,
 )
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, tokens_of, with_gradients
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, one_by_one, tokens_of, with_gradients
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,8 @@ _CHUNK_ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
 _KEPT_ENTRIES = 1 << 22
 """Entries of a teacher's relations that are kept, 16 MB for queries, keys and values each, whatever the length."""
 _WHOLE_ENTRIES = 1 << 24
-"""Entries of the teacher's relations of a batch that are kept for losses of texts, 64 MB; more are formed anew."""
+"""Entries of the teacher's relations of a batch that are formed whole, and kept, for losses of texts: 64 MB. More are
+formed some rows at a time for each student, which is faster than whole and takes no memory to speak of (LOG.md)."""
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
@@ -59,9 +60,16 @@ def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOp
 
 
 def texts(block: Block, options: TermOptions) -> Tensor:
-    """The divergence of each text: H(R_teacher, R_student) - H(R_teacher), the teacher's part kept for all students."""
+    """The divergence of each text: H(R_teacher, R_student) - H(R_teacher), the teacher's part kept for all students.
+
+    Long texts, whose relations are too large for that, go one by one.
+    """
     losses = []
     for student, teacher, mask in block:
+        batch, _, seq, _ = teacher.attention.query.shape
+        if 3 * batch * options.relation_heads * seq**2 > _WHOLE_ENTRIES:
+            losses.append(one_by_one(loss, [(student, teacher, mask)], options))
+            continue
         sums = []
         for part, (ours, theirs) in enumerate(zip(student.attention, teacher.attention, strict=True)):
             relation, negative_entropy = _whole_relations(teacher, part, mask, options)
@@ -83,7 +91,7 @@ def _whole_relations(teacher: ModelStates, part: int, mask: Mask, options: TermO
     if mask is not None:
         relation = relation * mask[:, None, :, None]
     found = relation, (relation * log_relation).sum((1, 2, 3))
-    if shared is not None and 3 * relation.numel() <= _WHOLE_ENTRIES:
+    if shared is not None:
         shared[key] = found
     return found
 

@@ -36,12 +36,15 @@ class TermOptions:
     """Dimensions to which users may cut an embedding, its leading ones."""
 
 
+Loss = Callable[[ModelStates, ModelStates, Mask, TermOptions], Tensor]
+"""(student states, teacher states, mask, options) -> scalar loss of the batch."""
+
+
 @dataclass(frozen=True)
 class Term:
     """One term of an objective."""
 
-    loss: Callable[[ModelStates, ModelStates, Mask, TermOptions], Tensor]
-    """(student states, teacher states, mask, options) -> scalar loss of the batch."""
+    loss: Loss
     texts: Callable[[Block, TermOptions], Tensor] | None = None
     """Losses of the texts of a block, (texts,); None: each text is a batch of its own."""
     mean_over: Literal["tokens", "pairs", "texts", "predictions", "batch"] = "tokens"
@@ -104,6 +107,16 @@ def tokens_of(teacher: ModelStates, mask: Mask) -> Tensor:
     """Real tokens of each text, (batch,), in the type of the states."""
     query = teacher.attention.query
     return query.new_full((len(query),), query.shape[2]) if mask is None else mask.sum(-1).to(query.dtype)
+
+
+def one_by_one(loss: Loss, block: Block, options: TermOptions) -> Tensor:
+    """Losses of the texts of a block as batches of their own, without padding, (texts,)."""
+    losses = [
+        loss(student.text(i, int(size)), teacher.text(i, int(size)), None, options)
+        for student, teacher, mask in block
+        for i, size in enumerate(tokens_of(teacher, mask))
+    ]
+    return torch.stack(losses)
 
 
 def embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autodistil.config import rate_words
-from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, cost_table
+from autodistil.costs.closed_form import COST_COLUMNS, DECODER_COLUMNS, cost_table
 from autodistil.data.batch import PADDING
 from autodistil.data.tokens import special_affixes
 from autodistil.evaluation.heldout import HeldOutScorer
@@ -28,7 +28,7 @@ def teacher_costs(inputs: RunInputs) -> dict[str, Any]:
     """The teacher's own costs, under the names of the cost table."""
     teacher = inputs.teacher
     table = cost_table([Candidate("teacher", teacher.dims)], teacher.encoder_shape, inputs.seq_len)
-    return {key: table[key].iloc[0].item() for key in (*COST_COLUMNS, KV_BYTES) if key in table}
+    return {key: table[key].iloc[0].item() for key in (*COST_COLUMNS, *DECODER_COLUMNS) if key in table}
 
 
 def vocabulary_facts(inputs: RunInputs, scorer: HeldOutScorer, student: StudentConfig) -> dict[str, str]:

@@ -83,8 +83,9 @@ TRAINED_ON = "trained_on"
 
 OUTPUT_LENGTH = 512
 """Tokens, of its own, after which an output teacher cuts a text, less where it takes no more."""
-SAMPLE_TEXTS, SAMPLE_BATCH = 256, 64
-"""Training texts on which the teacher's dimensions are ranked, less for large decoders, and how many at a time."""
+SAMPLE_TEXTS, SAMPLE_BATCH, SAMPLE_LENGTH = 256, 64, 512
+"""Training texts on which the teacher's dimensions are ranked, less for large decoders, how many at a time, and their
+length in tokens: of texts that are longer, there are fewer of both."""
 
 
 def space_for(
@@ -318,7 +319,7 @@ class RunInputs:
             return None
         if not path.is_file():
             numbers = self.training_text.sample_numbers(HEAD_TEXTS)
-            parts = np.split(numbers, range(SAMPLE_BATCH, len(numbers), SAMPLE_BATCH))
+            parts = np.split(numbers, range(self._sample_batch, len(numbers), self._sample_batch))
             with self.progress.track("fitting the head of outputs", 0):
                 batches = [self.teacher.inputs.batch(self.text.train.take(part), self.device) for part in parts]
                 save_head(fitted_head(self.ordered_teacher, batches, [targets(part) for part in parts]), path)
@@ -393,14 +394,24 @@ class RunInputs:
             with self.progress.track("ranking the teacher's dimensions", 0):
                 ranked = self.teacher if layer is None else cut_after(self.teacher, layer)
                 count = SAMPLE_TEXTS // SENTENCES_PER_SEQUENCE if self.teacher.family.causal else SAMPLE_TEXTS
-                rank(ranked, self.sample_batches(count)).order().extended(depth).save(path)
+                batches = self.sample_batches(max(1, count // self._times_longer))
+                rank(ranked, batches).order().extended(depth).save(path)
         return ImportanceOrder.load(path)
+
+    @property
+    def _times_longer(self) -> int:
+        """How many texts of `SAMPLE_LENGTH` one of the run is as long as, at least one."""
+        return max(1, self.seq_len // SAMPLE_LENGTH)
+
+    @property
+    def _sample_batch(self) -> int:
+        return max(1, SAMPLE_BATCH // self._times_longer)
 
     def sample_batches(self, count: int) -> list[Batch]:
         """So many training texts, in batches by length, so that little is padding."""
         texts = self.training_text.sample(count)
         texts = texts[np.argsort(lengths(texts), kind="stable")]
-        parts = np.split(texts, range(SAMPLE_BATCH, len(texts), SAMPLE_BATCH))
+        parts = np.split(texts, range(self._sample_batch, len(texts), self._sample_batch))
         return [self.teacher.inputs.batch(part, self.device) for part in parts]
 
     @cached_property

@@ -71,5 +71,8 @@ class EncoderShape:
     """A norm ends the embeddings; where not, one follows the last layer."""
     fixed_length: int | None = None
     """Tokens of every image of a vision encoder; None where texts may have any length."""
+    window: int = 1_000_000
+    """Tokens that the teacher's local layers attend to; its positions where it has none, or is a decoder that has
+    others too."""
     tied_head: bool | None = None
     """Whether a decoder's language-model head is the word embeddings, else as large as these; None: an encoder."""

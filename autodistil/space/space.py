@@ -268,7 +268,7 @@ class SubSpace(StudentSet):
 
 def sizes_at(point: Mapping[str, float | None]) -> Sizes:
     """The sizes of a student at a value of each axis, whatever the rules; None: it has none of its own."""
-    (sizes,) = _grid({name: (point[name],) for name in AXES if point.get(name) is not None})
+    (sizes,) = _grid({name: (point[name],) for name in AXES if name in point})
     return sizes
 
 

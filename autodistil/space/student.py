@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import total_ordering
 from operator import attrgetter
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from autodistil.errors import SpaceError
 from autodistil.space.axes import AXES, axis_of
+from autodistil.space.axes.window import WINDOWS
 from autodistil.utils import short
 
 
@@ -54,6 +55,10 @@ class StudentConfig:
     """Bits of a weight in the tables of embeddings; None: they are floats."""
     layer_bits: int | None = None
     """Bits of a weight in linear maps; None: they are floats."""
+    window: int | None = None
+    """Tokens that local layers attend to; None: layers attend as the teacher's do."""
+    global_every: int | None = None
+    """Each so many-th layer of a decoder with a window is global; None: none is."""
     layers: tuple[LayerSizes, ...] = ()
     """Of each layer of the teacher, (0, 0) of one that the student lacks; empty where all of its layers are alike."""
 
@@ -90,8 +95,16 @@ class StudentConfig:
 
     @property
     def architecture(self) -> StudentConfig:
-        """The student without the sizes that shape no weights: with the whole vocabulary, of floats."""
-        none: dict[str, Any] = {size: None for size in WITHOUT_WEIGHTS if getattr(self, size) is not None}
+        """The student without the sizes that shape no weights: with the whole vocabulary, of floats, no window."""
+        return self._without(WITHOUT_WEIGHTS)
+
+    @property
+    def network(self) -> StudentConfig:
+        """What its forward computes of given weights: the architecture, with its window."""
+        return self._without([size for size in WITHOUT_WEIGHTS if size not in WINDOWS])
+
+    def _without(self, sizes: Iterable[str]) -> StudentConfig:
+        none: dict[str, Any] = {size: None for size in sizes if getattr(self, size) is not None}
         return replace(self, **none) if none else self
 
     @property
@@ -173,7 +186,8 @@ class StudentConfig:
         """Letters of axes and sizes, such as `L3-H192-A6-F576`.
 
         `L3-H192-A6x64-F576` where the attention width differs from the hidden size, `...-E64` where embeddings are
-        factorised, `...-V8000` where the vocabulary is pruned, `...-EB4-LB8` where weights have few bits;
+        factorised, `...-V8000` where the vocabulary is pruned, `...-EB4-LB8` where weights have few bits,
+        `...-W128` where local layers have a window of their own;
         `L2-H192-A1_0_6x32-F96_0_768` where layers have sizes of their own, of a teacher of three.
         """
         by_layer = ["_".join(map(str, sizes)) for sizes in zip(*self.layers, strict=True)]
@@ -230,7 +244,7 @@ _LABEL = re.compile(
     ).replace("-", "", 1)
 )
 WITHOUT_WEIGHTS = tuple(dict.fromkeys(axis.size for axis in AXES.values() if not axis.shapes_weights))
-"""Sizes in which students with the same weights differ: how many of them, and how exact, they are served with."""
+"""Sizes in which students with the same weights differ: how many of them, how exact, and how far attention sees."""
 
 
 def layers_text(layers: Sequence[LayerSizes]) -> str:

@@ -48,8 +48,12 @@ def _fit(run: Run, superlm: SuperLM, students: int, tokens: int) -> None:
 
 
 def spread_students(students: StudentSet, count: int) -> list[StudentConfig]:
-    """At most `count` of the architectures, the largest first, evenly over the order of their sizes."""
-    ordered = sorted(students.architectures, key=size_key, reverse=True)
+    """At most `count` of the architectures, the largest first, evenly over the order of their sizes.
+
+    Each with the widest window that it has among the students.
+    """
+    widest = (students.of_architecture(architecture)[-1].network for architecture in students.architectures)
+    ordered = sorted(widest, key=size_key, reverse=True)
     steps = range(min(count, len(ordered)))
     return [ordered[step * (len(ordered) - 1) // max(1, len(steps) - 1)] for step in steps]
 

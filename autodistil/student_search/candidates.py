@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from autodistil.config import rate_words
-from autodistil.costs.closed_form import COST_COLUMNS, KV_BYTES, LAYERS
+from autodistil.costs.closed_form import COST_COLUMNS, DECODER_COLUMNS, LAYERS
+from autodistil.costs.units import AT_LENGTH
 from autodistil.errors import RunError, SpaceError, one_line
 from autodistil.space.student import SIZES, LayerSizes, read_layers
 from autodistil.student_search.pareto import pareto_mask, staircase
@@ -83,8 +84,8 @@ class CandidateRow:
     layers: tuple[LayerSizes, ...]
     """Of each layer of the teacher, where they have sizes of their own."""
     costs: Mapping[str, float]
-    """Closed forms of `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`;
-    `flops@256` where a budget is at a length of its own."""
+    """Closed forms of `flops` (multiply-adds), `params`, `params_no_embeddings`, `size_mb`, of decoders `kv_bytes`
+    and `cache_bytes`; `flops@256` where a budget is at a length of its own."""
     devices: Mapping[str, float | None]
     """Costs on the devices of budgets, such as `ms@laptop` (what counts) and `ms@laptop measured`."""
     feasible: bool
@@ -264,7 +265,7 @@ class CandidateTable:
             sub_space=str(known["sub_space"]),
             axes=of(int, *SIZES),
             layers=read_layers(known.get(LAYERS, "")),
-            costs={**of(int, *COST_COLUMNS, KV_BYTES), **of(float, "size_mb", *self.at_lengths)},
+            costs={**of(int, *COST_COLUMNS, *DECODER_COLUMNS), **of(float, "size_mb", *self.at_lengths)},
             devices={**dict.fromkeys(self.devices), **of(float, *self.devices)},
             **of(float, "loss", "estimate", "score", "refined_loss"),
             **of(int, "texts", "rank", "rank_in_sub_space"),
@@ -287,8 +288,8 @@ class CandidateTable:
 
     @property
     def at_lengths(self) -> list[str]:
-        """Columns that hold FLOPs at the length of a budget, such as `flops@256`."""
-        return [str(name) for name in self.frame if str(name).startswith("flops@")]
+        """Columns that hold a cost at the length of a budget, such as `flops@256`."""
+        return [str(name) for name in self.frame if "@" in str(name) and str(name).partition("@")[0] in AT_LENGTH]
 
     # ---- order
 

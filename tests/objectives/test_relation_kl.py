@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from autodistil.models.attention import AttentionStates, ModelStates
 from autodistil.objectives import relation_kl as module
-from autodistil.objectives.relation_kl import KeptRelations, relation_kl, relation_kl_autograd
+from autodistil.objectives.relation_kl import KeptRelations, relation_kl, relation_kl_autograd, texts
 from autodistil.objectives.relations import relation_head_pair, relation_scores, split_relation_heads
+from autodistil.objectives.term import TermOptions
 
 
 def random_case(seed, batch, heads, seq, d_student, d_teacher, padded):
@@ -85,6 +87,25 @@ def test_no_matrix_of_seq_by_seq_is_kept_or_made(padded):
         assert sum(saved) <= student.numel()
         assert most[seq] < seq * seq / 16
     assert most[1024] <= 2 * most[512]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+def test_losses_of_long_texts_are_those_of_whole_relations(padded, causal, monkeypatch):
+    """Some rows at a time, and no matrix of seq x seq."""
+    parts = [random_case(7, 3, 2, 256, 4, 8, padded)] * 3
+    mask = parts[0][2]
+    mask = None if mask is None else mask.sort(dim=1, descending=True).values  # padding is behind a text
+    ours, theirs = (ModelStates(AttentionStates(*(part[i] for part in parts))) for i in range(2))
+    options = TermOptions(2, causal=causal)
+    whole = texts([(ours, theirs, mask)], options)
+    monkeypatch.setattr(module, "_WHOLE_ENTRIES", 0)
+    monkeypatch.setattr(module, "_CHUNK_ENTRIES", {"cpu": 1 << 12})
+    seen = Sizes()
+    with seen:
+        by_rows = texts([(ours, theirs, mask)], options)
+    torch.testing.assert_close(by_rows, whole, rtol=1e-5, atol=1e-6)
+    assert max(seen.made) < 256 * 256
 
 
 class Sizes(TorchDispatchMode):

@@ -273,16 +273,16 @@ def test_a_second_way_to_write_a_size_is_an_entry_of_the_dict(monkeypatch, tmp_p
     assert re.search(r"vocab_thousands\W+2, 4", capsys.readouterr().out)
 
 
-WINDOW = """from autodistil.space.axes.axis import Axis
+STRIDE = """from autodistil.space.axes.axis import Axis
 
-WINDOW = Axis("window", (1, 512), letter="W", words="window", heading="Window", of_teacher=lambda student, shape: 512)
+STRIDE = Axis("stride", (1, 512), letter="S", words="stride", heading="Stride", of_teacher=lambda student, shape: 512)
 """
 LINES = {
     "axes/__init__.py": {
-        "AXES: dict": "from autodistil.space.axes.window import WINDOW\n",
-        "        EMBEDDING_SIZE": "WINDOW,\n",
+        "AXES: dict": "from autodistil.space.axes.stride import STRIDE\n",
+        "        EMBEDDING_SIZE": "STRIDE,\n",
     },
-    "student.py": {"    embedding_size: int": "    window: int | None = None\n"},
+    "student.py": {"    embedding_size: int": "    stride: int | None = None\n"},
 }
 """File -> what a line of it starts with -> the line that goes before it."""
 USED = """
@@ -293,16 +293,16 @@ from autodistil.export.card import model_card
 from report_helpers import SHAPE, report_of
 from card_helpers import COSTS, card_teacher
 
-grid = {"num_layers": 2, "hidden_size": 32, "head_size": 16, "mlp_ratio": 1.0, "window": [16, 64]}
+grid = {"num_layers": 2, "hidden_size": 32, "head_size": 16, "mlp_ratio": 1.0, "stride": [16, 64]}
 space = space_from_dict({"name": "x", "sub_spaces": {"base": grid}}, "x")
 assert space_from_dict(space_to_dict(space), "copy") == space
-assert [one.id for one in space.candidates] == ["base-L2-H32-A2-F32-W16", "base-L2-H32-A2-F32-W64"]
+assert [one.id for one in space.candidates] == ["base-L2-H32-A2-F32-S16", "base-L2-H32-A2-F32-S64"]
 table = cost_table(space.candidates, SHAPE, 128)
-assert list(table.columns)[6:9] == ["intermediate_size", "window", "params"] and list(table["window"]) == [16, 64]
+assert list(table.columns)[6:9] == ["intermediate_size", "stride", "params"] and list(table["stride"]) == [16, 64]
 assert table["flops"].nunique() == 1
-assert space.candidates[0].config.window == 16
-assert "| window | 16 | 512 |" in model_card(space.candidates[0], card_teacher(None), COSTS, {}, False)
-assert '["Window","window"]' in page(report_of(space.candidates)) and ">Window<" in page(report_of(space.candidates))
+assert space.candidates[0].config.stride == 16
+assert "| stride | 16 | 512 |" in model_card(space.candidates[0], card_teacher(None), COSTS, {}, False)
+assert '["Stride","stride"]' in page(report_of(space.candidates)) and ">Stride<" in page(report_of(space.candidates))
 """
 
 
@@ -310,7 +310,7 @@ assert '["Window","window"]' in page(report_of(space.candidates)) and ">Window<"
 def test_a_new_size_is_a_file_a_line_of_the_dict_and_a_field(tmp_path):
     """In a copy of the package: ids, YAML, the cost table, the report and the card follow."""
     space = Path(shutil.copytree(Path(autodistil.__file__).parent, tmp_path / "autodistil"), "space")
-    (space / "axes" / "window.py").write_text(WINDOW)
+    (space / "axes" / "stride.py").write_text(STRIDE)
     for name, lines in LINES.items():
         source = (space / name).read_text()
         for line, before in lines.items():

@@ -28,7 +28,7 @@ from autodistil.models.families.family import (
     Family,
     HeadGroups,
 )
-from autodistil.models.families.llama import LLAMA, QWEN2, QWEN3
+from autodistil.models.families.llama import LLAMA, MINISTRAL, MISTRAL, QWEN2, QWEN3
 from autodistil.models.families.modernbert import MODERNBERT
 from autodistil.models.families.mpnet import MPNET
 from autodistil.models.families.vit import DEIT, DINOV2, VIT, VisionFamily
@@ -36,15 +36,15 @@ from autodistil.models.families.vit import DEIT, DINOV2, VIT, VisionFamily
 __all__ = [
     "BERT", "BERT_FIELDS", "DEIT", "DINOV2", "DISTILBERT", "ELECTRA", "EMBEDDING", "FAMILIES", "FFN",
     "GROUPED_CONTEXT", "GROUPED_KEYS", "GROUPED_QUERIES", "GROUPED_VALUES", "HEADS", "HIDDEN", "LLAMA", "LM_HEAD",
-    "MODERNBERT", "MPNET", "QWEN2", "QWEN3", "ROBERTA", "ROTARY_HEADS", "VIT", "WHOLE", "Atoms", "Family",
-    "HeadGroups", "VisionFamily", "family_named", "family_of", "known_families", "register_family",
+    "MINISTRAL", "MISTRAL", "MODERNBERT", "MPNET", "QWEN2", "QWEN3", "ROBERTA", "ROTARY_HEADS", "VIT", "WHOLE",
+    "Atoms", "Family", "HeadGroups", "VisionFamily", "family_named", "family_of", "known_families", "register_family",
     "supported_model_types",
 ]  # fmt: skip
 
 FAMILIES: tuple[Family, ...] = (
     *(BERT, ROBERTA, ELECTRA, DISTILBERT, MPNET, MODERNBERT),
     *(VIT, DEIT, DINOV2),
-    *(LLAMA, QWEN2, QWEN3),
+    *(LLAMA, QWEN2, QWEN3, MISTRAL, MINISTRAL),
 )
 """The shipped ones."""
 

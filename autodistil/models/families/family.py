@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 from transformers import PretrainedConfig
 
 from autodistil.errors import TeacherError
+from autodistil.models.families.windows import Windows
 from autodistil.space.axes.bits import BITS
+from autodistil.space.axes.window import WINDOWS
 from autodistil.space.shape import EncoderShape, LayerTerms
 from autodistil.space.space import SearchSpace
 from autodistil.space.student import StudentConfig
@@ -120,6 +122,8 @@ class Family:
     next one."""
     norms_first: bool = False
     """Layers begin with a norm and the last states have one of their own, so a layer's states are no output."""
+    windows: Windows | None = None
+    """How a student's config says that layers are local; None: they cannot be."""
     kv_heads: str | None = None
     """Field of the config with the number of heads of keys and values; None: as many as of queries."""
 
@@ -134,7 +138,8 @@ class Family:
         Raises:
             TeacherError: a size is below one, or the number of heads does not divide the hidden size.
         """
-        axes: dict[str, Any] = {axis: int(getattr(config, name)) for axis, name in self.fields.items()}
+        known = {axis: getattr(config, name) for axis, name in self.fields.items()}
+        axes: dict[str, Any] = {a: int(size) for a, size in known.items() if not (a == "head_size" and size is None)}
         for axis, size in axes.items():
             if size < 1:
                 raise TeacherError(
@@ -191,6 +196,9 @@ class Family:
             result.embedding_size = student.hidden_size
         if student.embedding_size is not None:
             result.embedding_size = student.embedding_size
+        if student.window is not None:
+            assert self.windows is not None, "what `check_space` refuses"
+            return self.windows.given(result, student.window, student.global_every)
         if self.needs_own_class(student):
             assert self.own_config is not None, "what `check_space` refuses"
             return self.own_config(result, student.head_size, student.own_layers)
@@ -209,6 +217,7 @@ class Family:
             embedding_size=_factorised_size(config),
             pooler=pooler,
             layer=replace(self.layer_terms(config), queries_per_kv=self.queries_per_kv(config)),
+            window=(self.windows and self.windows.of(config)) or self.max_length(config),
             tied_head=bool(config.tie_word_embeddings) if self.causal else None,
         )
 
@@ -249,10 +258,12 @@ class Family:
 
         Raises:
             SpaceError: an odd head size under rotary positions, free attention or layers of their own that have no
-                architecture, heads that split a group, or a pruned vocabulary of a decoder.
+                architecture, heads that split a group, a pruned vocabulary of a decoder, or windows that no model of
+                the family has.
         """
         self._check_attention(space)
         self._check_layers(space)
+        self._check_windows(space, config)
         queries = 1 if config is None else self.queries_per_kv(config)
         if split := {c.config.num_heads for c in space.candidates if c.config.num_heads % queries}:
             allowed = f"multiples of {queries}, the query heads that share keys and values in this teacher"
@@ -291,6 +302,29 @@ class Family:
             what = "students with an embedding_size" if factorised else self.model_types[0]
             allowed = "bert, roberta, electra, mpnet, vit, deit, llama and qwen3 teachers, without embedding_size"
             raise space.refusal("per_layer", f"it for {what}", allowed, "leave it out")
+
+    def _check_windows(self, space: SearchSpace, config: PretrainedConfig | None) -> None:
+        axis = next(filter(space.has_axis_of, WINDOWS), None)
+        if axis is None:
+            return
+        kind, windows = self.model_types[0], self.windows
+        if windows is None:
+            raise space.refusal(axis, f"it for {kind}", "modernbert teachers and decoders", "leave it out")
+        if not space.is_listed:
+            raise space.refusal(
+                axis, "it where layers have sizes of their own", "layers that are alike", "leave it out"
+            )
+        if config is not None and (lacks := windows.lacks(config)):
+            raise space.refusal(axis, f"it for a {kind} teacher with {lacks}", "teachers without", "leave it out")
+        given = [(sub.axes.get("window"), sub.has_axis_of("global_every")) for sub in space.sub_spaces]
+        if any(every and not window for window, every in given):
+            raise space.refusal("global_every", "no window beside it", "both in a sub-space", "add window")
+        if any(every for _, every in given) and not windows.picks_layers:
+            allowed = "decoders, as its local layers turn positions faster than its global ones"
+            raise space.refusal("global_every", f"it for {kind}", allowed, "leave it out")
+        odd = sorted({size for sizes, _ in given for size in sizes or () if size and size % 2})
+        if odd and windows.even:
+            raise space.refusal("window", listed(odd), "even numbers, half of them on either side of a token")
 
     def carries_values(self, name: str) -> bool:
         """Whether the head dimensions of the parameter `name` are those of values (not of queries and keys)."""

@@ -1,4 +1,6 @@
-"""Llama (arXiv 2302.13971) and the decoders that keep its layer: Qwen2 (biases of Q, K, V), Qwen3 (norms of Q and K).
+"""Llama (arXiv 2302.13971) and the decoders that keep its layer.
+
+Mistral has a window, Ministral in some layers, Qwen2 biases of Q, K and V, Qwen3 norms of Q and K.
 
 Causal attention of grouped queries with rotary positions, gated FFN, RMSNorm before blocks, one more behind the last
 layer, a language-model head that small models tie to the word embeddings. As in ModernBERT a head size below the
@@ -20,6 +22,7 @@ from autodistil.models.families.family import (
     HIDDEN,
     Family,
 )
+from autodistil.models.families.windows import LAYER_TYPES, MISTRAL_LIKE
 from autodistil.space.shape import LayerTerms
 
 _PLAIN = LayerTerms(ffn_matrices=3, width_biases=0, hidden_biases=(0, 0), ffn_biases=0, norm_vectors=1, norm_flops=0)
@@ -53,13 +56,17 @@ LLAMA = Family(
     causal=True,
     tried_on=("smollm2-135m",),
     own_config=per_layer_config,
+    windows=MISTRAL_LIKE,
 )
+MISTRAL = replace(LLAMA, model_types=("mistral",), layer_terms=lambda _: _PLAIN, tried_on=(), own_config=None)
+MINISTRAL = replace(MISTRAL, model_types=("ministral",), layer_fields=("layer_types",))
 QWEN2 = replace(
     LLAMA,
     model_types=("qwen2",),
     fields=BERT_FIELDS,
     layer_fields=("layer_types",),
     layer_terms=lambda _: replace(_PLAIN, width_biases=3),
+    windows=LAYER_TYPES,
     tried_on=(),
     own_config=None,
 )
@@ -69,5 +76,6 @@ QWEN3 = replace(
     others={name: (2, "rotary_pairs") for name in ("self_attn.q_norm.weight", "self_attn.k_norm.weight")},
     layer_fields=("layer_types",),
     layer_terms=lambda config: replace(_terms(config), head_vectors=2),
+    windows=LAYER_TYPES,
     tried_on=(),
 )

@@ -1,13 +1,15 @@
 """ModernBERT (arXiv 2412.13663): rotary positions, local and global attention in turn, gated FFN, norms before blocks.
 
-A student's layers attend as far as the teacher's that they come from. Under SDPA a local layer computes all scores and
-masks the far ones, which is what its FLOPs count. A head size below the teacher's keeps rotary pairs together, but
-Hugging Face spreads the frequencies over what pairs there are: such students start farther from the teacher.
+A student's layers attend as far as the teacher's that they come from, or local ones to a window of its own. Under SDPA
+a local layer computes all scores and masks the far ones, which is what its FLOPs count. A head size below the teacher's
+keeps rotary pairs together, but Hugging Face spreads the frequencies over what pairs there are: such students start
+farther from the teacher.
 """
 
 from transformers import PretrainedConfig
 
 from autodistil.models.families.family import FFN, HIDDEN, ROTARY_HEADS, Family
+from autodistil.models.families.windows import AROUND
 from autodistil.space.shape import LayerTerms
 
 
@@ -37,4 +39,5 @@ MODERNBERT = Family(
     layer_fields=("layer_types",),
     layer_terms=_terms,
     position_table=False,
+    windows=AROUND,
 )

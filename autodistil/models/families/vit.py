@@ -98,7 +98,7 @@ class VisionFamily(Family):
         """
         axis = next(filter(space.has_axis_of, OPTIONAL_AXES), None)
         if axis is not None:
-            got = f"it for {self.model_types[0]}, which reads images: no word embeddings and no weights of few bits"
+            got = f"it for {self.model_types[0]}, which reads images: no word embeddings, few bits or windows"
             raise space.refusal(axis, got, "spaces without it", "leave it out")
         ratios = {ratio for sub in space.sub_spaces for ratio in sub.axes["mlp_ratio"]}
         broken = sorted(ratio for ratio in ratios if not self._writes(ratio))

@@ -16,6 +16,7 @@ from autodistil.space.axes.ffn import MLP_RATIO
 from autodistil.space.axes.heads import HEAD_SIZE, NUM_HEADS
 from autodistil.space.axes.vocabulary import VOCAB_SIZE
 from autodistil.space.axes.width import HIDDEN_SIZE
+from autodistil.space.axes.window import GLOBAL_EVERY, WINDOW
 
 AXES: dict[str, Axis] = {
     axis.name: axis
@@ -29,6 +30,8 @@ AXES: dict[str, Axis] = {
         EMBEDDING_SIZE,
         EMBEDDING_BITS,
         LAYER_BITS,
+        WINDOW,
+        GLOBAL_EVERY,
     )
 }
 """Name -> axis. Sizes that later axes start from come before them."""

@@ -79,7 +79,7 @@ class Axis:
             LookupError: there is none.
         """
         for value in values:
-            after = sizes if value is None else self.applied(value, sizes)
+            after = self.applied(value, sizes)
             if after.get(self.size) == size:
                 return value, after
         raise LookupError(f"{self.name}: no value gives {size}")

@@ -401,5 +401,5 @@ def test_cache_budgets():
     config = random_teacher("bert").model.config
     with pytest.raises(BudgetError, match="got 12KBkv for an encoder"):
         budget_cost(read_budget("12KBkv"), [BERT.dimensions(config)], BERT.encoder_shape(config, True), 8)
-    with pytest.raises(BudgetError, match="@ after FLOPs only"):
+    with pytest.raises(BudgetError, match="@ after FLOPs and Bcache only"):
         read_budget("12KBkv@128")

@@ -20,7 +20,7 @@ from autodistil.models.architectures import per_layer_config
 from autodistil.models.attention import LAST_LAYER, run_tapped, use_tapped_attention
 
 
-def planted(mask, seed, noise=0.2):
+def planted(mask, seed, noise=0.08):
     """Keys of patches that point one way within a mask and another outside of it."""
     generator = np.random.default_rng(seed)
     inside, outside = np.linalg.qr(generator.standard_normal((16, 2)))[0].T

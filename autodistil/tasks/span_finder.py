@@ -1,13 +1,13 @@
 """A model under a head that finds answers in texts, and its training: where an answer starts and ends are two choices.
 
-Start and end are classes of a window, which are its tokens (`tasks.windows`), so objectives for classes teach them as
-they are: the labels by the mean of two cross-entropies (Devlin et al. 2019, section 4.2), a teacher by KL of both
-(DistilBERT, Sanh et al. 2019, arXiv 1910.01108, section 4.1).
+Start and end are classes of a window, which are its tokens (`tasks.context_windows`), so objectives for classes teach
+them as they are: the labels by the mean of two cross-entropies (Devlin et al. 2019, section 4.2), a teacher by KL of
+both (DistilBERT, Sanh et al. 2019, arXiv 1910.01108, section 4.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +26,8 @@ from autodistil.tasks.adapt.method import Answers
 from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
 from autodistil.tasks.batching import BATCH_SIZE, sorted_batches
 from autodistil.tasks.catalogue import Split, TaskData
+from autodistil.tasks.context_windows import ContextWindows
 from autodistil.tasks.descent import Descent
-from autodistil.tasks.windows import Windows
 from autodistil.utils import resolve_device
 
 if TYPE_CHECKING:
@@ -73,19 +73,19 @@ class SpanFinder:
         self.network.eval().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def windows(self, questions: Sequence[str], contexts: Sequence[str] | None) -> Windows:
+    def windows(self, questions: Sequence[str], contexts: Sequence[str] | None) -> ContextWindows:
         """Questions as the model reads them."""
         assert contexts is not None
-        found = Windows.of(self.tokenizer, questions, contexts, self.length)
+        found = ContextWindows.of(self.tokenizer, questions, contexts, self.length)
         return found if takes_types(self.network) else replace(found, rows=replace(found.rows, types=None))
 
-    def logits(self, windows: Windows, batch: np.ndarray) -> Tensor:
+    def logits(self, windows: ContextWindows, batch: np.ndarray) -> Tensor:
         """Of starts and of ends, (indices, 2, longest); far below all others where a token is no candidate."""
         outputs = self.network(**windows.rows.batch(batch, self.device))
         both = torch.stack([outputs.start_logits, outputs.end_logits], dim=1).float()
         return both.masked_fill(~windows.candidates(batch).to(self.device)[:, None], _FAR)
 
-    def read(self, windows: Windows) -> list[np.ndarray]:
+    def read(self, windows: ContextWindows) -> list[np.ndarray]:
         """The same of each window without padding, (2, tokens)."""
         self.network.eval()
         lengths = windows.rows.lengths
@@ -97,7 +97,7 @@ class SpanFinder:
                 found[window] = of_window[:, : lengths[window]]
         return found
 
-    def found(self, split: Split, windows: Windows | None = None) -> np.ndarray:
+    def found(self, split: Split, windows: ContextWindows | None = None) -> np.ndarray:
         """The answers that it finds to questions, texts (rows,), empty where it finds none."""
         assert split.text_b is not None
         windows = windows or self.windows(split.text_a, split.text_b)
@@ -108,7 +108,7 @@ class SpanFinder:
 class SpansTaught:
     """What a fine-tuned teacher says of the windows of the training questions and the unlabelled ones."""
 
-    windows: Windows
+    windows: ContextWindows
     logits: list[np.ndarray]
     """Of each window, of starts and of ends, (2, tokens)."""
 
@@ -118,13 +118,13 @@ class SpansTaught:
         return self.logits
 
 
-class SpanTuning:
-    """A training on windows, epoch by epoch; as `finetune.FineTuning`."""
+class SpanTuning(Descent):
+    """A training on windows."""
 
     def __init__(
         self,
         finder: SpanFinder,
-        windows: Windows,
+        windows: ContextWindows,
         split: Split,
         objective: MethodSum,
         epochs: int,
@@ -145,33 +145,12 @@ class SpanTuning:
             teacher: a fine-tuned model's logits of each window, (2, tokens).
         """
         assert split.answers is not None
+        super().__init__(finder.network, windows.rows.lengths, self._loss, finder.batch_size, epochs, rate, seed)
         self.finder, self.windows, self.objective, self.teacher = finder, windows, objective, teacher
         more = int(windows.questions.max()) + 1 - len(split)
         answers = [right[0] if right else None for right in split.answers] + [None] * more
         self._places = torch.from_numpy(windows.places(answers))
         self._known = torch.from_numpy(windows.questions < len(split))
-        self._descent = Descent(finder.network, windows.rows.lengths, self._loss, finder.batch_size, epochs, rate, seed)
-
-    @property
-    def done(self) -> int:
-        """Epochs."""
-        return self._descent.done
-
-    def epoch(self) -> None:
-        """Train for another epoch.
-
-        Raises:
-            DivergedError: the loss or its gradient is not finite.
-        """
-        self._descent.epoch()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that the next epoch depends on, by name."""
-        return self._descent.tensors()
-
-    def restore(self, tensors: Mapping[str, Tensor], done: int) -> None:
-        """Go on from what `tensors` gave after so many epochs."""
-        self._descent.restore(tensors, done)
 
     def _loss(self, batch: np.ndarray, progress: float) -> Tensor:
         """Mean over windows, and over start and end, each of which is a row to the objective."""

@@ -10,10 +10,10 @@ from autodistil.errors import TeacherError
 from autodistil.models.hf_folder import EvaluatedModel, usable_length
 from autodistil.tasks.adapting import Lesson, texts_of
 from autodistil.tasks.catalogue import TaskData
+from autodistil.tasks.context_windows import ContextWindows
 from autodistil.tasks.finetune import EvaluationSettings
 from autodistil.tasks.own_head import answers_to, class_order
 from autodistil.tasks.span_finder import SpanFinder, SpansTaught
-from autodistil.tasks.windows import Windows
 
 _COMPARED = 200
 """Questions whose tokens are compared before a teacher is fine-tuned."""
@@ -70,7 +70,7 @@ def check_same_tokens(
     for model in (student, teacher):
         tokenizer = model.tokenizer()
         lengths.append(usable_length(model.skeleton(), tokenizer, settings.max_length))
-        read.append(Windows.of(tokenizer, questions[:_COMPARED], contexts[:_COMPARED], lengths[-1]))
+        read.append(ContextWindows.of(tokenizer, questions[:_COMPARED], contexts[:_COMPARED], lengths[-1]))
     if lengths[0] != lengths[1]:
         raise TeacherError(
             f"the student reads windows of {lengths[0]} tokens, its teacher of {lengths[1]}; give --max-length "

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from run_helpers import run_options, save_random, small_modernbert
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from run_helpers import run_options, save_llama, save_random, small_modernbert
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from autodistil import pipeline
 from autodistil.run import inputs
@@ -35,22 +35,7 @@ def test_samples_of_long_texts_are_fewer(tmp_path, quickstart_teacher_dir, monke
 @pytest.mark.slow
 def test_a_llama_within_a_budget_of_its_cache_is_a_mistral(tmp_path, quickstart_teacher_dir):
     options = run_options(tmp_path, quickstart_teacher_dir, SPACE % "[8, 16, whole]", seq_len=64, train_steps=2)
-    config = LlamaConfig(
-        vocab_size=30522,
-        hidden_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=128,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        bos_token_id=101,
-        eos_token_id=102,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "llama")
-    AutoTokenizer.from_pretrained(quickstart_teacher_dir).save_pretrained(tmp_path / "llama")
+    save_llama(tmp_path / "llama", AutoTokenizer.from_pretrained(quickstart_teacher_dir))
     limits = ["5KBcache", "20KBcache@48"]
     run = Run.open(tmp_path / "run", {**options, "teacher": str(tmp_path / "llama"), "budgets": limits})
     result = pipeline.search(run)

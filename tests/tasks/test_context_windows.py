@@ -10,8 +10,8 @@ from tokenizers_helpers import byte_level_bpe
 from transformers import AutoTokenizer
 
 from autodistil.errors import TeacherError
+from autodistil.tasks.context_windows import LONGEST_ANSWER, LONGEST_QUESTION, ContextWindows, best_span
 from autodistil.tasks.squad import Answer, exact_match
-from autodistil.tasks.windows import LONGEST_ANSWER, LONGEST_QUESTION, Windows, best_span
 
 TEXT = "The train goes to Paris, and on to Lyon. " * 40
 WORDS = TEXT.split()
@@ -37,7 +37,7 @@ def logits_of(windows, places, high=5.0):
 def test_an_answer_goes_through_tokens_and_comes_back(tokenizer, first, words, length):
     start = sum(len(word) + 1 for word in WORDS[:first])
     answer = " ".join(WORDS[first : first + words])
-    windows = Windows.of(tokenizer, ["Where to?", "And then?"], [TEXT, TEXT], length)
+    windows = ContextWindows.of(tokenizer, ["Where to?", "And then?"], [TEXT, TEXT], length)
     assert max(windows.rows.lengths) <= length
     places = windows.places([Answer(start, answer), None])
     there = places[:, 0] != windows.none
@@ -51,16 +51,16 @@ def test_an_answer_goes_through_tokens_and_comes_back(tokenizer, first, words, l
 
 
 def test_windows_cover_the_text_and_share_tokens(tokenizer):
-    windows = Windows.of(tokenizer, ["Where to?"], [TEXT], 64)
+    windows = ContextWindows.of(tokenizer, ["Where to?"], [TEXT], 64)
     spans = [(of[0, 0], of[-1, 1]) for of in windows.offsets]
     assert (spans[0][0], spans[-1][1]) == (0, len(TEXT.rstrip()) if tokenizer.cls_token == "[CLS]" else len(TEXT))
     assert all(one[1] > other[0] for one, other in pairwise(spans))
     assert windows.alike(windows)
-    assert not windows.alike(Windows.of(tokenizer, ["Where to?"], [TEXT], 63))
+    assert not windows.alike(ContextWindows.of(tokenizer, ["Where to?"], [TEXT], 63))
 
 
 def test_long_questions_are_cut_and_empty_texts_have_no_answer(tokenizer):
-    windows = Windows.of(tokenizer, ["why " * 500, "Where?"], [TEXT, ""], 384)
+    windows = ContextWindows.of(tokenizer, ["why " * 500, "Where?"], [TEXT, ""], 384)
     assert windows.first[0] <= LONGEST_QUESTION + 4
     assert len(windows.offsets[-1]) == 0
     assert windows.best(logits_of(windows, windows.places([None, None])), [TEXT, ""], False)[1] == ""
@@ -76,7 +76,7 @@ def test_the_best_span_is_that_of_all(logits):
 
 
 def test_no_answer_has_to_be_better_than_the_best_in_every_window(tokenizer):
-    windows = Windows.of(tokenizer, ["Where to?"], [TEXT], 64)
+    windows = ContextWindows.of(tokenizer, ["Where to?"], [TEXT], 64)
     logits = logits_of(windows, windows.places([None]))
     assert windows.best(logits, [TEXT], True) == [""]
     logits[1][:, windows.none[1]] = -5  # one window is sure that it holds the answer
@@ -88,4 +88,4 @@ def test_a_slow_tokenizer_is_one_line():
         is_fast = False
 
     with pytest.raises(TeacherError, match="which tasks of spans need; give a model with a tokenizer"):
-        Windows.of(Slow(), ["Where?"], ["There."], 64)
+        ContextWindows.of(Slow(), ["Where?"], ["There."], 64)

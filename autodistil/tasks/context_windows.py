@@ -31,7 +31,7 @@ LONGEST_ANSWER = 30
 
 
 @dataclass(frozen=True)
-class Windows:
+class ContextWindows:
     """Windows of some questions, in their order."""
 
     rows: TokenizedRows
@@ -48,7 +48,7 @@ class Windows:
     @classmethod
     def of(
         cls, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], contexts: Sequence[str], length: int
-    ) -> Windows:
+    ) -> ContextWindows:
         """Tokenise; no window has more than `length` tokens.
 
         Raises:
@@ -86,7 +86,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def alike(self, other: Windows) -> bool:
+    def alike(self, other: ContextWindows) -> bool:
         """Whether tokens of both stand for the same characters, so that logits of one are logits of the other."""
         places = ((self.questions, other.questions), (self.first, other.first), (self.none, other.none))
         pairs = zip(self.offsets, other.offsets, strict=False)

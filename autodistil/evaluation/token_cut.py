@@ -27,8 +27,7 @@ from autodistil.data.sources import files_of
 from autodistil.errors import ConfigError
 from autodistil.evaluation.embedding import check_reads
 from autodistil.models.attention import LAST_LAYER, run_tapped, use_tapped_attention
-from autodistil.models.families import family_of
-from autodistil.models.families.vit import VisionFamily
+from autodistil.models.families.vit import num_patches
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.image_processor import load_image_encoder
 from autodistil.tasks.image_batching import ImageBatcher
@@ -93,14 +92,12 @@ def object_scores(student: str, teacher: str, images: Path, device: str = "auto"
 def _objects(model: EvaluatedModel, files: Sequence[str], device: torch.device) -> Iterator[np.ndarray]:
     """Where the object of each image is, (rows, columns) of its patches."""
     encoder, reader = load_image_encoder(model, device)
-    family = family_of(model.config)
-    assert isinstance(family, VisionFamily)
     use_tapped_attention(encoder)
     batches, places = ImageBatcher(reader, device)(files)
     objects = []
     for batch in batches:
         keys = run_tapped(encoder, batch, LAST_LAYER, output=True).attention.key
-        patches = keys.transpose(1, 2).flatten(2)[:, family.special_tokens :].double().cpu().numpy()
+        patches = keys.transpose(1, 2).flatten(2)[:, -num_patches(encoder.config) :].double().cpu().numpy()
         side = round(patches.shape[1] ** 0.5)
         objects += [find_object(of, (side, side)) for of in patches]
     return (objects[place] for place in places)

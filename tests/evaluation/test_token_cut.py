@@ -1,6 +1,7 @@
 """Objects in images without labels: planted ones are found, and a model sees those that it sees."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,11 @@ def test_the_command_says_how_far_objects_agree(folders, capsys):
     found = json.loads(said(capsys, folders / "deit", "--objects-of", folders / "vit", *images, "--json"))
     assert found["images"] == 12
     assert 0 <= found["overlap"] < 1
+    uneven = per_layer_config(VISION_CONFIGS["vit"](), 16, [(4, 64), (2, 64), (0, 64), (0, 64)])
+    AutoModel.from_config(uneven).save_pretrained(folders / "uneven")
+    shutil.copy(folders / "vit" / "preprocessor_config.json", folders / "uneven")
+    found = json.loads(said(capsys, folders / "uneven", "--objects-of", folders / "vit", *images, "--json"))
+    assert found["images"] == 12
     shown = said(capsys, folders / "vit", "--objects-of", folders / "vit", *images).replace("\n", " ")
     assert "100.0% of their patches in common, 100.0% of the images" in shown
 

@@ -36,7 +36,7 @@ def export(
         typer.Option(
             "--format",
             help="hf, sentence-transformers (if the teacher is one); beside: onnx, onnx-int8, onnx-bits, openvino, "
-            "openvino-int8; of decoders onnx, onnx-int8, gguf, gguf-f32, gguf-q8, gguf-q4. Repeatable.",
+            "openvino-int8; of decoders onnx, onnx-int8, gguf, gguf-f32, gguf-q8, gguf-q5, gguf-q4. Repeatable.",
             metavar="FORMAT",
         ),
     ] = None,

@@ -56,6 +56,10 @@ class Runtime(ABC):
         """Sentence embeddings (batch, dim), where it `embeds`."""
         raise NotImplementedError
 
+    def continued(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Logits (batch, seq, vocabulary) of whole texts, read token by token, of a decoder's file with a cache."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Origin:

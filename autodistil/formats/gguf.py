@@ -3,8 +3,8 @@
 Tensors have llama.cpp's names. Its `llama` turns neighbouring pairs of dimensions, Hugging Face's halves of a head, so
 rows of queries and keys are put in pairs there; `qwen2` and `qwen3` turn halves too. Matrices are rounded to the
 file's type in blocks of 32 weights, norms and biases stay float32: Q8_0 is a float16 scale and 32 integers of 8 bits,
-Q4_0 one and 32 of 4 bits. As llama.cpp does, embeddings and head have 8 bits in a file of 4, and a matrix whose rows
-are no whole number of blocks is float16.
+Q4_0 one and 32 of 4 bits, Q5_1 a scale, a lowest value and 32 of 5 bits. Embeddings and head have 8 bits in files of
+fewer, and a matrix whose rows are no whole number of blocks is float16.
 
 Tokenizers are byte-level BPE, whose pre-tokenizer llama.cpp knows by name alone.
 """
@@ -59,13 +59,14 @@ GGUF: Mapping[str, Weights] = MappingProxyType(
         "gguf": Weights("F16", "MOSTLY_F16", 1e-3),
         "gguf-f32": Weights("F32", "ALL_F32", 0.0),
         "gguf-q8": Weights("Q8_0", "MOSTLY_Q8_0", 0.03),
+        "gguf-q5": Weights("Q5_1", "MOSTLY_Q5_1", 0.15),
         "gguf-q4": Weights("Q4_0", "MOSTLY_Q4_0", 0.3),
     }
 )
 """Formats of decoders for llama.cpp."""
 
 _IN_8_BITS = ("token_embd.weight", "output.weight")
-"""What has 8 bits in a file of 4."""
+"""What has 8 bits in files of fewer."""
 _LEFT_OUT = ("head_dim", "attention_bias", "mlp_bias")
 """Fields that transformers does not read from every GGUF file, though it is clear what they are."""
 
@@ -208,9 +209,11 @@ def _type_of(name: str, values: NDArray[np.float32], wanted: str) -> str:
     """The type of a tensor in a file whose matrices are `wanted`."""
     if values.ndim == 1:
         return "F32"
-    if wanted.startswith("Q") and values.shape[-1] % 32:
+    if not wanted.startswith("Q"):
+        return wanted
+    if values.shape[-1] % 32:
         return "F16"
-    return "Q8_0" if wanted == "Q4_0" and name in _IN_8_BITS else wanted
+    return "Q8_0" if name in _IN_8_BITS else wanted
 
 
 def _reload(model: PreTrainedModel, path: Path) -> PreTrainedModel:

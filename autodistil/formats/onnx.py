@@ -4,14 +4,14 @@ Exported with `torch.onnx.export(dynamo=True)` at opset 20 (the first with a `Ge
 and `attention_mask` (batch, sequence), or `pixel_values` (batch, channels, height, width) with only the batch free; the
 output is `last_hidden_state` (batch, sequence, hidden), or of a model with a head `logits` (batch, outputs), of words
 (batch, sequence, outputs): the names that Hugging Face uses. A decoder's are those of the next token (batch, sequence,
-vocabulary), of whole texts: there is no cache in the file. Of a sentence encoder a second one is `sentence_embedding`
-(batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline does it. Readers of the first output see no
-difference.
+vocabulary); its [cache](kv_cache.py) is among inputs and outputs. Of a sentence encoder a second one is
+`sentence_embedding` (batch, dim), Optimum's name: pooled, mapped and scaled as its pipeline does it. Readers of the
+first output see no difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from autodistil.errors import ProfileError
 from autodistil.formats.format import Embed, Format, Origin, Runtime, check_cuda
-from autodistil.formats.inputs import Inputs, inputs_of
+from autodistil.formats.inputs import Axes, Inputs, inputs_of
+from autodistil.formats.kv_cache import PAST, Heads, cached_decoder, token_by_token, whole
 from autodistil.formats.parity import Case, Parity, agreement, answer_of, check_agreement, parity_cases
 from autodistil.utils import atomic_path, copy_file, optional_import, quiet
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 OPSET = 20
@@ -91,8 +93,10 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
     """The graph of a model, without what else Hugging Face returns (a pooler not in the file would be random)."""
     import torch  # the runner for phones holds this file too
 
+    if model.can_generate():
+        cached = cached_decoder(model)
+        return _traced(cached.module, cached.example, cached.axes, cached.outputs)
     answer, kind = answer_of(model), inputs_of(model)
-    options = {"use_cache": False} if model.can_generate() else {}
 
     class Answer(torch.nn.Module):
         def __init__(self) -> None:
@@ -105,19 +109,27 @@ def _export(model: PreTrainedModel, embed: Embed | None) -> Any:
             And embeddings (batch, dim), where there are some.
             """
             inputs = dict(zip(kind.axes, values, strict=True))
-            states: torch.Tensor = getattr(self.encoder(**inputs, **options), answer)
+            states: torch.Tensor = getattr(self.encoder(**inputs), answer)
             return (states,) if embed is None else (states, embed(states, inputs["attention_mask"]))
 
-    example = kind.random(2, 8)
+    arrays = kind.random(2, 8)
+    example = {name: torch.from_numpy(arrays[name]) for name in kind.axes}
+    return _traced(Answer().eval(), example, kind.axes, [answer, *([] if embed is None else [EMBEDDING])])
+
+
+def _traced(module: torch.nn.Module, example: Mapping[str, torch.Tensor], axes: Axes, outputs: Sequence[str]) -> Any:
+    """The graph of a module whose `forward(*values)` takes inputs in the order of the example."""
+    import torch
+
     with quiet("root", "torch.onnx"), torch.no_grad():
         return torch.onnx.export(
-            Answer().eval(),
-            tuple(torch.from_numpy(example[name]) for name in kind.axes),
+            module,
+            tuple(example.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(kind.axes),
-            output_names=[answer, *([] if embed is None else [EMBEDDING])],
-            dynamic_shapes={"values": tuple(kind.axes.values())},
+            input_names=list(example),
+            output_names=list(outputs),
+            dynamic_shapes={"values": tuple(axes[name] for name in example)},
             verbose=False,
         )
 
@@ -135,10 +147,17 @@ class OnnxRuntime(Runtime):
         options.add_session_config_entry("session.force_spinning_stop", "1")
         provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        past = [one for one in self.session.get_inputs() if one.name.startswith(PAST)]
+        self._heads: Heads = {one.name: (one.shape[1], one.shape[3]) for one in past}
 
     def work(self, inputs: Inputs) -> Callable[[], Any]:
-        """One forward, padded or not."""
-        return lambda: self.session.run(None, inputs)[0]
+        """One forward, padded or not; of a decoder over whole texts, with a past of no tokens."""
+        given = whole(inputs, self._heads) if self._heads else inputs
+        return lambda: self.session.run(None, given)[0]
+
+    def continued(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Logits (batch, seq, vocabulary) of a decoder's whole texts, read token by token through its cache."""
+        return token_by_token(lambda given: self.session.run(None, given), inputs, self._heads)
 
     def embed(self, inputs: Inputs) -> NDArray[np.float32]:
         """Sentence embeddings (batch, dim)."""

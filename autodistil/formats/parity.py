@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autodistil.errors import IntegrityError
-from autodistil.formats.inputs import Inputs, inputs_of
+from autodistil.formats.inputs import Inputs, Tokens, inputs_of
 
 if TYPE_CHECKING:
     import torch
@@ -183,6 +183,23 @@ def image_cases(model: PreTrainedModel, images: NDArray[np.float32]) -> list[Cas
 def parity_cases(model: PreTrainedModel) -> list[Case]:
     """Random inputs of several shapes, some with padding, with the model's own answers."""
     return [answered(model, inputs) for inputs in inputs_of(model).several()]
+
+
+_WRITTEN = 16
+"""Tokens of `written_case`, or as many as the model takes."""
+
+
+def written_case(model: PreTrainedModel) -> Case:
+    """A text that a decoder goes on with greedily, from one random token, with its own answers."""
+    import torch
+
+    kind = inputs_of(model)
+    assert isinstance(kind, Tokens)
+    ids = torch.from_numpy(kind.random(1, 1)["input_ids"])
+    with torch.no_grad():
+        for _ in range(min(_WRITTEN, kind.longest) - 1):
+            ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], 1)
+    return answered(model, {"input_ids": ids.numpy(), "attention_mask": np.ones(ids.shape, np.int64)})
 
 
 def answer_of(model: PreTrainedModel) -> str:

@@ -33,13 +33,14 @@ from autodistil.formats.parity import (
     image_cases,
     parity_cases,
     text_cases,
+    written_case,
 )
 
 FOLDERS = ("hf", "sentence-transformers")
 """Formats that are the Hugging Face folder, which is always written, with a sentence-transformers pipeline where the
 teacher has one."""
 DECODER_FORMATS = ("hf", "onnx", "onnx-int8", *GGUF)
-"""Formats of decoders: logits, without a cache in ONNX."""
+"""Formats of decoders."""
 _ROUNDS = 30
 """Rounds of the timing of the quantised file against the float32 one."""
 CALIBRATION_TEXTS = 64
@@ -67,6 +68,8 @@ class Deployable:
     """Agreement with PyTorch."""
     embedding: Parity | None = None
     """That of its output of embeddings, where it has one."""
+    continued: Parity | None = None
+    """That of a decoder's logits token by token through its cache, where it has one."""
     speed: float | None = None
     """Time of a forward over that of the float32 ONNX file, median of rounds in turns; of the quantised one only."""
     size_share: float | None = None
@@ -85,6 +88,8 @@ class Deployable:
         exact = f"differs from PyTorch by {self.agreement.max_difference:.0e}"
         if self.embedding is not None:
             exact += f", its `{EMBEDDING}` by {self.embedding.max_difference:.0e}"
+        if self.continued is not None:
+            exact += f", token by token through its cache by {self.continued.max_difference:.0e}"
         if self.text_cosine is None or self.reads is None:
             return f"`{self.file}`: {self.size_mb:.1f} MB, {exact}"
         inputs = self.reads.words(self.reads.usual())
@@ -94,6 +99,8 @@ class Deployable:
             f"`{self.file}`: {self.size_mb:.1f} MB, {self.size_share:.2f} of float32's; {what} with PyTorch "
             f"{self.agreement.mean_cosine:.3f} ({mean}), {self.text_cosine:.3f} ({lowest})"
         )
+        if self.continued is not None:
+            said += f", {self.continued.mean_cosine:.3f} (mean, token by token through its cache)"
         if self.speed is None:
             return said
         return f"{said}; {self.speed:.2f} of float32's time here ({inputs}, one thread, {_ROUNDS} rounds)"
@@ -193,13 +200,17 @@ def _write(name: str, entry: Format, origin: Origin, folder: Path) -> Deployable
     if runtime.embeds and (cases := origin.embedding_cases):
         what = f"{EMBEDDING} of {entry.file}"
         embedding = check_agreement(agreement(runtime.embed, cases), what, entry.min_cosine)
+    continued = None
+    if origin.model.can_generate():
+        cases, what = [*origin.cases, written_case(origin.model)], f"{entry.file}, token by token through its cache,"
+        continued = check_agreement(agreement(runtime.continued, cases), what, entry.min_cosine)
     if entry.min_cosine is None:
-        return Deployable(name, entry.file, _size(path), found, embedding)
+        return Deployable(name, entry.file, _size(path), found, embedding, continued)
     exact, kind = onnx_file(origin), inputs_of(origin.model)
     speed = _relative_time(run, OnnxRuntime(exact).run, kind.usual())
     share, lowest = _size(path) / _size(exact), lowest_text_cosine(run, origin.cases)
     classes = _classes(origin.model)
-    return Deployable(name, entry.file, _size(path), found, embedding, speed, share, lowest, classes, kind)
+    return Deployable(name, entry.file, _size(path), found, embedding, continued, speed, share, lowest, classes, kind)
 
 
 def _write_gguf(name: str, origin: Origin, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> Deployable:
@@ -211,7 +222,7 @@ def _write_gguf(name: str, origin: Origin, tokenizer: PreTrainedTokenizerBase | 
         return Deployable(name, entry.file, size, found)
     share = size / (origin.model.num_parameters() * 4 / 1e6)
     lowest, kind = lowest_text_cosine(run, origin.cases), inputs_of(origin.model)
-    return Deployable(name, entry.file, size, found, None, None, share, lowest, _classes(origin.model), kind)
+    return Deployable(name, entry.file, size, found, None, None, None, share, lowest, _classes(origin.model), kind)
 
 
 def _classes(model: PreTrainedModel) -> str | None:

@@ -76,7 +76,7 @@ def test_a_file_of_floats_is_the_decoder(kind, tmp_path):
 
 @pytest.mark.parametrize("name", slow_but(["gguf-q4"], [name for name in GGUF if name != "gguf-f32"]))
 def test_rounded_files_hold_what_rounding_leaves(name, tmp_path):
-    """The types that llama.cpp gives: matrices of the file's, 8 bits of embeddings in a file of 4, floats for norms."""
+    """Types that llama.cpp knows: the file's of matrices, 8 bits of embeddings in files of fewer, floats of norms."""
     gguf = pytest.importorskip("gguf")
     model = decoder("llama", hidden_size=64, intermediate_size=100)
     (made,) = write_formats(model, byte_level_bpe(), [name], tmp_path)

@@ -109,7 +109,7 @@ def test_a_student_in_onnx_gives_its_logits(result, tmp_path):
     ids = np.arange(200, 212).reshape(3, 4)
     with torch.no_grad():
         expected = AutoModelForCausalLM.from_pretrained(exported.path)(torch.from_numpy(ids)).logits
-    found = OnnxRuntime(exported.path / exact.file).run(ids, np.ones_like(ids))
+    found = OnnxRuntime(exported.path / exact.file).run({"input_ids": ids, "attention_mask": np.ones_like(ids)})
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

@@ -320,8 +320,8 @@ def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[st
         [name for name in columns if name not in gone],
         [[cell for name, cell in zip(columns, row, strict=True) if name not in gone] for row in rows],
         caption="times 100; value: mean ± sample standard deviation over seeds; baseline: always the most frequent "
-        "class\n± error: standard error that the choice of the scored rows brings; differences below twice of it say "
-        "little",
+        "class, or no answer\n± error: standard error that the choice of the scored rows brings; differences below "
+        "twice of it say little",
         right=("labels", "dimensions", "bytes a vector", "trained on", "value", "± error", "baseline", "seeds"),
         first_to_go=("trained on", "seeds"),
     )

@@ -139,7 +139,7 @@ def _print_front(result: SearchResult) -> None:
             for row in shown
         ]
         + [[f"{teacher.name} (teacher)", *theirs]],
-        caption=f"* best{', ~ knee' * (result.knee not in (None, result.best))}; {scored}loss on held-out text"
+        caption=f"* best{', ~ knee' * (result.knee not in (None, result.best))}; {scored}loss: held-out"
         f"{', the teacher’s 0 by definition' * (teacher.loss == 0)}; FLOPs are multiply-adds, batch 1",
         right=columns,
         no_wrap=True,

@@ -123,7 +123,7 @@ _LEGEND: Spec = {
 
 def _axis_title(data: ReportData, column: str) -> str:
     if column == "flops":
-        return f"FLOPs at {data.seq_len} tokens"
+        return f"FLOPs {data.length}"
     cost = cost_of(column)
     return cost.name if column in COSTS else f"{cost.name}, {cost.unit}"
 

@@ -40,7 +40,7 @@ class ReportData:
     teacher: TeacherRow
     """The teacher, with its costs as far as known."""
     seq_len: int
-    """Length at which FLOPs are counted."""
+    """Length at which FLOPs are counted; tokens of an image, where students read images."""
     objective: str
     provenance: Mapping[str, str]
     notes: tuple[str, ...]
@@ -59,11 +59,18 @@ class ReportData:
     """Ids of students within every budget that are left out, as they save nothing against the teacher."""
     score_name: str | None = None
     """What the candidates' `score` is, where a proxy task ranks them, such as `stsb spearman`."""
+    samples: str = "texts"
+    """What students read: `texts` or `images`."""
 
     @property
     def candidates(self) -> pd.DataFrame:
         """One row a student, numbered from 0: the columns of `candidates.csv`."""
         return self.table.frame.reset_index(drop=True)
+
+    @property
+    def length(self) -> str:
+        """What FLOPs are of, behind that word."""
+        return f"at {self.seq_len:,} tokens" if self.samples == "texts" else f"of an image ({self.seq_len:,} tokens)"
 
 
 # ---- students
@@ -289,8 +296,9 @@ def _agreement_sentences(data: ReportData) -> Iterator[str]:
     yield f"Beside {data.teacher.name} it has {data.teacher.shares({**best.costs, **best.devices})}."
     if found.rsa is not None:
         yield (
-            f"Agreement is RSA: the Spearman correlation, over all pairs of {found.texts:,} held-out texts, of the "
-            "cosine of their embeddings with the teacher’s; the untrained slice is what the student started from."
+            f"Agreement is RSA: the Spearman correlation, over all pairs of {found.texts:,} held-out {data.samples}, "
+            "of the cosine of their embeddings with the teacher’s; the untrained slice is what the student started "
+            "from."
             + ("" if found.cut_rsa is None else " The cut teacher costs no more FLOPs, and no training or search.")
         )
 

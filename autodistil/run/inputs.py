@@ -204,6 +204,11 @@ class RunInputs:
         return str(shown(self.config.teacher))
 
     @property
+    def samples(self) -> str:
+        """What teacher and students read: `texts` or `images`."""
+        return "texts" if self.teacher.images is None else "images"
+
+    @property
     def seq_len(self) -> int:
         """Tokens of a training sequence, or of an image: the length at which costs are stated."""
         return self.config.seq_len if self.teacher.images is None else self.teacher.max_length

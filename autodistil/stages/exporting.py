@@ -74,7 +74,7 @@ def export_candidate(
     agreement = agreement_of(run, candidate, lambda: superlm, loss)
     teacher = teacher_of(run, problem)
     by = "" if inputs.output_teacher is None else " with those of the output teacher"
-    compared = f"{agreement.texts} {'texts' if inputs.teacher.images is None else 'images'}"
+    compared = f"{agreement.texts} {inputs.samples}"
     facts = {
         "held-out loss": f"{loss:.4f} ({inputs.measure.name})",
         f"beside {teacher.name}": f"{beside_teacher(teacher, row, agreement)}{'. ' if agreement.warning else ''}"

@@ -126,7 +126,7 @@ def cheapest_keeping(
     else:
         refined = _refined(run, problem, table, similarity, resume) if run.config.num_finalists else None
         found = _looked_at(ranked.known("flops"), as_slice, refined, asked)
-        measure = f"agreement of embeddings (RSA, {similarity.texts} held-out texts)"
+        measure = f"agreement of embeddings (RSA, {similarity.texts} held-out {run.inputs.samples})"
     holding = [student for student in ranked.ids if student in found and found[student].value >= asked]
     if not holding:
         raise BudgetError(_refusal(run, table, found, asked, measure))

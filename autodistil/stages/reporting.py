@@ -112,6 +112,7 @@ def report_data(run: Run, problem: SearchProblem, table: CandidateTable, notes: 
         export_command=export_command(folder.path, "best"),
         certificate=certificate,
         devices=tuple(problem.device_costs.values()),
+        samples=inputs.samples,
         score_name=(score_name(folder) or "task score") if table.ranking == BY_SCORE else None,
     )
 

@@ -29,7 +29,7 @@ def text_notes(text: RunSamples, steps: int) -> list[str]:
     times = steps * text.samples_a_step / there
     if times <= OFTEN:
         return []
-    return [f"the text has {there:,} {text.unit} to train on, so each is read {times:,.0f} times: give more text"]
+    return [f"there are {there:,} {text.unit} to train on, so each is read {times:,.0f} times: give more"]
 
 
 @dataclass

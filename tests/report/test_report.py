@@ -436,7 +436,7 @@ def test_page_shows_the_front_the_budgets_and_the_conventions(usual):
         "20Mparams",
         "a note",
         "multiply-adds",
-        "length 128",
+        "at 128 tokens",
         "relation-kl",
         usual.export_command,
     ):

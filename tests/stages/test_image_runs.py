@@ -91,6 +91,8 @@ def test_a_search_scores_students_by_held_out_images(searched):
     assert result.student.max_difference <= 1e-5
     text = (run.folder.path / "report.html").read_text()
     assert "8 images" in text
+    assert "held-out images, of the" in text
+    assert "batch 1, of an image (" in text
 
 
 CODE = """

@@ -30,9 +30,7 @@ def folder(tmp_path, losses, steps=None, seconds=2.0):
 
 def test_a_text_that_is_read_over_and_over_is_told():
     assert text_notes(text(10_000), 120) == []
-    assert text_notes(text(192), 120) == [
-        "the text has 192 sentences to train on, so each is read 40 times: give more text"
-    ]
+    assert text_notes(text(192), 120) == ["there are 192 sentences to train on, so each is read 40 times: give more"]
 
 
 def test_a_look_is_told_with_the_time_that_more_would_take(tmp_path):

@@ -26,6 +26,8 @@ OVERLAP = 128
 """Tokens of the text that a window shares with the one before it, half of a window's at most."""
 LONGEST_QUESTION = 64
 """Tokens after which a question is cut, half of a window at most."""
+SHORTEST = 32
+"""Tokens of a window at least: half of it is the question, and the text has to hold an answer."""
 LONGEST_ANSWER = 30
 """Tokens of an answer at most."""
 

@@ -26,7 +26,7 @@ from autodistil.tasks.adapt.method import Answers
 from autodistil.tasks.adapt.method_sum import PLAIN, MethodSum, read_methods
 from autodistil.tasks.batching import BATCH_SIZE, sorted_batches
 from autodistil.tasks.catalogue import Split, TaskData
-from autodistil.tasks.context_windows import ContextWindows
+from autodistil.tasks.context_windows import SHORTEST, ContextWindows
 from autodistil.tasks.descent import Descent
 from autodistil.utils import resolve_device
 
@@ -56,11 +56,16 @@ class SpanFinder:
         """A model under a new head, drawn from torch's global generator, or under its own.
 
         Raises:
-            ConfigError: a file is to compute in the place of the weights.
+            ConfigError: a file is to compute in the place of the weights, or windows are too short.
             TeacherError: the model cannot be loaded, or its family has no such head.
         """
         if model.file is not None:
             raise ConfigError(f"file {model.file!r}: answers in texts are found by weights alone; leave --file out")
+        if settings.max_length < SHORTEST:
+            raise ConfigError(
+                f"max_length = {settings.max_length}: windows of texts have {SHORTEST} tokens at least, usual are 384; "
+                "give more"
+            )
         device, tokenizer = resolve_device(settings.device), model.tokenizer()
         network = model.span_finder(device) if new_head else model.fine_tuned(device)
         if new_head:

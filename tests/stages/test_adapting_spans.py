@@ -235,6 +235,7 @@ def test_what_is_not_for_spans_is_one_line(data, write_task, tiny_bert, tmp_path
         *((ConfigError, f"{name}.* allowed: .*cross-entropy", again(objective=name, teacher=bert)) for name in others),
         (ConfigError, "abstain is for classes of texts", again(abstain=0.1)),
         (ConfigError, "no classes to balance", again(balanced=True)),
+        (ConfigError, "max_length = 8: windows of texts have 32", again(settings=replace(SHORT, max_length=8))),
         (ConfigError, "--format is for classes and scores", again(formats=["onnx"])),
         (ConfigError, "several teachers are for classes and scores", again(teacher=[bert, bert])),
         (TeacherError, "fine-tuned on classes of texts, task 'trains' is of spans", again(teacher=texts)),

@@ -25,7 +25,7 @@ from scipy.ndimage import find_objects, label
 from autodistil.data.images import IMAGES
 from autodistil.data.sources import files_of
 from autodistil.errors import ConfigError
-from autodistil.evaluation.embedding import check_reads
+from autodistil.evaluation.embedding import check_reads, unit
 from autodistil.models.attention import LAST_LAYER, run_tapped, use_tapped_attention
 from autodistil.models.families.vit import num_patches
 from autodistil.models.hf_folder import EvaluatedModel
@@ -125,8 +125,8 @@ def find_object(keys: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def second_eigenvector(keys: np.ndarray) -> np.ndarray | None:
     """Of the graph of patches, (patches,); None where no edge is weak, so that every cut is as good."""
-    unit = keys / np.maximum(np.linalg.norm(keys, axis=1, keepdims=True), 1e-12)
-    weights = np.where(unit @ unit.T > TAU, 1.0, WEAK)
+    directions = unit(keys)
+    weights = np.where(directions @ directions.T > TAU, 1.0, WEAK)
     if len(keys) < 2 or weights.min() == 1:
         return None
     degrees = np.diag(weights.sum(1))

@@ -13,21 +13,17 @@ import math
 from torch import Tensor
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import Mask, Term, TermOptions, precise
+from autodistil.objectives.term import Mask, Term, TermOptions, token_states
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """The mean over texts and the student's channels."""
-    assert student.output is not None, "the forward was run without its output"
-    assert teacher.output is not None, "the teacher's forward was run without its output"
-    width = student.output.shape[-1]
-    ours, theirs = (_log_places(output[..., :width], mask) for output in (student.output, teacher.output))
+    ours, theirs = (_log_places(states, mask) for states in token_states(student, teacher))
     return (theirs.exp() * (theirs - ours)).sum(1).mean()
 
 
-def _log_places(output: Tensor, mask: Mask) -> Tensor:
-    """Log distribution of each channel over the tokens, (batch, seq, width) in fp32; at padding hardly any."""
-    states = precise(output)
+def _log_places(states: Tensor, mask: Mask) -> Tensor:
+    """Log distribution of each channel over the tokens, (batch, seq, width); at padding hardly any."""
     states = states * math.sqrt(states.shape[-1]) / states.norm(dim=-1, keepdim=True).clamp(min=1e-12)
     return (states if mask is None else states.masked_fill(~mask[..., None], -1e4)).log_softmax(1)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import Mask, Term, TermOptions, precise
+from autodistil.objectives.term import Mask, Term, TermOptions, token_states
 
 TEMPERATURE = 0.5
 """Of the weights, FGD's."""
@@ -29,13 +29,9 @@ TEMPERATURE = 0.5
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """The mean over texts."""
-    assert student.output is not None, "the forward was run without its output"
-    assert teacher.output is not None, "the teacher's forward was run without its output"
-    width = student.output.shape[-1]
-    ours = normalize(precise(student.output), dim=-1)
-    theirs = normalize(precise(teacher.output[..., :width]), dim=-1)
+    ours, theirs = (normalize(states, dim=-1) for states in token_states(student, teacher))
     tokens, channels = weights(ours.detach(), theirs, mask)
-    return torch.einsum("bi,bk,bik->b", tokens, channels, (theirs - ours).square()).mean() * width / 2
+    return torch.einsum("bi,bk,bik->b", tokens, channels, (theirs - ours).square()).mean() * ours.shape[-1] / 2
 
 
 def weights(ours: Tensor, theirs: Tensor, mask: Mask) -> tuple[Tensor, Tensor]:

@@ -10,14 +10,12 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from autodistil.models.attention import ModelStates
-from autodistil.objectives.term import Block, Mask, Term, TermOptions, precise, tokens_of
+from autodistil.objectives.term import Block, Mask, Term, TermOptions, precise, token_states, tokens_of
 
 
 def loss(student: ModelStates, teacher: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """The mean over real tokens."""
-    assert student.output is not None, "the forward was run without its output"
-    assert teacher.output is not None, "the teacher's forward was run without its output"
-    return token_cosine_distance(student.output, teacher.output, mask)
+    return token_cosine_distance(*token_states(student, teacher), mask)
 
 
 def texts(block: Block, options: TermOptions) -> Tensor:

@@ -126,6 +126,13 @@ def embeddings_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tens
     return pool(options.pooling, precise(states.output), pooled, mask)
 
 
+def token_states(student: ModelStates, teacher: ModelStates) -> tuple[Tensor, Tensor]:
+    """Last hidden states of both in fp32, (batch, seq, the student's width): the teacher's leading dimensions."""
+    assert student.output is not None, "the forward was run without its output"
+    assert teacher.output is not None, "the teacher's forward was run without its output"
+    return precise(student.output), precise(teacher.output[..., : student.output.shape[-1]])
+
+
 def outputs_of(states: ModelStates, mask: Mask, options: TermOptions) -> Tensor:
     """What users get of texts, (batch, dim) in fp32: embeddings, in the space of an output teacher where there is one.
 

@@ -468,6 +468,7 @@ class RunInputs:
         """The run's text, or images."""
         config, teacher = self.config, self.teacher
         shared = (config, teacher.inputs, self.device, self.progress)
+        targets = self.output_targets if config.output_teacher else None
         embeds = teacher.pooling is not None or bool(config.output_teacher)
         files = self._output_files
         unit = config.text_unit
@@ -484,14 +485,11 @@ class RunInputs:
             raise ConfigError(f"select = {config.select!r} is of sentences; {other}leave it out")
         if teacher.images is not None:
             special = teacher.max_length - num_patches(teacher.model.config)
-            images = RunImages(*shared, teacher.images, teacher.max_length, special)
-            images.targets_of = self.output_targets if config.output_teacher else None
-            return images
+            return RunImages(*shared, teacher.images, teacher.max_length, special, targets_of=targets)
         if config.visible_patches != 1 or config.masking != "random":
             raise ConfigError("visible_patches and masking are of images, the teacher reads text; leave them out")
         choose, known = self._chosen if config.select is not None else None, self._embedded if files else None
-        text = RunText(*shared, teacher.tokenizer, sentences, choose, unit == "documents", known)
-        text.targets_of = self.output_targets if config.output_teacher else None
+        text = RunText(*shared, teacher.tokenizer, sentences, choose, unit == "documents", known, targets_of=targets)
         if config.teacher_text:
             kept = self.folder.teacher_text_path
             text.rewrite = TeacherText(config, teacher, text.corpus_samples, kept, self.progress)

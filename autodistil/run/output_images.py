@@ -17,9 +17,10 @@ import torch
 from transformers import PreTrainedModel
 
 from autodistil.data.cache import key_of
+from autodistil.evaluation.embedding import unit
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.image_processor import ImageReader, load_image_encoder
-from autodistil.run.output_teacher import OutputTargets, scaled
+from autodistil.run.output_teacher import OutputTargets
 from autodistil.training.trainer import autocast
 
 BATCH = 64
@@ -60,7 +61,7 @@ class ImageOutputTeacher:
             batch = reader.inputs.batch(np.concatenate([reader.pixels([image]) for image in images]), self.device)
             with autocast(self.device, self.precision):
                 found.append(encoder(**batch).last_hidden_state[:, 0].float().cpu().numpy())
-        return scaled(np.concatenate(found))
+        return unit(np.concatenate(found))
 
     def targets(self, take: Callable[[np.ndarray], np.ndarray], count: int, key: Sequence[str]) -> OutputTargets:
         """Features by numbers of samples, kept once they are made."""

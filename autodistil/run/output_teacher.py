@@ -24,7 +24,7 @@ from autodistil.data.batch import Batch, real_tokens
 from autodistil.data.cache import default_cache_dir, key_of
 from autodistil.data.tokens import decoded
 from autodistil.errors import ConfigError, CorpusError, RunError, one_line
-from autodistil.evaluation.embedding import Encoder, folder_encoder
+from autodistil.evaluation.embedding import Encoder, folder_encoder, unit
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.models.pooling import pipeline_fingerprint, pool, read_prompts
 from autodistil.models.teacher import Teacher
@@ -115,17 +115,11 @@ class OutputTeacher:
         """Embeddings of samples (texts, tokens), (texts, dim) of float32 and of length 1."""
         texts = decoded(self.tokenizer, samples)
         with autocast(self.device, self.precision):
-            return scaled(self._encode([self.prompt + text for text in texts]).astype(np.float32))
+            return unit(self._encode([self.prompt + text for text in texts]).astype(np.float32))
 
     def targets(self, take: Callable[[np.ndarray], np.ndarray], count: int, key: Sequence[str]) -> OutputTargets:
         """Embeddings by numbers of samples, kept once they are made."""
         return OutputTargets(self, take, count, key)
-
-
-def scaled(embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings (rows, dim) of length 1."""
-    found: np.ndarray = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-9)
-    return found
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ The options are those of every evaluation, and are recorded with its results.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,7 @@ from autodistil.tasks.catalogue import Split, TaskData
 from autodistil.tasks.descent import Descent
 from autodistil.tasks.file_forward import Forward, file_forward
 from autodistil.tasks.image_batching import ImageRows
-from autodistil.tasks.span_finder import after_each_epoch
+from autodistil.tasks.span_finder import SpanTuning, span_training
 from autodistil.utils import Progress, listed, resolve_device
 
 DEFAULT_RATES = (5e-5, 1e-4, 3e-4)
@@ -168,7 +168,6 @@ def fine_tune(
     """
     train = _train(data, settings, 0)
     epochs, headline = settings.epochs or default_epochs(len(train), settings.labels), data.task.headline
-    training = after_each_epoch if data.task.spans else _after_each_epoch
     runs: dict[float, list[tuple[Scores, ...]]] = {rate: [] for rate in settings.learning_rates}
     with progress.track(f"fine-tuning on {data.task.name}", len(runs) * len(seeds) * epochs) as advance:
         for seed, rate in product(seeds, settings.learning_rates):
@@ -177,7 +176,7 @@ def fine_tune(
             run = []
             try:
                 with torch.random.fork_rng():  # torch's own generator is left as it was
-                    for result in training(model, data, _train(data, settings, seed), settings, epochs, rate, seed):
+                    for result in _after_each_epoch(model, data, settings, epochs, rate, seed):
                         run.append(result)
                         advance(1, f"learning rate {rate:g}, seed {seed}: {headline} {result[headline]:.3f}")
             except DivergedError as error:
@@ -212,6 +211,18 @@ def _train(data: TaskData, settings: EvaluationSettings, seed: int) -> Split:
 
 
 def _after_each_epoch(
+    model: EvaluatedModel, data: TaskData, settings: EvaluationSettings, epochs: int, rate: float, seed: int
+) -> Iterator[Scores]:
+    """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
+    torch.manual_seed(seed)
+    begin, train = span_training if data.task.spans else _training, _train(data, settings, seed)
+    tuning, answers = begin(model, data, train, settings, epochs, rate, seed)
+    while tuning.done < epochs:
+        tuning.epoch()
+        yield scored(data, data.evaluated, answers())
+
+
+def _training(
     model: EvaluatedModel,
     data: TaskData,
     train: Split,
@@ -219,18 +230,13 @@ def _after_each_epoch(
     epochs: int,
     rate: float,
     seed: int,
-) -> Iterator[Scores]:
-    """Train the model under a new head, by one learning rate and seed; yields the scores after each epoch."""
-    torch.manual_seed(seed)
-    evaluated = data.evaluated
+) -> tuple[FineTuning | SpanTuning, Callable[[], np.ndarray]]:
+    """A training on rows, and the logits of the evaluated ones by now."""
     objective = read_methods(PLAIN, False, len(data.classes) or 1, data.task.pairs)
     pupil = Pupil.of(model, objective.outputs, settings, data.task.words)
-    rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, evaluated))
+    rows, tested = (pupil.tokenized(part.text_a, part.text_b) for part in (train, data.evaluated))
     targets = Targets.of(train.labels if not data.task.regression else standardised(train.labels).labels)
-    tuning = FineTuning(pupil, rows, targets, objective, epochs, rate, seed)
-    while tuning.done < epochs:
-        tuning.epoch()
-        yield scored(data, evaluated, pupil.answers(tested))
+    return FineTuning(pupil, rows, targets, objective, epochs, rate, seed), lambda: pupil.answers(tested)
 
 
 def scored(data: TaskData, split: Split, answers: np.ndarray) -> Scores:

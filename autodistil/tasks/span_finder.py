@@ -7,7 +7,7 @@ both (DistilBERT, Sanh et al. 2019, arXiv 1910.01108, section 4.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,7 +174,7 @@ class SpanTuning(Descent):
         return self.objective.loss(answers, [None] * len(self.objective.terms)).mean()
 
 
-def after_each_epoch(
+def span_training(
     model: EvaluatedModel,
     data: TaskData,
     train: Split,
@@ -182,13 +182,11 @@ def after_each_epoch(
     epochs: int,
     rate: float,
     seed: int,
-) -> Iterator[dict[str, float]]:
-    """Train a model under a new head by one learning rate and seed; yields the scores after each epoch."""
+) -> tuple[SpanTuning, Callable[[], np.ndarray]]:
+    """A training of a model under a new head, and what it answers to the questions of the evaluated split by now."""
     evaluated = data.evaluated
     finder = SpanFinder.of(model, settings)
     windows, tested = (finder.windows(part.text_a, part.text_b) for part in (train, evaluated))
     objective = read_methods(PLAIN, False, 2, pairs=True, spans=True)
     tuning = SpanTuning(finder, windows, train, objective, epochs, rate, seed)
-    while tuning.done < epochs:
-        tuning.epoch()
-        yield data.scores(evaluated, finder.found(evaluated, tested))
+    return tuning, lambda: finder.found(evaluated, tested)

@@ -21,11 +21,13 @@ from autodistil.evaluation.proxy_task import load_proxy
 from autodistil.models.architectures import per_layer_config
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.stages.adapting import adapt
+from autodistil.tasks import finetune
 from autodistil.tasks.adapt import METHODS
 from autodistil.tasks.adapt.method_sum import read_methods
 from autodistil.tasks.catalogue import load_task
-from autodistil.tasks.finetune import EvaluationSettings
+from autodistil.tasks.finetune import EvaluationSettings, fine_tune
 from autodistil.tasks.span_finder import SpanFinder, SpanTuning
+from autodistil.utils import Progress
 
 SETTINGS = EvaluationSettings(learning_rates=(3e-3,), epochs=4, batch_size=8, max_length=32, seeds=1)
 SHORT = replace(SETTINGS, learning_rates=(1e-3,), epochs=1)
@@ -286,3 +288,22 @@ def test_the_command_line_says_how_to_use_it(data, tiny_bert, tmp_path, capsys):
         main(["adapt", str(tiny_bert), *given, "--to", str(tmp_path / "more"), "--objective", "ps-kd"])
     assert end.value.code == 2
     assert "allowed: cross-entropy, soft-targets" in one_line(capsys)
+
+
+def test_the_seed_alone_decides_a_new_head(data, tiny_bert, monkeypatch):
+    """Not what was drawn before."""
+    heads, begin = [], finetune.span_training
+
+    def watched(*given):
+        tuning, answers = begin(*given)
+        heads.append(tuning.finder.network.qa_outputs.weight.detach().clone())
+        return tuning, answers
+
+    monkeypatch.setattr(finetune, "span_training", watched)
+    model, task = EvaluatedModel.open(str(tiny_bert)), load_task("trains", data)
+    for drawn, seed in ((1, 0), (2, 0), (1, 1)):
+        with torch.random.fork_rng():
+            torch.manual_seed(drawn)
+            fine_tune(model, task, SHORT, [seed], Progress())
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])

@@ -91,14 +91,18 @@ class Advice:
 
 
 def advice(data: ReportData, device: DeviceCost) -> list[Advice]:
-    """The student for each budget at which another becomes the best, cheapest first; thinned where there are many."""
+    """The student for each budget at which another becomes the best, cheapest first; thinned where there are many.
+
+    Of students whose budgets are the same in two digits, the best.
+    """
     best = _spread(staircase(data, device.budget.column), ADVICE_ROWS)
     costs = best[device.budget.column].astype(float)
     steps = 10.0 ** (np.floor(np.log10(costs)) - 1)
     limits = np.ceil(costs / steps - 1e-9) * steps  # two significant digits: a budget as a person would give it
     known = device.table.loc[best["id"], "measured"].notna()
     columns = (limits, best["id"], best[data.table.ranking.column], costs, known, best["flops"].astype(float))
-    return [Advice(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    by_limit = {row[0]: Advice(*row) for row in zip(*(column.tolist() for column in columns), strict=True)}
+    return list(by_limit.values())
 
 
 def _spread(rows: pd.DataFrame, most: int) -> pd.DataFrame:

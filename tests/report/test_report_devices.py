@@ -70,6 +70,16 @@ def test_advice_takes_the_best_student_within_each_budget():
     assert [row.value for row in rows] == sorted((row.value for row in rows), reverse=True)
 
 
+def test_a_budget_stands_in_the_advice_once():
+    def alike(student):
+        ms = entry_of(student).median_ms
+        return entry_of(student, (5 + ms / 20) / ms)
+
+    device = replace(DEVICE, design=tuple(alike(entry.student) for entry in DEVICE.design), finalists=())
+    limits = [row.limit for row in advice(report_of(device), device)]
+    assert limits == sorted(set(limits))
+
+
 def test_layer_types_add_up_to_the_prediction():
     shares = layer_shares(REPORT, DEVICE)
     np.testing.assert_allclose(shares.sum(axis=1), DEVICE.table.loc[shares.index, "predicted"])

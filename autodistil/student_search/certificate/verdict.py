@@ -155,7 +155,7 @@ def _largest(found: Monotonicity) -> str:
     if found.largest_excess is None:
         return "its largest student was not scored."
     if found.largest_excess == 0:
-        return "its largest student is its best."
+        return "no student is better than its largest."
     excess = f"its largest student is {found.largest_excess:.2g} worse in loss than its best, {found.best}"
     if found.largest_excess > SPOILED * found.spread:
         return f"{excess}: spoiled by sharing, so train a large pick on alone before use."

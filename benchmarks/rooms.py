@@ -1,7 +1,8 @@
 """How easily a stranger finds his way: rooms, floors, arrows, circles, lines and lengths of functions, as counted.
 
-A room is a folder or a loose module of the package, and `benchmarks/` is one more. An arrow: one room imports another,
-inside functions too. A floor: one above the highest that a room imports. A circle: rooms that import one another.
+A room is a folder or a loose module of the package, but `__main__`, and `benchmarks/` is one more. An arrow: one room
+imports another, inside functions too. A floor: one above the highest that a room imports. A circle: rooms that import
+one another.
 
     python benchmarks/rooms.py [--repo DIR] [--arrows]
 """
@@ -21,6 +22,8 @@ from pathlib import Path
 PACKAGE = "autodistil"
 ENTRIES = ("families", "objectives", "formats", "axes", "samplers", "sampling", "packaged", "architectures", "cli")
 """Folders whose files are one entry each, beside the interface."""
+FRONT_DOOR = "__main__"
+"""What `python -m` runs: no room."""
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -44,10 +47,13 @@ def arrows(root: Path) -> dict[str, set[str]]:
     """Room -> the rooms that it imports."""
     package = root / PACKAGE
     rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    rooms.discard(FRONT_DOOR)
     found: dict[str, set[str]] = {room: set() for room in [*sorted(rooms), "benchmarks"]}
     for path in [*package.rglob("*.py"), *(root / "benchmarks").rglob("*.py")]:
         inside = path.relative_to(root).parts
         room = "benchmarks" if inside[0] == "benchmarks" else Path(inside[1]).stem
+        if room == FRONT_DOOR:
+            continue
         targets = (room_of(name, rooms) for name in imported(ast.parse(path.read_text(encoding="utf-8"))))
         found[room] |= {target for target in targets if target is not None and target != room}
     return found
@@ -112,7 +118,7 @@ def measure(root: Path) -> dict[str, object]:
         "floors": max(floor.values()),
         "arrows": sum(len(targets) for targets in graph.values()),
         "circles": circles,
-        "loose modules": sum(1 for path in paths if path.parent.name == PACKAGE),
+        "loose modules": sum(1 for path in paths if path.parent.name == PACKAGE and path.stem != FRONT_DOOR),
         "files": len(paths),
         "files that are neither a face nor an entry": len(paths) - len(faces),
         "lines": sum(len(path.read_text(encoding="utf-8").splitlines()) for path in paths),

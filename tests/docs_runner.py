@@ -39,7 +39,7 @@ _PYTHON = {
     "train_steps=24": 'train_steps=2, teacher="my-model", corpus=["texts/"], space="smoke", batch_size=4, seq_len=16'
 }
 _PRELUDE = f"""set -euo pipefail
-autodistil() {{ '{sys.executable}' -m autodistil.cli "$@"; }}
+autodistil() {{ '{sys.executable}' -m autodistil "$@"; }}
 python() {{ '{sys.executable}' "$@"; }}
 """
 

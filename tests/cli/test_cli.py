@@ -432,7 +432,7 @@ def test_tensorboard_reads_the_training(searched):
 
 @pytest.mark.slow
 def test_same_seed_same_front_in_another_process(searched, tmp_path, teacher_dir, corpus):
-    command = [sys.executable, "-m", "autodistil.cli", "search", "--budget", "10MFLOPs", "--run", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "autodistil", "search", "--budget", "10MFLOPs", "--run", str(tmp_path / "run")]
     subprocess.run([*command, *inputs(teacher_dir, corpus), *STEPS], check=True, capture_output=True, timeout=110)
     folders = (searched, tmp_path / "run")
     # Other tests search here too, under budgets of their own, so that more students are refined.
@@ -448,7 +448,7 @@ def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus, 
     config = tmp_path / "options.yaml"
     config.write_text("checkpoint_seconds: 0\ntrain_steps: 12\nbatch_size: 4\nseq_len: 32\n")
     options = [*inputs(teacher_dir, corpus), "--config", str(config)]
-    command = [sys.executable, "-m", "autodistil.cli", "train"]
+    command = [sys.executable, "-m", "autodistil", "train"]
     subprocess.run([*command, "--run", str(tmp_path / "whole"), *options], check=True, capture_output=True, timeout=110)
 
     killed = subprocess.Popen([*command, "--run", str(tmp_path / "killed"), *options], stdout=subprocess.DEVNULL)
@@ -477,7 +477,7 @@ def test_a_killed_training_resumes_bit_identical(tmp_path, teacher_dir, corpus, 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_prints_the_line_that_resumes(tmp_path, teacher_dir, corpus):
-    command = [sys.executable, "-m", "autodistil.cli", "train", "--run", str(tmp_path / "run"), "--train-steps", "5000"]
+    command = [sys.executable, "-m", "autodistil", "train", "--run", str(tmp_path / "run"), "--train-steps", "5000"]
     process = subprocess.Popen(
         [*command, *inputs(teacher_dir, corpus)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

@@ -154,7 +154,7 @@ def test_a_stopped_training_goes_on_by_the_line_that_it_says(number, tmp_path, q
     shape = ["--space", "smoke", "--train-steps", "40", "--batch-size", "4", "--seq-len", "32", "--threads", "1"]
     words = ["--run", str(tmp_path / "a run"), "--teacher", str(tmp_path / "teacher"), "--corpus", str(corpus), *shape]
     process = subprocess.Popen(
-        [sys.executable, "-m", "autodistil.cli", "train", *words],
+        [sys.executable, "-m", "autodistil", "train", *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -168,7 +168,7 @@ def test_a_stopped_training_goes_on_by_the_line_that_it_says(number, tmp_path, q
     assert process.returncode == STATUS[number]
     again = shlex.split(stderr.removeprefix("autodistil: stopped; go on with: autodistil "))
     assert list((tmp_path / "a run").rglob("checkpoint.safetensors"))
-    subprocess.run([sys.executable, "-m", "autodistil.cli", *again], check=True, capture_output=True, timeout=110)
+    subprocess.run([sys.executable, "-m", "autodistil", *again], check=True, capture_output=True, timeout=110)
     assert not list((tmp_path / "a run").rglob("checkpoint.safetensors"))
 
 

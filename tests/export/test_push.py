@@ -152,7 +152,7 @@ def command(hub, student, *more, token="hf_stand_in"):
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(student.parent / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1"}
     environment |= {"HF_HUB_DISABLE_XET": "1", **({"HF_TOKEN": token} if token else {})}
-    line = [sys.executable, "-m", "autodistil.cli", "push", str(student), "--repo", "student", *more]
+    line = [sys.executable, "-m", "autodistil", "push", str(student), "--repo", "student", *more]
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

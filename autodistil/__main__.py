@@ -1,4 +1,4 @@
-"""`python -m autodistil.cli`."""
+"""`python -m autodistil`."""
 
 from autodistil.cli import main
 

@@ -105,7 +105,7 @@ class Trial:
         if self.run.config.workers:
             return None
         ids = self.by_cost
-        return mean(self._scored_in(student_id) for student_id in (ids[0], ids[len(ids) // 2], ids[-1]))
+        return mean(self._scored_in(student_id) for student_id in {ids[0], ids[len(ids) // 2], ids[-1]})
 
     def _scored_in(self, student_id: str) -> float:
         """Seconds of scoring a student on held-out text that is read before."""

@@ -18,6 +18,7 @@ import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from image_helpers import save_random_vit
 from run_helpers import one_line, save_random, save_random_bert, small_modernbert, small_mpnet, write_corpus
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,6 +34,7 @@ from autodistil.costs.speed import Speed
 from autodistil.evaluation.results import RESULTS, TaskResult, read_results, update_card, write_results
 from autodistil.export.hub import files_of
 from autodistil.models.student_files import adding
+from autodistil.models.teacher import load_teacher
 from autodistil.stages import timing
 
 STEPS = ["--train-steps", "2", "--batch-size", "4", "--seq-len", "32"]
@@ -694,9 +696,25 @@ def test_spaces_and_doctor(capsys):
     assert run("spaces") == 0
     assert "minilm-l6-h384" in capsys.readouterr().out
     assert run("spaces", "autodistil-paper") == 0
-    assert "256" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "256" in output
+    assert "counted for a BERT" in output
     assert run("doctor") == 0
     assert "default teacher" in capsys.readouterr().out
+
+
+def test_a_space_is_counted_for_its_teacher(capsys, tmp_path, teacher_dir):
+    model = AutoModel.from_pretrained(teacher_dir)
+    assert run("spaces", "--teacher", str(teacher_dir)) == 0
+    output = capsys.readouterr().out
+    assert "auto: " in output
+    assert f" {sum(weight.numel() for weight in model.parameters()) / 1e6:.1f} " in output
+    assert "as a bert of" in output
+    vit = save_random_vit(tmp_path / "vit")
+    assert run("spaces", "auto", "--teacher", str(vit)) == 0
+    assert f"length {load_teacher(str(vit)).max_length}; " in capsys.readouterr().out
+    assert run("spaces", "bert-base", "--teacher", str(teacher_dir)) != 0
+    assert "at most the teacher's" in capsys.readouterr().err
 
 
 def test_teachers_are_listed_and_their_tables_checked(capsys, teacher_dir):

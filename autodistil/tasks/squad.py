@@ -12,7 +12,7 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,10 @@ class Answer(NamedTuple):
     start: int
     """Its first character."""
     text: str
+
+
+Row = tuple[str, str, tuple[Answer, ...]]
+"""A question, the text that it is asked of, and its right answers."""
 
 
 @dataclass(frozen=True)
@@ -66,29 +70,31 @@ def squad_file(folder: Path, split: str) -> Path | None:
 
 
 def read_squad(path: Path) -> Questions:
-    """Read a file of SQuAD, version 1.1 or 2.0.
+    """Read a file of SQuAD, version 1.1 or 2.0. Ids only name questions in messages, and may be missing.
 
     Raises:
-        TaskError: it cannot be read, is none, holds no question, or an answer does not stand in its text.
+        TaskError: it cannot be read, is none, holds no question, one is empty or asked of an empty text, or an answer
+            does not stand in its text.
     """
-    rows = []
+    rows: list[Row] = []
+    where, place = f"task file {str(path)!r}", ""
     try:
-        for article in json.loads(path.read_text(encoding="utf-8-sig"))["data"]:
-            for paragraph in article["paragraphs"]:
-                context = _text(paragraph["context"])
-                for qa in paragraph["qas"]:
+        for article_number, article in enumerate(json.loads(path.read_text(encoding="utf-8-sig"))["data"], 1):
+            place = f"article {article_number}"
+            for paragraph_number, paragraph in enumerate(article["paragraphs"], 1):
+                of = place = f"paragraph {paragraph_number} of article {article_number}"
+                context = paragraph["context"]
+                for number, qa in enumerate(paragraph["qas"], 1):
+                    place = f"question {number}{_id(qa)} of {of}"
                     known = [] if qa.get("is_impossible") else qa["answers"]
-                    answers = tuple(
-                        _located(context, _text(one["text"]), int(one["answer_start"]), f"{qa.get('id')} of {path}")
-                        for one in known
-                    )
-                    rows.append((_text(qa["question"]), context, answers))
+                    spans = [(one["text"], int(one["answer_start"])) for one in known]
+                    rows.append(_row(qa["question"], context, spans, f"{place} in {where}"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TaskError(
-            f"task file {str(path)!r} is no SQuAD JSON ({one_line_named(error, 80)}); allowed: data, paragraphs, "
-            "context, qas, question, answers, text, answer_start; write it so, or give tab-separated files"
+            f"{where} is no SQuAD JSON ({place and place + ': '}{one_line_named(error, 80)}); allowed: data, "
+            "paragraphs, context, qas, question, answers, text, answer_start; write it so, or give tab-separated files"
         ) from error
-    return _questions(rows, f"task file {str(path)!r}")
+    return _questions(rows, where)
 
 
 def hub_questions(name: str, splits: Mapping[str, str]) -> dict[str, Questions]:
@@ -99,26 +105,36 @@ def hub_questions(name: str, splits: Mapping[str, str]) -> dict[str, Questions]:
         splits: ours -> theirs.
 
     Raises:
-        TaskError: `datasets` is not installed, or the set cannot be had.
+        TaskError: `datasets` is not installed, the set cannot be had, or as of `read_squad`.
     """
     where, found = f"Hugging Face data set {name!r}", {}
     try:
         datasets = optional_import("datasets", where)
         with dataset_errors(where):
             for split, theirs in splits.items():
-                rows = []
-                for row in datasets.load_dataset(name, split=theirs):
+                rows: list[Row] = []
+                for number, row in enumerate(datasets.load_dataset(name, split=theirs), 1):
                     spans = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
-                    context = row["context"]
-                    answers = tuple(_located(context, text, start, f"{row['id']} of {where}") for text, start in spans)
-                    rows.append((row["question"], context, answers))
+                    place = f"row {number}{_id(row)} of {theirs} in {where}"
+                    rows.append(_row(row["question"], row["context"], spans, place))
                 found[split] = _questions(rows, f"{theirs} of {where}")
     except CorpusError as error:
         raise TaskError(f"{error}; or give --data a folder that holds the task") from error
     return found
 
 
-def _questions(rows: Sequence[tuple[str, str, tuple[Answer, ...]]], where: str) -> Questions:
+def _id(row: Mapping[str, Any]) -> str:
+    return f" (id {str(row['id'])[:40]})" if row.get("id") is not None else ""
+
+
+def _row(question: Any, context: Any, spans: Iterable[tuple[Any, int]], place: str) -> Row:
+    for what, value in (("question", question), ("context", context)):
+        if not _text(value).strip():
+            raise TaskError(f"the {what} of {place} is empty; allowed: some text; write it, or leave the question out")
+    return question, context, tuple(_located(context, _text(text), start, place) for text, start in spans)
+
+
+def _questions(rows: Sequence[Row], where: str) -> Questions:
     if not rows:
         raise TaskError(f"{where} holds no question; add some, or remove the file")
     questions, contexts, answers = zip(*rows, strict=True)
@@ -131,15 +147,15 @@ def _text(value: Any) -> str:
     return value
 
 
-def _located(context: str, text: str, start: int, question: str) -> Answer:
+def _located(context: str, text: str, start: int, place: str) -> Answer:
     """An answer without blanks at its ends, where it stands; of several places the one nearest to `start`."""
     start, text = start + len(text) - len(text.lstrip()), text.strip()
     if text and start >= 0 and context.startswith(text, start):
         return Answer(start, text)
     places = [match.start() for match in re.finditer(re.escape(text), context)] if text else []
     if not places:
-        raise TaskError(f"the answer {text[:40]!r} to question {question} does not stand in its context; correct it")
-    return Answer(min(places, key=lambda place: abs(place - start)), text)
+        raise TaskError(f"the answer {text[:40]!r} to {place} does not stand in its context; correct it")
+    return Answer(min(places, key=lambda found: abs(found - start)), text)
 
 
 # ---- metrics

@@ -127,12 +127,18 @@ def test_an_answer_is_found_where_it_stands_nearest(write):
         ("{", "is no SQuAD JSON"),
         ("[]", "is no SQuAD JSON"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "is no SQuAD JSON .*context"),
-        ([{"paragraphs": [{"context": 3, "qas": []}]}], "'3' is no text"),
-        ([article({"question": "Where?"})], "is no SQuAD JSON .*answers"),
+        ([article(WHERE, context=3)], r"question 1 \(id q\) of paragraph 1 of article 1: .*'3' is no text"),
+        ([article({"question": "Where?"})], "question 1 of paragraph 1 of article 1: KeyError: 'answers'"),
+        (
+            [article(), article(WHERE, {"id": 7})],
+            r"question 2 \(id 7\) of paragraph 1 of article 2: KeyError: 'answers'",
+        ),
+        ([article(WHERE, question(" ", id="w"))], r"the question of question 2 \(id w\) of paragraph 1 .* is empty"),
+        ([article(WHERE, context="\n")], r"the context of question 1 \(id q\) of paragraph 1 .* is empty"),
         ([], "holds no question"),
         ([article()], "holds no question"),
-        ([article(question("Where?", ("Rome", 18)))], "the answer 'Rome' to question q of .* does not stand in its"),
-        ([article(question("Where?", ("", 18)))], "the answer '' to question q"),
+        ([article(question("Where?", ("Rome", 18)))], r"the answer 'Rome' to question 1 \(id q\) of .* does not stand"),
+        ([article(question("Where?", ("", 18)))], "the answer '' to question 1"),
     ],
 )
 def test_a_bad_file_is_one_line(content, expected, write):

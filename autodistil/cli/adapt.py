@@ -167,6 +167,7 @@ def _print(found: Adaptation) -> None:
     _print_classes(found)
     print_lines(
         f"objective {found.objective}, learning rate {found.learning_rate:g}, epoch {found.epoch}",
+        *([found.doubt] if found.doubt else []),
         *_abstention_lines(found),
         *(f"{one.format}: {one.line}" for one in found.more),
         *([f"teacher: {found.teacher}"] if found.teacher else []),

@@ -37,7 +37,7 @@ ABSTAIN_BELOW = "abstain_below"
 """Key of the model's config.json: the confidence below which it had better not answer."""
 FEW_CLASSES = 10
 """As many classes have a table of their own on card and terminal; more only in JSON."""
-_LATER = ("images", "channels", "spans", "unanswerable", "max_length")
+_LATER = ("images", "channels", "spans", "unanswerable", "max_length", "doubt")
 """Fields that folders of earlier releases lack."""
 _NAMES = {"student": "this model", "plain": "the same student on labels alone", "teacher": "its teacher"}
 
@@ -91,6 +91,8 @@ class Adaptation:
     """`student`, `plain` and `teacher` -> `tasks.classification.Classification` as plain values; none of scores."""
     abstention: Mapping[str, Any] | None = None
     """`tasks.calibration.Abstention` as plain values, where a threshold was asked for."""
+    doubt: str | None = None
+    """`tasks.calibration.doubt` of its answers."""
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """`student` and `teacher` -> `params`, `size_mb` (of float32), and of known families `flops` at `tokens` tokens."""
 

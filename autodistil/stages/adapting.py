@@ -31,7 +31,7 @@ from autodistil.formats.writing import CALIBRATION_TEXTS, check_formats
 from autodistil.models.hf_folder import EvaluatedModel
 from autodistil.tasks.adapt.method_sum import PLAIN, read_methods
 from autodistil.tasks.adapting import Adapted, Lesson, adapted
-from autodistil.tasks.calibration import Abstention, probabilities
+from autodistil.tasks.calibration import Abstention, doubt, probabilities
 from autodistil.tasks.catalogue import SPLITS, Split, TaskData, load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.finetune import EvaluationSettings, Pupil, scored
@@ -351,5 +351,6 @@ def _found(
         epoch=best.epoch,
         teacher=None if teachers is None else teachers.name,
         scored_rows=data.fingerprint if data.task.images else data.evaluated.fingerprint,
+        doubt=doubt(labels, probabilities(given["student"])) if data.classes else None,
         classification={who: Classification.of(labels, of, data.classes).to_dict() for who, of in by_class.items()},
     )

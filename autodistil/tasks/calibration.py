@@ -13,6 +13,7 @@ All are fractions; of ece, risk and aurc 0 is perfect.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from scipy.special import softmax
 
 BINS = 15
 """As Guo et al. have them."""
+MISJUDGED = 0.05
+"""Difference of mean confidence and accuracy below which nothing is said."""
 
 
 def probabilities(answers: np.ndarray) -> np.ndarray:
@@ -62,6 +65,24 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
     """The expected calibration error, in [0, 1]; arguments as of `reliability`."""
     found = reliability(labels, probabilities, bins)
     return sum(part.rows * abs(part.accuracy - part.confidence) for part in found) / len(labels)
+
+
+def doubt(labels: np.ndarray, probabilities: np.ndarray) -> str | None:
+    """What to know of a classifier that is surer, or less sure, than it is right; None of one that is not.
+
+    That is where mean confidence and accuracy differ by more than `MISJUDGED`, and than twice the standard error that
+    the choice of the rows brings the accuracy. Arguments as of `reliability`.
+    """
+    confidence, accuracy = float(probabilities.max(1).mean()), float((probabilities.argmax(1) == labels).mean())
+    error = math.sqrt(accuracy * (1 - accuracy) / len(labels))
+    if abs(confidence - accuracy) <= max(MISJUDGED, 2 * error):
+        return None
+    unsure = confidence < accuracy
+    return (
+        f"too {'un' * unsure}sure: {100 * confidence:.0f} % on average, where {100 * accuracy:.0f} % of the answers "
+        "are right, so do not read its probabilities as such; "
+        f"{'more --epochs help' if unsure else 'fewer --epochs or more rows help, and --abstain leaves some out'}"
+    )
 
 
 # ---- answering some rows only

@@ -25,7 +25,7 @@ from autodistil.tasks.adapt import METHODS
 from autodistil.tasks.adapt.method import PAIRS, SCORES
 from autodistil.tasks.adapt.method_sum import read_methods
 from autodistil.tasks.adapting import Lesson
-from autodistil.tasks.calibration import calibration_error, lowest_threshold, probabilities, risk_coverage
+from autodistil.tasks.calibration import calibration_error, doubt, lowest_threshold, probabilities, risk_coverage
 from autodistil.tasks.catalogue import load_task
 from autodistil.tasks.classification import Classification
 from autodistil.tasks.epoch_file import BestEpoch, EpochFile
@@ -160,6 +160,7 @@ def test_a_threshold_is_chosen_on_rows_that_choose_and_pipelines_say_do_not_know
     of_chosen, of_dev = (probabilities(answers_to(pupil, split)) for split in (chosen, dev))
     assert found.threshold == lowest_threshold(risk_coverage(chosen.labels, of_chosen), 0.1)
     assert 0.5 < found.threshold < 1
+    assert found.doubt == doubt(dev.labels, of_dev) == read_adaptation(to).doubt
     assert found.abstention["chosen"]["error"] <= 0.1
     kept = of_dev.max(1) >= found.threshold
     assert found.abstention["reported"]["coverage"] == kept.mean()
@@ -186,6 +187,8 @@ def test_where_no_threshold_holds_the_risk_it_always_answers(data, tiny_bert, tm
     found = adapt(str(tiny_bert), "reviews", tmp_path / "mine", data, None, SETTINGS, abstain=0.1)
     assert found.threshold is None
     assert found.abstention["reported"]["coverage"] == 1
+    assert found.doubt.startswith("too sure")
+    assert f"It is {found.doubt}." in (tmp_path / "mine" / "README.md").read_text()
     assert "it always answers" in (tmp_path / "mine" / "README.md").read_text()
     assert not hasattr(AutoConfig.from_pretrained(tmp_path / "mine"), "abstain_below")
 

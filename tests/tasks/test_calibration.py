@@ -11,6 +11,7 @@ from autodistil.tasks.calibration import (
     answered,
     area,
     calibration_error,
+    doubt,
     lowest_threshold,
     probabilities,
     reliability,
@@ -66,6 +67,22 @@ def test_a_model_that_is_right_as_often_as_it_says_has_no_error():
 def test_one_bin_compares_accuracy_with_mean_confidence():
     labels, of_classes = np.array([0, 1]), np.array([[0.9, 0.1], [0.6, 0.4]])
     assert calibration_error(labels, of_classes, bins=1) == pytest.approx(abs(0.5 - 0.75))
+
+
+@pytest.mark.parametrize(
+    ("sure", "right", "rows", "expected"),
+    [
+        (0.6, 0.9, 100, "too unsure: 60 % on average, where 90 % of the answers are right"),
+        (0.99, 0.7, 100, "too sure: 99 % on average, where 70 %"),
+        (0.93, 0.9, 100, None),  # less than is worth a word
+        (0.7, 0.6, 10, None),  # what ten rows bring by chance: a standard error of 15 points
+        (0.7, 0.6, 1000, "too sure"),
+    ],
+)
+def test_confidence_is_doubted_where_it_is_off_by_more_than_chance(sure, right, rows, expected):
+    labels = (np.arange(rows) >= right * rows).astype(int)
+    said = doubt(labels, np.tile([sure, 1 - sure], (rows, 1)))
+    assert said is None if expected is None else said.startswith(expected)
 
 
 # ---- risk and coverage

@@ -188,8 +188,8 @@ _FOOT = (
     "",
     "Values are fractions, mean ± sample standard deviation over seeds. ± error is the standard error that the choice "
     "of the scored rows brings: differences below twice of it say little. The baseline always answers the most "
-    "frequent class of the training split. The best epoch and the learning rate of fine-tuning are chosen on the "
-    "scored split itself, which flatters; last epochs are in `evaluation.json`.",
+    "frequent class of the training split, or of questions that there is no answer. The best epoch and the learning "
+    "rate of fine-tuning are chosen on the scored split itself, which flatters; last epochs are in `evaluation.json`.",
 )
 _BEFORE = "\n## Limits\n"
 """A heading that the section goes before, where the card has it."""

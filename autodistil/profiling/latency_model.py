@@ -304,15 +304,18 @@ def choose_students(students: Sequence[StudentConfig], count: int | None = None)
     """The students to measure, the most telling first; any prefix is a design too.
 
     Args:
-        students: the space; equal students count once.
+        students: the space; equal students count once, as do those that differ in their windows alone: runtimes compute
+            the scores that they mask, so these cost the same.
         count: how many; `design_size` unless given.
     """
-    distinct = sorted(set(students), key=lambda student: (student.encoder_weights, student))
+    by_sizes = {replace(student, window=None, global_every=None): student for student in sorted(students)}
+    distinct = sorted(by_sizes.values(), key=lambda student: (student.encoder_weights, student))
     points = _points(distinct)
     wanted = min(len(distinct), design_size(len(distinct)) if count is None else count)
     chosen = [0, len(distinct) - 1][:wanted]
     nearest = _distances(points, chosen)
     while len(chosen) < wanted:
+        nearest[chosen] = -1  # others may lie where one of them does
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, _distances(points, chosen[-1:]))
     return [distinct[i] for i in chosen]

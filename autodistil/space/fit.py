@@ -66,11 +66,11 @@ _NAMES = {1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")}
 def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1, per_layer: bool = False) -> SearchSpace:
     """Derive a search space of K sub-spaces from a teacher's dimensions.
 
-    Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from half
-    of its layers to all, their MLP ratios from half of its ratio to all of it; the largest student is the teacher (of
-    the teacher's width rounded down to whole heads). Neighbouring sub-spaces share one width, so that no cost lies
-    between them and the same architecture can be compared in both of their SuperLMs. A teacher with too few heads for
-    K ranges of widths gets fewer sub-spaces.
+    Students keep the head size. Their widths run from a quarter of the teacher's heads to all, their depths from a
+    third of its layers to all, as few wide layers are fast (LOG.md), their MLP ratios from half of its ratio to all of
+    it; the largest student is the teacher (of the teacher's width rounded down to whole heads). Neighbouring sub-spaces
+    share one width, so that no cost lies between them and the same architecture can be compared in both of their
+    SuperLMs. A teacher with too few heads for K ranges of widths gets fewer sub-spaces.
 
     Args:
         teacher: its dimensions.
@@ -108,7 +108,7 @@ def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, siz
     return SubSpace(
         name,
         {
-            "num_layers": _spread(math.ceil(teacher.num_layers / 2), teacher.num_layers, 4),
+            "num_layers": _spread(math.ceil(teacher.num_layers / 3), teacher.num_layers, 5),
             "hidden_size": tuple(count * size for count in _spread(heads[0], heads[-1], 4)),
             "head_size": (teacher.head_size,),
             "mlp_ratio": (*(round(ratio * eighths / 8, 4) or ratio for eighths in (4, 5, 6, 7)), ratio),

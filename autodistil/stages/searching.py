@@ -80,7 +80,8 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
     texts = {**dict.fromkeys(largest, len(run.inputs.heldout_texts)), **texts}
     table = CandidateTable.of(problem.including(losses)).scored(losses, texts)
     share = table.frame["texts"].mean() / len(run.inputs.heldout_texts)
-    run.progress.say(f"scored on {share:.0%} of the held-out {run.inputs.samples} on average")
+    if share < 1:
+        run.progress.say(f"scored on {share:.0%} of the held-out {run.inputs.samples} on average")
     return table
 
 

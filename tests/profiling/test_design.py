@@ -1,5 +1,7 @@
 """The design holds the ends of the space, spreads over it, and never measures more than it may."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +29,19 @@ def test_students_are_of_the_space_and_each_is_measured_once(students, count):
     assert set(chosen) <= set(students)
     assert choose_students(students[::-1], count) == chosen
     assert choose_students(students, 80)[: len(chosen)] == chosen
+
+
+def test_students_that_differ_in_their_windows_are_measured_once():
+    plain = [StudentConfig(layers, 64, 2, 32, 128) for layers in (2, 4, 6)]
+    windowed = [replace(student, window=window) for student in plain for window in (32, 64)]
+    assert sorted(choose_students([*windowed, *plain])) == plain
+    assert len(choose_students(windowed)) == len(plain)
+
+
+def test_layers_of_their_own_that_are_alike_on_average_are_each_measured():
+    layers = [((1, 64), (2, 128)), ((2, 128), (1, 64)), ((1, 128), (2, 64)), ((2, 64), (1, 128))]
+    students = [StudentConfig(2, 64, 2, 32, 128, layers=one) for one in layers]
+    assert sorted(choose_students(students)) == sorted(students)
 
 
 @given(STUDENTS)

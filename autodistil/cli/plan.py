@@ -26,6 +26,7 @@ def print_plan(plan: Plan) -> None:
         f"students: {_students(plan)}",
         f"SuperLMs: {_superlms(plan)}",
         f"training: {plan.steps:,} steps ({plan.steps_from}), {_work(plan.training, 'left')}",
+        *([f"the teacher's text: {_work(plan.writing, 'steps')}"] if plan.writing.count else []),
         f"scoring: {plan.feasible:,} students ({plan.sampler}), {_work(plan.scoring, 'left')}",
         f"refining: {_refining(plan)}",
         *([] if plan.seconds is None else [f"in all: about {_duration(plan.seconds)}, without {_UNTIMED}"]),
@@ -98,7 +99,7 @@ def _duration(seconds: float) -> str:
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as plain values: times in seconds, sizes in bytes, None where something is not known."""
-    works = {name: getattr(plan, name) for name in ("training", "scoring", "refining")}
+    works = {name: getattr(plan, name) for name in ("training", "writing", "scoring", "refining")}
     return {
         "run": str(plan.run),
         "new": plan.is_new,

@@ -100,6 +100,8 @@ class Plan:
     """Where they come from, in words."""
     training: Work
     """Steps that are left, of all SuperLMs side by side."""
+    writing: Work
+    """Steps whose texts the teacher writes in part, of the training and a refinement; none where it writes none."""
     sampler: str
     scoring: Work
     """Students that are left to be scored."""
@@ -124,8 +126,8 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of training, scoring and refining; None where some are not known."""
-        parts = [work.seconds for work in (self.training, self.scoring, self.refining)]
+        """Seconds of training, the teacher's writing, scoring and refining; None where some are not known."""
+        parts = [work.seconds for work in (self.training, self.writing, self.scoring, self.refining)]
         known = [seconds for seconds in parts if seconds is not None]
         return sum(known) if len(known) == len(parts) else None
 
@@ -148,7 +150,8 @@ def plan_search(run: Run) -> Plan:
     steps, steps_from = _steps(run, trial)
     step_seconds = _each(trial.step_times)
     sampler = choose_sampler(config.sampler, len(trial.by_cost), config.trials, problem.space.is_listed)
-    alone_steps = config.num_finalists * refining_recipe(config, {"train_steps": steps}).steps
+    steps_left = max((steps - _steps_done(run, sub) for sub in trial.missing), default=0)
+    alone_each = refining_recipe(config, {"train_steps": steps}).steps if config.num_finalists else 0
     return Plan(
         run=run.folder.path,
         is_new=not run.folder.exists(),
@@ -159,11 +162,12 @@ def plan_search(run: Run) -> Plan:
         sub_spaces=_sub_spaces(run, trial),
         steps=steps,
         steps_from=steps_from,
-        training=Work(max((steps - _steps_done(run, sub) for sub in trial.missing), default=0), step_seconds),
+        training=Work(steps_left, step_seconds),
+        writing=Work(steps_left + alone_each if config.teacher_text else 0, trial.writing_seconds),
         sampler=sampler,
         scoring=Work(_to_score(run, trial, sampler), trial.score_seconds),
         finalists=config.num_finalists,
-        refining=Work(alone_steps, _each(trial.alone_times)),
+        refining=Work(config.num_finalists * alone_each, _each(trial.alone_times)),
         disk=_disk(trial),
         memory=_memory(trial),
         notes=(

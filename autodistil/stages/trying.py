@@ -14,6 +14,7 @@ from statistics import mean
 
 from autodistil.models.superlm import SuperLM
 from autodistil.run.run import Run
+from autodistil.run.teacher_text import BLOCK
 from autodistil.space.space import SubSpace
 from autodistil.space.student import Candidate
 from autodistil.stages.searching import needed_sub_spaces
@@ -26,6 +27,8 @@ from autodistil.training.trainer import SuperLMTrainer
 PATIENCE = 10.0
 """Seconds after which no further step is timed, once there are four."""
 
+WRITTEN = 1_000 * BLOCK
+"""Step whose text is written to time that: no run has it yet."""
 _WEIGHT_BYTES = 4
 """Of a parameter: SuperLMs are in float32."""
 
@@ -61,6 +64,20 @@ class Trial:
         return [str(student_id) for student_id in table["flops"].sort_values(kind="stable").index]
 
     # ---- training
+
+    @cached_property
+    def writing_seconds(self) -> float | None:
+        """Of a step's text that the teacher writes; None where it writes none, or workers train.
+
+        It writes that of `BLOCK` steps at once.
+        """
+        config = self.run.config
+        if not config.teacher_text or config.workers:
+            return None
+        start = time.perf_counter()
+        with self.run.progress.track("timing the teacher's writing", 0):
+            _ = self.run.inputs.text.step_samples(WRITTEN)
+        return (time.perf_counter() - start) / BLOCK
 
     @cached_property
     def _new(self) -> Mapping[str, SuperLMTrainer]:

@@ -12,11 +12,13 @@ from run_helpers import DECODER_SPACE, run_options, save_llama, train_in_two
 from tokenizers_helpers import byte_level_bpe
 
 from autodistil import pipeline
+from autodistil.cli.plan import print_plan
 from autodistil.errors import ConfigError, RunError
 from autodistil.models.generation import rewritten
 from autodistil.models.superlm import SuperLM
 from autodistil.run.run import Run
 from autodistil.run.teacher_text import BLOCK
+from autodistil.stages.planning import Work, plan_search
 from autodistil.stages.training import train_on_cluster
 from autodistil.training.on_policy import is_on_policy, own_texts
 from autodistil.training.trainer import SuperLMTrainer, train
@@ -107,6 +109,18 @@ def options(tmp_path_factory, quickstart_teacher_dir):
     options = run_options(folder, quickstart_teacher_dir, DECODER_SPACE, **more)
     tokenizer = byte_level_bpe()
     return {**options, "teacher": save_llama(folder / "llama", tokenizer, vocab_size=len(tokenizer))}
+
+
+def test_a_plan_counts_the_steps_whose_text_is_written(options, tmp_path, capsys):
+    with Run.open(tmp_path / "run", {**options, "refine_top": 2, "refine_steps": 3}).only_read() as run:
+        plan = plan_search(run)
+    assert plan.writing.count == 4 + 3  # finalists read one text
+    assert plan.writing.seconds == plan.writing.count * plan.writing.seconds_each > 0
+    assert plan.seconds == sum(work.seconds for work in (plan.training, plan.writing, plan.scoring, plan.refining))
+    print_plan(plan)
+    assert "the teacher's text: 7 steps of about " in capsys.readouterr().out
+    with Run.open(tmp_path / "run", {**options, "teacher_text": 0.0}).only_read() as run:
+        assert plan_search(run).writing == Work(0, None)
 
 
 def test_a_share_of_the_text_is_the_teachers_and_is_written_once(options, tmp_path, monkeypatch):

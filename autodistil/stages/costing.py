@@ -2,7 +2,7 @@
 
 latency/<setting>.json              students of the space, measured by design on this machine before anything is trained
 latency/<setting>-finalists.json    finalists of the search, measured as exported
-latency/<setting>-teacher.json      the teacher, measured in turns with the students by design
+latency/<setting>-teacher.json      the teacher, measured in turns with the students by design, then with finalists
 
 Untrained slices of the teacher stand in for students while the model is fitted: weights do not change the time. A table
 that is given along takes the place of the first file. Nothing is measured twice; removing a file measures anew.
@@ -210,8 +210,7 @@ def _profile(inputs: RunInputs, target: DeviceTarget, memory: bool, measure: Mea
         inputs.write_record()
         sources = _stand_ins(inputs, [Candidate(homes[student], student) for student in chosen])
         if teacher.dims not in chosen:
-            alone = OneStudent("teacher", teacher.dims)
-            sources.append(source_of(teacher, SuperLM.from_teacher(teacher, alone), Candidate("teacher", teacher.dims)))
+            sources.append(source_of_teacher(teacher))
         table = measure(sources, target.setting, memory)
         parts = {"": set(chosen), TEACHER: {teacher.dims}}
         for part, those in parts.items():
@@ -232,6 +231,12 @@ def source_of(teacher: Teacher, superlm: SuperLM, candidate: Candidate) -> Stude
     """A student to measure, extracted from a SuperLM when its turn comes."""
     student, fixed = candidate.config, teacher.images is not None
     return StudentSource(candidate.id, student, teacher.max_length, lambda: superlm.extract(student), fixed)
+
+
+def source_of_teacher(teacher: Teacher) -> StudentSource:
+    """The teacher, to measure as its students are."""
+    alone = OneStudent("teacher", teacher.dims)
+    return source_of(teacher, SuperLM.from_teacher(teacher, alone), Candidate("teacher", teacher.dims))
 
 
 # ---- what is known
@@ -267,13 +272,13 @@ def read_finalists(folder: RunFolder, target: DeviceTarget) -> tuple[LatencyEntr
     return at_setting(read_table(path).entries, target.setting) if path.is_file() else ()
 
 
-def add_finalists(folder: RunFolder, target: DeviceTarget, measured: LatencyTable) -> None:
-    """Keep measurements of finalists, beside those of earlier rounds; a student's last one counts.
+def add_measured(folder: RunFolder, target: DeviceTarget, part: str, measured: LatencyTable) -> None:
+    """Keep measurements of finalists, or the teacher's, beside those of earlier rounds; a model's last one counts.
 
     Raises:
         ProfileError: earlier ones are of another device.
     """
-    path = folder.latency_table(target.key, FINALISTS)
+    path = folder.latency_table(target.key, part)
     if path.is_file():
         earlier = read_table(path)
         check_device(earlier, measured.device)

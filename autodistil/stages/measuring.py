@@ -21,10 +21,19 @@ from autodistil.errors import BudgetError
 from autodistil.profiling.device_costs import DeviceCost
 from autodistil.profiling.latency_table import LatencyTable
 from autodistil.profiling.profile import StudentSource
+from autodistil.run.folder import FINALISTS, TEACHER
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
-from autodistil.stages.costing import Measure, add_finalists, by_setting, search_problem, source_of, targets_of
+from autodistil.stages.costing import (
+    Measure,
+    add_measured,
+    by_setting,
+    search_problem,
+    source_of,
+    source_of_teacher,
+    targets_of,
+)
 from autodistil.student_search.candidates import CandidateTable
 from autodistil.student_search.pick import best_id, knee_id
 from autodistil.student_search.problem import SearchProblem
@@ -95,16 +104,27 @@ def _in_question(wanted: int, problem: SearchProblem, table: CandidateTable) -> 
 def _measure(
     inputs: RunInputs, superlms: SuperLMs, problem: SearchProblem, chosen: Sequence[str], measure: Measure
 ) -> None:
-    """Extract, export and measure finalists in every setting that a budget asks for, and keep it."""
+    """Extract, export and measure finalists in every setting that a budget asks for, and keep it.
+
+    In turns with the teacher, so that a finalist's share of its time is that of one moment.
+    """
+    teacher = inputs.teacher
     candidates = {problem.candidates[student_id].config: problem.candidates[student_id] for student_id in chosen}
-    sources = [source_of(inputs.teacher, superlms.of(one), one) for one in candidates.values()]
+    sources = [source_of(teacher, superlms.of(one), one) for one in candidates.values()]
+    beside = teacher.dims not in candidates
+    if beside:
+        sources.append(source_of_teacher(teacher))
     budgets = [cost.budget for cost in _measurable(problem)]
-    targets = targets_of(inputs.teacher, inputs.config, budgets)
+    targets = targets_of(teacher, inputs.config, budgets)
     inputs.progress.say(f"measuring finalists: {', '.join(chosen)}")
     for target, memory in by_setting(targets):
         limits = [other.budget.limit for other in targets if other.key == target.key and other.budget.cost == "ms"]
         again = partial(measure, setting=target.setting, memory=memory)
-        add_finalists(inputs.folder, target, undisturbed(again, sources, min(limits, default=math.inf)))
+        table = undisturbed(again, sources, min(limits, default=math.inf))
+        of_teacher = tuple(entry for entry in table.entries if entry.student == teacher.dims)
+        others = tuple(entry for entry in table.entries if not beside or entry.student != teacher.dims)
+        for part, entries in ((FINALISTS, others), (TEACHER, of_teacher)):
+            add_measured(inputs.folder, target, part, replace(table, entries=entries))
 
 
 def undisturbed(

@@ -52,7 +52,9 @@ def test_the_model_is_corrected_until_a_measured_student_holds(tmp_path, options
     assert row["ms@cpu"] == row["ms@cpu measured"] <= limit
     assert rows.loc[first.best, "ms@cpu predicted"] < limit < rows.loc[first.best, "ms@cpu measured"]
     assert not rows.loc[rows["ms@cpu measured"] > limit, "feasible"].any()
-    measured = [student for call in watch.calls for student in call]
+    assert all(call[-1].startswith("teacher-") for call in watch.calls), "in turns with the teacher"
+    assert result.teacher.costs["ms@cpu"] == pytest.approx(1.3 * teacher.costs["ms@cpu"])
+    measured = [student for call in watch.calls for student in call[:-1]]
     assert len(measured) == len(set(measured)) == rows["ms@cpu measured"].notna().sum()
     assert any("met, " in note and result.best in note for note in result.notes)
     on_disk = pd.read_csv(result.run / "candidates.csv").set_index("id")

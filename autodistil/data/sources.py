@@ -28,7 +28,7 @@ from autodistil.data.readers import (
     record_documents,
     unpacked_suffix,
 )
-from autodistil.errors import CorpusError, suggest
+from autodistil.errors import AutodistilError, CorpusError, suggest
 from autodistil.utils import optional_import
 
 DEFAULT_CORPUS = "python-docs"
@@ -319,10 +319,10 @@ def hub_documents(dataset: HubDataset) -> Iterator[str]:
 
 @contextmanager
 def dataset_errors(where: str, advice: str = "check its name, config and split, and the network") -> Iterator[None]:
-    """Turn what `datasets` may raise into a one-line `CorpusError`."""
+    """Turn what `datasets` may raise into a one-line `CorpusError`; errors of ours pass as they are."""
     try:
         yield
-    except CorpusError:
+    except AutodistilError:
         raise
     except Exception as error:  # the library passes on whatever its many back ends raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,6 +9,7 @@ the empty one is right. One departure from v1.1: an answer that is nothing but a
 from __future__ import annotations
 
 import json
+import logging
 import re
 import string
 from collections import Counter
@@ -23,9 +24,12 @@ from autodistil.data.sources import dataset_errors
 from autodistil.errors import CorpusError, TaskError, one_line_named
 from autodistil.utils import optional_import
 
+logger = logging.getLogger(__name__)
+
 SPAN_METRICS = ("token_f1", "exact_match")
 """Fractions, means over questions; the first is the headline."""
 
+_NO_ID = (None, "")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -70,14 +74,17 @@ def squad_file(folder: Path, split: str) -> Path | None:
 
 
 def read_squad(path: Path) -> Questions:
-    """Read a file of SQuAD, version 1.1 or 2.0. Ids only name questions in messages, and may be missing.
+    """Read a file of SQuAD, version 1.1 or 2.0.
+
+    Ids only name questions in messages, and may be missing. An answer that does not stand at its `answer_start` is
+    taken where it stands nearest; a warning counts such.
 
     Raises:
-        TaskError: it cannot be read, is none, holds no question, one is empty or asked of an empty text, or an answer
-            does not stand in its text.
+        TaskError: it cannot be read, is none, holds no question, one is empty, asked of an empty text or has the id of
+            another one, or an answer does not stand in its text.
     """
-    rows: list[Row] = []
     where, place = f"task file {str(path)!r}", ""
+    rows = _Rows(where)
     try:
         for article_number, article in enumerate(json.loads(path.read_text(encoding="utf-8-sig"))["data"], 1):
             place = f"article {article_number}"
@@ -85,16 +92,18 @@ def read_squad(path: Path) -> Questions:
                 of = place = f"paragraph {paragraph_number} of article {article_number}"
                 context = paragraph["context"]
                 for number, qa in enumerate(paragraph["qas"], 1):
+                    place = f"question {number} of {of}"
                     place = f"question {number}{_id(qa)} of {of}"
                     known = [] if qa.get("is_impossible") else qa["answers"]
                     spans = [(one["text"], int(one["answer_start"])) for one in known]
-                    rows.append(_row(qa["question"], context, spans, f"{place} in {where}"))
+                    rows.add(qa, context, spans, place)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"no {error}" if isinstance(error, KeyError) else one_line_named(error, 80)
         raise TaskError(
-            f"{where} is no SQuAD JSON ({place and place + ': '}{one_line_named(error, 80)}); allowed: data, "
-            "paragraphs, context, qas, question, answers, text, answer_start; write it so, or give tab-separated files"
+            f"{where} is no SQuAD JSON ({place and place + ': '}{problem}); allowed: data, paragraphs, context, qas, "
+            "question, answers, text, answer_start; write it so, or give tab-separated files"
         ) from error
-    return _questions(rows, where)
+    return rows.questions()
 
 
 def hub_questions(name: str, splits: Mapping[str, str]) -> dict[str, Questions]:
@@ -112,49 +121,85 @@ def hub_questions(name: str, splits: Mapping[str, str]) -> dict[str, Questions]:
         datasets = optional_import("datasets", where)
         with dataset_errors(where):
             for split, theirs in splits.items():
-                rows: list[Row] = []
+                rows = _Rows(f"{theirs} of {where}")
                 for number, row in enumerate(datasets.load_dataset(name, split=theirs), 1):
                     spans = zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True)
-                    place = f"row {number}{_id(row)} of {theirs} in {where}"
-                    rows.append(_row(row["question"], row["context"], spans, place))
-                found[split] = _questions(rows, f"{theirs} of {where}")
+                    rows.add(row, row["context"], spans, f"row {number}{_id(row)}")
+                found[split] = rows.questions()
     except CorpusError as error:
         raise TaskError(f"{error}; or give --data a folder that holds the task") from error
     return found
 
 
+class _Rows:
+    """Questions of one file or split while it is read."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._rows: list[Row] = []
+        self._places: dict[str, str] = {}  # of ids
+        self._answers, self._moved = 0, list[str]()
+
+    def add(self, row: Mapping[str, Any], context: Any, spans: Iterable[tuple[Any, int]], place: str) -> None:
+        """Take a question with its answers, each a text and where it starts.
+
+        Raises:
+            TaskError: it cannot be used.
+        """
+        at = f"{place} in {self._where}"
+        for what, value in (("question", row["question"]), ("context", context)):
+            _check_text(value, f"the {what} of {at}", "write it, or leave the question out")
+        known, answers = row.get("id"), list[Answer]()
+        if known not in _NO_ID and (first := self._places.setdefault(str(known), place)) is not place:
+            raise TaskError(
+                f"{first} has the id of {at}; allowed: each once; leave one of both out, or give it an id of its own"
+            )
+        for text, start in spans:
+            _check_text(text, f"an answer to {at}", "write what stands in its context; where nothing does, no answer")
+            start += len(text) - len(text.lstrip())
+            answers.append(_located(context, text.strip(), start, at))
+            self._moved += [] if answers[-1].start == start else [place]
+        self._answers += len(answers)
+        self._rows.append((row["question"], context, tuple(answers)))
+
+    def questions(self) -> Questions:
+        """All that were taken.
+
+        Raises:
+            TaskError: there are none.
+        """
+        if not self._rows:
+            raise TaskError(f"{self._where} holds no question; add some, or remove the file")
+        if self._moved:
+            logger.warning(
+                "%s: %s of %s answers do not start at their answer_start, the first to %s; each was taken where it "
+                "stands nearest in its context",
+                self._where,
+                f"{len(self._moved):,}",
+                f"{self._answers:,}",
+                self._moved[0],
+            )
+        return Questions(*zip(*self._rows, strict=True))
+
+
 def _id(row: Mapping[str, Any]) -> str:
-    return f" (id {str(row['id'])[:40]})" if row.get("id") is not None else ""
+    known = row.get("id")
+    return "" if known in _NO_ID else f" (id {' '.join(str(known).split())[:40]})"
 
 
-def _row(question: Any, context: Any, spans: Iterable[tuple[Any, int]], place: str) -> Row:
-    for what, value in (("question", question), ("context", context)):
-        if not _text(value).strip():
-            raise TaskError(f"the {what} of {place} is empty; allowed: some text; write it, or leave the question out")
-    return question, context, tuple(_located(context, _text(text), start, place) for text, start in spans)
+def _check_text(value: Any, what: str, advice: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        got = "empty" if isinstance(value, str) else f"{str(value)[:20]!r} and no text"
+        raise TaskError(f"{what} is {got}; allowed: some text; {advice}")
 
 
-def _questions(rows: Sequence[Row], where: str) -> Questions:
-    if not rows:
-        raise TaskError(f"{where} holds no question; add some, or remove the file")
-    questions, contexts, answers = zip(*rows, strict=True)
-    return Questions(questions, contexts, answers)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{str(value)[:20]!r} is no text")
-    return value
-
-
-def _located(context: str, text: str, start: int, place: str) -> Answer:
-    """An answer without blanks at its ends, where it stands; of several places the one nearest to `start`."""
-    start, text = start + len(text) - len(text.lstrip()), text.strip()
-    if text and start >= 0 and context.startswith(text, start):
+def _located(context: str, text: str, start: int, at: str) -> Answer:
+    """An answer where it stands; of several places the one nearest to `start`."""
+    if start >= 0 and context.startswith(text, start):
         return Answer(start, text)
-    places = [match.start() for match in re.finditer(re.escape(text), context)] if text else []
+    places = [match.start() for match in re.finditer(re.escape(text), context)]
     if not places:
-        raise TaskError(f"the answer {text[:40]!r} to {place} does not stand in its context; correct it")
+        raise TaskError(f"the answer {text[:40]!r} to {at} does not stand in its context; correct it")
     return Answer(min(places, key=lambda found: abs(found - start)), text)
 
 

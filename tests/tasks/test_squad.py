@@ -1,6 +1,7 @@
 """SQuAD's files, good and hostile, and its metrics: values worked out by hand, and what holds of any answers."""
 
 import json
+import logging
 import string
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +24,7 @@ def article(*qas, context="The train goes to Paris, and on to Lyon."):
 
 
 def question(text, *answers, **more):
-    return {"id": "q", "question": text, "answers": [{"text": a, "answer_start": s} for a, s in answers], **more}
+    return {"id": text, "question": text, "answers": [{"text": a, "answer_start": s} for a, s in answers], **more}
 
 
 WHERE = question("Where does it go?", ("Paris", 18), ("to Paris", 15))
@@ -114,11 +115,24 @@ def test_a_folder_of_squad_becomes_a_task_of_spans(write):
     assert other.fingerprint != data.fingerprint
 
 
-def test_an_answer_is_found_where_it_stands_nearest(write):
+def test_an_answer_is_found_where_it_stands_nearest(write, caplog):
     context = "Lyon, then Paris, then Lyon."
     near = question("Where?", ("Lyon", 20), (" Paris ", 10), ("Lyon", -1))
-    data = load_task("trains", write("dev.json", [article(near, context=context)]))
-    assert data.evaluated.answers == ((Answer(23, "Lyon"), Answer(11, "Paris"), Answer(0, "Lyon")),)
+    there = question("Where to?", ("Paris", 11), id=3)
+    with caplog.at_level(logging.WARNING):
+        data = load_task("trains", write("dev.json", [article(there, near, context=context)]))
+    assert data.evaluated.answers[1] == (Answer(23, "Lyon"), Answer(11, "Paris"), Answer(0, "Lyon"))
+    (said,) = caplog.messages
+    assert "dev.json': 2 of 4 answers do not start at their answer_start, the first to question 2 (id Where?)" in said
+    caplog.clear()
+    load_task("trains", write("dev.json", [article(there, context=context)]))
+    assert not caplog.messages
+
+
+def test_questions_may_have_no_id(write):
+    asked = [question("Where?", ("Paris", 18), id=known) for known in (None, None, "", "")]
+    del asked[0]["id"]
+    assert len(load_task("trains", write("dev.json", [article(*asked)])).evaluated) == 4
 
 
 @pytest.mark.parametrize(
@@ -127,18 +141,27 @@ def test_an_answer_is_found_where_it_stands_nearest(write):
         ("{", "is no SQuAD JSON"),
         ("[]", "is no SQuAD JSON"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "is no SQuAD JSON .*context"),
-        ([article(WHERE, context=3)], r"question 1 \(id q\) of paragraph 1 of article 1: .*'3' is no text"),
-        ([article({"question": "Where?"})], "question 1 of paragraph 1 of article 1: KeyError: 'answers'"),
+        ([article(WHERE, context=3)], r"the context of question 1 \(id Where does it go\?\) of .* is '3' and no text"),
+        ([article({"question": "Where?"})], "question 1 of paragraph 1 of article 1: no 'answers'"),
         (
             [article(), article(WHERE, {"id": 7})],
-            r"question 2 \(id 7\) of paragraph 1 of article 2: KeyError: 'answers'",
+            r"question 2 \(id 7\) of paragraph 1 of article 2: no 'answers'",
         ),
-        ([article(WHERE, question(" ", id="w"))], r"the question of question 2 \(id w\) of paragraph 1 .* is empty"),
-        ([article(WHERE, context="\n")], r"the context of question 1 \(id q\) of paragraph 1 .* is empty"),
+        ([article(WHERE, question(" ", id="w\n2"))], r"the question of question 2 \(id w 2\) of .* is empty"),
+        ([article(WHERE, context="\n")], r"the context of question 1 \(id Where does it go\?\) of .* is empty"),
         ([], "holds no question"),
         ([article()], "holds no question"),
-        ([article(question("Where?", ("Rome", 18)))], r"the answer 'Rome' to question 1 \(id q\) of .* does not stand"),
-        ([article(question("Where?", ("", 18)))], "the answer '' to question 1"),
+        ([article(question("Where?", ("Rome", 18)))], r"the answer 'Rome' to question 1 \(id Where\?\) .* not stand"),
+        ([article(question("Where?", ("", 18)))], "an answer to question 1 .* is empty; allowed: some text"),
+        ([article(question("Where?", (7, 18)))], "an answer to question 1 .* is '7' and no text"),
+        ([article(question("Where?", ("Paris", "x")))], r"question 1 \(id Where\?\) of paragraph 1 .*: ValueError"),
+        ([article(WHERE, "When?")], "question 2 of paragraph 1 of article 1: AttributeError"),
+        ([article(WHERE), {"title": ""}], "article 2: no 'paragraphs'"),
+        (
+            [article(question("Where?", id=5)), article(NOWHERE, question("When?", id="5"))],
+            r"^question 1 \(id 5\) of paragraph 1 of article 1 has the id of question 2 \(id 5\) of paragraph 1 of "
+            r"article 2 in task file '.*dev.json'; allowed: each once; leave",
+        ),
     ],
 )
 def test_a_bad_file_is_one_line(content, expected, write):
@@ -174,3 +197,6 @@ def test_squad_comes_from_the_hub(tmp_path, monkeypatch):
     assert data.train().answers == ((Answer(3, "Paris"),), ())
     assert data.evaluated.unanswerable
     assert data.origin.startswith("hf:")
+    (tmp_path / "set" / "validation.jsonl").write_text("\n".join(map(json.dumps, rows + rows[1:])))
+    with pytest.raises(TaskError, match=r"^row 2 \(id 2\) has the id of row 3 \(id 2\) in validation of .*set'"):
+        load_task("squad_v2")

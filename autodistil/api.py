@@ -287,8 +287,8 @@ class SearchedRun:
 
         Returns:
             A row a model, task and metric, the student's first: `model` (its id, or as `beside` says it), `task`,
-            `method`, `split`, `rows`, `metric`, `mean` over `seeds`, its `standard_error` and the `baseline` of the
-            most frequent class, NaN where there is none.
+            `method`, `split`, `rows`, `metric`, `mean` over `seeds`, its `standard_error` and the `baseline`
+            (always the most frequent class; of questions no answer), NaN where there is none.
 
         Raises:
             AutodistilError: wrong input, in one line.

@@ -300,6 +300,8 @@ def _report_again(run: Path, quiet: bool) -> str:
 
 def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[str, Sequence[TaskResult]]) -> None:
     """A row a metric, and under it those of other models; columns name them, and sizes, where there are some."""
+    from autodistil.evaluation.results import baseline_words
+
     scored = ("trained on", "metric", "value", "± error", "baseline", "seeds")
     columns = ("model", "task", "method", "labels", "split", "dimensions", "vectors", "bytes a vector", *scored)
     there = {
@@ -319,9 +321,9 @@ def _print_results(model: str, results: Sequence[TaskResult], others: Mapping[st
         f"{model} on labelled tasks",
         [name for name in columns if name not in gone],
         [[cell for name, cell in zip(columns, row, strict=True) if name not in gone] for row in rows],
-        caption="times 100; value: mean ± sample standard deviation over seeds; baseline: always the most frequent "
-        "class, or no answer\n± error: standard error that the choice of the scored rows brings; differences below "
-        "twice of it say little",
+        caption="times 100; value: mean ± sample standard deviation over seeds; baseline: "
+        f"{baseline_words(results)}\n± error: standard error that the choice of the scored rows brings; differences "
+        "below twice of it say little",
         right=("labels", "dimensions", "bytes a vector", "trained on", "value", "± error", "baseline", "seeds"),
         first_to_go=("trained on", "seeds"),
     )

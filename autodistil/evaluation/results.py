@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,7 +59,7 @@ class TaskResult:
     standard_error: Mapping[str, float] = field(default_factory=dict)
     """Metric -> standard error that the scored rows bring (`standard_error`), of metrics that have one."""
     baseline: Mapping[str, float] = field(default_factory=dict)
-    """Metric -> value of always answering the most frequent class; of methods that predict classes."""
+    """Metric -> value of what `baseline_words` says; of methods that predict classes or spans."""
     versions: Mapping[str, str] = field(default_factory=lambda: installed_versions(_PACKAGES))
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -185,11 +185,10 @@ _HEAD = (
     "|---|---|---|---|---|---|---|---|---|---|",
 )
 _FOOT = (
-    "",
     "Values are fractions, mean ± sample standard deviation over seeds. ± error is the standard error that the choice "
-    "of the scored rows brings: differences below twice of it say little. The baseline always answers the most "
-    "frequent class of the training split, or of questions that there is no answer. The best epoch and the learning "
-    "rate of fine-tuning are chosen on the scored split itself, which flatters; last epochs are in `evaluation.json`.",
+    "of the scored rows brings: differences below twice of it say little. The baseline is {baseline}. The best epoch "
+    "and the learning rate of fine-tuning are chosen on the scored split itself, which flatters; last epochs are in "
+    "`evaluation.json`."
 )
 _BEFORE = "\n## Limits\n"
 """A heading that the section goes before, where the card has it."""
@@ -219,6 +218,14 @@ _TASK_TYPES: Mapping[str, str] = MappingProxyType(
 
 _MARK = "autodistil evaluate: "
 """How the name of a metric of ours in `model-index` begins."""
+
+
+def baseline_words(results: Iterable[TaskResult]) -> str:
+    """What the baseline of these results does, as a noun."""
+    kinds = {result.data.get("task_type") == "question-answering" for result in results}
+    classes = "always answering the most frequent class"
+    spans = "finding no answer to any question (right where its text has none)"
+    return f"{classes}; for questions, {spans}" if len(kinds) > 1 else spans if True in kinds else classes
 
 
 def update_card(folder: Path, results: Sequence[TaskResult]) -> bool:
@@ -267,7 +274,7 @@ def with_section(text: str, results: Sequence[TaskResult]) -> str:
         for result in results
         for metric, values in result.metrics.items()
     ]
-    section = "\n".join([_BEGIN, *_HEAD, *rows, *_FOOT, _END, ""])
+    section = "\n".join([_BEGIN, *_HEAD, *rows, "", _FOOT.format(baseline=baseline_words(results)), _END, ""])
     if _SECTION.search(text):
         return _SECTION.sub(lambda _: section, text, count=1)
     before, heading, after = text.partition(_BEFORE)

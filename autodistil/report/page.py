@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from html import escape
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from autodistil.costs.units import share, significant
-from autodistil.evaluation.results import figure, mean_and_spread, method_words
+from autodistil.evaluation.results import baseline_words, figure, mean_and_spread, method_words
 from autodistil.report import certificate_tables, choose, devices, layers
 from autodistil.report.front import front_figure, hover_columns
 from autodistil.report.rows import (
@@ -123,6 +124,7 @@ def _words(data: ReportData) -> dict[str, Any]:
         "budgets": _budget_table(data),
         "speeds": _speed_table(data),
         "tasks": _task_table(data),
+        "baseline": baseline_words(chain.from_iterable(data.tasks.values())),
         "layers": layers.table(data),
         "of_layers": list(layers.sentences(data)),
         "verdict": verdict(certificate),

@@ -80,7 +80,9 @@ def test_errors_and_baseline_stand_in_json_table_and_card(student, write_task, c
     error = result["standard_error"]["accuracy"]
     assert f"| {accuracy:.4f} | {error:.4f} | 0.5714 | 1 |" in (student / "README.md").read_text()
     assert run(*command) == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│ cr ")]
+    printed = capsys.readouterr().out
+    assert "baseline: always answering the most frequent class" in " ".join(printed.split())
+    (row,) = [line for line in printed.splitlines() if line.startswith("│ cr ")]
     assert [cell.strip() for cell in row.strip("│").split("│")][-5:] == [
         "accuracy",
         f"{100 * accuracy:.1f}",

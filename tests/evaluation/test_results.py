@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 from autodistil.errors import RunError
 from autodistil.evaluation.results import (
     TaskResult,
+    baseline_words,
     mean_and_spread,
     merge,
     read_results,
@@ -114,6 +115,18 @@ def test_the_card_gets_a_section_before_its_limits(tmp_path):
     assert row + "f1 | 0.8500 ± 0.0707 | - | 0.8122 | 2 |" in text
     assert row + "accuracy | 0.7250 ± 0.0354 | 0.0221 | 0.6838 | 2 |" in text
     assert text.index("A student.") < text.index("## Task results") < text.index("## Limits\n\nIt has some.\n")
+
+
+def test_the_baseline_of_spans_is_said_as_one_of_spans():
+    spans = replace(RESULT, task="squad", data={"task_type": "question-answering"})
+    entities = replace(RESULT, data={"task_type": "token-classification"})
+    said = "finding no answer to any question (right where its text has none)"
+    assert baseline_words([spans]) == said
+    assert baseline_words([RESULT, entities]) == "always answering the most frequent class"
+    assert baseline_words([RESULT, spans]) == f"always answering the most frequent class; for questions, {said}"
+    card = with_section("# x\n", [spans])
+    assert f"The baseline is {said}. The best epoch" in card
+    assert "frequent class" not in card
 
 
 def test_the_section_is_replaced_in_place(tmp_path):

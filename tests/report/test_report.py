@@ -211,6 +211,9 @@ def test_results_on_tasks_stand_on_the_page(usual):
     assert table.count("data-pick") == 2
     assert "| mrpc, dev | linear probe | accuracy | 70.0 | 2.0 | - |" in markdown(data)
     assert "On labelled tasks" not in page(usual)
+    assert "and what always answering the most frequent class gets." in html
+    spans = replace(data, tasks={usual.best: [replace(result, data={"task_type": "question-answering"})]})
+    assert "and what finding no answer to any question (right where its text has none) gets." in page(spans)
 
 
 def test_a_budget_that_the_teacher_meets_is_said_first(usual):

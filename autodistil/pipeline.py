@@ -61,6 +61,7 @@ from autodistil.stages.searching import (
     skipped_notes,
     teacher_notes,
     teacher_of,
+    texts_note,
     unscored_notes,
     verify_front,
 )
@@ -187,6 +188,7 @@ def search(
             return rank_by_task(run, costed, run_search(run, costed), task)
 
         problem, table = hold_budgets(run, problem, ranked, measure)
+        run.progress.say(texts_note(run.inputs, table))
         if asked is not None:
             budget, kept = cheapest_keeping(run, problem, table, asked, task, resume)
             run.search_under((*run.config.budgets, budget))

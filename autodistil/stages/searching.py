@@ -78,11 +78,7 @@ def run_search(run: Run, problem: SearchProblem) -> CandidateTable:
     losses = {**largest, **{student_id: found.loss for student_id, found in scores.items()}}
     texts = {student_id: len(found.texts) for student_id, found in scores.items()}
     texts = {**dict.fromkeys(largest, len(run.inputs.heldout_texts)), **texts}
-    table = CandidateTable.of(problem.including(losses)).scored(losses, texts)
-    share = table.frame["texts"].mean() / len(run.inputs.heldout_texts)
-    if share < 1:
-        run.progress.say(f"scored on {share:.0%} of the held-out {run.inputs.samples} on average")
-    return table
+    return CandidateTable.of(problem.including(losses)).scored(losses, texts)
 
 
 def _no_gain_losses(run: Run, problem: SearchProblem) -> dict[str, float]:
@@ -261,6 +257,14 @@ def unscored_notes(inputs: RunInputs, problem: SearchProblem, table: CandidateTa
         f"{unscored:,} of {feasible:,} students within {' and '.join(budgets)} were not scored on all text; the pick "
         f"is of the others. Score more: {more}"
     ]
+
+
+def texts_note(inputs: RunInputs, table: CandidateTable) -> str:
+    """On how much held-out text students were scored, which is less than all where races stopped some."""
+    texts = table.frame["texts"].dropna()
+    if texts.min() == len(inputs.heldout_texts):
+        return f"scored on all held-out {inputs.samples}"
+    return f"scored on {texts.mean() / len(inputs.heldout_texts):.0%} of the held-out {inputs.samples} on average"
 
 
 def skipped_notes(superlms: SuperLMs, needed: Sequence[SubSpace]) -> list[str]:

@@ -1,5 +1,6 @@
 """Searches under budgets of a device, with a stopwatch of our own: what is measured counts; errors are one line."""
 
+import logging
 from dataclasses import replace
 
 import pandas as pd
@@ -151,11 +152,14 @@ def test_a_table_of_another_device_prunes_only_where_forced_and_nothing_there_is
         assert any("not yet met" in note for note in result.notes)
 
 
-def test_a_table_of_this_device_is_used_and_its_finalists_are_measured_here(tmp_path, options):
+def test_a_table_of_this_device_is_used_and_its_finalists_are_measured_here(tmp_path, options, caplog):
     table = table_elsewhere(tmp_path, options, this_device())
     watch = FakeStopwatch()
     run = opened(tmp_path, options, "1ms@laptop", latency_tables=[f"laptop={table}"])
-    result = pipeline.search(run, measure=watch)
+    with caplog.at_level(logging.INFO, "autodistil"):
+        result = pipeline.search(run, measure=watch)
+    assert sum(said.startswith("search: ") for said in caplog.messages) > 1, "students are ranked again"
+    assert [said for said in caplog.messages if said.startswith("scored on ")] == ["scored on all held-out texts"]
     assert len(watch.calls[0]) < 8
     assert "ms@laptop" not in result.teacher.costs
     assert result.answer is None

@@ -1,10 +1,14 @@
 """Races for the pick: it is scored on all text, and what is stopped is above it. Without one all is scored."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autodistil.stages.searching import texts_note
 from autodistil.student_search.racing import Race
 
 BLOCKS = (16, 16, 16, 16, 16, 16, 16, 16)
@@ -96,3 +100,13 @@ def test_diverged_students_are_no_rivals():
     race = Race((16, 16), "pick")
     race.score(lambda number: np.full(16, np.nan))
     assert len(race.score(lambda number: np.ones(16)).texts) == 32
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [([8, None, 8], "all held-out texts"), ([8, 2, None], "62% of the held-out texts on average")],
+)
+def test_what_races_saved_is_said(texts, said):
+    inputs = SimpleNamespace(heldout_texts=range(8), samples="texts")
+    table = SimpleNamespace(frame=pd.DataFrame({"texts": pd.array(texts, dtype="Int64")}))
+    assert texts_note(inputs, table) == f"scored on {said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ from autodistil.cli.terminal import print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from autodistil.pipeline import SearchResult
+    from autodistil.student_search.candidates import CandidateRow
+    from autodistil.student_search.teacher_row import TeacherRow
 
 _FRONT_ROWS = 20
 """Rows of the front that a terminal shows at most; all are in candidates.csv."""
@@ -119,16 +122,29 @@ def _print_front(result: SearchResult) -> None:
     more = f", {len(shown)} of {len(front)}" if len(front) > len(shown) else ""
     scores = ["score"] if result.table.ranking.column == "score" else []
     scored = "score on the proxy task's train split; " if scores else ""
-    columns = ["MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
+    always = ("flops", "params", "size_mb")
+    asked = [column for column in _budgeted(result) if column not in always]
+    heads = [column.replace("_bytes", "") for column in asked]
+    columns = [*heads, "MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
     teacher, none = result.teacher, ["–" for _ in scores]
-    costs = [teacher.value(column) for column in ("flops", "params", "size_mb")]
-    theirs = (f"{costs[0] / 1e6:,.1f}", f"{costs[1] / 1e6:.2f}", f"{costs[2]:.1f}", *none, teacher.loss_text, "–", "–")
+    costs = [teacher.value(column) for column in always]
+    theirs = (
+        *_amounts(asked, teacher),
+        f"{costs[0] / 1e6:,.1f}",
+        f"{costs[1] / 1e6:.2f}",
+        f"{costs[2]:.1f}",
+        *none,
+        teacher.loss_text,
+        "–",
+        "–",
+    )
     print_table(
         f"Pareto front under {' and '.join(result.budgets)}{more}",
         ["student", *columns],
         [
             [
                 f"{row.id}{marks.get(row.id, '')}",
+                *_amounts(asked, row),
                 f"{row.costs['flops'] / 1e6:,.1f}",
                 f"{row.costs['params'] / 1e6:.2f}",
                 f"{row.costs['size_mb']:.1f}",
@@ -145,6 +161,23 @@ def _print_front(result: SearchResult) -> None:
         no_wrap=True,
         first_to_go=("in sub-space", "MB", "rank", "M params"),
     )
+
+
+def _budgeted(result: SearchResult) -> list[str]:
+    """Columns of the costs that have budgets; one at the run's own length has the column without a length."""
+    from autodistil.costs.budget import read_budget
+
+    columns = [read_budget(text).column for text in result.budgets]
+    known = (column if column in result.candidates else column.partition("@")[0] for column in columns)
+    return list(dict.fromkeys(known))
+
+
+def _amounts(columns: Sequence[str], row: CandidateRow | TeacherRow) -> list[str]:
+    """Costs with their units; `–` where one is not known."""
+    from autodistil.costs.units import cost_of
+
+    values = {column: row.value(column) for column in columns}
+    return ["–" if math.isnan(value) else cost_of(column).text(value) for column, value in values.items()]
 
 
 def thinned(front: Sequence[str], kept: Container[str | None]) -> list[str]:

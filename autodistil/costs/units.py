@@ -43,6 +43,12 @@ AT_LENGTH = ("flops", "cache_bytes")
 """Costs that depend on the length of a text."""
 
 
+def is_of_device(column: str) -> bool:
+    """Whether the costs in a column of the candidates are of a device."""
+    kind, at, _ = column.partition("@")
+    return bool(at) and kind not in AT_LENGTH
+
+
 def cost_of(column: str) -> Cost:
     """The cost in a column of the candidates; of a device or at another length too."""
     kind, at, where = column.partition("@")

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.budget import Budget
-from autodistil.costs.units import cost_of, share
+from autodistil.costs.units import cost_of, is_of_device, share
 from autodistil.space.student import StudentConfig
 
 
@@ -80,14 +80,15 @@ class TeacherRow:
         Args:
             costs: the student's, by column; of devices those count that were measured of both.
         """
-        columns = ["flops", "params", *(c for c in costs if c in self.costs and "@" in c and not c.startswith("flops"))]
+        further = (c for c in costs if c in self.costs and (c == "kv_bytes" or "@" in c) and not c.startswith("flops"))
+        columns = ["flops", "params", *further]
         parts = {column: share(costs.get(column) or math.nan, self.costs.get(column)) for column in columns}
         names = {column: cost_of(column).name for column in columns}
         words = {
             column: name if name.startswith("FLOPs") else name[0].lower() + name[1:] for column, name in names.items()
         }
-        measured = {column: "@" not in column or costs.get(f"{column} measured") is not None for column in columns}
-        return ", ".join(f"{parts[c]} of its {words[c]}" for c in columns if parts[c] is not None and measured[c])
+        known = [c for c in columns if not is_of_device(c) or costs.get(f"{c} measured") is not None]
+        return ", ".join(f"{parts[c]} of its {words[c]}" for c in known if parts[c] is not None)
 
     def saved_by(self, costs: pd.DataFrame, configs: Sequence[StudentConfig]) -> pd.Series:
         """Which students save anything of the costs that are looked at; those of its own dimensions never do.

@@ -27,6 +27,7 @@ from autodistil.models.superlm import SuperLM
 from autodistil.run.inputs import RunInputs
 from autodistil.run.run import Run
 from autodistil.run.superlms import SuperLMs
+from autodistil.space.axes.window import WINDOWS
 from autodistil.space.space import JoinedSubSpaces, OneStudent, StudentSet, SubSpace, by_size
 from autodistil.space.student import Candidate, StudentConfig
 from autodistil.stages.searching import last_search
@@ -59,7 +60,7 @@ _COUNTED_STEPS = 2_000
 def sample_students(
     sub_space: StudentSet, size: int, seed: int, pick: StudentConfig | None = None
 ) -> tuple[StudentConfig, ...]:
-    """A stratified sample of the architectures: the smallest, the largest, one from each of equal strata in between.
+    """A stratified sample of architectures with their windows: both ends, and one from each of equal strata between.
 
     Args:
         sub_space: the students to choose from.
@@ -71,7 +72,7 @@ def sample_students(
         The students, smallest first.
     """
     assert size >= MIN_SAMPLE
-    ordered = by_size(sub_space.architectures)
+    ordered = by_size(networks(sub_space))
     if len(ordered) <= size:
         return tuple(ordered)
     generator = np.random.default_rng([seed, zlib.crc32(sub_space.name.encode())])
@@ -82,13 +83,30 @@ def sample_students(
     return (ordered[0], *chosen, ordered[-1])
 
 
+def networks(students: StudentSet) -> Sequence[StudentConfig]:
+    """The architectures of a set, once for each window that they have there: what is scored, and trained alone."""
+    if not any(map(students.has_axis_of, WINDOWS)):
+        return students.architectures
+    return sorted(
+        {one.network for architecture in students.architectures for one in students.of_architecture(architecture)}
+    )
+
+
 def score_ends(run: Run, sub_spaces: Sequence[SubSpace], table: CandidateTable) -> None:
     """Score the largest and the smallest student of each sub-space, in budget or not, and write `certificate.json`."""
-    ends = [Candidate(sub.name, end) for sub in sub_spaces for end in (sub.largest, sub.smallest)]
+    ends = [Candidate(sub.name, end) for sub in sub_spaces for end in _ends(sub)]
     path = run.folder.certificate_path
     measured = read_measured(path)
     losses = score_unknown(run.scorer, ends, table, measured)
     write_certificate(path, table, measured.merged(in_superlm=losses))
+
+
+def _ends(students: StudentSet) -> tuple[StudentConfig, StudentConfig]:
+    """The largest and the smallest, of equal weights the one with the widest and with the narrowest window."""
+    if not any(map(students.has_axis_of, WINDOWS)):
+        return students.largest, students.smallest
+    ordered = by_size(networks(students))
+    return ordered[-1], ordered[0]
 
 
 def score_unknown(
@@ -211,7 +229,7 @@ def _sample(
                 places[int(np.abs(np.array(places) - own_place).argmin())] = own_place
             chosen += [problem.candidates[alike[place]] for place in places]
             continue
-        own = pick.config.architecture if pick.sub_space == sub.name else None
+        own = pick.config.network if pick.sub_space == sub.name else None
         chosen += [Candidate(sub.name, student) for student in sample_students(sub, size, seed, own)]
     return tuple(chosen)
 

@@ -29,6 +29,7 @@ import pandas as pd
 from scipy.stats import kendalltau
 
 from autodistil.costs.closed_form import LAYERS
+from autodistil.space.axes.window import WINDOWS
 from autodistil.space.space import by_size
 from autodistil.space.student import DIMENSIONS, LayerSizes, StudentConfig, read_layers
 from autodistil.student_search.candidates import CandidateTable
@@ -156,7 +157,9 @@ def monotonicity(table: pd.DataFrame) -> Monotonicity:
 
 def _configs(table: pd.DataFrame) -> list[StudentConfig]:
     """The students of a table of candidates."""
-    dimensions = table[list(DIMENSIONS)].astype(int).to_dict("records")
+    sizes = [*DIMENSIONS, *(axis for axis in WINDOWS if axis in table)]
+    rows = table[sizes].fillna(0).astype(int).to_dict("records")
+    dimensions: list[dict[str, Any]] = [{name: size or None for name, size in row.items()} for row in rows]
     layers = table[LAYERS].fillna("") if LAYERS in table else [""] * len(table)
     return [StudentConfig(**row, layers=read_layers(own)) for row, own in zip(dimensions, layers, strict=True)]
 
@@ -165,6 +168,8 @@ def _sizes(student: StudentConfig) -> list[int]:
     """What a student that contains another has no less of, one by one."""
     layers = student.layers or (LayerSizes(student.num_heads, student.intermediate_size),)
     counted = [] if student.layers else [student.num_layers]
+    window = [student.window or 0, student.global_every or 0]  # the same in both, or they are no part of each other
+    counted += [*window, *(-tokens for tokens in window)]
     return [*counted, student.hidden_size, student.head_size, *(size for layer in layers for size in layer)]
 
 

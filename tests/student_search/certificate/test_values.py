@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import pandas as pd
@@ -102,7 +103,25 @@ def test_a_proxy_that_orders_the_task_has_tau_one():
     assert rank_agreement(losses, scores).n == 3
 
 
+def test_samples_have_the_windows_of_the_space():
+    axes = {"num_layers": (2, 3), "hidden_size": (32,), "head_size": (16,), "mlp_ratio": (2.0,)}
+    windowed = SubSpace("only", {**axes, "window": (8, 16)})
+    assert sample_students(windowed, 9, 0) == windowed.students
+    assert {student.window for student in sample_students(windowed, 3, 0)} == {8, 16}
+    plain = SubSpace("only", {**axes, "vocab_size": (8000, None)})
+    assert sample_students(plain, 9, 0) == plain.architectures
+
+
 # ---- monotonicity
+
+
+def test_students_of_other_windows_are_no_part_of_each_other():
+    small, large = StudentConfig(2, 32, 2, 16, 64), StudentConfig(3, 32, 2, 16, 64)
+    windows = [replace(small, window=64), replace(small, window=8), replace(large, window=8)]
+    rows = [{**{d: getattr(s, d) for d in DIMENSIONS}, "window": s.window, "global_every": 0} for s in windows]
+    frame = pd.DataFrame(rows).assign(id=["small-64", "small-8", "large-8"], loss=[0.1, 0.5, 0.4])
+    found = monotonicity(frame)
+    assert (found.pairs, found.ordered, found.largest) == (1, 1, "large-8")
 
 
 def test_nested_pairs_by_hand():

@@ -70,7 +70,7 @@ def _compare_adapted(folders: list[Path], to: Path, json: bool) -> None:
         print_json({**found.to_dict(), "page": str(page)})
         return
     _print_adapted(found)
-    print_lines(lead(found), f"page: {page}")
+    print_lines(lead(found), *found.doubts, f"page: {page}")
 
 
 def _print_adapted(found: AdaptedComparison) -> None:

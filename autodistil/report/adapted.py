@@ -53,6 +53,8 @@ class FineTunedModel:
     teacher: str | None = None
     abstention: Mapping[str, Any] | None = None
     """Where a threshold was asked for."""
+    doubt: str | None = None
+    """Of a student, `tasks.calibration.doubt` of its answers."""
 
     @property
     def label(self) -> str:
@@ -92,6 +94,11 @@ class AdaptedComparison:
         """The metric that counts."""
         return next(iter(self.models[0].metrics))
 
+    @property
+    def doubts(self) -> list[str]:
+        """Of each student whose probabilities are not what they say, how, and what helps."""
+        return [f"{model.name} is {model.doubt}" for model in self.students if model.doubt]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**self.__dict__, "classes": list(self.classes), "models": [model.to_dict() for model in self.models]}
@@ -110,6 +117,7 @@ def adapted_page(found: AdaptedComparison) -> str:
         tokens=sorted({int(model.costs["tokens"]) for model in found.models if "tokens" in model.costs}),
         models=[list(_model_cells(found, model)) for model in found.models],
         curves=bool(curves),
+        doubts=found.doubts,
         confusion=[model.label for model, _ in found.drawn],
         classes=[list(_class_cells(found, number, name)) for number, name in enumerate(found.classes)],
     )

@@ -68,6 +68,7 @@ def _model(one: Adaptation, name: str, kind: str, series: int) -> FineTunedModel
         costs=one.costs.get(STUDENT if kind == PLAIN else kind, {}),
         teacher=_teacher_name(one) if kind == STUDENT and one.teacher else None,
         abstention=one.abstention if kind == STUDENT else None,
+        doubt=one.doubt if kind == STUDENT else None,
     )
 
 

@@ -14,6 +14,7 @@ All are fractions; of ece, risk and aurc 0 is perfect.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,6 +25,10 @@ BINS = 15
 """As Guo et al. have them."""
 MISJUDGED = 0.05
 """Difference of mean confidence and accuracy below which nothing is said."""
+TOLERATED = 0.1
+"""Calibration error below which nothing is said where it is of both signs and so not seen in the means."""
+_SAMPLES = 4_000
+"""Drawn to see what chance brings."""
 
 
 def probabilities(answers: np.ndarray) -> np.ndarray:
@@ -67,21 +72,48 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
     return sum(part.rows * abs(part.accuracy - part.confidence) for part in found) / len(labels)
 
 
+def error_by_chance(bins: Sequence[Bin]) -> float:
+    """The calibration error that one of 40 samples of as many rows of these confidences exceeds if all are calibrated.
+
+    Accuracies are drawn by the confidences, as Bröcker & Smith do (2007, doi 10.1175/WAF993.1); departure: a row is
+    drawn by the mean confidence of its bin. Always the same draws.
+
+    Args:
+        bins: as of `reliability`.
+    """
+    rows, confidence = np.array([part.rows for part in bins]), np.array([part.confidence for part in bins])
+    right = np.random.default_rng(0).binomial(rows, np.minimum(confidence, 1.0), size=(_SAMPLES, len(bins)))
+    return float(np.quantile(np.abs(right - rows * confidence).sum(1) / rows.sum(), 1 - 1 / 40, method="higher"))
+
+
 def doubt(labels: np.ndarray, probabilities: np.ndarray) -> str | None:
     """What to know of a classifier that is surer, or less sure, than it is right; None of one that is not.
 
     That is where mean confidence and accuracy differ by more than `MISJUDGED`, and than twice the standard error that
-    the choice of the rows brings the accuracy. Arguments as of `reliability`.
+    the choice of the rows brings the accuracy; and where they do not, but the calibration error is above `TOLERATED`
+    and what chance brings: some answers are too sure and others too unsure. Arguments as of `reliability`.
     """
     confidence, accuracy = float(probabilities.max(1).mean()), float((probabilities.argmax(1) == labels).mean())
     error = math.sqrt(accuracy * (1 - accuracy) / len(labels))
     if abs(confidence - accuracy) <= max(MISJUDGED, 2 * error):
-        return None
+        return _doubt_of_bins(reliability(labels, probabilities))
     unsure = confidence < accuracy
     return (
         f"too {'un' * unsure}sure: {100 * confidence:.0f} % on average, where {100 * accuracy:.0f} % of the answers "
         "are right, so do not read its probabilities as such; "
         f"{'more --epochs help' if unsure else 'fewer --epochs or more rows help, and --abstain leaves some out'}"
+    )
+
+
+def _doubt_of_bins(bins: Sequence[Bin]) -> str | None:
+    """The same of a classifier that is as sure as right in the mean."""
+    error = sum(part.rows * abs(part.accuracy - part.confidence) for part in bins) / sum(part.rows for part in bins)
+    chance = error_by_chance(bins)
+    if error <= max(TOLERATED, chance) + 1e-9:  # of few rows just as much may be drawn
+        return None
+    return (
+        f"too sure of some answers and too unsure of others: by {100 * error:.0f} points on average, where chance "
+        f"brings up to {100 * chance:.0f}, so do not read its probabilities as such; more --epochs or rows help"
     )
 
 

@@ -182,6 +182,18 @@ def test_hostile_names_are_text(tmp_path):
 # ---- commands
 
 
+def test_what_is_doubted_of_a_student_stands_on_page_and_terminal(two, tmp_path, capsys):
+    sure = write(tmp_path / "sure", adaptation(THREE, doubt="too sure: 99 % on average"))
+    found = compare_adapted([two[0], sure])
+    assert found.doubts == ["sure is too sure: 99 % on average"]
+    assert '<p class="prose">sure is too sure: 99 % on average.</p>' in adapted_page(found)
+    assert "too sure" not in adapted_page(compare_adapted(two[:1])).replace(get_plotlyjs(), "").replace(
+        "the model is too sure", ""
+    )
+    assert exit_status("compare", two[0], sure, "--to", tmp_path / "c.html") == 0
+    assert "sure is too sure: 99 % on average" in capsys.readouterr().out
+
+
 def test_compare_prints_a_table_and_writes_the_page(two, tmp_path, capsys):
     assert exit_status("compare", *two, "--to", tmp_path / "c.html") == 0
     out = capsys.readouterr().out

@@ -8,10 +8,12 @@ from scipy.special import log_softmax
 
 from autodistil.tasks.calibration import (
     Abstention,
+    Bin,
     answered,
     area,
     calibration_error,
     doubt,
+    error_by_chance,
     lowest_threshold,
     probabilities,
     reliability,
@@ -83,6 +85,42 @@ def test_confidence_is_doubted_where_it_is_off_by_more_than_chance(sure, right, 
     labels = (np.arange(rows) >= right * rows).astype(int)
     said = doubt(labels, np.tile([sure, 1 - sure], (rows, 1)))
     assert said is None if expected is None else said.startswith(expected)
+
+
+def drawn(random, confidence, right_of=lambda confidence: confidence):
+    """Rows of two classes that are right with the probability that `right_of` makes of their confidence."""
+    wrong = random.random(len(confidence)) >= right_of(confidence)
+    return wrong.astype(int), np.column_stack([confidence, 1 - confidence])
+
+
+@pytest.mark.parametrize("rows", [20, 60, 377, 3000])
+@pytest.mark.parametrize("spread", [(8, 2), (2, 2), (30, 1)])
+def test_chance_is_what_a_calibrated_model_seldom_exceeds(rows, spread):
+    """About one error of 40 is above, of labels that are drawn by the confidence of each row."""
+    random = np.random.default_rng(rows)
+    confidence = 0.5 + 0.5 * random.beta(*spread, size=rows)
+    samples = [drawn(random, confidence) for _ in range(400)]
+    chance = error_by_chance(reliability(*samples[0])) + 1e-9
+    errors = np.array([calibration_error(*sample) for sample in samples])
+    assert np.mean(errors > chance) < 0.06
+    assert np.quantile(errors, 0.9) < chance < 1.2 * np.quantile(errors, 0.975)
+
+
+def test_chance_is_that_of_the_normal_law_where_rows_are_many():
+    """Of one bin: 97.5 % of |N| are below 2.2414 standard deviations."""
+    assert error_by_chance([Bin(10_000, 0.8, 0.0)]) == pytest.approx(2.2414 * (0.8 * 0.2 / 10_000) ** 0.5, rel=0.03)
+
+
+def test_errors_of_both_signs_are_doubted_too():
+    """Half of the rows are surer than right by 25 points, the others as much less sure; of eight it may be chance."""
+    random = np.random.default_rng(0)
+    confidence = np.repeat([0.6, 0.95], 1000)
+    labels, of_classes = drawn(random, confidence, lambda sure: np.where(sure < 0.7, sure + 0.25, sure - 0.25))
+    said = doubt(labels, of_classes)
+    assert said.startswith("too sure of some answers and too unsure of others: by 2")
+    assert "more --epochs or rows help" in said
+    assert doubt(*drawn(random, confidence)) is None
+    assert doubt(labels[996:1004], of_classes[996:1004]) is None
 
 
 # ---- risk and coverage

@@ -19,6 +19,11 @@ class Cost:
     unit: str
     """What stands behind a number, `{}` being the SI prefix."""
 
+    @property
+    def words(self) -> str:
+        """The name within a sentence."""
+        return self.name if self.name.startswith("FLOPs") else self.name[0].lower() + self.name[1:]
+
     def text(self, value: float, digits: int = 3) -> str:
         """The value with so many significant digits, and its unit."""
         number, prefix = scaled(value) if "{}" in self.unit else (value, "")

@@ -61,7 +61,8 @@ def choosable(data: ReportData) -> pd.DataFrame:
 
 def facts(data: ReportData) -> dict[str, Any]:
     """What `choose.js` needs beside the students' `HOVER_COLUMNS`; rows are named by their number."""
-    more = [name for name in (*_MORE, *data.table.at_lengths, *data.table.devices) if name in data.candidates]
+    shown = dict.fromkeys((*_MORE, *COSTS, *data.table.at_lengths, *data.table.devices))
+    more = [name for name in shown if name in data.candidates and name not in HOVER_COLUMNS]
     head, found, tail = data.export_command.partition(_PICK)
     numbers = {name: row for row, name in enumerate(data.candidates["id"])}
     return {

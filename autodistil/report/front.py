@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from autodistil.costs.units import COSTS, cost_of
-from autodistil.report.rows import STATES, UNPLACED, ReportData, staircase, students, sub_spaces
+from autodistil.report.rows import STATES, UNPLACED, ReportData, further_costs, staircase, students, sub_spaces
 from autodistil.report.style import SYMBOLS, Scale, Spec, as_text, base_layout, rounded, series_colour
 from autodistil.space.student import DIMENSIONS
 from autodistil.student_search.teacher_row import TeacherRow
@@ -35,8 +35,8 @@ HOVER_COLUMNS = (
 
 
 def hover_columns(data: ReportData) -> tuple[str, ...]:
-    """`HOVER_COLUMNS`, and the costs on devices of this report."""
-    return (*HOVER_COLUMNS, *(device.budget.column for device in data.devices))
+    """`HOVER_COLUMNS`, and the other costs that figures of this report are over."""
+    return (*HOVER_COLUMNS, *further_costs(data), *(device.budget.column for device in data.devices))
 
 
 _CONFIG = (
@@ -125,7 +125,7 @@ def _axis_title(data: ReportData, column: str) -> str:
     if column == "flops":
         return f"FLOPs {data.length}"
     cost = cost_of(column)
-    return cost.name if column in COSTS else f"{cost.name}, {cost.unit}"
+    return cost.name if column in COSTS else f"{cost.name}, {cost.unit.format('')}"
 
 
 def _student_traces(data: ReportData, table: pd.DataFrame, column: str) -> list[Spec]:

@@ -17,7 +17,7 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from autodistil.costs.units import share, significant
+from autodistil.costs.units import cost_of, share, significant
 from autodistil.evaluation.results import baseline_words, figure, mean_and_spread, method_words
 from autodistil.report import certificate_tables, choose, devices, layers
 from autodistil.report.front import front_figure, hover_columns
@@ -26,6 +26,7 @@ from autodistil.report.rows import (
     budget_rows,
     by_rank,
     front_rows,
+    further_costs,
     key_figures,
     lead,
     sentences,
@@ -77,7 +78,9 @@ def write_markdown(data: ReportData, path: Path) -> Path:
 def page(data: ReportData) -> str:
     """The report as HTML: words and tables in the page, figures and students as JSON that its script draws."""
     training = training_figures(data)
-    front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in ("flops", "params")}
+    further = [cost_of(column) for column in further_costs(data)]
+    costs = ["flops", *(cost.column for cost in further), "params"]
+    front = {cost: choose.never_dimmed(_without_points(front_figure(data, cost))) for cost in costs}
     on_devices = {key: _without_points(figure) for key, figure in devices.figures(data).items()}
     panels = {f"training-{i}": figure for i, figure in enumerate(training.values())}
     content = {
@@ -94,6 +97,7 @@ def page(data: ReportData) -> str:
         measure=data.table.ranking.name,
         most=TABLE_ROWS,
         dials=choose.dials(data),
+        further=further,
         on_front=len(on_front),
         front=_student_table(data, on_front.tail(TABLE_ROWS)),  # the best is at the expensive end
         scored=len(scored),

@@ -14,7 +14,7 @@ import pandas as pd
 
 from autodistil.costs.budget import Budget
 from autodistil.costs.speed import Milliseconds, Speed
-from autodistil.costs.units import COSTS, cost_of, share
+from autodistil.costs.units import COSTS, cost_of, is_of_device, share
 from autodistil.evaluation.agreement import Agreement
 from autodistil.evaluation.results import TaskResult
 from autodistil.profiling.device_costs import DeviceCost
@@ -142,7 +142,9 @@ class BudgetRow:
         """Whether the budget binds, and whom."""
         if not self.over:
             return "does not bind: no student costs more"
-        return "binds: every student costs more" if self.over == self.total else f"binds: {self.over:,} students out"
+        if self.over == self.total:
+            return "binds: every student costs more"
+        return f"binds: {self.over:,} student{'s' if self.over > 1 else ''} out"
 
 
 def budget_rows(data: ReportData) -> list[BudgetRow]:
@@ -195,6 +197,12 @@ def lead(data: ReportData) -> str:
     return headline(data) if answer is None else f"{answer} Should you want it smaller: {headline(data)}"
 
 
+def further_costs(data: ReportData) -> list[str]:
+    """Columns of costs that have budgets, beside FLOPs at the run's length, parameters, MB and those of devices."""
+    columns = dict.fromkeys(budget.column for budget in data.budgets)
+    return [c for c in columns if c not in ("flops", "params", "size_mb") and not is_of_device(c)]
+
+
 @dataclass(frozen=True)
 class KeyFigure:
     """A number about the best student that a reader takes home."""
@@ -209,7 +217,8 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
     best = data.table.get(data.best)
     if best is None:
         return []
-    costs = [_cost_figure(data, column, best.costs[column]) for column in COSTS if column in best.costs]
+    columns = [column for column in dict.fromkeys([*COSTS, *further_costs(data)]) if column in best.costs]
+    costs = [_cost_figure(data, column, best.costs[column]) for column in columns]
     scores = [KeyFigure("Task score", f"{best.score:.4f}", data.score_name)] if data.score_name else []
     before = f"; {best.loss:.4f} before refined alone" if best.exported_loss != best.loss else ""
     near, found = [], data.agreement
@@ -228,9 +237,10 @@ def key_figures(data: ReportData) -> list[KeyFigure]:
 def _cost_figure(data: ReportData, column: str, value: float) -> KeyFigure:
     """A cost, without the word that its name says already, beside the teacher's where that is known."""
     whole = data.teacher.costs.get(column)
-    ours, theirs = (COSTS[column].text(cost or 0.0).removesuffix(" parameters") for cost in (value, whole))
+    cost = cost_of(column)
+    ours, theirs = (cost.text(amount or 0.0).removesuffix(" parameters") for amount in (value, whole))
     part = share(value, whole)
-    return KeyFigure(COSTS[column].name, ours, "" if part is None else f"{part} of teacher’s {theirs}")
+    return KeyFigure(cost.name, ours, "" if part is None else f"{part} of teacher’s {theirs}")
 
 
 @dataclass(frozen=True)

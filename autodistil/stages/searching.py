@@ -191,7 +191,7 @@ def verify_front(run: Run, problem: SearchProblem, table: CandidateTable) -> Non
 
 def perplexity_notes(inputs: RunInputs, scorer: HeldOutScorer, loss: float) -> list[str]:
     """The perplexity of a student of this loss, beside the teacher's, as lines."""
-    return [f"{name} {words}" for name, words in perplexity_facts(inputs, scorer, loss).items()]
+    return [f"{name.capitalize()} {words}" for name, words in perplexity_facts(inputs, scorer, loss).items()]
 
 
 def needed_sub_spaces(problem: SearchProblem) -> list[SubSpace]:

@@ -83,12 +83,8 @@ class TeacherRow:
         further = (c for c in costs if c in self.costs and (c == "kv_bytes" or "@" in c) and not c.startswith("flops"))
         columns = ["flops", "params", *further]
         parts = {column: share(costs.get(column) or math.nan, self.costs.get(column)) for column in columns}
-        names = {column: cost_of(column).name for column in columns}
-        words = {
-            column: name if name.startswith("FLOPs") else name[0].lower() + name[1:] for column, name in names.items()
-        }
         known = [c for c in columns if not is_of_device(c) or costs.get(f"{c} measured") is not None]
-        return ", ".join(f"{parts[c]} of its {words[c]}" for c in known if parts[c] is not None)
+        return ", ".join(f"{parts[c]} of its {cost_of(c).words}" for c in known if parts[c] is not None)
 
     def saved_by(self, costs: pd.DataFrame, configs: Sequence[StudentConfig]) -> pd.Series:
         """Which students save anything of the costs that are looked at; those of its own dimensions never do.

@@ -45,6 +45,11 @@ def test_a_llama_within_a_budget_of_its_cache_is_a_mistral(tmp_path, quickstart_
     assert (table["cache_bytes"] == table["num_layers"] * token * table["window"]).all()
     assert (table["cache_bytes@48"] == table["num_layers"] * token * table["window"].clip(upper=48)).all()
     assert (table["feasible"] == (table["cache_bytes"] <= 5000)).all()
+    page = result.report.read_text(encoding="utf-8")
+    for words in ("cache of keys and values", "cache of keys and values at 48 tokens"):
+        assert f"over {words}</h2>" in page, "a figure of each cost that has a budget"
+    share = table.loc[result.best, "cache_bytes@48"] / result.teacher.costs["cache_bytes@48"]
+    assert f"{100 * share:.0f} % of its cache of keys and values at 48 tokens" in result.beside_teacher
     student = result.student.path
     described = json.loads((student / "config.json").read_text())
     assert (described["model_type"], described["sliding_window"]) == ("mistral", table.loc[result.best, "window"])

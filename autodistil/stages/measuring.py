@@ -64,15 +64,16 @@ def hold_budgets(
     """
     table = rank(problem.possible)
     problem = problem.including(table.ids)
+    wanted = max(1, run.config.num_finalists)
     for _ in range(ROUNDS if _measurable(problem) else 0):
-        chosen = _in_question(max(1, run.config.num_finalists), problem, table)
+        chosen = _in_question(wanted, problem, table)
         if not chosen:
             break
         _measure(run.inputs, run.superlms, problem, chosen, measure)
         problem = search_problem(run.inputs, run.config.budgets)
         table = _ranked_again(problem, table, rank)
         problem = problem.including(table.ids)
-    return _measured_only(run.progress, problem, table.under(problem))
+    return _measured_only(run.progress, problem, table.under(problem), wanted)
 
 
 def _ranked_again(problem: SearchProblem, table: CandidateTable, rank: Rank) -> CandidateTable:
@@ -94,9 +95,9 @@ def _in_question(wanted: int, problem: SearchProblem, table: CandidateTable) -> 
     unmeasured = problem.unmeasured
     for ranked in (table, table.under(problem)):  # those who may hold, then those who count in the end
         order, knee = ranked.front.best_first.ids, knee_id(ranked)
-        bend = [] if knee is None else [knee]
-        if unmeasured.intersection([best_id(ranked), *bend, *order[:wanted]]):
-            finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], *bend])
+        beside = [*ranked.finalist_ids(wanted), *([] if knee is None else [knee])]
+        if unmeasured.intersection([best_id(ranked), *beside, *order[:wanted]]):
+            finalists = dict.fromkeys([*order[: max(wanted, AT_ONCE)], *beside])
             return [student_id for student_id in finalists if student_id in unmeasured]
     return []
 
@@ -152,10 +153,10 @@ def undisturbed(
 
 
 def _measured_only(
-    progress: Progress, problem: SearchProblem, table: CandidateTable
+    progress: Progress, problem: SearchProblem, table: CandidateTable, wanted: int
 ) -> tuple[SearchProblem, CandidateTable]:
-    """After the last round: if the best is still not measured, the best of those that are and hold."""
-    if len(table.front) and best_id(table) not in problem.unmeasured:
+    """After the last round: if the best, or what is to be refined, is still not measured, those that are and hold."""
+    if len(table.front) and not problem.unmeasured.intersection([best_id(table), *table.finalist_ids(wanted)]):
         return problem, table
     held = problem.measured_only()
     if held is problem:

@@ -130,12 +130,18 @@ def _best_start(run: Run, candidate: Candidate, shared: float) -> _Start:
 
 
 def refine_finalists(run: Run, problem: SearchProblem, table: CandidateTable, resume: bool) -> CandidateTable:
-    """Refine the best students of the front, as many as are asked for, and rank them again; rewrites `candidates.csv`.
+    """Refine the finalists, as many as are asked for, and rank them again; rewrites `candidates.csv`.
 
     Raises:
         RunError: see `refine_students`.
     """
-    chosen = [problem.candidates[student_id] for student_id in table.front.best_first.ids[: run.config.num_finalists]]
+    ids = table.finalist_ids(run.config.num_finalists)
+    if larger := [student_id for student_id in ids if student_id not in table.front]:
+        run.progress.say(
+            f"to refine: {', '.join(larger)}, the largest within the budgets around students of the front, alone no "
+            "worse than these"
+        )
+    chosen = [problem.candidates[student_id] for student_id in ids]
     refine_students(run, chosen, table, resume, alike=run.config.refine_top is not None)
     return rank_refined(run.inputs, table)
 

@@ -21,7 +21,7 @@ from autodistil.config import rate_words
 from autodistil.costs.closed_form import COST_COLUMNS, DECODER_COLUMNS, LAYERS
 from autodistil.costs.units import AT_LENGTH
 from autodistil.errors import RunError, SpaceError, one_line
-from autodistil.space.student import SIZES, LayerSizes, read_layers
+from autodistil.space.student import DIMENSIONS, SIZES, LayerSizes, read_layers
 from autodistil.student_search.pareto import pareto_mask, staircase
 from autodistil.student_search.problem import SearchProblem
 from autodistil.utils import atomic_path, check_sum
@@ -198,19 +198,20 @@ class CandidateTable:
         return CandidateTable.of(problem.including(losses)).scored(losses, self.known("texts"), known)
 
     def refined(self, results: Mapping[str, Refinement], top: int) -> CandidateTable:
-        """Add `refined_loss` and `finalist` to a ranked table.
+        """Add `refined_loss` and `finalist` to a ranked table; finalists count as of the front.
 
         Args:
             results: by student id.
             top: finalists that the search ranks again. They are marked only where all of them were refined alike:
                 otherwise their losses do not compare.
         """
-        chosen = self.front.best_first.ids[:top]
+        chosen = self.finalist_ids(top)
         settings = [results[student_id].settings if student_id in results else None for student_id in chosen]
         alike = len(set(settings)) == 1 and None not in settings
         losses = self._column({student_id: result.loss_after for student_id, result in results.items()})
         finalist = self.frame.index.isin(chosen if alike else [])
-        return replace(self, frame=self.frame.assign(refined_loss=losses, finalist=finalist))
+        pareto = self.frame["pareto"] | finalist
+        return replace(self, frame=self.frame.assign(refined_loss=losses, finalist=finalist, pareto=pareto))
 
     @classmethod
     def read(cls, path: Path, problem: SearchProblem | None = None) -> CandidateTable:
@@ -329,9 +330,36 @@ class CandidateTable:
         """The students from the fewest FLOPs up, the lower loss of equals first."""
         return self._sorted(self.frame["flops"], self.frame["loss"])
 
+    def finalist_ids(self, count: int) -> list[str]:
+        """The students that a search refines: the largest around the best ones of the front, then these themselves.
+
+        Alone a student is no worse than those inside it, whatever sharing made of their order. So in the place of each
+        stands the largest within the budgets that contains it.
+        """
+        best, chosen = self.front.best_first.ids, dict[str, None]()
+        for student_id in best:
+            if len(chosen) == count:
+                break
+            chosen[self.largest_around(student_id)] = None
+        return list(dict.fromkeys([*chosen, *best]))[:count]
+
+    def largest_around(self, student_id: str) -> str:
+        """The student of the most weights within the budgets that contains this one in its SuperLM; itself if none.
+
+        Itself too where task scores rank, which are of single students, or layers have sizes of their own.
+        """
+        if self.ranking == BY_SCORE or LAYERS in self.frame:
+            return student_id
+        frame, own = self.within_budgets.frame, self.frame.loc[student_id]
+        alike = ["sub_space", *(size for size in SIZES if size in frame and size not in DIMENSIONS)]
+        sizes = list(DIMENSIONS)
+        around = (frame[sizes] >= own[sizes]).all(axis=1) & (frame[alike].fillna(0) == own[alike].fillna(0)).all(axis=1)
+        ordered = frame[around].sort_values(["params_no_embeddings", "loss"], ascending=[False, True], kind="stable")
+        return str(ordered.index[0]) if len(ordered) else student_id
+
     @property
     def finalists(self) -> CandidateTable:
-        """The refined finalists of the front by the loss that they are exported with; empty where none are marked."""
+        """The refined finalists by the loss that they are exported with; empty where none are marked."""
         marked = self.frame.reindex(columns=["finalist"], fill_value=False)["finalist"]
         chosen = replace(self, frame=self.frame[marked & self.frame["pareto"]]).best_first
         return chosen._sorted(chosen.exported_losses, chosen.frame["flops"])

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autodistil.costs.budget import read_budget
+from autodistil.costs.closed_form import cost_table
 from autodistil.errors import RunError
 from autodistil.space.shape import EncoderShape
 from autodistil.space.space import SearchSpace, SubSpace
+from autodistil.space.student import DIMENSIONS
 from autodistil.student_search.candidates import CandidateTable, Refinement
 from autodistil.student_search.certificate.assess import assess
 from autodistil.student_search.certificate.measured import CertificateLosses
@@ -237,3 +239,36 @@ def test_indices_of_a_staircase_are_those_of_the_front(points):
     steps = array[staircase(array)]
     assert sorted(map(tuple, steps)) == sorted(set(map(tuple, array[pareto_mask(array)])))
     assert list(steps[:, 0]) == sorted(steps[:, 0])
+
+
+# ---- finalists
+
+NESTED = SearchSpace(
+    "nested",
+    "",
+    (SubSpace("only", {**GRID, "num_layers": (1, 2, 3), "hidden_size": (32, 64), "mlp_ratio": (1.0, 2.0)}),),
+)
+
+
+def contains(larger, smaller):
+    return all(getattr(larger, size) >= getattr(smaller, size) for size in DIMENSIONS)
+
+
+@given(st.permutations(range(12)), st.floats(0, 1), st.integers(0, 12))
+def test_finalists_are_the_largest_within_the_budgets_around_the_best(order, share, count):
+    configs = {candidate.id: candidate.config for candidate in NESTED.candidates}
+    flops = sorted(cost_table(NESTED.candidates, SHAPE, 16)["flops"])
+    budget = read_budget(f"{flops[int(share * (len(flops) - 1))]}FLOPs")
+    held = SearchProblem(NESTED, SHAPE, (budget,), 16, {})
+    table = CandidateTable.of(held).scored(dict(zip(configs, map(float, order), strict=True)))
+    chosen, best = table.finalist_ids(count), table.front.best_first.ids
+    assert len(chosen) == len(set(chosen)) == min(count, len({*best, *map(table.largest_around, best)}))
+    assert table.frame.loc[chosen, "feasible"].all()
+    for student_id in best:
+        largest = table.largest_around(student_id)
+        assert contains(configs[largest], configs[student_id])
+        around = [one for one in table.within_budgets.ids if contains(configs[one], configs[student_id])]
+        assert configs[largest].encoder_weights == max(configs[one].encoder_weights for one in around)
+        assert table.largest_around(largest) == largest
+    if count:
+        assert chosen[0] == table.largest_around(best[0])

@@ -63,8 +63,8 @@ from autodistil.run.output_teacher import (
 from autodistil.run.selected_text import selected_text
 from autodistil.run.teacher_text import TeacherText
 from autodistil.space.axes.bits import BITS
-from autodistil.space.files import load_space, space_to_dict
-from autodistil.space.fit import auto_space, check_fits, fit_vocabulary
+from autodistil.space.files import load_space, space_from_dict, space_to_dict
+from autodistil.space.fit import DERIVED, auto_space, check_fits, fit_vocabulary
 from autodistil.space.space import SearchSpace, StudentSet
 from autodistil.space.student import StudentConfig
 from autodistil.training.assistant import is_sub_space, load_assistant
@@ -215,8 +215,11 @@ class RunInputs:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The search space, the same as when the run was begun."""
+        """The search space, the same as when the run was begun, even if another release derived it otherwise."""
         hf_config, config = self.teacher.model.config, self.config
+        begun = self.folder.resolved().get("space")
+        if begun is not None and begun["name"] in DERIVED and config.space in (None, "auto"):
+            return space_from_dict(begun, "run.yaml")
         space = space_for(config.space, hf_config, config.teacher_layer, config.per_layer)
         if space.has_axis_of("embedding_size"):
             check_factorisable(self.teacher.family, self.teacher.model.config)

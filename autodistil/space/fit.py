@@ -60,6 +60,8 @@ def fit_vocabulary(space: SearchSpace, smallest: int, whole: int) -> SearchSpace
     return replace(space, sub_spaces=tuple(fitted))
 
 
+DERIVED = ("auto", "auto-layers")
+"""Names of spaces that `auto_space` derives; the second has layers of their own."""
 _NAMES = {1: ("base",), 2: ("tiny", "base"), 3: ("tiny", "small", "base")}
 
 
@@ -93,13 +95,13 @@ def auto_space(teacher: StudentConfig, k: int = 3, queries_per_kv: int = 1, per_
         )
     if per_layer:
         sub = _per_layer_sub_space(range(max(1, heads // 2), heads + 1), teacher, size)
-        return SearchSpace("auto-layers", f"Derived layer by layer from a teacher of {teacher.label}.", (sub,))
+        return SearchSpace(DERIVED[1], f"Derived layer by layer from a teacher of {teacher.label}.", (sub,))
     groups = _overlapping_groups(range(max(1, heads // 4), heads + 1), k)
     if len(groups) < k:
         logger.info("a teacher with %d heads gets %d sub-spaces instead of %d", heads, len(groups), k)
     names = _NAMES.get(len(groups)) or tuple(f"size{i}" for i in range(1, len(groups) + 1))
     sub_spaces = tuple(_auto_sub_space(name, group, teacher, size) for name, group in zip(names, groups, strict=True))
-    return SearchSpace("auto", f"Derived from a teacher of {teacher.label}.", sub_spaces)
+    return SearchSpace(DERIVED[0], f"Derived from a teacher of {teacher.label}.", sub_spaces)
 
 
 def _auto_sub_space(name: str, heads: Sequence[int], teacher: StudentConfig, size: int) -> SubSpace:

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,6 +137,15 @@ def test_runs_of_other_seeds_are_scored_alike_and_those_of_other_measures_are_no
         other = scored_by(f"other-{number}", **changed)
         assert {name for name in first if other[name] != first[name]} <= what
         assert other != first
+
+
+def test_a_derived_space_stays_that_of_the_run_whatever_a_release_derives(options, tmp_path, monkeypatch):
+    run = Run.open(tmp_path / "run", {**options, "space": "auto"})
+    run.inputs.write_record()
+    smaller = replace(run.inputs.space, sub_spaces=run.inputs.space.sub_spaces[:1])
+    monkeypatch.setattr("autodistil.run.inputs.auto_space", lambda *_, **__: smaller)
+    assert Run.open(tmp_path / "run").inputs.space == run.inputs.space
+    assert Run.open(tmp_path / "new", {**options, "space": "auto"}).inputs.space == smaller
 
 
 def test_a_run_folder_never_says_which_cluster_to_join(options, tmp_path):

@@ -46,7 +46,7 @@ def test_the_cache_budget_is_kept_and_perplexity_ranks(result):
     assert feasible["kv_bytes"].max() <= 200 < table["kv_bytes"].max()
     np.testing.assert_allclose(feasible["perplexity"], np.exp(feasible["loss"]))
     assert result.best == feasible["perplexity"].idxmin()
-    (note,) = [note for note in result.notes if note.startswith("perplexity")]
+    (note,) = [note for note in result.notes if note.startswith("Perplexity")]
     ours, theirs = (float(number.replace(",", "")) for number in re.findall(r"[0-9,]+\.[0-9]+", note))
     assert ours == pytest.approx(np.exp(feasible["loss"].min()), abs=0.01)
     assert theirs == pytest.approx(teachers(result), rel=1e-5)

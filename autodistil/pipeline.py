@@ -84,6 +84,8 @@ class SearchResult:
 
     run: Path
     budgets: tuple[str, ...]
+    budget_columns: tuple[str, ...]
+    """The columns of their costs, in the same order."""
     teacher: TeacherRow
     """The teacher beside its students; it is none of them, and `best` is the best of these."""
     best: str
@@ -217,6 +219,7 @@ def search(
     return SearchResult(
         run=run.folder.path,
         budgets=budgets,
+        budget_columns=tuple(budget.column for budget in problem.budgets),
         teacher=teacher,
         best=best,
         half=half,

@@ -116,18 +116,19 @@ def _faster(result: SearchResult, student_id: str | None) -> str:
 
 
 def _print_front(result: SearchResult) -> None:
+    from autodistil.costs.units import SHOWN, beside_shown
+
     front = result.table.front.cheapest_first.ids
     marks = {result.knee: " ~", result.best: " *"}
     shown = [result.table[student_id] for student_id in thinned(front, {*marks, result.half, result.near})]
     more = f", {len(shown)} of {len(front)}" if len(front) > len(shown) else ""
     scores = ["score"] if result.table.ranking.column == "score" else []
     scored = "score on the proxy task's train split; " if scores else ""
-    always = ("flops", "params", "size_mb")
-    asked = [column for column in _budgeted(result) if column not in always]
+    asked = beside_shown(result.budget_columns)
     heads = [column.replace("_bytes", "") for column in asked]
     columns = [*heads, "MFLOPs", "M params", "MB", *scores, "loss", "rank", "in sub-space"]
     teacher, none = result.teacher, ["–" for _ in scores]
-    costs = [teacher.value(column) for column in always]
+    costs = [teacher.value(column) for column in SHOWN]
     theirs = (
         *_amounts(asked, teacher),
         f"{costs[0] / 1e6:,.1f}",
@@ -161,15 +162,6 @@ def _print_front(result: SearchResult) -> None:
         no_wrap=True,
         first_to_go=("in sub-space", "MB", "rank", "M params"),
     )
-
-
-def _budgeted(result: SearchResult) -> list[str]:
-    """Columns of the costs that have budgets; one at the run's own length has the column without a length."""
-    from autodistil.costs.budget import read_budget
-
-    columns = [read_budget(text).column for text in result.budgets]
-    known = (column if column in result.candidates else column.partition("@")[0] for column in columns)
-    return list(dict.fromkeys(known))
 
 
 def _amounts(columns: Sequence[str], row: CandidateRow | TeacherRow) -> list[str]:

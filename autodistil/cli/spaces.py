@@ -55,17 +55,15 @@ def _print_for_bert(space: SearchSpace) -> None:
 
 def _print_for_teacher(name: str | None, source: str) -> None:
     """As a search with this teacher counts, at the length of its images or at 128."""
-    from autodistil.models.families import VisionFamily, family_of
+    from autodistil.models.families import family_of
     from autodistil.models.hf_folder import EvaluatedModel, load_config, loading_errors
     from autodistil.run.inputs import space_for
 
     config, pooler = load_config(source), EvaluatedModel.open(source).has_pooler
     with loading_errors(f"config.json of teacher {source!r} cannot be used"):
-        family = family_of(config)
-        shape = family.encoder_shape(config, pooler)
+        shape = family_of(config).encoder_shape(config, pooler)
         space = space_for(name, config)
-    length = family.max_length(config) if isinstance(family, VisionFamily) else 128
-    _print_space(space, shape, length, f"parameters as a {config.model_type} of {source}")
+    _print_space(space, shape, shape.fixed_length or 128, f"parameters as a {config.model_type} of {source}")
 
 
 def _print_space(space: SearchSpace, shape: EncoderShape, length: int, of: str) -> None:

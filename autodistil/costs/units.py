@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -44,8 +44,15 @@ COSTS: Mapping[str, Cost] = MappingProxyType(
 )
 """Costs by the `cost` of a budget; the last three are of a device, and their columns such as `ms@laptop`. Those of
 `AT_LENGTH` at another length than the run's have columns such as `flops@256`."""
+SHOWN = ("flops", "params", "size_mb")
+"""Costs that every student is shown with."""
 AT_LENGTH = ("flops", "cache_bytes")
 """Costs that depend on the length of a text."""
+
+
+def beside_shown(columns: Iterable[str]) -> list[str]:
+    """The columns of costs that are not of `SHOWN`, each once, in their order."""
+    return [column for column in dict.fromkeys(columns) if column not in SHOWN]
 
 
 def is_of_device(column: str) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from autodistil.costs.budget import Budget
 from autodistil.costs.speed import Milliseconds, Speed
-from autodistil.costs.units import COSTS, cost_of, is_of_device, share
+from autodistil.costs.units import COSTS, beside_shown, cost_of, is_of_device, share
 from autodistil.evaluation.agreement import Agreement
 from autodistil.evaluation.results import TaskResult
 from autodistil.profiling.device_costs import DeviceCost
@@ -199,8 +199,7 @@ def lead(data: ReportData) -> str:
 
 def further_costs(data: ReportData) -> list[str]:
     """Columns of costs that have budgets, beside FLOPs at the run's length, parameters, MB and those of devices."""
-    columns = dict.fromkeys(budget.column for budget in data.budgets)
-    return [c for c in columns if c not in ("flops", "params", "size_mb") and not is_of_device(c)]
+    return [c for c in beside_shown(budget.column for budget in data.budgets) if not is_of_device(c)]
 
 
 @dataclass(frozen=True)

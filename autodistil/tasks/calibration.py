@@ -68,8 +68,11 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS)
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
     """The expected calibration error, in [0, 1]; arguments as of `reliability`."""
-    found = reliability(labels, probabilities, bins)
-    return sum(part.rows * abs(part.accuracy - part.confidence) for part in found) / len(labels)
+    return _error_of(reliability(labels, probabilities, bins))
+
+
+def _error_of(bins: Sequence[Bin]) -> float:
+    return sum(part.rows * abs(part.accuracy - part.confidence) for part in bins) / sum(part.rows for part in bins)
 
 
 def error_by_chance(bins: Sequence[Bin]) -> float:
@@ -107,8 +110,7 @@ def doubt(labels: np.ndarray, probabilities: np.ndarray) -> str | None:
 
 def _doubt_of_bins(bins: Sequence[Bin]) -> str | None:
     """The same of a classifier that is as sure as right in the mean."""
-    error = sum(part.rows * abs(part.accuracy - part.confidence) for part in bins) / sum(part.rows for part in bins)
-    chance = error_by_chance(bins)
+    error, chance = _error_of(bins), error_by_chance(bins)
     if error <= max(TOLERATED, chance) + 1e-9:  # of few rows just as much may be drawn
         return None
     return (

@@ -27,7 +27,7 @@ from autodistil.training.trainer import SuperLMTrainer
 PATIENCE = 10.0
 """Seconds after which no further step is timed, once there are four."""
 
-WRITTEN = 1_000 * BLOCK
+WRITTEN = 1_000_000 * BLOCK
 """Step whose text is written to time that: no run has it yet."""
 _WEIGHT_BYTES = 4
 """Of a parameter: SuperLMs are in float32."""
